@@ -1,0 +1,1 @@
+//! A connector's life: slot and publication, snapshot, streaming, offsets.

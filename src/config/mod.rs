@@ -1,0 +1,1 @@
+//! Configuration: `millstream.toml`, the environment, connector properties.

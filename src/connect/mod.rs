@@ -1,0 +1,1 @@
+//! The worker: connectors, tasks, states, offsets topics, in Kafka Connect's semantics.

@@ -1,0 +1,1 @@
+//! The embedded demo: temporary databases, sample workload, checks.

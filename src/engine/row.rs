@@ -1,0 +1,116 @@
+//! Values and rows of a changelog.
+
+use std::sync::Arc;
+
+/// A value. The static type stands in the plan; integers of all widths are `Int`.
+///
+/// The engine owns this representation: other modules use the constructors and accessors, so that it can
+/// become smaller or faster without them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// NULL.
+    Null,
+    /// BOOLEAN.
+    Bool(bool),
+    /// TINYINT, SMALLINT, INT, BIGINT, already wrapped to their width.
+    Int(i64),
+    /// FLOAT.
+    Float(f32),
+    /// DOUBLE.
+    Double(f64),
+    /// DECIMAL: `unscaled × 10^-scale`.
+    Decimal(Decimal),
+    /// CHAR, VARCHAR, STRING.
+    Str(Arc<str>),
+    /// BINARY, VARBINARY, BYTES.
+    Bytes(Arc<[u8]>),
+    /// Days since 1970-01-01.
+    Date(i32),
+    /// Milliseconds since midnight.
+    Time(i32),
+    /// Wall clock: milliseconds since 1970-01-01T00:00 and the nanoseconds within the millisecond.
+    Timestamp(Instant),
+    /// Instant: milliseconds since 1970-01-01T00:00Z and the nanoseconds within the millisecond.
+    TimestampLtz(Instant),
+    /// INTERVAL YEAR TO MONTH in months, INTERVAL DAY TO SECOND in milliseconds.
+    Interval(i64),
+    /// ARRAY.
+    Array(Arc<[Value]>),
+    /// MAP and MULTISET (value: count), in order of insertion.
+    Map(Arc<[(Value, Value)]>),
+    /// ROW.
+    Row(Arc<[Value]>),
+}
+
+/// A decimal number of up to 38 digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decimal {
+    /// All digits as a whole number, high and low half (keeps [`Value`] at 8 bytes' alignment).
+    pub unscaled: (i64, u64),
+    /// Digits after the point.
+    pub scale: u8,
+}
+
+impl Decimal {
+    /// From a whole number and a scale.
+    pub fn new(unscaled: i128, scale: u8) -> Self {
+        Self { unscaled: ((unscaled >> 64) as i64, unscaled as u64), scale }
+    }
+
+    /// All digits as a whole number.
+    pub fn unscaled(self) -> i128 {
+        i128::from(self.unscaled.0) << 64 | i128::from(self.unscaled.1)
+    }
+}
+
+/// A point in time or on a wall clock, to the nanosecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant {
+    /// Milliseconds since 1970.
+    pub millis: i64,
+    /// Nanoseconds within the millisecond, 0..1_000_000.
+    pub nanos: u32,
+}
+
+/// What a row of a changelog does to the table. `+I -U +U -D` in Flink's writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum RowKind {
+    /// `+I`
+    Insert,
+    /// `-U`
+    UpdateBefore,
+    /// `+U`
+    UpdateAfter,
+    /// `-D`
+    Delete,
+}
+
+impl RowKind {
+    /// Whether the row comes into the table (`+I`, `+U`).
+    pub fn is_add(self) -> bool {
+        matches!(self, Self::Insert | Self::UpdateAfter)
+    }
+
+    /// `+I`, `-U`, `+U`, `-D`.
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Self::Insert => "+I",
+            Self::UpdateBefore => "-U",
+            Self::UpdateAfter => "+U",
+            Self::Delete => "-D",
+        }
+    }
+}
+
+/// The columns of a row; cheap to clone.
+pub type Row = Arc<[Value]>;
+
+/// A row of a changelog.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// What it does.
+    pub kind: RowKind,
+    /// Its columns.
+    pub row: Row,
+}

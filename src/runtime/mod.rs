@@ -1,0 +1,1 @@
+//! From plan to running pipeline: sources, epochs, sinks, shutdown.

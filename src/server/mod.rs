@@ -1,0 +1,1 @@
+//! HTTP: REST, health, metrics, and the control socket.

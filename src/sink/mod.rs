@@ -1,0 +1,1 @@
+//! Sinks: PostgreSQL upserts behind an epoch fence, topics, print, filesystem.

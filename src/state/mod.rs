@@ -1,0 +1,45 @@
+//! Keyed state: a small trait, and fjall with a write-back cache behind it.
+//!
+//! Operators change state in memory during an epoch; at its end the dirty entries of all operators, the
+//! input offsets, the epoch number and the sinks' outboxes become one atomic batch on disk (design §1.4).
+
+/// A failure of the state store.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The disk or the store's files.
+    #[error("state store: {0}")]
+    Store(String),
+    /// An entry that cannot be decoded.
+    #[error("state of {table}: {what}")]
+    Corrupt {
+        /// State table.
+        table: String,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// One operator's table of keyed state: bytes by bytes, ordered by key.
+pub trait StateTable {
+    /// The value of a key.
+    fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError>;
+
+    /// Sets a key.
+    fn put(&mut self, key: &[u8], value: &[u8]);
+
+    /// Removes a key.
+    fn delete(&mut self, key: &[u8]);
+
+    /// Calls `each` with every entry whose key starts with `prefix`, in key order, until it says `false`.
+    fn scan(
+        &mut self,
+        prefix: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StateError>,
+    ) -> Result<(), StateError>;
+}
+
+/// Opens state tables by name, for the time of one pipeline.
+pub trait StateBackend {
+    /// The table with this name (made when new).
+    fn table(&mut self, name: &str) -> Result<Box<dyn StateTable>, StateError>;
+}
