@@ -1,1 +1,3 @@
 //! The embedded demo: temporary databases, sample workload, checks.
+
+pub mod postgres;

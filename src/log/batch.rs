@@ -35,7 +35,7 @@ pub struct Batch {
 }
 
 /// A record of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct BatchRecord<'a> {
     /// Topic name.
     pub topic: &'a str,
@@ -125,7 +125,10 @@ impl Batch {
             let arena = [
                 first.key.as_ref().map(|r| r.start),
                 first.value.as_ref().map(|r| r.start),
-                self.headers.get(first.headers.start).filter(|_| !first.headers.is_empty()).map(|h| h.name.start),
+                self.headers
+                    .get(first.headers.start)
+                    .filter(|_| !first.headers.is_empty())
+                    .map(|h| h.name.start),
             ]
             .into_iter()
             .flatten()
