@@ -1,6 +1,10 @@
 //! The `millstream` command.
 
+use std::process::ExitCode;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+fn main() -> ExitCode {
+    millstream::cli::main(std::env::args_os())
+}

@@ -1,1 +1,200 @@
 //! The command line: one file a command.
+//!
+//! Exit codes: 0 done, 1 failed, 2 usage. SIGTERM is Ctrl-C: a clean stop.
+
+pub mod capture;
+pub mod connectors;
+pub mod demo;
+pub mod offsets;
+pub mod pipelines;
+pub mod replay;
+pub mod run;
+pub mod sql;
+pub mod topics;
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::error::{Error, Result};
+
+/// Change data capture in one process: PostgreSQL changes become Debezium events in a log (Kafka or
+/// embedded), streaming SQL (Flink's dialect) runs over them, and the results are upserted into a target
+/// database.
+#[derive(Debug, Parser)]
+#[command(name = "millstream", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Start with `millstream demo`: it needs nothing but PostgreSQL's programs on this machine."
+)]
+struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct GlobalArgs {
+    /// Where topics live: kafka://host:9092 (several brokers by comma), kafka:FILE with the properties of a
+    /// Kafka client, or file:DIR for the embedded log. Overrides the bootstrap servers in connector and SQL
+    /// files. [default: file:DATA/log]
+    #[arg(long, global = true, value_name = "URL", env = "MILLSTREAM_LOG", help_heading = "Global options")]
+    pub log: Option<String>,
+
+    /// The data directory: state of pipelines, and the embedded log.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "MILLSTREAM_DATA",
+        default_value = "millstream-data",
+        help_heading = "Global options"
+    )]
+    pub data: PathBuf,
+
+    /// Use another address for a database, broker or registry named in connector and SQL files, as curl's
+    /// option of this name does (repeatable).
+    #[arg(long, global = true, value_name = "HOST:PORT=HOST:PORT", help_heading = "Global options")]
+    pub connect_to: Vec<String>,
+
+    /// Print JSON for machines.
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub json: bool,
+
+    /// Log more (-v: what is done, -vv: in detail). RUST_LOG is honoured too.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    pub verbose: u8,
+}
+
+impl GlobalArgs {
+    /// The log's URL: as given, else the embedded log in the data directory.
+    pub fn log_url(&self) -> String {
+        self.log.clone().unwrap_or_else(|| format!("file:{}", self.data.join("log").display()))
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the whole product on this machine: temporary databases, one connector, one pipeline
+    Demo(demo::Args),
+    /// Run the service: all connectors and pipelines of a folder
+    Run(run::Args),
+    /// Run one connector in the foreground: PostgreSQL changes into topics
+    Capture(capture::Args),
+    /// Run a file of Flink SQL, or one statement
+    Sql(sql::Args),
+    /// List, describe and read topics
+    Topics(topics::Args),
+    /// List and control the connectors of a running service
+    Connectors(connectors::Args),
+    /// List and control pipelines
+    Pipelines(pipelines::Args),
+    /// Show and reset the offsets of connectors and pipelines
+    Offsets(offsets::Args),
+    /// Mend a live target from past events
+    Replay(replay::Args),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Parses the command line, runs the command and returns the exit code.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = error.exit_code();
+            // A closed pipe while printing help is not worth a word.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(code).unwrap_or(2));
+        }
+    };
+    start_tracing(cli.global.verbose);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Error::internal("cannot start the runtime").with_source(error)),
+    };
+    let result = runtime.block_on(dispatch(cli));
+    // Blocking helpers (a librdkafka poll, a psql child) must not hold up the end of the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<()> {
+    let global = cli.global;
+    match cli.command {
+        Command::Demo(args) => Box::pin(demo::run(args, &global)).await,
+        Command::Run(args) => Box::pin(run::run(args, &global)).await,
+        Command::Capture(args) => Box::pin(capture::run(args, &global)).await,
+        Command::Sql(args) => Box::pin(sql::run(args, &global)).await,
+        Command::Topics(args) => Box::pin(topics::run(args, &global)).await,
+        Command::Connectors(args) => Box::pin(connectors::run(args, &global)).await,
+        Command::Pipelines(args) => Box::pin(pipelines::run(args, &global)).await,
+        Command::Offsets(args) => Box::pin(offsets::run(args, &global)).await,
+        Command::Replay(args) => Box::pin(replay::run(args, &global)).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "millstream", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+fn fail(error: &Error) -> ExitCode {
+    let mut stderr = std::io::stderr().lock();
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(stderr, "{}", error.screen());
+    ExitCode::from(1)
+}
+
+fn start_tracing(verbose: u8) {
+    let default = match verbose {
+        0 => "warn",
+        1 => "millstream=info,warn",
+        _ => "millstream=debug,info",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
+    // A second start within one process (tests) keeps the first subscriber.
+    let _ = subscriber.try_init();
+}
+
+/// Resolves at the first Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// When the signal handlers cannot be set.
+pub async fn stop_signal() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let set = |kind| signal(kind).map_err(|e| Error::internal("cannot set a signal handler").with_source(e));
+    let mut interrupt = set(SignalKind::interrupt())?;
+    let mut terminate = set(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}
