@@ -1,0 +1,7 @@
+//! Integration tests, one module per capability, in one binary (one link).
+//!
+//! Everything runs against real parts: PostgreSQL from a temporary cluster, Kafka from a broker that the
+//! tests start.
+
+mod cli;
+mod support;

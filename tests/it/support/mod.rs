@@ -1,0 +1,12 @@
+//! What several capabilities need.
+
+use std::process::Command;
+
+/// The `millstream` binary of this build, with the environment of the tests' caller cleaned of its settings.
+pub fn millstream() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+    for name in ["MILLSTREAM_LOG", "MILLSTREAM_DATA", "MILLSTREAM_FAILPOINTS", "RUST_LOG"] {
+        command.env_remove(name);
+    }
+    command
+}
