@@ -1,1 +1,102 @@
 //! Sinks: PostgreSQL upserts behind an epoch fence, topics, print, filesystem.
+//!
+//! A sink gets the changes of an epoch as one [`Output`], compacted where its table has a key. The state
+//! store already holds the same output (the outbox) when a sink sees it, so that an epoch that was
+//! interrupted is written again after a restart. What keeps it from being written twice is the sink's
+//! [`Fence`]: a small row that moves from epoch `n - 1` to `n` in the transaction of the changes.
+
+pub mod output;
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::engine::row::Change;
+use crate::error::Result;
+
+/// What a target remembers of the pipeline that writes it, per pipeline and sink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// The last epoch of this sink that the target holds; 0 before the first.
+    pub epoch: u64,
+    /// The random token of the process that writes; renewed at every start.
+    pub writer: String,
+}
+
+/// Who writes: together the key of the fence.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SinkId {
+    /// Name of the pipeline.
+    pub pipeline: String,
+    /// Name of the sink: its table's name in the catalog, with a number where a pipeline writes it twice.
+    pub sink: String,
+}
+
+impl fmt::Display for SinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.pipeline, self.sink)
+    }
+}
+
+/// The changes of one epoch for one sink.
+///
+/// For a sink with [`Reduction::ByKey`] every key occurs once, as [`crate::engine::row::RowKind::UpdateAfter`]
+/// (the whole row, to be upserted) or [`crate::engine::row::RowKind::Delete`] (a row whose key columns name the
+/// row to delete; the other columns are whatever the query retracted), in the order of the encoded key. For
+/// [`Reduction::None`] it is every change in order.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Output {
+    /// The changes.
+    pub changes: Vec<Change>,
+}
+
+/// How the changes of an epoch may be reduced before they are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reduction {
+    /// Every change is written, in order.
+    None,
+    /// Only the last change per key is written; the indexes are the key's columns in the sink's row.
+    ByKey(Vec<usize>),
+}
+
+/// A target. All methods are called by one task, one after the other.
+///
+/// After a [`crate::Kind::Transient`] error the driver waits, calls [`Sink::fence`] (which connects anew) and
+/// writes again where the fence says that the target does not hold the epoch. Any other error stops the
+/// pipeline.
+#[async_trait]
+pub trait Sink: Send {
+    /// What it writes to, for messages: `table star.dim_customers at db:5432/dw`.
+    fn describe(&self) -> String;
+
+    /// How the changes of an epoch are reduced for it.
+    fn reduction(&self) -> Reduction;
+
+    /// Whether the target keeps a fence. One that cannot (print, blackhole) may see the last epoch again after
+    /// a crash: then [`Sink::fence`] and [`Sink::claim`] are not called.
+    fn is_fenced(&self) -> bool {
+        true
+    }
+
+    /// Connects if need be, checks that the target fits the sink's table (existence, columns, types; made
+    /// where that is allowed), and says what the fence holds; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Transient`] where the target cannot be reached; [`crate::Kind::Config`] or
+    /// [`crate::Kind::Refused`] where it does not fit, with table, column and both types.
+    async fn fence(&mut self) -> Result<Option<Fence>>;
+
+    /// Compare and set: replaces the fence `expected` (`None`: there is none) by `new`, and says whether it was
+    /// still `expected`.
+    async fn claim(&mut self, expected: Option<&Fence>, new: &Fence) -> Result<bool>;
+
+    /// Writes an epoch and moves the fence from (`epoch - 1`, the claimed writer) to `epoch` in one
+    /// transaction. Fails with [`crate::Kind::Fenced`] where the fence is not at `epoch - 1` of that writer;
+    /// nothing is written then.
+    async fn write(&mut self, epoch: u64, output: &Output) -> Result<()>;
+
+    /// Lets go of connections and files after the last write.
+    async fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}

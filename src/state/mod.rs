@@ -20,7 +20,7 @@ pub enum StateError {
 }
 
 /// One operator's table of keyed state: bytes by bytes, ordered by key.
-pub trait StateTable {
+pub trait StateTable: Send {
     /// The value of a key.
     fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError>;
 

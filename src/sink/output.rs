@@ -1,0 +1,121 @@
+//! The changes of an epoch on their way to a sink: reduced by key.
+
+use std::collections::HashMap;
+
+use crate::engine::row::{Change, RowKind};
+
+use super::{Output, Reduction};
+
+/// Collects the changes of an epoch for one sink.
+///
+/// Reduction by key keeps the last change per key, as the JDBC sink's buffer of Flink does: a delete that is
+/// followed by an insert of the same key is one upsert, so that readers of the target never see the row
+/// vanish in between.
+#[derive(Debug)]
+pub struct Collector {
+    reduction: Reduction,
+    changes: Vec<Change>,
+    last: HashMap<Vec<u8>, Change, ahash::RandomState>,
+    key: Vec<u8>,
+}
+
+impl Collector {
+    /// An empty collector.
+    pub fn new(reduction: Reduction) -> Self {
+        Self { reduction, changes: Vec::new(), last: HashMap::default(), key: Vec::new() }
+    }
+
+    /// Adds a change. `encode_key` appends the memcomparable form of the key columns; it is called only where
+    /// the sink has a key.
+    pub fn push(&mut self, change: Change, encode_key: impl FnOnce(&Change, &[usize], &mut Vec<u8>)) {
+        let Reduction::ByKey(columns) = &self.reduction else {
+            self.changes.push(change);
+            return;
+        };
+        // -U counts as a delete (so Flink's JDBC buffer): where its +U has the same key, that one comes later and
+        // wins; where the key changed or a filter dropped the +U, the old row has to go.
+        let kind = if change.kind.is_add() { RowKind::UpdateAfter } else { RowKind::Delete };
+        let change = Change { kind, row: change.row };
+        self.key.clear();
+        encode_key(&change, columns, &mut self.key);
+        match self.last.get_mut(self.key.as_slice()) {
+            Some(last) => *last = change,
+            None => {
+                self.last.insert(self.key.clone(), change);
+            }
+        }
+    }
+
+    /// Number of changes that would be written.
+    pub fn len(&self) -> usize {
+        self.changes.len() + self.last.len()
+    }
+
+    /// Whether nothing would be written.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The epoch's output; the collector is empty afterwards and keeps its memory.
+    pub fn take(&mut self) -> Output {
+        if self.last.is_empty() {
+            return Output { changes: std::mem::take(&mut self.changes) };
+        }
+        let mut sorted: Vec<(Vec<u8>, Change)> = self.last.drain().collect();
+        sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        Output { changes: sorted.into_iter().map(|(_, change)| change).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::row::Value;
+
+    fn change(kind: RowKind, id: i64, v: i64) -> Change {
+        Change { kind, row: vec![Value::Int(id), Value::Int(v)].into() }
+    }
+
+    fn key(change: &Change, columns: &[usize], out: &mut Vec<u8>) {
+        for column in columns {
+            if let Value::Int(n) = change.row[*column] {
+                out.extend_from_slice(&n.to_be_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_change_of_a_key_wins() {
+        let mut collector = Collector::new(Reduction::ByKey(vec![0]));
+        for c in [
+            change(RowKind::Insert, 2, 1),
+            change(RowKind::Insert, 1, 1),
+            change(RowKind::UpdateBefore, 1, 1),
+            change(RowKind::UpdateAfter, 1, 2),
+            change(RowKind::Delete, 2, 1),
+            change(RowKind::Delete, 3, 7),
+            change(RowKind::Insert, 3, 8),
+        ] {
+            collector.push(c, key);
+        }
+        assert_eq!(collector.len(), 3);
+        assert_eq!(
+            collector.take().changes,
+            [
+                change(RowKind::UpdateAfter, 1, 2),
+                change(RowKind::Delete, 2, 1),
+                change(RowKind::UpdateAfter, 3, 8)
+            ]
+        );
+        assert!(collector.is_empty());
+    }
+
+    #[test]
+    fn without_a_key_every_change_is_kept() {
+        let mut collector = Collector::new(Reduction::None);
+        for c in [change(RowKind::Insert, 1, 1), change(RowKind::UpdateBefore, 1, 1)] {
+            collector.push(c, key);
+        }
+        assert_eq!(collector.take().changes.len(), 2);
+    }
+}
