@@ -54,11 +54,22 @@ pub enum Op {
     Filter(Expr),
     /// Computes columns.
     Project(Vec<Expr>),
-    /// Keeps the last row per key in state, gives what comes in a right changelog: `-U` before each `+U`, no
-    /// unchanged updates, no deletes of unknown keys.
+    /// Keeps the last row per key in state and makes a right changelog of what comes.
     Normalize {
         /// Key columns.
         key: Vec<usize>,
+        /// What it makes of the input.
+        mode: NormalizeMode,
+    },
+    /// Takes `-U` away: nobody behind needs it.
+    DropUpdateBefore,
+    /// Takes the watermark from a column's values: emits rows unchanged, then the watermark where it advanced.
+    /// A NULL in the column is an error ("RowTime field should not be null").
+    WatermarkAssigner {
+        /// The event-time column (TIMESTAMP or TIMESTAMP_LTZ).
+        rowtime: usize,
+        /// The watermark, over the same row; NULL is ignored.
+        watermark: Expr,
     },
     /// A regular join; both sides change, both are kept.
     Join(Join),
@@ -70,6 +81,55 @@ pub enum Op {
     Materialize {
         /// Key columns.
         key: Vec<usize>,
+        /// What two live rows of one key mean.
+        conflict: OnConflict,
+    },
+    /// Guards a sink's NOT NULL columns (`table.exec.sink.not-null-enforcer`).
+    NotNull {
+        /// Columns that may not be NULL; names stand in the schema.
+        columns: Vec<usize>,
+        /// Drop such rows instead of failing.
+        drop: bool,
+    },
+    /// Constant rows, emitted once, at the start.
+    Values(Vec<Vec<Expr>>),
+    /// Appends `window_start`, `window_end` (TIMESTAMP(3)) and `window_time` to each row; in more windows, more rows.
+    WindowTvf(Window),
+    /// GROUP BY a window: output is the group columns, the aggregates, then the window's `properties`.
+    WindowAggregate(WindowAggregate),
+    /// Join of rows of the same window, emitted when the window closes.
+    WindowJoin(WindowJoin),
+    /// Top-N or deduplication within a window, emitted when the window closes.
+    WindowRank(WindowRank),
+    /// Join of two append-only streams within a time interval.
+    IntervalJoin(IntervalJoin),
+    /// Join with the version of the right table that was valid at the left row's event time.
+    TemporalJoin(TemporalJoin),
+    /// Join with a table of an outside database at processing time.
+    LookupJoin(LookupJoin),
+    /// ROW_NUMBER / RANK / DENSE_RANK with a limit on the rank; also ORDER BY … LIMIT.
+    Rank(Rank),
+    /// The first or last row per key by a time attribute (append-only input).
+    Deduplicate(Deduplicate),
+    /// Sorts by event time: rows are held until the watermark passes them.
+    TemporalSort {
+        /// The event-time column, ascending.
+        rowtime: usize,
+        /// Further columns.
+        then: Vec<SortKey>,
+    },
+    /// OVER windows; output is the input's columns, then one per call.
+    Over(Over),
+    /// One output row per projection for each input row (grouping sets).
+    Expand(Vec<Vec<Expr>>),
+    /// UNNEST: the input's columns, then those of each element.
+    Unnest(Unnest),
+    /// INTERSECT / EXCEPT of two inputs with the same schema; NULLs are equal.
+    SetOp {
+        /// INTERSECT, or EXCEPT.
+        intersect: bool,
+        /// ALL: by multiplicity.
+        all: bool,
     },
     /// Writes a table.
     Sink(TableRef),
@@ -143,7 +203,9 @@ pub struct Aggregate {
 /// One aggregate function call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AggregateCall {
-    /// Canonical upper-case name: COUNT, SUM, AVG, MIN, MAX, …
+    /// Canonical upper-case name: COUNT, SUM, AVG, MIN, MAX, STDDEV_POP, STDDEV_SAMP, VAR_POP, VAR_SAMP, LISTAGG
+    /// (value, separator), FIRST_VALUE, LAST_VALUE, COLLECT, ARRAY_AGG, JSON_OBJECTAGG, JSON_ARRAYAGG, SINGLE_VALUE
+    /// (fails on a second row), in OVER also ROW_NUMBER, RANK, DENSE_RANK, LAG and LEAD (value, offset, default), …
     pub function: &'static str,
     /// Argument columns of the input; empty for COUNT(*).
     pub args: Vec<usize>,
@@ -153,4 +215,300 @@ pub struct AggregateCall {
     pub filter: Option<usize>,
     /// Result.
     pub output: Field,
+}
+
+/// What [`Op::Normalize`] does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NormalizeMode {
+    /// Upserts (`+U` or `+I`, `-D`, no `-U`) become `+I`, `-U`/`+U`, `-D`; unchanged updates and deletes of unknown
+    /// keys vanish (Flink's ChangelogNormalize).
+    Upsert,
+    /// A full changelog whose old rows may be missing or wrong (the default replica identity): where a `-U` or `-D`
+    /// is missing, or differs from the row held in state in any of the `compare` columns, the row in state is
+    /// retracted instead. All else passes as it is, duplicates and unchanged updates included; for a key that is
+    /// not in state the input's own `-U`/`-D` passes.
+    Complete {
+        /// Columns that count in the comparison (the physical ones; metadata of `-U` is the new envelope's).
+        compare: Vec<usize>,
+    },
+}
+
+/// `ON CONFLICT DO …` of an INSERT, and the default of the sink materialiser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnConflict {
+    /// The latest live row per key counts.
+    Deduplicate,
+    /// The first live row per key counts.
+    Nothing,
+    /// A second live, different row fails the job: "Primary key constraint violation …".
+    Error,
+}
+
+/// A kind of window, sizes in milliseconds (or months where the type says so; never mixed).
+#[derive(Clone, Debug, PartialEq)]
+pub enum WindowKind {
+    /// Fixed windows.
+    Tumble {
+        /// Length.
+        size: i64,
+        /// Shift of the grid.
+        offset: i64,
+    },
+    /// Overlapping windows.
+    Hop {
+        /// Distance between starts.
+        slide: i64,
+        /// Length.
+        size: i64,
+        /// Shift of the grid.
+        offset: i64,
+    },
+    /// Windows of one start that grow by steps.
+    Cumulate {
+        /// Growth.
+        step: i64,
+        /// Largest length.
+        size: i64,
+        /// Shift of the grid.
+        offset: i64,
+    },
+    /// Windows that end after a gap without rows.
+    Session {
+        /// Gap.
+        gap: i64,
+        /// Columns by which sessions are kept apart.
+        partition: Vec<usize>,
+    },
+}
+
+/// Assigns windows by a time column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Window {
+    /// Its kind.
+    pub kind: WindowKind,
+    /// The time attribute's column. TIMESTAMP_LTZ: windows align in the session time zone.
+    pub time: usize,
+    /// Event time; else processing time.
+    pub rowtime: bool,
+}
+
+/// Where a row's window comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WindowInput {
+    /// From a time column.
+    Assign(Window),
+    /// Columns that hold it already: start, end (TIMESTAMP(3)).
+    Attached {
+        /// Start column.
+        start: Option<usize>,
+        /// End column.
+        end: usize,
+        /// Event time; else processing time.
+        rowtime: bool,
+        /// The time attribute was TIMESTAMP_LTZ: the bounds are wall clock in the session time zone.
+        ltz: bool,
+    },
+}
+
+/// A property of a window that its aggregate emits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowProperty {
+    /// `window_start`.
+    Start,
+    /// `window_end`.
+    End,
+    /// `window_time` = end - 1 ms (TIMESTAMP or TIMESTAMP_LTZ as the time attribute).
+    Time,
+}
+
+/// Aggregation per window. Late rows are dropped; updates of an open window retract.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WindowAggregate {
+    /// Where the window comes from.
+    pub window: WindowInput,
+    /// Group columns (without the window's).
+    pub group: Vec<usize>,
+    /// Aggregates.
+    pub calls: Vec<AggregateCall>,
+    /// Window properties at the end of the output row.
+    pub properties: Vec<WindowProperty>,
+}
+
+/// Join of two inputs that carry window columns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WindowJoin {
+    /// Its kind.
+    pub kind: JoinKind,
+    /// Equal columns (left, right), without the window's.
+    pub on: Vec<(usize, usize)>,
+    /// Further condition over left and right columns.
+    pub residual: Option<Expr>,
+    /// Window of the left input (always attached).
+    pub left: WindowInput,
+    /// Window of the right input (always attached).
+    pub right: WindowInput,
+}
+
+/// One ORDER BY item. NULL is smallest: first ascending, last descending, unless said otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SortKey {
+    /// Column.
+    pub column: usize,
+    /// DESC.
+    pub descending: bool,
+    /// NULLS FIRST.
+    pub nulls_first: bool,
+}
+
+/// Which rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RankFunction {
+    /// ROW_NUMBER.
+    RowNumber,
+    /// RANK.
+    Rank,
+    /// DENSE_RANK.
+    DenseRank,
+}
+
+/// Top-N. Output is the input's columns, then the rank (BIGINT) if `emit_rank`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rank {
+    /// Rank function.
+    pub function: RankFunction,
+    /// PARTITION BY columns.
+    pub partition: Vec<usize>,
+    /// ORDER BY.
+    pub order: Vec<SortKey>,
+    /// First rank kept, from 1.
+    pub from: u64,
+    /// Last rank kept; `None` without limit.
+    pub to: Option<u64>,
+    /// Whether the rank is a column of the output.
+    pub emit_rank: bool,
+    /// Whether `-U` is to be emitted.
+    pub emit_update_before: bool,
+    /// Unique key of the input, if it has one.
+    pub input_key: Option<Vec<usize>>,
+}
+
+/// Top-N within a window; insert-only.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WindowRank {
+    /// The window (always attached).
+    pub window: WindowInput,
+    /// Rank function.
+    pub function: RankFunction,
+    /// PARTITION BY columns without the window's.
+    pub partition: Vec<usize>,
+    /// ORDER BY.
+    pub order: Vec<SortKey>,
+    /// First rank kept, from 1.
+    pub from: u64,
+    /// Last rank kept.
+    pub to: u64,
+    /// Whether the rank is a column of the output.
+    pub emit_rank: bool,
+    /// Deduplication by the time attribute, last row: of equal times the later arrival wins.
+    pub last_wins: bool,
+}
+
+/// Join within an interval: `left_time + lower <= right_time <= left_time + upper`, milliseconds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IntervalJoin {
+    /// Inner, left, right or full.
+    pub kind: JoinKind,
+    /// Equal columns (left, right).
+    pub on: Vec<(usize, usize)>,
+    /// Further condition over left and right columns.
+    pub residual: Option<Expr>,
+    /// Time column of the left input.
+    pub left_time: usize,
+    /// Time column of the right input.
+    pub right_time: usize,
+    /// Lower bound of right_time - left_time.
+    pub lower: i64,
+    /// Upper bound of right_time - left_time.
+    pub upper: i64,
+    /// Event time; else processing time.
+    pub rowtime: bool,
+}
+
+/// Event-time temporal join: the left row meets the right version valid at its time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TemporalJoin {
+    /// Inner or left.
+    pub kind: JoinKind,
+    /// Equal columns (left, right); the right ones hold the versioned table's key.
+    pub on: Vec<(usize, usize)>,
+    /// Further condition over left and right columns.
+    pub residual: Option<Expr>,
+    /// Event-time column of the left input.
+    pub left_time: usize,
+    /// Event-time column of the right input (version's start).
+    pub right_time: usize,
+}
+
+/// Join with an outside table; one input. Output is the input's columns, then the table's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LookupJoin {
+    /// Inner or left.
+    pub kind: JoinKind,
+    /// The table; `columns` are those of the output's right part.
+    pub table: TableRef,
+    /// (column of `table.columns`, value over the input row): all must be equal; NULL matches nothing.
+    pub keys: Vec<(usize, Expr)>,
+    /// Further condition over input and table columns.
+    pub residual: Option<Expr>,
+}
+
+/// Deduplication on an append-only input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deduplicate {
+    /// Key columns; NULL is a key.
+    pub key: Vec<usize>,
+    /// Time column.
+    pub time: usize,
+    /// Event time; else order of arrival.
+    pub rowtime: bool,
+    /// Keep the last row (replaces on >=, emits updates); else the first (insert-only, by event time held until
+    /// the watermark passes it).
+    pub last: bool,
+    /// Whether `-U` is to be emitted.
+    pub emit_update_before: bool,
+}
+
+/// OVER windows over one partitioning and order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Over {
+    /// PARTITION BY columns.
+    pub partition: Vec<usize>,
+    /// ORDER BY column, a time attribute, ascending.
+    pub time: usize,
+    /// Event time; else order of arrival.
+    pub rowtime: bool,
+    /// The frame.
+    pub frame: Frame,
+    /// Aggregates; also ROW_NUMBER, RANK, DENSE_RANK, LAG, LEAD, FIRST_VALUE, LAST_VALUE, NTILE.
+    pub calls: Vec<AggregateCall>,
+}
+
+/// Frame of an OVER window; its end is always the current row (RANGE: with its peers).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// RANGE, this many milliseconds back; `None`: unbounded.
+    Range(Option<i64>),
+    /// ROWS, this many rows back; `None`: unbounded.
+    Rows(Option<u64>),
+}
+
+/// UNNEST of an array, map or multiset.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unnest {
+    /// The collection, over the input row. An array of rows gives its fields as columns, a map key and value.
+    pub collection: Expr,
+    /// LEFT JOIN … ON TRUE: rows without elements stay, padded with NULL.
+    pub outer: bool,
+    /// WITH ORDINALITY: position from 1 (INT) as the last column.
+    pub ordinality: bool,
 }
