@@ -3,9 +3,34 @@
 //! Operators change state in memory during an epoch; at its end the dirty entries of all operators, the
 //! input offsets, the epoch number and the sinks' outboxes become one atomic batch on disk (design §1.4).
 
+pub mod head;
+pub mod memory;
+pub mod store;
+mod table;
+
+pub use head::Head;
+pub use memory::MemoryState;
+pub use store::Store;
+
 /// A failure of the state store.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
+    /// Another process has the state directory open.
+    #[error("the state in {directory} is in use by another process")]
+    Locked {
+        /// The directory.
+        directory: String,
+    },
+    /// The state was written by a newer version.
+    #[error("the state in {directory} has format {found}; this version reads up to format {known}")]
+    Newer {
+        /// The directory.
+        directory: String,
+        /// Format of the files.
+        found: u32,
+        /// Newest format known here.
+        known: u32,
+    },
     /// The disk or the store's files.
     #[error("state store: {0}")]
     Store(String),

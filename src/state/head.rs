@@ -1,0 +1,29 @@
+//! The head of a pipeline's state: which epoch the state is at, and what belongs to it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Newest format this version reads, and the one it writes.
+pub const FORMAT: u32 = 1;
+
+/// Committed in the same batch as the operators' state of the epoch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Format of the state directory.
+    pub format: u32,
+    /// What the state was computed by: a digest of the plan. State of another plan is not read.
+    pub plan: String,
+    /// Writer's tokens that a target's fence may hold: one in normal times; while a start renews the token,
+    /// the old one and the new one.
+    pub writers: Vec<String>,
+    /// Number of epochs committed.
+    pub epoch: u64,
+    /// Next offset per input partition; the keys are the runtime's.
+    pub inputs: BTreeMap<String, i64>,
+    /// Per sink: how many epochs with output for it are in the state. The last one's output is its outbox.
+    pub sinks: BTreeMap<String, u64>,
+    /// Low watermarks and timers of inputs, by names of the runtime's.
+    #[serde(default)]
+    pub watermarks: BTreeMap<String, i64>,
+}

@@ -1,0 +1,73 @@
+//! State that lives in memory only: for tests, expressions and bounded jobs.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{StateBackend, StateError, StateTable};
+
+type Entries = Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>;
+
+/// State tables in memory. A table that is opened twice is the same table.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryState {
+    tables: BTreeMap<String, Entries>,
+}
+
+impl MemoryState {
+    /// No tables yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Number of entries in all tables.
+    pub fn len(&self) -> usize {
+        self.tables.values().map(|t| t.lock().len()).sum()
+    }
+
+    /// Whether no table has an entry.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl StateBackend for MemoryState {
+    fn table(&mut self, name: &str) -> Result<Box<dyn StateTable>, StateError> {
+        let entries = self.tables.entry(name.to_owned()).or_default();
+        Ok(Box::new(MemoryTable { entries: Arc::clone(entries) }))
+    }
+}
+
+struct MemoryTable {
+    entries: Entries,
+}
+
+impl StateTable for MemoryTable {
+    fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        Ok(self.entries.lock().get(key).cloned())
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.entries.lock().insert(key.to_vec(), value.to_vec());
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        self.entries.lock().remove(key);
+    }
+
+    fn scan(
+        &mut self,
+        prefix: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StateError>,
+    ) -> Result<(), StateError> {
+        let entries = self.entries.lock();
+        for (key, value) in entries.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded)) {
+            if !key.starts_with(prefix) || !each(key, value)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

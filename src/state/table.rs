@@ -1,0 +1,203 @@
+//! One table of a [`super::Store`]: dirty entries of the epoch over a bounded cache over fjall.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use fjall::Keyspace;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+
+use super::{StateError, StateTable};
+
+pub(super) const PREFIX: usize = 4;
+
+/// An entry or its known absence.
+type Entry = Option<Box<[u8]>>;
+
+/// What an entry costs besides its bytes: two boxes and a slot in the map.
+const OVERHEAD: usize = 64;
+
+/// A cache of two generations, which approximates LRU at the cost of one map operation: entries that were
+/// touched lately are in `young`; when it holds half of the budget, it becomes `old`, and what was old and
+/// untouched is forgotten.
+#[derive(Debug, Default)]
+struct CleanCache {
+    young: HashMap<Box<[u8]>, Entry, ahash::RandomState>,
+    old: HashMap<Box<[u8]>, Entry, ahash::RandomState>,
+    young_bytes: usize,
+    budget: usize,
+}
+
+impl CleanCache {
+    fn get(&mut self, key: &[u8]) -> Option<Entry> {
+        if let Some(entry) = self.young.get(key) {
+            return Some(entry.clone());
+        }
+        let (key, entry) = self.old.remove_entry(key)?;
+        let found = entry.clone();
+        self.insert(key, entry);
+        Some(found)
+    }
+
+    fn insert(&mut self, key: Box<[u8]>, entry: Entry) {
+        self.young_bytes += key.len() + entry.as_ref().map_or(0, |v| v.len()) + OVERHEAD;
+        self.young.insert(key, entry);
+        if self.young_bytes > self.budget / 2 {
+            self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
+        }
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+}
+
+/// The in-memory side of a table, shared between the operator's handle and the store that commits it.
+#[derive(Debug)]
+pub(super) struct Shared {
+    prefix: [u8; PREFIX],
+    dirty: BTreeMap<Box<[u8]>, Entry>,
+    dirty_bytes: usize,
+    clean: CleanCache,
+}
+
+impl Shared {
+    pub(super) fn new(id: u32, cache_bytes: usize) -> Self {
+        Self {
+            prefix: id.to_be_bytes(),
+            dirty: BTreeMap::new(),
+            dirty_bytes: 0,
+            clean: CleanCache { budget: cache_bytes, ..CleanCache::default() },
+        }
+    }
+
+    pub(super) fn dirty_bytes(&self) -> usize {
+        self.dirty_bytes
+    }
+
+    /// Hands every dirty entry to `write`, with its full key.
+    pub(super) fn for_each_dirty(&self, mut write: impl FnMut(Vec<u8>, Option<&[u8]>)) {
+        for (key, entry) in &self.dirty {
+            write(full_key(self.prefix, key), entry.as_deref());
+        }
+    }
+
+    /// The dirty entries are on disk now: they become clean ones.
+    pub(super) fn committed(&mut self) {
+        for (key, entry) in std::mem::take(&mut self.dirty) {
+            self.clean.insert(key, entry);
+        }
+        self.dirty_bytes = 0;
+    }
+
+    fn set(&mut self, key: &[u8], entry: Entry) {
+        self.clean.remove(key);
+        let new = entry.as_ref().map_or(0, |v| v.len());
+        match self.dirty.get_mut(key) {
+            Some(slot) => {
+                let old = slot.as_ref().map_or(0, |v| v.len());
+                self.dirty_bytes = (self.dirty_bytes + new).saturating_sub(old);
+                *slot = entry;
+            }
+            None => {
+                self.dirty_bytes += key.len() + new + OVERHEAD;
+                self.dirty.insert(key.into(), entry);
+            }
+        }
+    }
+}
+
+fn full_key(prefix: [u8; PREFIX], key: &[u8]) -> Vec<u8> {
+    let mut full = Vec::with_capacity(PREFIX + key.len());
+    full.extend_from_slice(&prefix);
+    full.extend_from_slice(key);
+    full
+}
+
+/// An operator's handle on its table.
+pub(super) struct Table {
+    pub(super) shared: Arc<Mutex<Shared>>,
+    pub(super) data: Keyspace,
+    /// Full key of the lookup at hand; kept for its memory.
+    pub(super) buffer: Vec<u8>,
+}
+
+fn store_error(error: &fjall::Error) -> StateError {
+    StateError::Store(error.to_string())
+}
+
+impl StateTable for Table {
+    fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        let mut shared = self.shared.lock();
+        if let Some(entry) = shared.dirty.get(key) {
+            return Ok(entry.as_deref().map(<[u8]>::to_vec));
+        }
+        if let Some(entry) = shared.clean.get(key) {
+            return Ok(entry.map(<[u8]>::into_vec));
+        }
+        self.buffer.clear();
+        self.buffer.extend_from_slice(&shared.prefix);
+        self.buffer.extend_from_slice(key);
+        let found = self.data.get(&self.buffer).map_err(|e| store_error(&e))?;
+        let value = found.map(|v| v.to_vec());
+        shared.clean.insert(key.into(), value.as_deref().map(Into::into));
+        Ok(value)
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.shared.lock().set(key, Some(value.into()));
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        self.shared.lock().set(key, None);
+    }
+
+    fn scan(
+        &mut self,
+        prefix: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StateError>,
+    ) -> Result<(), StateError> {
+        let shared = self.shared.lock();
+        let mut dirty = shared
+            .dirty
+            .range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .peekable();
+        let mut stored = self.data.prefix(full_key(shared.prefix, prefix));
+        let mut next_stored = || -> Result<Option<fjall::KvPair>, StateError> {
+            stored.next().map(|guard| guard.into_inner().map_err(|e| store_error(&e))).transpose()
+        };
+        let mut on_disk = next_stored()?;
+        // A merge of two sorted sequences; where both have a key, the dirty entry counts.
+        loop {
+            let disk_key = on_disk.as_ref().map(|(key, _)| key.get(PREFIX..).unwrap_or_default());
+            let take_dirty = match (dirty.peek(), disk_key) {
+                (None, None) => return Ok(()),
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+                (Some((key, _)), Some(disk)) => key.as_ref() <= disk,
+            };
+            if take_dirty {
+                let Some((key, entry)) = dirty.next() else { return Ok(()) };
+                if disk_key == Some(key.as_ref()) {
+                    on_disk = next_stored()?;
+                }
+                if let Some(value) = entry
+                    && !each(key, value)?
+                {
+                    return Ok(());
+                }
+            } else {
+                if let Some((key, value)) = &on_disk
+                    && !each(key.get(PREFIX..).unwrap_or_default(), value)?
+                {
+                    return Ok(());
+                }
+                on_disk = next_stored()?;
+            }
+        }
+    }
+}
