@@ -3,5 +3,7 @@
 pub mod catalog;
 pub mod lsn;
 pub mod pgoutput;
+pub mod quote;
 
 pub use lsn::Lsn;
+pub use quote::{Ident, Literal, Qualified};

@@ -5,6 +5,12 @@
 
 use super::Lsn;
 
+mod decode;
+#[cfg(test)]
+mod tests;
+
+pub use decode::{DecodeError, TupleIter, parse, parse_streamed};
+
 /// One column of a tuple.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Column<'a> {
