@@ -1,0 +1,82 @@
+# Millstream: `make help` lists what there is.
+#
+# PROFILE=dev     builds without optimisation (default: release for demo, demo-check and bench)
+# LOG=kafka       demo and demo-check through a real Kafka broker instead of the embedded log
+# ARGS='…'        more arguments for the program or the tests
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO   ?= cargo
+PROFILE ?= release
+ARGS    ?=
+LOG     ?=
+
+target_dir := $(or $(CARGO_TARGET_DIR),target)
+profile_dir := $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+millstream := $(target_dir)/$(profile_dir)/millstream
+
+ifeq ($(LOG),kafka)
+needs_log := java
+log_args  := $(if $(MILLSTREAM_TEST_KAFKA),--log kafka://$(MILLSTREAM_TEST_KAFKA),--kafka)
+else
+log_args  := $(if $(LOG),--log $(LOG))
+endif
+
+.PHONY: help
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build-program ## the whole product on this machine, live in the terminal; Ctrl-C ends it
+	@$(millstream) demo $(log_args) $(ARGS)
+
+.PHONY: demo-check
+demo-check: build-program ## the demo with a fixed workload, then target against source
+	@$(millstream) demo --check $(log_args) $(ARGS)
+
+.PHONY: compose-check
+compose-check: ## the demo in containers: up, a fixed workload, compared, down
+	@scripts/compose-check.sh
+
+.PHONY: test
+test: ## all tests; sets up PostgreSQL and Kafka
+	@scripts/setup.sh build postgres java
+	$(CARGO) test $(ARGS)
+
+.PHONY: goldens
+goldens: ## every recorded case; MILLSTREAM_GOLDENS=DIR takes others
+	@scripts/setup.sh build postgres java
+	@$(CARGO) test --quiet --test goldens -- --all $(ARGS)
+
+.PHONY: chaos
+chaos: ## kills the process at every named point and at random times; ROUNDS=N for more
+	@scripts/setup.sh build postgres java
+	MILLSTREAM_CHAOS_ROUNDS=$(or $(ROUNDS),25) $(CARGO) test --test it -- crash --include-ignored --nocapture $(ARGS)
+
+.PHONY: fuzz
+fuzz: ## the decoders against hostile bytes, longer than `make test` does; CASES=N
+	@scripts/setup.sh build
+	PROPTEST_CASES=$(or $(CASES),100000) $(CARGO) test --release --lib -- hostile $(ARGS)
+
+.PHONY: lint
+lint: ## rustfmt, clippy, and cargo-deny where it is installed
+	@scripts/setup.sh build
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	@scripts/deny.sh
+
+.PHONY: fmt
+fmt: ## formats the code
+	$(CARGO) fmt
+
+.PHONY: bench
+bench: ## throughput and memory side by side with pg_recvlogical, then the micro-benchmarks
+	@scripts/setup.sh build postgres
+	$(CARGO) bench $(ARGS)
+
+.PHONY: build-program
+build-program:
+	@scripts/setup.sh build postgres $(needs_log)
+	$(CARGO) build --profile $(PROFILE) --bin millstream
