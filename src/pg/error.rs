@@ -1,0 +1,228 @@
+//! What PostgreSQL's errors mean to a user: class, cause and next step.
+
+use std::fmt;
+use std::io;
+
+use super::config::ConnectConfig;
+use crate::error::{Error, Kind};
+
+/// An error that the server reported (PostgreSQL's documentation, "Error and Notice Message Fields").
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerError {
+    /// SQLSTATE.
+    pub code: String,
+    /// Primary message.
+    pub message: String,
+    /// Detail; left out of [`fmt::Display`] because it may hold row values.
+    pub detail: Option<String>,
+    /// Hint.
+    pub hint: Option<String>,
+}
+
+impl ServerError {
+    /// Reads the body of an ErrorResponse or NoticeResponse: fields of a type byte and a NUL-ended string.
+    /// What is not UTF-8 is read as well as it can be.
+    pub(super) fn from_body(body: &[u8]) -> Self {
+        let mut error = Self::default();
+        for field in body.split(|b| *b == 0) {
+            let Some((kind, text)) = field.split_first() else { break };
+            let text = String::from_utf8_lossy(text).into_owned();
+            match kind {
+                b'C' => error.code = text,
+                b'M' => error.message = text,
+                b'D' => error.detail = Some(text),
+                b'H' => error.hint = Some(text),
+                _ => {}
+            }
+        }
+        error
+    }
+
+    pub(super) fn from_db(db: &tokio_postgres::error::DbError) -> Self {
+        Self {
+            code: db.code().code().to_owned(),
+            message: db.message().to_owned(),
+            detail: db.detail().map(ToOwned::to_owned),
+            hint: db.hint().map(ToOwned::to_owned),
+        }
+    }
+
+    /// Whether trying again may help, by SQLSTATE.
+    pub fn is_transient(&self) -> bool {
+        let class = self.code.get(..2).unwrap_or_default();
+        match self.code.as_str() {
+            // All replication slots are in use: somebody has to change a setting.
+            "53400" => false,
+            // A file that is gone for good: removed WAL.
+            "58P01" => false,
+            // query_canceled (statement_timeout), lock_not_available.
+            "57014" | "55P03" => true,
+            _ => matches!(class, "08" | "40" | "53" | "57" | "58"),
+        }
+    }
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (SQLSTATE {})", self.message, self.code)
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+/// The server's SQLSTATE behind an error, where the server reported one.
+pub fn sqlstate(error: &Error) -> Option<&str> {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(server) = error.downcast_ref::<ServerError>() {
+            return Some(&server.code);
+        }
+        source = error.source();
+    }
+    None
+}
+
+/// An error of a statement or command: `what` says what was being done.
+pub(super) fn server_error(what: impl Into<String>, error: ServerError) -> Error {
+    let (kind, next) = classify(&error);
+    let mut out = Error::new(kind, what.into());
+    if let Some(hint) = &error.hint {
+        out = out.because(format!("{error}; hint: {hint}"));
+    }
+    if let Some(next) = next {
+        out = out.next(next);
+    }
+    out.with_source(error)
+}
+
+fn classify(error: &ServerError) -> (Kind, Option<&'static str>) {
+    let message = error.message.as_str();
+    if error.is_transient() {
+        let next = match error.code.as_str() {
+            "53300" => Some("raise max_connections (or max_wal_senders), or close other sessions"),
+            "57P03" => Some("the server is starting or stopping; try again in a moment"),
+            _ => None,
+        };
+        return (Kind::Transient, next);
+    }
+    match error.code.as_str() {
+        "28P01" => (Kind::Refused, Some("check the user and the password")),
+        "28000" if message.contains("pg_hba.conf") => (
+            Kind::Refused,
+            Some(
+                "add a line for this user, database and address to the server's pg_hba.conf, or check sslmode",
+            ),
+        ),
+        "28000" => (Kind::Refused, Some("check that the role exists and may log in (ALTER ROLE name LOGIN)")),
+        "3D000" => (Kind::Refused, Some("check the name of the database")),
+        "42501" if message.contains("replication") || message.contains("walsender") => {
+            (Kind::Refused, Some("give the role the privilege: ALTER ROLE name REPLICATION"))
+        }
+        "42501" => (Kind::Refused, Some("give the role the missing privilege (GRANT …)")),
+        "55006" if message.contains("replication slot") => (
+            Kind::Fenced,
+            Some(
+                "another process reads from this slot: stop it, or give this connector a slot of its own; \
+                 after a crash the server needs up to wal_sender_timeout to notice",
+            ),
+        ),
+        "42710" if message.contains("replication slot") => {
+            (Kind::Refused, Some("give each connector a slot name of its own, or drop the old slot"))
+        }
+        "42704" if message.contains("publication") => (
+            Kind::Refused,
+            Some(
+                "create the publication before the slot (CREATE PUBLICATION …); a slot older than its \
+                 publication cannot read it",
+            ),
+        ),
+        "42704" if message.contains("replication slot") => (
+            Kind::Refused,
+            Some("the slot was dropped: what it held back is lost; take a new snapshot with a new slot"),
+        ),
+        "53400" => (Kind::Refused, Some("raise max_replication_slots, or drop slots that nobody reads")),
+        "58P01" if message.contains("WAL") => (
+            Kind::Refused,
+            Some(
+                "the server has removed WAL that was still needed: take a new snapshot; see wal_keep_size and \
+                 max_slot_wal_keep_size",
+            ),
+        ),
+        "55000" if message.contains("wal_level") => {
+            (Kind::Refused, Some("set wal_level = logical in postgresql.conf and restart the server"))
+        }
+        "55000" if message.contains("replication slot") => (
+            Kind::Refused,
+            Some(
+                "the slot can no longer be read (the server gave up its WAL): drop it and take a new snapshot",
+            ),
+        ),
+        _ => (Kind::Refused, None),
+    }
+}
+
+/// An error from tokio-postgres: `what` says what was being done.
+pub fn sql_error(what: impl Into<String>, error: tokio_postgres::Error) -> Error {
+    if let Some(db) = error.as_db_error() {
+        return server_error(what, ServerError::from_db(db));
+    }
+    let broken = error.is_closed()
+        || std::error::Error::source(&error).is_some_and(|s| s.downcast_ref::<io::Error>().is_some());
+    let kind = if broken { Kind::Transient } else { Kind::Internal };
+    Error::new(kind, what.into()).with_source(error)
+}
+
+/// The socket failed in the middle of a session.
+pub(super) fn connection_lost(config: &ConnectConfig, error: io::Error) -> Error {
+    let cause = if error.kind() == io::ErrorKind::UnexpectedEof {
+        "the server closed the connection".to_owned()
+    } else {
+        error.to_string()
+    };
+    Error::transient(format!("the connection to {} was lost", config.describe()))
+        .because(cause)
+        .with_source(error)
+}
+
+/// The server said something that this point of the protocol does not allow.
+pub(super) fn protocol_error(config: &ConnectConfig, why: impl fmt::Display) -> Error {
+    Error::new(Kind::Data, format!("{} does not follow the protocol", config.describe()))
+        .because(why)
+        .next("check that host and port are those of a PostgreSQL server, not of a pooler or proxy")
+}
+
+/// Why a session could not be started; decides whether the next rung of the sslmode ladder is tried.
+#[derive(Debug)]
+pub(super) enum StartError {
+    /// The server answered with an error.
+    Server(ServerError),
+    /// The TLS handshake failed.
+    Tls(Error),
+    /// Anything else, where another attempt is no use.
+    Other(Error),
+}
+
+impl StartError {
+    /// libpq and pgjdbc try again without TLS (`prefer`) or with it (`allow`) after a failed handshake, or when
+    /// pg_hba.conf has no line for this kind of connection.
+    pub(super) fn other_rung_may_help(&self) -> bool {
+        match self {
+            Self::Server(error) => error.code == "28000",
+            Self::Tls(_) => true,
+            Self::Other(_) => false,
+        }
+    }
+
+    pub(super) fn into_error(self, config: &ConnectConfig) -> Error {
+        match self {
+            Self::Server(error) => server_error(format!("cannot log in to {}", config.describe()), error),
+            Self::Tls(error) | Self::Other(error) => error,
+        }
+    }
+}
+
+impl From<Error> for StartError {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}

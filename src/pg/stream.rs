@@ -1,0 +1,458 @@
+//! The stream of changes: big reads, borrowed frames, and feedback that never waits for the consumer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
+use postgres_protocol::message::frontend;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+use super::Lsn;
+use super::config::ConnectConfig;
+use super::error::{ServerError, connection_lost, protocol_error, server_error};
+use super::net::Stream;
+use super::wire::{HEADER, Wire, frame_size, reserve};
+use crate::error::{Error, Result};
+
+/// Shortest time between two status updates that only report a new flushed position.
+const THROTTLE: Duration = Duration::from_millis(100);
+/// How long a clean end may take before the socket is just closed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// PostgreSQL counts time from 2000-01-01.
+const PG_EPOCH: Duration = Duration::from_secs(946_684_800);
+
+/// A change message with where it stands in the WAL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct XLogData<'a> {
+    /// Start of this message's WAL.
+    pub wal_start: Lsn,
+    /// End of the WAL at the server when it was sent.
+    pub wal_end: Lsn,
+    /// The server's clock then, microseconds since 2000-01-01 UTC.
+    pub clock: i64,
+    /// A pgoutput message: see [`super::pgoutput::parse`].
+    pub payload: &'a [u8],
+}
+
+/// A sign of life of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Everything before this position has been sent or does not concern this stream. With nothing pending it
+    /// may be confirmed, after an offset record with it is durable.
+    pub wal_end: Lsn,
+    /// The server's clock, microseconds since 2000-01-01 UTC.
+    pub clock: i64,
+}
+
+/// One message of the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WalFrame<'a> {
+    /// A change.
+    Data(XLogData<'a>),
+    /// A sign of life; one that asks for an answer has been answered already.
+    Keepalive(Keepalive),
+}
+
+/// Whole frames as they came in one read; checked, so that iterating cannot fail.
+#[derive(Clone, Debug)]
+pub struct WalChunk {
+    bytes: Bytes,
+}
+
+impl WalChunk {
+    /// Its frames.
+    pub fn iter(&self) -> WalFrames<'_> {
+        WalFrames { rest: &self.bytes }
+    }
+
+    /// Its size in bytes, headers included.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+impl<'a> IntoIterator for &'a WalChunk {
+    type Item = WalFrame<'a>;
+    type IntoIter = WalFrames<'a>;
+
+    fn into_iter(self) -> WalFrames<'a> {
+        self.iter()
+    }
+}
+
+/// Iterator over a chunk's frames.
+#[derive(Clone, Debug)]
+pub struct WalFrames<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for WalFrames<'a> {
+    type Item = WalFrame<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<WalFrame<'a>> {
+        let total = frame_size(self.rest).ok()??;
+        let (frame, rest) = self.rest.split_at_checked(total)?;
+        self.rest = rest;
+        decode(frame.get(HEADER..)?).map(|(frame, _)| frame)
+    }
+}
+
+/// Reads a CopyData body; the flag says that the server asks for an answer.
+#[inline]
+fn decode(body: &[u8]) -> Option<(WalFrame<'_>, bool)> {
+    let (&kind, rest) = body.split_first()?;
+    match kind {
+        b'w' => {
+            let (wal_start, rest) = rest.split_first_chunk::<8>()?;
+            let (wal_end, rest) = rest.split_first_chunk::<8>()?;
+            let (clock, payload) = rest.split_first_chunk::<8>()?;
+            let data = XLogData {
+                wal_start: Lsn(u64::from_be_bytes(*wal_start)),
+                wal_end: Lsn(u64::from_be_bytes(*wal_end)),
+                clock: i64::from_be_bytes(*clock),
+                payload,
+            };
+            Some((WalFrame::Data(data), false))
+        }
+        b'k' => {
+            let (wal_end, rest) = rest.split_first_chunk::<8>()?;
+            let (clock, rest) = rest.split_first_chunk::<8>()?;
+            let keepalive =
+                Keepalive { wal_end: Lsn(u64::from_be_bytes(*wal_end)), clock: i64::from_be_bytes(*clock) };
+            Some((WalFrame::Keepalive(keepalive), *rest.first()? == 1))
+        }
+        _ => None,
+    }
+}
+
+/// What reader, consumer and feedback task share.
+#[derive(Debug)]
+struct Shared {
+    /// Highest position received.
+    received: AtomicU64,
+    /// Highest position that the consumer has made durable.
+    flushed: AtomicU64,
+    /// The server wants an answer now.
+    reply: AtomicBool,
+    /// The consumer wants the stream to end.
+    stop: AtomicBool,
+    wake: Notify,
+}
+
+/// Tells the stream what is durable; cheap to clone, usable from any thread.
+#[derive(Clone, Debug)]
+pub struct Acknowledger {
+    shared: Arc<Shared>,
+}
+
+impl Acknowledger {
+    /// Everything up to here is durable, together with its offset record: the slot may forget it. Goes out
+    /// within about 100 ms. A position below an earlier one changes nothing.
+    pub fn flushed(&self, lsn: Lsn) {
+        let before = self.shared.flushed.fetch_max(lsn.0, Ordering::AcqRel);
+        if lsn.0 > before {
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// The position reported as flushed.
+    pub fn position(&self) -> Lsn {
+        Lsn(self.shared.flushed.load(Ordering::Acquire))
+    }
+}
+
+/// A running stream of changes.
+///
+/// Reading happens only inside [`WalStream::next_chunk`], so a slow consumer leaves the data with the server.
+/// Status updates are sent by a task of their own: the walsender stays alive however slow the consumer is.
+#[derive(Debug)]
+pub struct WalStream {
+    reader: ReadHalf<Stream>,
+    read: BytesMut,
+    config: ConnectConfig,
+    slot: String,
+    shared: Arc<Shared>,
+    feedback: JoinHandle<std::io::Result<WriteHalf<Stream>>>,
+}
+
+impl WalStream {
+    pub(super) fn new(wire: Wire, slot: String, start: Lsn, interval: Duration) -> Self {
+        let Wire { stream, read, config, .. } = wire;
+        let (reader, writer) = tokio::io::split(stream);
+        let shared = Arc::new(Shared {
+            received: AtomicU64::new(start.0),
+            // Zero confirms nothing: only the consumer knows what is durable.
+            flushed: AtomicU64::new(0),
+            reply: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            wake: Notify::new(),
+        });
+        let feedback = tokio::spawn(feedback(writer, Arc::clone(&shared), interval));
+        Self { reader, read, config, slot, shared, feedback }
+    }
+
+    /// A handle that reports durable positions.
+    pub fn acknowledger(&self) -> Acknowledger {
+        Acknowledger { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Waits for data and gives all whole frames at hand. Cancel-safe.
+    ///
+    /// # Errors
+    /// What the server reports (publication missing, slot invalidated, …), a lost connection, a server that
+    /// shuts down (transient).
+    pub async fn next_chunk(&mut self) -> Result<WalChunk> {
+        loop {
+            let whole = self.scan()?;
+            if whole > 0 {
+                return Ok(WalChunk { bytes: self.read.split_to(whole).freeze() });
+            }
+            self.control()?;
+            reserve(&mut self.read);
+            match self.reader.read_buf(&mut self.read).await {
+                Ok(0) => return Err(connection_lost(&self.config, std::io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => {}
+                Err(e) => return Err(connection_lost(&self.config, e)),
+            }
+        }
+    }
+
+    /// The frames that are at hand without waiting; `None` when there are none: the moment to hand over what
+    /// has been collected.
+    ///
+    /// # Errors
+    /// As [`Self::next_chunk`].
+    pub fn try_next_chunk(&mut self) -> Result<Option<WalChunk>> {
+        self.next_chunk().now_or_never().transpose()
+    }
+
+    /// Length of the whole CopyData frames at the front of the buffer; checks each of them.
+    fn scan(&self) -> Result<usize> {
+        let mut end = 0;
+        let mut received = 0;
+        let mut reply = false;
+        loop {
+            let rest = self.read.get(end..).unwrap_or_default();
+            let size = frame_size(rest).map_err(|why| protocol_error(&self.config, why))?;
+            let Some(frame) = size.and_then(|total| rest.get(..total)) else { break };
+            if frame.first() != Some(&b'd') {
+                break;
+            }
+            let (decoded, asks) = frame.get(HEADER..).and_then(decode).ok_or_else(|| {
+                protocol_error(&self.config, "a message of the stream is neither data nor keepalive")
+            })?;
+            received = received.max(match decoded {
+                WalFrame::Data(data) => data.wal_start.0,
+                WalFrame::Keepalive(keepalive) => keepalive.wal_end.0,
+            });
+            reply |= asks;
+            end += frame.len();
+        }
+        if received > 0 {
+            self.shared.received.fetch_max(received, Ordering::AcqRel);
+        }
+        if reply {
+            self.shared.reply.store(true, Ordering::Release);
+            self.shared.wake.notify_one();
+        }
+        Ok(end)
+    }
+
+    /// Takes messages other than data off the front of the buffer.
+    fn control(&mut self) -> Result<()> {
+        loop {
+            let size = frame_size(&self.read).map_err(|why| protocol_error(&self.config, why))?;
+            let Some(total) = size.filter(|total| *total <= self.read.len()) else { return Ok(()) };
+            let frame = self.read.split_to(total);
+            let body = frame.get(HEADER..).unwrap_or_default();
+            match frame.first() {
+                Some(b'N' | b'S') => {}
+                Some(b'E') => {
+                    let what =
+                        format!("replication slot \"{}\" stopped ({})", self.slot, self.config.describe());
+                    return Err(server_error(what, ServerError::from_body(body)));
+                }
+                Some(b'c' | b'C' | b'Z') => {
+                    return Err(Error::transient(format!(
+                        "{} ended the stream of replication slot \"{}\"",
+                        self.config.describe(),
+                        self.slot
+                    ))
+                    .because("the server is shutting down or switching over"));
+                }
+                _ => return Err(protocol_error(&self.config, "an unknown message in the stream")),
+            }
+            if self.read.first() == Some(&b'd') {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reports the last flushed position, ends the stream in order and closes the session. Data still on its
+    /// way is thrown away: it was never confirmed, so it comes again.
+    pub async fn stop(mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.wake.notify_one();
+        let end = async {
+            let Ok(Ok(mut writer)) = (&mut self.feedback).await else { return };
+            while !self.drained().await {}
+            let mut message = BytesMut::new();
+            frontend::terminate(&mut message);
+            let _ = writer.write_all(&message).await;
+            let _ = writer.shutdown().await;
+        };
+        if tokio::time::timeout(STOP_TIMEOUT, end).await.is_err() {
+            tracing::debug!("{} did not end the stream in time; closing the socket", self.config.describe());
+        }
+    }
+
+    /// Throws away one read's worth of messages; true when the server is ready for commands or gone.
+    async fn drained(&mut self) -> bool {
+        loop {
+            match frame_size(&self.read) {
+                Ok(Some(total)) if total <= self.read.len() => {
+                    let frame = self.read.split_to(total);
+                    if matches!(frame.first(), Some(b'Z' | b'E')) {
+                        return true;
+                    }
+                }
+                Ok(_) => break,
+                Err(_) => return true,
+            }
+        }
+        reserve(&mut self.read);
+        !matches!(self.reader.read_buf(&mut self.read).await, Ok(n) if n > 0)
+    }
+}
+
+impl Drop for WalStream {
+    fn drop(&mut self) {
+        self.feedback.abort();
+    }
+}
+
+/// Sends status updates until the stream stops; gives the write half back for the goodbye.
+async fn feedback(
+    mut writer: WriteHalf<Stream>,
+    shared: Arc<Shared>,
+    interval: Duration,
+) -> std::io::Result<WriteHalf<Stream>> {
+    let mut last_sent = Instant::now();
+    let mut last_flushed = shared.flushed.load(Ordering::Acquire);
+    loop {
+        let stop = shared.stop.load(Ordering::Acquire);
+        let reply = shared.reply.swap(false, Ordering::AcqRel);
+        let flushed = shared.flushed.load(Ordering::Acquire);
+        let due = if stop || reply {
+            Instant::now()
+        } else if flushed > last_flushed {
+            last_sent + THROTTLE.min(interval)
+        } else {
+            last_sent + interval
+        };
+        if due > Instant::now() {
+            tokio::select! {
+                () = shared.wake.notified() => {}
+                () = sleep_until(due) => {}
+            }
+            continue;
+        }
+        let received = shared.received.load(Ordering::Acquire).max(flushed);
+        writer.write_all(&status_update(received, flushed)).await?;
+        if stop {
+            let mut done = BytesMut::new();
+            frontend::copy_done(&mut done);
+            writer.write_all(&done).await?;
+        }
+        writer.flush().await?;
+        if stop {
+            return Ok(writer);
+        }
+        last_sent = Instant::now();
+        last_flushed = flushed;
+    }
+}
+
+/// A CopyData message with a standby status update.
+fn status_update(received: u64, flushed: u64) -> [u8; 39] {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(PG_EPOCH);
+    let clock = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+    let mut out = [0u8; 39];
+    let mut at = 0;
+    let mut put = |bytes: &[u8]| {
+        if let Some(slot) = out.get_mut(at..at + bytes.len()) {
+            slot.copy_from_slice(bytes);
+        }
+        at += bytes.len();
+    };
+    put(b"d");
+    put(&38u32.to_be_bytes());
+    put(b"r");
+    put(&received.to_be_bytes());
+    put(&flushed.to_be_bytes());
+    // Applied: no reader of ours is behind what is flushed.
+    put(&flushed.to_be_bytes());
+    put(&clock.to_be_bytes());
+    put(&[0]);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_update_is_whole() {
+        let message = status_update(0x0102, 0x0101);
+        assert_eq!(message[0], b'd');
+        assert_eq!(frame_size(&message), Ok(Some(39)));
+        assert_eq!(message[5], b'r');
+        assert_eq!(&message[6..14], &0x0102u64.to_be_bytes());
+        assert_eq!(&message[14..22], &0x0101u64.to_be_bytes());
+        assert_eq!(message[38], 0);
+    }
+
+    #[test]
+    fn frames_of_a_chunk() {
+        let mut bytes = Vec::new();
+        let mut body = vec![b'w'];
+        for n in [7u64, 9, 11] {
+            body.extend_from_slice(&n.to_be_bytes());
+        }
+        body.extend_from_slice(b"payload");
+        let mut alive = vec![b'k'];
+        alive.extend_from_slice(&13u64.to_be_bytes());
+        alive.extend_from_slice(&15u64.to_be_bytes());
+        alive.push(1);
+        for body in [&body, &alive] {
+            bytes.push(b'd');
+            bytes.extend_from_slice(&(u32::try_from(body.len()).unwrap() + 4).to_be_bytes());
+            bytes.extend_from_slice(body);
+        }
+        let chunk = WalChunk { bytes: bytes.into() };
+        let frames: Vec<WalFrame<'_>> = chunk.iter().collect();
+        assert_eq!(
+            frames,
+            [
+                WalFrame::Data(XLogData {
+                    wal_start: Lsn(7),
+                    wal_end: Lsn(9),
+                    clock: 11,
+                    payload: b"payload"
+                }),
+                WalFrame::Keepalive(Keepalive { wal_end: Lsn(13), clock: 15 }),
+            ]
+        );
+    }
+}
