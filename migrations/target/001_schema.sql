@@ -22,8 +22,7 @@ CREATE TABLE dim_products (
   product_vendor   text,
   quantity_stock   integer,
   buy_price        numeric(10,2),
-  msrp             numeric(10,2),
-  updated_at       timestamp(3)
+  msrp             numeric(10,2)
 );
 
 -- No foreign keys to the dimensions: each table follows its own topics, so a fact may be there for a moment
