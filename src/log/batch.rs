@@ -8,6 +8,13 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TopicId(u32);
 
+impl TopicId {
+    /// Its number: topics of a batch count from 0 in the order they were first asked for.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Entry {
     topic: TopicId,

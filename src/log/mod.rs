@@ -5,7 +5,11 @@
 //! records take offsets), timestamps in milliseconds, keys, values, headers, compaction and retention.
 
 pub mod batch;
+pub mod embedded;
+mod open;
+pub mod partition;
 pub mod record;
+pub mod topic;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use batch::{Batch, TopicId};
+pub use open::{OpenOptions, open};
 pub use record::{Fetched, Record};
 
 use crate::error::Result;
@@ -38,6 +43,40 @@ pub struct TopicSpec {
     pub replication: Option<i16>,
     /// Topic configs.
     pub configs: BTreeMap<String, String>,
+}
+
+impl TopicSpec {
+    /// With the store's defaults.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), partitions: None, replication: None, configs: BTreeMap::new() }
+    }
+
+    /// With a number of partitions.
+    #[must_use]
+    pub fn partitions(mut self, partitions: i32) -> Self {
+        self.partitions = Some(partitions);
+        self
+    }
+
+    /// With a topic config.
+    #[must_use]
+    pub fn config(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.configs.insert(name.into(), value.into());
+        self
+    }
+
+    /// A compacted topic.
+    #[must_use]
+    pub fn compacted(self) -> Self {
+        self.config("cleanup.policy", "compact")
+    }
+}
+
+impl TopicPartition {
+    /// A partition of a topic.
+    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
 }
 
 /// A topic as it is.
@@ -113,7 +152,7 @@ pub trait LogWriter: Send {
     /// nothing of the batch is visible to readers.
     async fn commit(&mut self, batch: Batch) -> Result<Batch>;
 
-    /// What to make missing topics with.
+    /// What to make a missing topic with; a spec with an empty name is for all that have none of their own.
     fn topic_defaults(&mut self, spec: TopicSpec);
 }
 
