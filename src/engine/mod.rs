@@ -5,6 +5,7 @@
 //! by `runtime` (or, step by step, by tests).
 
 pub mod expr;
+pub mod format;
 pub mod plan;
 pub mod row;
 pub mod types;

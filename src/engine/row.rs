@@ -42,11 +42,11 @@ pub enum Value {
     Row(Arc<[Value]>),
 }
 
-/// A decimal number of up to 38 digits.
+/// A decimal number of up to 38 digits. Packed, so that a [`Value`] takes 24 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, packed)]
 pub struct Decimal {
-    /// All digits as a whole number, high and low half (keeps [`Value`] at 8 bytes' alignment).
-    pub unscaled: (i64, u64),
+    unscaled: i128,
     /// Digits after the point.
     pub scale: u8,
 }
@@ -54,12 +54,12 @@ pub struct Decimal {
 impl Decimal {
     /// From a whole number and a scale.
     pub fn new(unscaled: i128, scale: u8) -> Self {
-        Self { unscaled: ((unscaled >> 64) as i64, unscaled as u64), scale }
+        Self { unscaled, scale }
     }
 
     /// All digits as a whole number.
     pub fn unscaled(self) -> i128 {
-        i128::from(self.unscaled.0) << 64 | i128::from(self.unscaled.1)
+        self.unscaled
     }
 }
 
@@ -84,6 +84,67 @@ pub enum RowKind {
     UpdateAfter,
     /// `-D`
     Delete,
+}
+
+impl Instant {
+    /// From milliseconds since 1970.
+    pub fn from_millis(millis: i64) -> Self {
+        Self { millis, nanos: 0 }
+    }
+}
+
+impl Value {
+    /// A string.
+    pub fn str(text: &str) -> Self {
+        Self::Str(Arc::from(text))
+    }
+
+    /// A decimal number.
+    pub fn decimal(unscaled: i128, scale: u8) -> Self {
+        Self::Decimal(Decimal::new(unscaled, scale))
+    }
+
+    /// Whether this is NULL.
+    pub fn is_null(&self) -> bool {
+        matches!(self, Self::Null)
+    }
+
+    /// The text of a string value.
+    pub fn as_str(&self) -> Option<&str> {
+        if let Self::Str(text) = self { Some(text) } else { None }
+    }
+
+    /// The number of an integer value.
+    pub fn as_int(&self) -> Option<i64> {
+        if let Self::Int(number) = self { Some(*number) } else { None }
+    }
+
+    /// The milliseconds of a timestamp of either kind.
+    pub fn as_millis(&self) -> Option<i64> {
+        match self {
+            Self::Timestamp(at) | Self::TimestampLtz(at) => Some(at.millis),
+            _ => None,
+        }
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Str(Arc::from(text))
+    }
+}
+
+impl From<bool> for Value {
+    fn from(truth: bool) -> Self {
+        Self::Bool(truth)
+    }
+}
+
+impl Change {
+    /// A change from its kind and its columns.
+    pub fn new(kind: RowKind, values: Vec<Value>) -> Self {
+        Self { kind, row: Row::from(values) }
+    }
 }
 
 impl RowKind {
@@ -114,3 +175,5 @@ pub struct Change {
     /// Its columns.
     pub row: Row,
 }
+
+const _: () = assert!(size_of::<Value>() == 24);

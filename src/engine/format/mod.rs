@@ -1,0 +1,206 @@
+//! Formats: bytes of a record to rows of a changelog, and back, as Flink's formats read and write them.
+//!
+//! Sources call [`decoder`] once per table and hand every record to it; sinks call [`encoder`]. Neither knows
+//! topics or files: where a record came from stands in [`Input`], for metadata columns only.
+
+mod csv;
+mod debezium;
+mod encode;
+mod json;
+mod metadata;
+mod parser;
+mod raw;
+mod schema;
+pub mod text;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::plan::TableRef;
+use super::row::Change;
+
+pub use encode::Encoder;
+pub use metadata::Zone;
+
+/// A record that cannot be decoded, or a row that cannot be encoded. It never holds a value of the row: the
+/// runtime adds topic, partition and offset, by which the record can be looked up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}{}", column.as_ref().map(|c| format!(" (column {c})")).unwrap_or_default())]
+pub struct FormatError {
+    /// What is wrong.
+    pub what: Cow<'static, str>,
+    /// The column it is wrong in.
+    pub column: Option<String>,
+    /// What to do about it, where that is known.
+    pub next: Option<Cow<'static, str>>,
+}
+
+impl FormatError {
+    pub(crate) fn new(what: impl Into<Cow<'static, str>>) -> Self {
+        Self { what: what.into(), column: None, next: None }
+    }
+
+    pub(crate) fn next(mut self, next: impl Into<Cow<'static, str>>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+
+    /// Names the column, unless a nested one is named already.
+    pub(crate) fn in_column(mut self, name: &str) -> Self {
+        self.column = Some(match self.column {
+            Some(inner) => format!("{name}.{inner}"),
+            None => name.to_owned(),
+        });
+        self
+    }
+}
+
+/// One record of an input.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// The value; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// The key.
+    pub key: Option<&'a [u8]>,
+    /// Topic, or path of the file.
+    pub topic: &'a str,
+    /// Partition.
+    pub partition: i32,
+    /// Offset, or line number from 0.
+    pub offset: i64,
+    /// Milliseconds since 1970.
+    pub timestamp: i64,
+    /// Header names and values; empty unless [`Decoder::wants_headers`].
+    pub headers: &'a [(&'a [u8], Option<&'a [u8]>)],
+}
+
+/// Turns records into changes of the source's table.
+pub trait Decoder: Send {
+    /// Appends the changes of one record; none for a record that the format skips. After an error nothing is
+    /// appended.
+    ///
+    /// # Errors
+    /// Where the record is not what the table's format and columns say.
+    fn decode(&mut self, input: &Input<'_>, out: &mut Vec<Change>) -> Result<(), FormatError>;
+
+    /// Whether a metadata column reads headers.
+    fn wants_headers(&self) -> bool {
+        false
+    }
+}
+
+/// What a format needs to know besides the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormatContext {
+    /// `table.local-time-zone`.
+    pub zone: Zone,
+    /// `millstream.compat.strict`: what Flink rejects is rejected.
+    pub strict: bool,
+}
+
+impl FormatContext {
+    /// From the options of a plan.
+    ///
+    /// # Errors
+    /// Where the time zone is unknown.
+    pub fn new(options: &BTreeMap<String, String>) -> Result<Self, FormatError> {
+        Ok(Self {
+            zone: Zone::parse(options.get("table.local-time-zone").map_or("UTC", String::as_str))?,
+            strict: options.get("millstream.compat.strict").is_some_and(|v| v == "true"),
+        })
+    }
+}
+
+/// The decoder of a source table.
+///
+/// # Errors
+/// Where the format or one of its options is not supported.
+pub fn decoder(table: &TableRef, context: &FormatContext) -> Result<Box<dyn Decoder>, FormatError> {
+    let upsert = table.options.get("connector").is_some_and(|c| c == "upsert-kafka");
+    let options = FormatOptions::of_value(table)?;
+    match options.name.as_str() {
+        "debezium-json" if !upsert => Ok(Box::new(debezium::DebeziumDecoder::new(table, &options, context)?)),
+        "json" => Ok(Box::new(json::JsonDecoder::new(table, &options, context, upsert)?)),
+        "csv" if !upsert => Ok(Box::new(csv::CsvDecoder::new(table, &options, context)?)),
+        "raw" if !upsert => Ok(Box::new(raw::RawDecoder::new(table, &options, context)?)),
+        name => Err(unsupported(table, name, upsert)),
+    }
+}
+
+/// The encoder of a sink table.
+///
+/// # Errors
+/// Where the format or one of its options is not supported.
+pub fn encoder(table: &TableRef, context: &FormatContext) -> Result<Encoder, FormatError> {
+    Encoder::new(table, context)
+}
+
+fn unsupported(table: &TableRef, name: &str, upsert: bool) -> FormatError {
+    let known = if upsert { "json" } else { "debezium-json, json, csv, raw" };
+    FormatError::new(format!("table {}: format '{name}' is not supported here", table.name))
+        .next(format!("use one of: {known}"))
+}
+
+/// A format's name and its options without their prefix.
+#[derive(Clone, Debug)]
+pub(crate) struct FormatOptions {
+    pub(crate) name: String,
+    /// What stands before an option's name in the table's WITH, for messages.
+    pub(crate) prefix: String,
+    options: BTreeMap<String, String>,
+}
+
+impl FormatOptions {
+    /// `format` with `NAME.option`, or `value.format` with `value.NAME.option`.
+    pub(crate) fn of_value(table: &TableRef) -> Result<Self, FormatError> {
+        Self::find(table, "format", "")
+            .or_else(|| Self::find(table, "value.format", "value."))
+            .ok_or_else(|| FormatError::new(format!("table {}: option 'format' is missing", table.name)))
+    }
+
+    /// `key.format` with `key.NAME.option`.
+    pub(crate) fn of_key(table: &TableRef) -> Option<Self> {
+        Self::find(table, "key.format", "key.")
+    }
+
+    fn find(table: &TableRef, option: &str, before: &str) -> Option<Self> {
+        let name = table.options.get(option)?.clone();
+        let prefix = format!("{before}{name}.");
+        let options = table
+            .options
+            .iter()
+            .filter_map(|(k, v)| Some((k.strip_prefix(&prefix)?.to_owned(), v.clone())))
+            .collect();
+        Some(Self { name, prefix, options })
+    }
+
+    pub(crate) fn get(&self, option: &str) -> Option<&str> {
+        self.options.get(option).map(String::as_str)
+    }
+
+    pub(crate) fn flag(&self, option: &str) -> Result<bool, FormatError> {
+        match self.get(option).map(str::to_ascii_lowercase).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(FormatError::new(format!("option '{}{option}' is not a boolean", self.prefix))
+                .next("write 'true' or 'false'")),
+        }
+    }
+
+    /// `timestamp-format.standard`.
+    pub(crate) fn timestamps(&self) -> Result<text::TimestampFormat, FormatError> {
+        match self.get("timestamp-format.standard").unwrap_or("SQL") {
+            "SQL" => Ok(text::TimestampFormat::Sql),
+            "ISO-8601" => Ok(text::TimestampFormat::Iso8601),
+            _ => Err(FormatError::new(format!(
+                "option '{}timestamp-format.standard' has an unsupported value",
+                self.prefix
+            ))
+            .next("write 'SQL' or 'ISO-8601'")),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
