@@ -16,6 +16,7 @@ pub mod demo;
 pub mod engine;
 pub mod error;
 pub mod event;
+pub mod failpoint;
 pub mod log;
 pub mod pg;
 pub mod replay;

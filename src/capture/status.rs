@@ -1,0 +1,222 @@
+//! What a connector does and how far it is.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::error::Error;
+use crate::pg::Lsn;
+
+/// Where a connector stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Connecting and checking; nothing moves yet.
+    Starting,
+    /// The tables' content is being read.
+    Snapshot,
+    /// Changes flow as they commit.
+    Streaming,
+    /// The snapshot is done and the mode does not stream (`initial_only`).
+    Idle,
+    /// The connection to the database or the log broke; the next try follows by itself.
+    Reconnecting,
+    /// It cannot go on; the error says why.
+    Failed,
+    /// Stopped as asked.
+    Stopped,
+}
+
+impl Phase {
+    /// In capitals, as states are shown: `SNAPSHOT`, `STREAMING`, `RECONNECTING`, ….
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "STARTING",
+            Self::Snapshot => "SNAPSHOT",
+            Self::Streaming => "STREAMING",
+            Self::Idle => "IDLE",
+            Self::Reconnecting => "RECONNECTING",
+            Self::Failed => "FAILED",
+            Self::Stopped => "STOPPED",
+        }
+    }
+
+    /// Whether data moves, or would if there were any.
+    pub fn is_running(self) -> bool {
+        matches!(self, Self::Snapshot | Self::Streaming | Self::Idle)
+    }
+
+    /// Whether nothing more will happen.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Failed | Self::Stopped)
+    }
+}
+
+/// Counts since the start of the connector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Changes that came from the stream, before filters.
+    pub changes: u64,
+    /// Transactions that came from the stream.
+    pub transactions: u64,
+    /// Rows read in snapshots.
+    pub snapshot_rows: u64,
+    /// Records that are durable in the log, offset records left out.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Batches committed to the log.
+    pub batches: u64,
+    /// Times the connection was lost and came back.
+    pub reconnects: u64,
+}
+
+/// A look at a connector.
+#[derive(Clone, Debug)]
+pub struct ConnectorStatus {
+    /// Where it stands.
+    pub phase: Phase,
+    /// What failed: with [`Phase::Failed`] for good, with [`Phase::Reconnecting`] for now.
+    pub error: Option<Arc<Error>>,
+    /// Whether everything that stood in the WAL when streaming began is durable in the log.
+    pub caught_up: bool,
+    /// End of the WAL at the server, as last heard.
+    pub server_lsn: Lsn,
+    /// Position up to which everything is durable in the log.
+    pub durable_lsn: Lsn,
+    /// Commit time of the last durable event, milliseconds since 1970; zero for none.
+    pub last_event_ms: i64,
+    /// Counts.
+    pub counters: Counters,
+    /// Topics written to since the start.
+    pub topics: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    phase: Phase,
+    error: Option<Arc<Error>>,
+    caught_up: bool,
+}
+
+/// The driver's side of the status.
+#[derive(Debug)]
+pub(super) struct StatusCell {
+    state: watch::Sender<State>,
+    pub(super) changes: AtomicU64,
+    pub(super) transactions: AtomicU64,
+    pub(super) snapshot_rows: AtomicU64,
+    records: AtomicU64,
+    bytes: AtomicU64,
+    batches: AtomicU64,
+    reconnects: AtomicU64,
+    pub(super) server_lsn: AtomicU64,
+    durable_lsn: AtomicU64,
+    last_event_ms: AtomicU64,
+    topics: Mutex<BTreeSet<Arc<str>>>,
+}
+
+impl StatusCell {
+    pub(super) fn new() -> Arc<Self> {
+        let (state, _) = watch::channel(State { phase: Phase::Starting, error: None, caught_up: false });
+        Arc::new(Self {
+            state,
+            changes: AtomicU64::new(0),
+            transactions: AtomicU64::new(0),
+            snapshot_rows: AtomicU64::new(0),
+            records: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            batches: AtomicU64::new(0),
+            reconnects: AtomicU64::new(0),
+            server_lsn: AtomicU64::new(0),
+            durable_lsn: AtomicU64::new(0),
+            last_event_ms: AtomicU64::new(0),
+            topics: Mutex::new(BTreeSet::new()),
+        })
+    }
+
+    pub(super) fn phase(&self, phase: Phase) {
+        self.state.send_if_modified(|s| {
+            let changed = s.phase != phase || s.error.is_some();
+            s.phase = phase;
+            s.error = None;
+            changed
+        });
+    }
+
+    pub(super) fn failed(&self, phase: Phase, error: Arc<Error>) {
+        if phase == Phase::Reconnecting {
+            self.reconnects.fetch_add(1, Ordering::Relaxed);
+        }
+        self.state.send_modify(|s| {
+            s.phase = phase;
+            s.error = Some(error);
+        });
+    }
+
+    pub(super) fn caught_up(&self) {
+        self.state.send_if_modified(|s| !std::mem::replace(&mut s.caught_up, true));
+    }
+
+    pub(super) fn committed(&self, records: u64, bytes: u64, durable: Lsn, event_ms: Option<i64>) {
+        self.records.fetch_add(records, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        self.durable_lsn.fetch_max(durable.0, Ordering::Relaxed);
+        if let Some(ms) = event_ms.and_then(|ms| u64::try_from(ms).ok()) {
+            self.last_event_ms.store(ms, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn topic(&self, name: &str) {
+        let mut topics = self.topics.lock();
+        if !topics.contains(name) {
+            topics.insert(Arc::from(name));
+        }
+    }
+
+    pub(super) fn read(&self) -> ConnectorStatus {
+        let state = self.state.borrow().clone();
+        let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        ConnectorStatus {
+            phase: state.phase,
+            error: state.error,
+            caught_up: state.caught_up,
+            server_lsn: Lsn(get(&self.server_lsn)),
+            durable_lsn: Lsn(get(&self.durable_lsn)),
+            last_event_ms: get(&self.last_event_ms).cast_signed(),
+            counters: Counters {
+                changes: get(&self.changes),
+                transactions: get(&self.transactions),
+                snapshot_rows: get(&self.snapshot_rows),
+                records: get(&self.records),
+                bytes: get(&self.bytes),
+                batches: get(&self.batches),
+                reconnects: get(&self.reconnects),
+            },
+            topics: self.topics.lock().iter().map(|t| t.as_ref().to_owned()).collect(),
+        }
+    }
+
+    /// Waits until the state satisfies a condition and gives phase and error.
+    pub(super) async fn wait(
+        &self,
+        mut ready: impl FnMut(Phase, bool) -> bool,
+    ) -> (Phase, Option<Arc<Error>>) {
+        let mut watch = self.state.subscribe();
+        // The sender lives in `self`: the channel cannot close while we wait.
+        match watch.wait_for(|s| ready(s.phase, s.caught_up)).await {
+            Ok(state) => (state.phase, state.error.clone()),
+            Err(_) => (Phase::Stopped, None),
+        }
+    }
+
+    pub(super) fn subscribe(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut watch = self.state.subscribe();
+        async move {
+            let _ = watch.changed().await;
+        }
+    }
+}
