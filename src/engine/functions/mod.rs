@@ -1,0 +1,60 @@
+//! Scalar functions by canonical name.
+//!
+//! The planner resolves a call to one of [`NAMES`], casts the arguments and fixes the result type; the engine
+//! evaluates. Unless said otherwise arguments stand in SQL's order and a NULL argument gives NULL. Keywords of
+//! the special syntaxes become string literals:
+//!
+//! | name | arguments |
+//! |---|---|
+//! | `EXTRACT` | unit (`YEAR`, `DOW`, `EPOCH`, …), value |
+//! | `FLOOR`, `CEIL` | value \[, unit\] |
+//! | `TIMESTAMPDIFF`, `TIMESTAMPADD` | unit, a, b |
+//! | `TRIM` | `BOTH`, `LEADING` or `TRAILING`; characters; string |
+//! | `POSITION` | searched text, string |
+//! | `OVERLAY` | string, replacement, from \[, for\] |
+//! | `LIKE`, `SIMILAR` | string, pattern \[, escape\] |
+//! | `IN` | value, candidates… (three-valued) |
+//! | `BETWEEN` is rewritten to comparisons | |
+//! | `JSON_VALUE` | json, path, on empty (`NULL`, `ERROR`, `DEFAULT`), default, on error, default |
+//! | `JSON_QUERY` | json, path, wrapper (`WITHOUT`, `CONDITIONAL`, `UNCONDITIONAL`), on empty (`NULL`, `EMPTY ARRAY`, `EMPTY OBJECT`, `ERROR`), on error |
+//! | `JSON_EXISTS` | json, path, on error (`TRUE`, `FALSE`, `UNKNOWN`, `ERROR`) |
+//! | `JSON_OBJECT` | `NULL` or `ABSENT` on null; key, value, … |
+//! | `JSON_ARRAY` | `NULL` or `ABSENT` on null; values… |
+//! | `IS JSON` | value; `VALUE`, `SCALAR`, `ARRAY` or `OBJECT` |
+//! | `ITEM` | array and index from 1, or map and key |
+//! | `ARRAY`, `ROW` | elements… (constructors; NULLs kept) |
+//! | `MAP` | key, value, … |
+//! | `TYPEOF` is folded by the planner | |
+
+/// The canonical names.
+pub const NAMES: &[&str] = &[
+    // operators
+    "+", "-", "*", "/", "%", "NEGATE", "=", "<>", "<", "<=", ">", ">=", "AND", "OR", "NOT",
+    "IS NULL", "IS NOT NULL", "IS TRUE", "IS NOT TRUE", "IS FALSE", "IS NOT FALSE", "IS UNKNOWN", "IS NOT UNKNOWN",
+    "IS DISTINCT FROM", "IS NOT DISTINCT FROM", "IN", "LIKE", "SIMILAR", "||", "OVERLAPS",
+    // conditional
+    "COALESCE", "NULLIF", "IF", "IFNULL", "GREATEST", "LEAST",
+    // numbers
+    "ABS", "CEIL", "FLOOR", "ROUND", "TRUNCATE", "SIGN", "POWER", "SQRT", "EXP", "LN", "LOG", "LOG10", "LOG2", "PI", "E",
+    "SIN", "COS", "TAN", "COT", "ASIN", "ACOS", "ATAN", "ATAN2", "SINH", "COSH", "TANH", "DEGREES", "RADIANS", "RAND",
+    "RAND_INTEGER", "BIN", "HEX", "UNHEX", "UUID",
+    // strings
+    "CHAR_LENGTH", "UPPER", "LOWER", "INITCAP", "SUBSTRING", "LEFT", "RIGHT", "POSITION", "LOCATE", "INSTR", "TRIM",
+    "LTRIM", "RTRIM", "BTRIM", "LPAD", "RPAD", "REPEAT", "REVERSE", "REPLACE", "OVERLAY", "TRANSLATE", "CONCAT",
+    "CONCAT_WS", "SPLIT_INDEX", "SPLIT", "STR_TO_MAP", "REGEXP_REPLACE", "REGEXP_EXTRACT", "REGEXP_EXTRACT_ALL",
+    "REGEXP", "REGEXP_COUNT", "REGEXP_SUBSTR", "REGEXP_INSTR", "STARTSWITH", "ENDSWITH", "ASCII", "CHR", "MD5", "SHA1",
+    "SHA224", "SHA256", "SHA384", "SHA512", "SHA2", "TO_BASE64", "FROM_BASE64", "ENCODE", "DECODE", "URL_ENCODE",
+    "URL_DECODE", "PARSE_URL", "IS_ALPHA", "IS_DIGIT", "IS_DECIMAL", "ELT", "PRINTF",
+    // time
+    "EXTRACT", "DATE_FORMAT", "TO_TIMESTAMP", "TO_TIMESTAMP_LTZ", "TO_DATE", "TIMESTAMPDIFF", "TIMESTAMPADD",
+    "UNIX_TIMESTAMP", "FROM_UNIXTIME", "CONVERT_TZ", "CURRENT_TIMESTAMP", "LOCALTIMESTAMP", "CURRENT_DATE",
+    "CURRENT_TIME", "LOCALTIME", "NOW", "CURRENT_ROW_TIMESTAMP", "PROCTIME", "CURRENT_WATERMARK",
+    // collections
+    "ARRAY", "MAP", "ROW", "ITEM", "CARDINALITY", "ELEMENT", "ARRAY_CONTAINS", "ARRAY_DISTINCT", "ARRAY_SORT",
+    "ARRAY_JOIN", "ARRAY_MAX", "ARRAY_MIN", "ARRAY_CONCAT", "ARRAY_SLICE", "ARRAY_REVERSE", "ARRAY_POSITION",
+    "ARRAY_REMOVE", "ARRAY_UNION", "ARRAY_APPEND", "ARRAY_PREPEND", "ARRAY_EXCEPT", "ARRAY_INTERSECT", "MAP_KEYS",
+    "MAP_VALUES", "MAP_ENTRIES", "MAP_FROM_ARRAYS", "MAP_UNION",
+    // JSON
+    "JSON_VALUE", "JSON_QUERY", "JSON_EXISTS", "JSON_OBJECT", "JSON_ARRAY", "JSON_STRING", "JSON", "IS JSON",
+    "JSON_QUOTE", "JSON_UNQUOTE",
+];
