@@ -12,6 +12,7 @@ pub mod functions;
 pub mod graph;
 mod operators;
 pub mod plan;
+pub mod print;
 pub mod row;
 pub mod types;
 

@@ -1,7 +1,15 @@
 //! The operators. Each takes the changes of one input at a time and appends what comes out to an [`Emitter`].
 
 use super::error::EngineError;
+use super::eval::{Context, Evaluator};
+use super::expr::Expr;
+use super::graph::LookupProvider;
+use super::plan::{ChangelogMode, Node, Op, Plan};
 use super::row::{Change, Row, RowKind};
+use super::types::Field;
+use crate::state::{StateBackend, StateTable};
+
+mod row;
 
 /// What an operator hands on, in order.
 pub(crate) enum Message {
@@ -84,4 +92,64 @@ pub(crate) trait Operator: Send {
     fn flush(&mut self) -> Result<(), EngineError> {
         Ok(())
     }
+}
+
+/// What an operator is built from.
+pub(crate) struct Builder<'a> {
+    /// The job.
+    pub plan: &'a Plan,
+    /// The node.
+    pub node: &'a Node,
+    /// Session.
+    pub context: &'a Context,
+    /// State tables.
+    pub state: &'a mut dyn StateBackend,
+    /// Tables for lookup joins.
+    pub lookup: &'a mut dyn LookupProvider,
+}
+
+impl Builder<'_> {
+    /// Compiles an expression of this node.
+    pub(crate) fn evaluator(&self, expr: &Expr) -> Result<Evaluator, EngineError> {
+        Evaluator::new(expr, self.context)
+    }
+
+    /// A state table of this node; `part` tells several apart.
+    pub(crate) fn table(&mut self, part: &str) -> Result<Box<dyn StateTable>, EngineError> {
+        Ok(self.state.table(&format!("{}/{part}", self.node.name))?)
+    }
+
+    /// Columns of an input.
+    pub(crate) fn input(&self, port: usize) -> Result<&[Field], EngineError> {
+        let plan = self.plan;
+        let input = self.node.inputs.get(port).and_then(|&input| plan.nodes.get(input));
+        input
+            .map(|node| node.schema.as_slice())
+            .ok_or_else(|| EngineError::Plan(format!("{} lacks input {port}", self.node.name)))
+    }
+
+    /// Row kinds of an input.
+    pub(crate) fn input_mode(&self, port: usize) -> ChangelogMode {
+        let input = self.node.inputs.get(port).and_then(|&input| self.plan.nodes.get(input));
+        input.map(|node| node.changelog).unwrap_or_default()
+    }
+}
+
+/// The operator of a node.
+pub(crate) fn build(builder: &mut Builder<'_>) -> Result<Box<dyn Operator>, EngineError> {
+    let node = builder.node;
+    Ok(match &node.op {
+        Op::Filter(predicate) => Box::new(row::Filter::new(builder, predicate)?),
+        Op::Project(columns) => Box::new(row::Project::new(builder, columns)?),
+        Op::Union => Box::new(row::Union),
+        Op::DropUpdateBefore => Box::new(row::DropUpdateBefore),
+        Op::NotNull { columns, drop } => Box::new(row::NotNull::new(builder, columns, *drop)),
+        Op::Values(rows) => Box::new(row::Values::new(builder, rows)?),
+        Op::Expand(projections) => Box::new(row::Expand::new(builder, projections)?),
+        other => {
+            let name = format!("{other:?}");
+            let name = name.split(['(', ' ']).next().unwrap_or_default();
+            return Err(EngineError::Plan(format!("operator {name} is not implemented")));
+        }
+    })
 }

@@ -1,0 +1,274 @@
+//! Texts of dates and times: Java's `DateTimeFormatter` patterns, and SQL's own forms.
+
+use std::fmt::Write as _;
+
+use chrono::{Datelike, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
+
+use super::super::error::EvalError;
+use super::super::row::Instant;
+use super::time;
+
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+
+/// A part of a pattern.
+enum Part<'a> {
+    Field(char, usize),
+    Text(&'a str),
+}
+
+/// Cuts a pattern into letters and quoted or other text.
+fn parts(pattern: &str) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    let mut rest = pattern;
+    while let Some(first) = rest.chars().next() {
+        if first.is_ascii_alphabetic() {
+            let count = rest.bytes().take_while(|&byte| char::from(byte) == first).count();
+            parts.push(Part::Field(first, count));
+            rest = rest.get(count..).unwrap_or("");
+        } else if first == '\'' {
+            let body = rest.get(1..).unwrap_or("");
+            let end = body.find('\'').unwrap_or(body.len());
+            parts.push(Part::Text(if end == 0 { "'" } else { body.get(..end).unwrap_or("") }));
+            rest = body.get(end + 1..).unwrap_or("");
+        } else {
+            parts.push(Part::Text(rest.get(..first.len_utf8()).unwrap_or("")));
+            rest = rest.get(first.len_utf8()..).unwrap_or("");
+        }
+    }
+    parts
+}
+
+/// A wall clock by a Java pattern.
+pub(crate) fn format(at: NaiveDateTime, pattern: &str) -> Result<String, EvalError> {
+    let mut text = String::with_capacity(pattern.len() + 8);
+    for part in parts(pattern) {
+        match part {
+            Part::Text(other) => text.push_str(other),
+            Part::Field(letter, count) => format_field(&mut text, at, letter, count)?,
+        }
+    }
+    Ok(text)
+}
+
+fn format_field(text: &mut String, at: NaiveDateTime, letter: char, count: usize) -> Result<(), EvalError> {
+    let name = |names: &[&'static str], index: u32, width: usize| {
+        let name = names.get(index as usize).copied().unwrap_or("");
+        if width >= 4 { name } else { name.get(..3).unwrap_or(name) }
+    };
+    let number = match letter {
+        'y' | 'u' | 'Y' => {
+            let year = if letter == 'Y' { at.iso_week().year() } else { at.year() };
+            if count == 2 {
+                let _ = write!(text, "{:02}", year.rem_euclid(100));
+            } else {
+                let _ = write!(text, "{year:0count$}");
+            }
+            return Ok(());
+        }
+        'M' | 'L' if count >= 3 => {
+            text.push_str(name(&MONTHS, at.month0(), count));
+            return Ok(());
+        }
+        'E' => {
+            text.push_str(name(&WEEKDAYS, at.weekday().num_days_from_monday(), count));
+            return Ok(());
+        }
+        'a' => {
+            text.push_str(if at.hour() < 12 { "AM" } else { "PM" });
+            return Ok(());
+        }
+        'S' => {
+            let nanos = format!("{:09}", at.nanosecond() % 1_000_000_000);
+            text.push_str(nanos.get(..count.min(9)).unwrap_or(&nanos));
+            return Ok(());
+        }
+        'M' | 'L' => at.month(),
+        'd' => at.day(),
+        'D' => at.ordinal(),
+        'H' => at.hour(),
+        'h' => (at.hour() + 11) % 12 + 1,
+        'k' => (at.hour() + 23) % 24 + 1,
+        'K' => at.hour() % 12,
+        'm' => at.minute(),
+        's' => at.second(),
+        'n' => at.nanosecond(),
+        'Q' | 'q' => at.month0() / 3 + 1,
+        'w' => at.iso_week().week(),
+        'e' => at.weekday().number_from_sunday(),
+        _ => return Err(EvalError::new(format!("date pattern letter '{letter}' is not known"))),
+    };
+    let _ = write!(text, "{number:0count$}");
+    Ok(())
+}
+
+/// Takes up to `most` digits from the front.
+fn take_digits<'a>(rest: &mut &'a str, most: usize) -> Option<&'a str> {
+    let count = rest.bytes().take(most).take_while(u8::is_ascii_digit).count();
+    let (digits, tail) = rest.split_at_checked(count)?;
+    *rest = tail;
+    (count > 0).then_some(digits)
+}
+
+/// Parses a text by a Java pattern; what the pattern does not have is 1970-01-01T00:00. `None` when it does not fit.
+pub(crate) fn parse(text: &str, pattern: &str) -> Option<NaiveDateTime> {
+    let (mut year, mut month, mut day) = (1970, 1, 1);
+    let (mut hour, mut minute, mut second, mut nanos) = (0, 0, 0, 0);
+    let mut afternoon = None;
+    let parts = parts(pattern);
+    let mut rest = text;
+    for (at, part) in parts.iter().enumerate() {
+        let (letter, count) = match part {
+            Part::Text(other) => {
+                rest = rest.strip_prefix(other)?;
+                continue;
+            }
+            Part::Field(letter, count) => (*letter, *count),
+        };
+        // Fields that touch each other have exactly their width.
+        let adjacent = matches!(parts.get(at + 1), Some(Part::Field(..)));
+        let width = if adjacent || count >= 2 { count } else { 19 };
+        let name = |names: &[&str], rest: &mut &str| {
+            names.iter().position(|name| {
+                let name = if count >= 4 { name } else { name.get(..3).unwrap_or(name) };
+                let found = rest.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+                if found {
+                    *rest = rest.get(name.len()..).unwrap_or("");
+                }
+                found
+            })
+        };
+        match letter {
+            'y' | 'u' => {
+                let digits = take_digits(&mut rest, if adjacent { count } else { count.max(4) })?;
+                year = digits.parse().ok()?;
+                if count == 2 && digits.len() == 2 {
+                    year += 2000;
+                }
+            }
+            'M' | 'L' if count >= 3 => month = u32::try_from(name(&MONTHS, &mut rest)?).ok()? + 1,
+            'E' => {
+                name(&WEEKDAYS, &mut rest)?;
+            }
+            'a' => {
+                let (half, tail) = rest.split_at_checked(2)?;
+                afternoon = Some(half.eq_ignore_ascii_case("PM"));
+                rest = tail;
+            }
+            'S' => {
+                let digits = take_digits(&mut rest, count)?;
+                nanos = format!("{digits:0<9}").parse().ok()?;
+            }
+            _ => {
+                let number: u32 = take_digits(&mut rest, width)?.parse().ok()?;
+                match letter {
+                    'M' | 'L' => month = number,
+                    'd' => day = number,
+                    'H' | 'h' | 'k' | 'K' => hour = if letter == 'k' { number % 24 } else { number },
+                    'm' => minute = number,
+                    's' => second = number,
+                    _ => return None,
+                }
+            }
+        }
+    }
+    if !rest.is_empty() {
+        return None;
+    }
+    if let Some(afternoon) = afternoon {
+        hour = hour % 12 + if afternoon { 12 } else { 0 };
+    }
+    let date = NaiveDate::from_ymd_opt(year, month, day)?;
+    Some(NaiveDateTime::new(date, NaiveTime::from_hms_nano_opt(hour, minute, second, nanos)?))
+}
+
+/// `yyyy-M-d`, without anything behind it, as a day number.
+pub(crate) fn parse_date(text: &str) -> Option<i64> {
+    let mut parts = text.trim().splitn(3, '-');
+    let mut next =
+        || parts.next().filter(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    let year: i32 = next()?.parse().ok()?;
+    let month = next().map_or(Some(1), |part| part.parse().ok())?;
+    let day = next().map_or(Some(1), |part| part.parse().ok())?;
+    if text.matches('-').count() > 2 {
+        return None;
+    }
+    NaiveDate::from_ymd_opt(year, month, day).map(time::days)
+}
+
+/// `H:m[:s[.fraction]]` as milliseconds since midnight and nanoseconds.
+pub(crate) fn parse_time(text: &str) -> Option<(i64, u32)> {
+    let text = text.trim();
+    let (clock, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let mut parts = clock.split(':');
+    let mut next = || parts.next().map(|part| part.parse::<u32>().ok().filter(|_| part.len() <= 2));
+    let hour = next()??;
+    let minute = next().unwrap_or(Some(0))?;
+    let second = next().unwrap_or(Some(0))?;
+    if next().is_some() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) || fraction.len() > 9 {
+        return None;
+    }
+    let nanos: u32 = if fraction.is_empty() { 0 } else { format!("{fraction:0<9}").parse().ok()? };
+    NaiveTime::from_hms_opt(hour, minute, second)?;
+    let millis = i64::from(hour * 3600 + minute * 60 + second) * 1000 + i64::from(nanos / 1_000_000);
+    Some((millis, nanos % 1_000_000))
+}
+
+/// `yyyy-MM-dd[ HH:mm[:ss[.fraction]]]`; no `T`, no zone.
+pub(crate) fn parse_timestamp(text: &str) -> Option<Instant> {
+    let text = text.trim();
+    let (date, clock) = text.split_once(' ').unwrap_or((text, ""));
+    let days = parse_date(date)?;
+    let (millis, nanos) = if clock.is_empty() { (0, 0) } else { parse_time(clock)? };
+    Some(Instant { millis: days * time::DAY + millis, nanos })
+}
+
+/// Cuts to `precision` digits after the second's point.
+pub(crate) fn cut(at: Instant, precision: u8) -> Instant {
+    if precision >= 3 {
+        let unit = 10_u32.pow(u32::from(9_u8.saturating_sub(precision.min(9))));
+        return Instant { millis: at.millis, nanos: at.nanos / unit * unit };
+    }
+    let unit = 10_i64.pow(u32::from(3 - precision));
+    Instant { millis: at.millis.div_euclid(unit) * unit, nanos: 0 }
+}
+
+/// `yyyy-MM-dd`.
+pub(crate) fn date_text(text: &mut String, days: i64) {
+    let date = time::date(days);
+    let _ = write!(text, "{:04}-{:02}-{:02}", date.year(), date.month(), date.day());
+}
+
+/// `HH:mm:ss[.fraction]` with at least `digits` digits of fraction.
+pub(crate) fn time_text(text: &mut String, millis: i64, nanos: u32, digits: usize) {
+    let second = millis / 1000;
+    let _ = write!(text, "{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60);
+    let fraction = format!("{:09}", millis % 1000 * 1_000_000 + i64::from(nanos));
+    let shown = fraction.trim_end_matches('0').len().max(digits.min(9));
+    if shown > 0 {
+        text.push('.');
+        text.push_str(fraction.get(..shown).unwrap_or(&fraction));
+    }
+}
+
+/// As CAST to STRING writes a wall clock: `yyyy-MM-dd HH:mm:ss` and all digits of the precision.
+pub(crate) fn timestamp_text(at: Instant, precision: u8) -> String {
+    let mut text = String::with_capacity(26);
+    date_text(&mut text, at.millis.div_euclid(time::DAY));
+    text.push(' ');
+    time_text(&mut text, at.millis.rem_euclid(time::DAY), at.nanos, usize::from(precision));
+    text
+}

@@ -1,0 +1,444 @@
+//! Dates, times, timestamps, zones: calendar arithmetic and the functions on them.
+
+use chrono::{Datelike, Days, Months, NaiveDate, NaiveDateTime, Offset, TimeZone, Timelike};
+use chrono_tz::Tz;
+
+use super::super::error::EvalError;
+use super::super::eval::{Context, Width};
+use super::super::row::{Instant, Value};
+use super::super::types::TypeKind;
+use super::{Call, Scalar, pattern};
+
+/// Milliseconds of a day.
+pub(crate) const DAY: i64 = 86_400_000;
+
+pub(super) fn lookup(name: &str) -> Option<(Scalar, bool)> {
+    Some(match name {
+        "EXTRACT" => (extract, true),
+        "TIMESTAMPDIFF" => (timestamp_diff, true),
+        "TIMESTAMPADD" => (timestamp_add, true),
+        "DATE_FORMAT" => (date_format, true),
+        "TO_TIMESTAMP" => (to_timestamp, true),
+        "TO_TIMESTAMP_LTZ" => (to_timestamp_ltz, true),
+        "TO_DATE" => (to_date, true),
+        "UNIX_TIMESTAMP" => (unix_timestamp, true),
+        "FROM_UNIXTIME" => (from_unixtime, true),
+        "CONVERT_TZ" => (convert_tz, true),
+        "OVERLAPS" => (overlaps, true),
+        "CURRENT_TIMESTAMP" | "NOW" | "CURRENT_ROW_TIMESTAMP" | "PROCTIME" => (current_timestamp, true),
+        "LOCALTIMESTAMP" => (local_timestamp, true),
+        "CURRENT_DATE" => (current_date, true),
+        "CURRENT_TIME" | "LOCALTIME" => (current_time, true),
+        _ => return None,
+    })
+}
+
+/// A time zone by IANA name, `UTC+8`, `GMT+08:00`, `+08:00`.
+pub(crate) fn zone(name: &str) -> Option<Tz> {
+    if let Ok(zone) = name.parse::<Tz>() {
+        return Some(zone);
+    }
+    let offset = name.trim_start_matches("UTC").trim_start_matches("GMT").trim_start_matches("UT");
+    let (sign, hours) = match offset.as_bytes().first()? {
+        b'+' => ('-', &offset[1..]),
+        b'-' => ('+', &offset[1..]),
+        b'Z' => return Some(Tz::UTC),
+        _ => return None,
+    };
+    let hours: u32 = hours.strip_suffix(":00").unwrap_or(hours).parse().ok()?;
+    // The Etc zones count the other way round.
+    if hours == 0 { Some(Tz::UTC) } else { format!("Etc/GMT{sign}{hours}").parse().ok() }
+}
+
+/// Wall clock (milliseconds) of an instant in a zone.
+pub(crate) fn to_local(millis: i64, zone: Tz) -> i64 {
+    if zone == Tz::UTC {
+        return millis;
+    }
+    let Some(utc) = chrono::DateTime::from_timestamp_millis(millis) else { return millis };
+    millis + i64::from(zone.offset_from_utc_datetime(&utc.naive_utc()).fix().local_minus_utc()) * 1000
+}
+
+/// Instant of a wall clock: one in a gap goes forward by the gap, of an ambiguous one the earlier counts.
+pub(crate) fn to_instant(local: i64, zone: Tz) -> i64 {
+    if zone == Tz::UTC {
+        return local;
+    }
+    let Some(at) = chrono::DateTime::from_timestamp_millis(local) else { return local };
+    let naive = at.naive_utc();
+    let offset = match zone.offset_from_local_datetime(&naive) {
+        chrono::LocalResult::Single(offset) | chrono::LocalResult::Ambiguous(offset, _) => offset,
+        chrono::LocalResult::None => zone.offset_from_utc_datetime(&(naive - chrono::Duration::days(1))),
+    };
+    local - i64::from(offset.fix().local_minus_utc()) * 1000
+}
+
+/// Date of a day number since 1970.
+pub(crate) fn date(days: i64) -> NaiveDate {
+    let base = NaiveDate::default();
+    let shifted = if days >= 0 {
+        base.checked_add_days(Days::new(days.unsigned_abs()))
+    } else {
+        base.checked_sub_days(Days::new(days.unsigned_abs()))
+    };
+    shifted.unwrap_or(base)
+}
+
+/// Day number since 1970.
+pub(crate) fn days(date: NaiveDate) -> i64 {
+    date.signed_duration_since(NaiveDate::default()).num_days()
+}
+
+/// Wall clock of milliseconds and nanoseconds.
+pub(crate) fn datetime(at: Instant) -> NaiveDateTime {
+    chrono::DateTime::from_timestamp_millis(at.millis).map_or_else(NaiveDateTime::default, |time| {
+        time.naive_utc() + chrono::Duration::nanoseconds(i64::from(at.nanos))
+    })
+}
+
+/// Milliseconds and nanoseconds of a wall clock.
+pub(crate) fn instant(at: NaiveDateTime) -> Instant {
+    Instant { millis: at.and_utc().timestamp_millis(), nanos: at.nanosecond() % 1_000_000 }
+}
+
+/// A day number as DATE value.
+pub(crate) fn date_value(days: i64) -> Value {
+    i32::try_from(days).map_or(Value::Null, Value::Date)
+}
+
+/// Milliseconds of a day as TIME value.
+pub(crate) fn time_value(millis: i64) -> Value {
+    i32::try_from(millis.rem_euclid(DAY)).map_or(Value::Null, Value::Time)
+}
+
+fn add_months(date: NaiveDate, months: i64) -> NaiveDate {
+    let count = Months::new(u32::try_from(months.unsigned_abs()).unwrap_or(u32::MAX));
+    let shifted = if months >= 0 { date.checked_add_months(count) } else { date.checked_sub_months(count) };
+    shifted.unwrap_or(date)
+}
+
+/// Adds an interval of months, or of milliseconds.
+pub(crate) fn plus(
+    value: &Value,
+    interval: i64,
+    months: bool,
+    context: &Context,
+) -> Result<Value, EvalError> {
+    let shift = |millis: i64| {
+        if months {
+            days(add_months(date(millis.div_euclid(DAY)), interval)) * DAY + millis.rem_euclid(DAY)
+        } else {
+            millis.wrapping_add(interval)
+        }
+    };
+    Ok(match value {
+        Value::Date(day) => date_value(shift(i64::from(*day) * DAY).div_euclid(DAY)),
+        Value::Time(millis) => {
+            time_value(if months { i64::from(*millis) } else { i64::from(*millis) + interval })
+        }
+        Value::Timestamp(at) => Value::Timestamp(Instant { millis: shift(at.millis), nanos: at.nanos }),
+        // Flink shifts the instant itself; months by the UTC calendar of the session's wall clock.
+        Value::TimestampLtz(at) if months => Value::TimestampLtz(Instant {
+            millis: to_instant(shift(to_local(at.millis, context.zone)), context.zone),
+            nanos: at.nanos,
+        }),
+        Value::TimestampLtz(at) => Value::TimestampLtz(Instant { millis: shift(at.millis), nanos: at.nanos }),
+        _ => return Err(EvalError::new("an interval is added to a date, time or timestamp")),
+    })
+}
+
+/// Whole months from `from` to `to` (both milliseconds); an end of month counts as a whole one.
+pub(crate) fn months_between(from: i64, to: i64) -> i64 {
+    if from > to {
+        return -months_between(to, from);
+    }
+    let (start, end) = (date(from.div_euclid(DAY)), date(to.div_euclid(DAY)));
+    let mut months =
+        i64::from(end.year() - start.year()) * 12 + i64::from(end.month()) - i64::from(start.month());
+    let reached = days(add_months(start, months)) * DAY + from.rem_euclid(DAY);
+    if reached > to {
+        months -= 1;
+    }
+    months
+}
+
+/// The wall clock of a time value in the session, as milliseconds and nanoseconds.
+fn wall(value: &Value, context: &Context) -> Option<Instant> {
+    Some(match value {
+        Value::Date(day) => Instant::from_millis(i64::from(*day) * DAY),
+        Value::Time(millis) => Instant::from_millis(i64::from(*millis)),
+        Value::Timestamp(at) => *at,
+        Value::TimestampLtz(at) => Instant { millis: to_local(at.millis, context.zone), nanos: at.nanos },
+        _ => return None,
+    })
+}
+
+fn extract(call: &Call<'_>) -> Result<Value, EvalError> {
+    let unit = call.str(0)?;
+    let unknown = || EvalError::new(format!("EXTRACT of {unit} is not known"));
+    if let Value::Interval(interval) = call.arg(1) {
+        if matches!(call.types.get(1).map(|t| &t.kind), Some(TypeKind::IntervalMonths)) {
+            return Ok(Value::Int(match unit {
+                "YEAR" => interval / 12,
+                "QUARTER" => interval % 12 / 3 + 1,
+                "MONTH" => interval % 12,
+                _ => return Err(unknown()),
+            }));
+        }
+        return Ok(Value::Int(match unit {
+            "DAY" => interval / DAY,
+            "HOUR" => interval / 3_600_000 % 24,
+            "MINUTE" => interval / 60_000 % 60,
+            "SECOND" => interval / 1000 % 60,
+            "MILLISECOND" => interval % 1000,
+            "EPOCH" => interval / 1000,
+            _ => return Err(unknown()),
+        }));
+    }
+    let at = wall(call.arg(1), call.context).ok_or_else(unknown)?;
+    let day = date(at.millis.div_euclid(DAY));
+    let time = at.millis.rem_euclid(DAY);
+    let year = i64::from(day.year());
+    Ok(Value::Int(match unit {
+        "YEAR" => year,
+        "QUARTER" => i64::from(day.month0() / 3 + 1),
+        "MONTH" => i64::from(day.month()),
+        "WEEK" => i64::from(day.iso_week().week()),
+        "DAY" => i64::from(day.day()),
+        "DOY" => i64::from(day.ordinal()),
+        "DOW" => i64::from(day.weekday().number_from_sunday()),
+        "ISODOW" => i64::from(day.weekday().number_from_monday()),
+        "ISOYEAR" => i64::from(day.iso_week().year()),
+        "DECADE" => year.div_euclid(10),
+        "CENTURY" => (year + 99).div_euclid(100),
+        "MILLENNIUM" => (year + 999).div_euclid(1000),
+        "HOUR" => time / 3_600_000,
+        "MINUTE" => time / 60_000 % 60,
+        "SECOND" => time / 1000 % 60,
+        "MILLISECOND" => time % 1000,
+        "MICROSECOND" => time % 1000 * 1000 + i64::from(at.nanos / 1000),
+        "NANOSECOND" => time % 1000 * 1_000_000 + i64::from(at.nanos),
+        "EPOCH" => at.millis.div_euclid(1000),
+        _ => return Err(unknown()),
+    }))
+}
+
+/// FLOOR and CEIL of a time value to a unit.
+pub(super) fn round_to(call: &Call<'_>, up: bool) -> Result<Value, EvalError> {
+    let unit = call.str(1)?;
+    let value = call.arg(0);
+    let at =
+        wall(value, call.context).ok_or_else(|| EvalError::new("FLOOR and CEIL to a unit take a time"))?;
+    let day = date(at.millis.div_euclid(DAY));
+    let first = |year: i32, month: u32| NaiveDate::from_ymd_opt(year, month, 1).unwrap_or(day);
+    let fixed = |length: i64| at.millis.div_euclid(length) * length;
+    let (floor, next) = match unit {
+        "MILLISECOND" => (at.millis, at.millis + 1),
+        "SECOND" => (fixed(1000), fixed(1000) + 1000),
+        "MINUTE" => (fixed(60_000), fixed(60_000) + 60_000),
+        "HOUR" => (fixed(3_600_000), fixed(3_600_000) + 3_600_000),
+        "DAY" => (fixed(DAY), fixed(DAY) + DAY),
+        "WEEK" => {
+            let start = (days(day) - i64::from(day.weekday().num_days_from_sunday())) * DAY;
+            (start, start + 7 * DAY)
+        }
+        _ => {
+            let (start, months) = match unit {
+                "MONTH" => (first(day.year(), day.month()), 1),
+                "QUARTER" => (first(day.year(), day.month0() / 3 * 3 + 1), 3),
+                "YEAR" => (first(day.year(), 1), 12),
+                "DECADE" => (first(day.year().div_euclid(10) * 10, 1), 120),
+                "CENTURY" => (first((day.year() - 1).div_euclid(100) * 100 + 1, 1), 1200),
+                "MILLENNIUM" => (first((day.year() - 1).div_euclid(1000) * 1000 + 1, 1), 12_000),
+                _ => return Err(EvalError::new(format!("FLOOR and CEIL to {unit} are not known"))),
+            };
+            (days(start) * DAY, days(add_months(start, months)) * DAY)
+        }
+    };
+    let result = if up && (floor != at.millis || at.nanos != 0) { next } else { floor };
+    Ok(match value {
+        Value::Date(_) => date_value(result.div_euclid(DAY)),
+        Value::Time(_) => time_value(result),
+        Value::TimestampLtz(_) => {
+            Value::TimestampLtz(Instant::from_millis(to_instant(result, call.context.zone)))
+        }
+        _ => Value::Timestamp(Instant::from_millis(result)),
+    })
+}
+
+/// A unit's length in milliseconds, or in months.
+fn unit_length(unit: &str) -> Option<(i64, bool)> {
+    Some(match unit {
+        "MILLISECOND" => (1, false),
+        "SECOND" => (1000, false),
+        "MINUTE" => (60_000, false),
+        "HOUR" => (3_600_000, false),
+        "DAY" => (DAY, false),
+        "WEEK" => (7 * DAY, false),
+        "MONTH" => (1, true),
+        "QUARTER" => (3, true),
+        "YEAR" => (12, true),
+        _ => return None,
+    })
+}
+
+fn timestamp_diff(call: &Call<'_>) -> Result<Value, EvalError> {
+    let unit = call.str(0)?;
+    let (length, months) =
+        unit_length(unit).ok_or_else(|| EvalError::new(format!("TIMESTAMPDIFF in {unit} is not known")))?;
+    let side = |at: usize| {
+        wall(call.arg(at), call.context)
+            .map(|at| at.millis)
+            .ok_or_else(|| EvalError::new("TIMESTAMPDIFF takes times"))
+    };
+    let raw = |at: usize| call.arg(at).as_millis().map_or_else(|| side(at), Ok);
+    let result = if months {
+        months_between(side(1)?, side(2)?) / length
+    } else {
+        raw(2)?.wrapping_sub(raw(1)?) / length
+    };
+    Ok(Value::Int(Width::of(&call.result.kind).unwrap_or(Width::Int).wrap(result)))
+}
+
+fn timestamp_add(call: &Call<'_>) -> Result<Value, EvalError> {
+    let unit = call.str(0)?;
+    let (length, months) =
+        unit_length(unit).ok_or_else(|| EvalError::new(format!("TIMESTAMPADD in {unit} is not known")))?;
+    let value = match (call.arg(2), &call.result.kind) {
+        (Value::Date(day), TypeKind::Timestamp(_)) => {
+            Value::Timestamp(Instant::from_millis(i64::from(*day) * DAY))
+        }
+        (other, _) => other.clone(),
+    };
+    plus(&value, call.int(1)?.wrapping_mul(length), months, call.context)
+}
+
+fn date_format(call: &Call<'_>) -> Result<Value, EvalError> {
+    let at = match call.arg(0) {
+        Value::Str(text) => match pattern::parse_timestamp(text) {
+            Some(at) => at,
+            None => return Ok(Value::Null),
+        },
+        other => wall(other, call.context).ok_or_else(|| EvalError::new("DATE_FORMAT takes a timestamp"))?,
+    };
+    Ok(Value::from(pattern::format(datetime(at), call.str(1)?)?))
+}
+
+fn to_timestamp(call: &Call<'_>) -> Result<Value, EvalError> {
+    let text = call.str(0)?;
+    let parsed = match call.args.len() {
+        1 => pattern::parse_timestamp(text),
+        _ => pattern::parse(text, call.str(1)?).map(instant),
+    };
+    Ok(parsed.map_or(Value::Null, |at| Value::Timestamp(pattern::cut(at, 3))))
+}
+
+fn to_timestamp_ltz(call: &Call<'_>) -> Result<Value, EvalError> {
+    if let Value::Str(text) = call.arg(0) {
+        let parsed = match call.args.len() {
+            1 => pattern::parse_timestamp(text),
+            _ => pattern::parse(text, call.str(1)?).map(instant),
+        };
+        let zone = match call.args.len() {
+            3 => zone(call.str(2)?)
+                .ok_or_else(|| EvalError::new("TO_TIMESTAMP_LTZ: the time zone is not known"))?,
+            // Without a zone of its own the text is in UTC.
+            _ => Tz::UTC,
+        };
+        return Ok(parsed.map_or(Value::Null, |at| {
+            Value::TimestampLtz(pattern::cut(
+                Instant { millis: to_instant(at.millis, zone), nanos: at.nanos },
+                3,
+            ))
+        }));
+    }
+    let precision = if call.args.len() > 1 { call.int(1)? } else { 3 };
+    if let Value::Float(_) | Value::Double(_) | Value::Decimal(_) = call.arg(0) {
+        let number = call.double(0)?;
+        let millis = if precision == 0 { number * 1000.0 } else { number };
+        #[allow(clippy::cast_possible_truncation, reason = "saturates, as Java's conversion does")]
+        return Ok(Value::TimestampLtz(Instant::from_millis(millis as i64)));
+    }
+    let number = call.int(0)?;
+    Ok(Value::TimestampLtz(match precision {
+        0 => Instant::from_millis(number.wrapping_mul(1000)),
+        3 => Instant::from_millis(number),
+        1 | 2 => Instant::from_millis(number.wrapping_mul(if precision == 1 { 100 } else { 10 })),
+        4..=9 => {
+            let per_milli = 10_i64.pow(u32::try_from(precision - 3).unwrap_or(0));
+            let per_unit = 1_000_000 / per_milli;
+            let nanos = u32::try_from(number.rem_euclid(per_milli) * per_unit).unwrap_or(0);
+            Instant { millis: number.div_euclid(per_milli), nanos }
+        }
+        _ => {
+            return Err(EvalError::new(format!(
+                "TO_TIMESTAMP_LTZ: precision {precision} is not between 0 and 9"
+            )));
+        }
+    }))
+}
+
+fn to_date(call: &Call<'_>) -> Result<Value, EvalError> {
+    let text = call.str(0)?;
+    let parsed = match call.args.len() {
+        1 => pattern::parse_date(text),
+        _ => pattern::parse(text, call.str(1)?).map(|at| days(at.date())),
+    };
+    Ok(parsed.map_or(Value::Null, date_value))
+}
+
+fn unix_timestamp(call: &Call<'_>) -> Result<Value, EvalError> {
+    if call.args.is_empty() {
+        return Ok(Value::Int(call.context.clock.now().div_euclid(1000)));
+    }
+    let format = if call.args.len() > 1 { call.str(1)? } else { "yyyy-MM-dd HH:mm:ss" };
+    let local = pattern::parse(call.str(0)?, format).map(|at| instant(at).millis);
+    Ok(Value::Int(local.map_or(i64::MIN, |local| to_instant(local, call.context.zone).div_euclid(1000))))
+}
+
+fn from_unixtime(call: &Call<'_>) -> Result<Value, EvalError> {
+    let format = if call.args.len() > 1 { call.str(1)? } else { "yyyy-MM-dd HH:mm:ss" };
+    let local = to_local(call.int(0)?.wrapping_mul(1000), call.context.zone);
+    Ok(Value::from(pattern::format(datetime(Instant::from_millis(local)), format)?))
+}
+
+fn convert_tz(call: &Call<'_>) -> Result<Value, EvalError> {
+    const FORMAT: &str = "yyyy-MM-dd HH:mm:ss";
+    let (Some(from), Some(to)) = (zone(call.str(1)?), zone(call.str(2)?)) else { return Ok(Value::Null) };
+    let Some(local) = pattern::parse(call.str(0)?, FORMAT) else { return Ok(Value::Null) };
+    let there = to_local(to_instant(instant(local).millis, from), to);
+    Ok(Value::from(pattern::format(datetime(Instant::from_millis(there)), FORMAT)?))
+}
+
+/// `(start, end or length) OVERLAPS (start, end or length)` with four arguments.
+fn overlaps(call: &Call<'_>) -> Result<Value, EvalError> {
+    let bound = |at: usize| {
+        super::arithmetic::time_millis(call.arg(at)).ok_or_else(|| EvalError::new("OVERLAPS takes times"))
+    };
+    let end = |start: usize| match call.arg(start + 1) {
+        Value::Interval(length) => {
+            let months = matches!(call.types.get(start + 1).map(|t| &t.kind), Some(TypeKind::IntervalMonths));
+            let at = Value::Timestamp(Instant::from_millis(bound(start)?));
+            Ok(plus(&at, *length, months, call.context)?.as_millis().unwrap_or_default())
+        }
+        _ => bound(start + 1),
+    };
+    let (a, b, c, d) = (bound(0)?, end(0)?, bound(2)?, end(2)?);
+    Ok(Value::Bool(a.max(b) >= c.min(d) && c.max(d) >= a.min(b)))
+}
+
+fn current_timestamp(call: &Call<'_>) -> Result<Value, EvalError> {
+    Ok(Value::TimestampLtz(Instant::from_millis(call.context.clock.now())))
+}
+
+fn local_timestamp(call: &Call<'_>) -> Result<Value, EvalError> {
+    Ok(Value::Timestamp(Instant::from_millis(to_local(call.context.clock.now(), call.context.zone))))
+}
+
+fn current_date(call: &Call<'_>) -> Result<Value, EvalError> {
+    Ok(date_value(to_local(call.context.clock.now(), call.context.zone).div_euclid(DAY)))
+}
+
+fn current_time(call: &Call<'_>) -> Result<Value, EvalError> {
+    Ok(time_value(to_local(call.context.clock.now(), call.context.zone)))
+}

@@ -1,0 +1,350 @@
+//! The graph of a running query.
+//!
+//! Synchronous and deterministic: [`Graph::push`] carries the changes of a source through all operators before
+//! it returns. What reaches a sink goes to the caller's [`Output`]. State that changed stays in memory until
+//! [`Graph::flush`], which the runtime calls at the end of an epoch, before it commits the state store.
+
+use std::sync::Arc;
+
+use super::error::EngineError;
+use super::eval::Context;
+use super::operators::{self, Emitter, Message, Operator};
+use super::plan::{NodeId, Op, Plan, TableRef};
+use super::row::{Change, Row, Value};
+use crate::state::{StateBackend, StateTable};
+
+/// Takes what reaches the sinks.
+pub trait Output {
+    /// Changes for the sink at this node, in order; drained by the callee. May be called several times per push.
+    fn rows(&mut self, sink: NodeId, rows: &mut Vec<Change>);
+}
+
+/// Tells processing time.
+pub trait Clock: Send + Sync {
+    /// Milliseconds since 1970.
+    fn now(&self) -> i64;
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> i64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+/// Answers lookup joins.
+pub trait LookupProvider {
+    /// A way to ask `table` for the rows whose `key` columns (indexes into `table.columns`) have given values.
+    fn open(&mut self, table: &TableRef, key: &[usize]) -> Result<Box<dyn Lookup>, EngineError>;
+}
+
+/// A table that lookup joins ask.
+pub trait Lookup: Send {
+    /// Rows whose key columns equal `key` (no NULL in it); columns as in the [`TableRef`].
+    fn get(&mut self, key: &[Value]) -> Result<Vec<Row>, EngineError>;
+}
+
+/// For jobs without lookup joins.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoLookup;
+
+impl LookupProvider for NoLookup {
+    fn open(&mut self, table: &TableRef, _key: &[usize]) -> Result<Box<dyn Lookup>, EngineError> {
+        Err(EngineError::Plan(format!("table `{}` cannot be looked up here", table.name)))
+    }
+}
+
+/// What a graph needs besides plan and state.
+pub struct Environment<'a> {
+    /// Processing time.
+    pub clock: Arc<dyn Clock>,
+    /// Tables for lookup joins.
+    pub lookup: &'a mut dyn LookupProvider,
+}
+
+enum Kind {
+    Source,
+    Operator(Box<dyn Operator>),
+    Sink,
+}
+
+struct Slot {
+    name: String,
+    kind: Kind,
+    /// Users: (node, input port).
+    users: Vec<(NodeId, usize)>,
+    /// Watermark per input port (a source: one).
+    watermarks: Vec<i64>,
+    /// The least of them.
+    watermark: i64,
+    emitter: Emitter,
+}
+
+/// A running query.
+pub struct Graph {
+    slots: Vec<Slot>,
+    sources: Vec<NodeId>,
+    sinks: Vec<NodeId>,
+    /// Watermarks and the mark that the job has started.
+    progress: Box<dyn StateTable>,
+    progress_changed: bool,
+    started: bool,
+}
+
+const PROGRESS: &str = "engine-progress";
+const STARTED: &[u8] = b"started";
+
+impl Graph {
+    /// Builds the operators of a plan over its state, which may hold an earlier run's.
+    ///
+    /// Errors: an operator or function that the engine does not have, state that cannot be read.
+    pub fn build(
+        plan: &Plan,
+        state: &mut dyn StateBackend,
+        environment: Environment<'_>,
+    ) -> Result<Self, EngineError> {
+        let context = Context::new(&plan.options, Arc::clone(&environment.clock))?;
+        let mut progress = state.table(PROGRESS)?;
+        let mut slots: Vec<Slot> = Vec::with_capacity(plan.nodes.len());
+        let (mut sources, mut sinks) = (Vec::new(), Vec::new());
+        for (id, node) in plan.nodes.iter().enumerate() {
+            let kind = match &node.op {
+                Op::Source(_) => {
+                    sources.push(id);
+                    Kind::Source
+                }
+                Op::Sink(_) => {
+                    sinks.push(id);
+                    Kind::Sink
+                }
+                _ => {
+                    let mut builder = operators::Builder {
+                        plan,
+                        node,
+                        context: &context,
+                        state,
+                        lookup: environment.lookup,
+                    };
+                    Kind::Operator(operators::build(&mut builder)?)
+                }
+            };
+            for (port, &input) in node.inputs.iter().enumerate() {
+                let slot = slots.get_mut(input).ok_or_else(|| {
+                    EngineError::Plan(format!("node {id} reads node {input}, which is not before it"))
+                })?;
+                slot.users.push((id, port));
+            }
+            let mut watermarks = vec![i64::MIN; node.inputs.len().max(1)];
+            for (port, watermark) in watermarks.iter_mut().enumerate() {
+                if let Some(bytes) = progress.get(&watermark_key(&node.name, port))?
+                    && let Ok(bytes) = <[u8; 8]>::try_from(bytes.as_slice())
+                {
+                    *watermark = i64::from_be_bytes(bytes);
+                }
+            }
+            let watermark = watermarks.iter().copied().min().unwrap_or(i64::MIN);
+            slots.push(Slot {
+                name: node.name.clone(),
+                kind,
+                users: Vec::new(),
+                watermarks,
+                watermark,
+                emitter: Emitter::default(),
+            });
+        }
+        let started = progress.get(STARTED)?.is_some();
+        Ok(Self { slots, sources, sinks, progress, progress_changed: false, started })
+    }
+
+    /// The nodes that read tables.
+    pub fn sources(&self) -> &[NodeId] {
+        &self.sources
+    }
+
+    /// The nodes that write tables.
+    pub fn sinks(&self) -> &[NodeId] {
+        &self.sinks
+    }
+
+    /// Starts the job: constant rows come out, once in the life of its state.
+    pub fn start(&mut self, out: &mut dyn Output) -> Result<(), EngineError> {
+        let first = !self.started;
+        for id in 0..self.slots.len() {
+            self.call(id, out, |operator, emitter| operator.start(first, emitter))?;
+        }
+        if first {
+            self.progress.put(STARTED, &[1]);
+            self.started = true;
+        }
+        Ok(())
+    }
+
+    /// Carries changes of a source through the graph. `rows` is drained.
+    pub fn push(
+        &mut self,
+        source: NodeId,
+        rows: &mut Vec<Change>,
+        out: &mut dyn Output,
+    ) -> Result<(), EngineError> {
+        if !rows.is_empty() {
+            self.deliver(source, 0, Message::Rows(std::mem::take(rows)), out)?;
+        }
+        Ok(())
+    }
+
+    /// A source's watermark, where the source itself knows it; `i64::MAX` when it has ended. (The watermarks of
+    /// `WATERMARK FOR` clauses are made inside the graph.)
+    pub fn watermark(
+        &mut self,
+        source: NodeId,
+        watermark: i64,
+        out: &mut dyn Output,
+    ) -> Result<(), EngineError> {
+        self.deliver(source, 0, Message::Watermark(watermark), out)
+    }
+
+    /// All sources have ended: what waits for time comes out.
+    pub fn end(&mut self, out: &mut dyn Output) -> Result<(), EngineError> {
+        for source in self.sources.clone() {
+            self.watermark(source, i64::MAX, out)?;
+        }
+        Ok(())
+    }
+
+    /// Processing time has come to `now` (milliseconds): fires timers that are due.
+    pub fn advance_clock(&mut self, now: i64, out: &mut dyn Output) -> Result<(), EngineError> {
+        for id in 0..self.slots.len() {
+            self.call(id, out, |operator, emitter| operator.clock(now, emitter))?;
+        }
+        Ok(())
+    }
+
+    /// When [`Graph::advance_clock`] has something to do next, milliseconds since 1970.
+    pub fn next_timer(&self) -> Option<i64> {
+        self.slots
+            .iter()
+            .filter_map(
+                |slot| if let Kind::Operator(operator) = &slot.kind { operator.next_timer() } else { None },
+            )
+            .min()
+    }
+
+    /// The watermark that has reached a node, `i64::MIN` before the first.
+    pub fn current_watermark(&self, node: NodeId) -> i64 {
+        self.slots.get(node).map_or(i64::MIN, |slot| slot.watermark)
+    }
+
+    /// Writes all state that changed into the state tables.
+    pub fn flush(&mut self) -> Result<(), EngineError> {
+        for slot in &mut self.slots {
+            if let Kind::Operator(operator) = &mut slot.kind {
+                operator.flush()?;
+            }
+        }
+        if std::mem::take(&mut self.progress_changed) {
+            for slot in &self.slots {
+                for (port, &watermark) in slot.watermarks.iter().enumerate() {
+                    // The end of an input is not kept: a later run may read more.
+                    if watermark > i64::MIN && watermark < i64::MAX {
+                        self.progress.put(&watermark_key(&slot.name, port), &watermark.to_be_bytes());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn call(
+        &mut self,
+        id: NodeId,
+        out: &mut dyn Output,
+        run: impl FnOnce(&mut dyn Operator, &mut Emitter) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let Some(slot) = self.slots.get_mut(id) else { return Ok(()) };
+        let Kind::Operator(operator) = &mut slot.kind else { return Ok(()) };
+        run(operator.as_mut(), &mut slot.emitter)?;
+        self.forward(id, out)
+    }
+
+    fn deliver(
+        &mut self,
+        id: NodeId,
+        port: usize,
+        message: Message,
+        out: &mut dyn Output,
+    ) -> Result<(), EngineError> {
+        let Some(slot) = self.slots.get_mut(id) else { return Ok(()) };
+        match message {
+            Message::Rows(mut rows) => {
+                match &mut slot.kind {
+                    Kind::Source => return self.pass(id, Message::Rows(rows), out),
+                    Kind::Sink => {
+                        out.rows(id, &mut rows);
+                        return Ok(());
+                    }
+                    Kind::Operator(operator) => {
+                        operator.process(port, &mut rows, &mut slot.emitter)?;
+                        slot.emitter.recycle(rows);
+                    }
+                }
+                self.forward(id, out)
+            }
+            Message::Watermark(watermark) => {
+                let Some(known) = slot.watermarks.get_mut(port) else { return Ok(()) };
+                if watermark <= *known {
+                    return Ok(());
+                }
+                *known = watermark;
+                let least = slot.watermarks.iter().copied().min().unwrap_or(i64::MIN);
+                if least <= slot.watermark {
+                    return Ok(());
+                }
+                slot.watermark = least;
+                self.progress_changed = true;
+                match &mut slot.kind {
+                    Kind::Source => self.pass(id, Message::Watermark(least), out),
+                    Kind::Sink => Ok(()),
+                    Kind::Operator(operator) => {
+                        operator.watermark(least, &mut slot.emitter)?;
+                        self.forward(id, out)
+                    }
+                }
+            }
+        }
+    }
+
+    fn forward(&mut self, id: NodeId, out: &mut dyn Output) -> Result<(), EngineError> {
+        let Some(slot) = self.slots.get_mut(id) else { return Ok(()) };
+        for message in slot.emitter.take() {
+            self.pass(id, message, out)?;
+        }
+        Ok(())
+    }
+
+    /// Hands a message of a node to its users.
+    fn pass(&mut self, id: NodeId, message: Message, out: &mut dyn Output) -> Result<(), EngineError> {
+        let users = self.slots.get(id).map_or(0, |slot| slot.users.len());
+        let user = |graph: &Self, at: usize| graph.slots.get(id).and_then(|slot| slot.users.get(at).copied());
+        for at in 0..users.saturating_sub(1) {
+            if let Some((node, port)) = user(self, at) {
+                let copy = match &message {
+                    Message::Rows(rows) => Message::Rows(rows.clone()),
+                    Message::Watermark(watermark) => Message::Watermark(*watermark),
+                };
+                self.deliver(node, port, copy, out)?;
+            }
+        }
+        match user(self, users.saturating_sub(1)) {
+            Some((node, port)) => self.deliver(node, port, message, out),
+            None => Ok(()),
+        }
+    }
+}
+
+fn watermark_key(name: &str, port: usize) -> Vec<u8> {
+    format!("watermark/{name}/{port}").into_bytes()
+}
