@@ -1,0 +1,192 @@
+//! PostgreSQL's array text.
+
+use std::borrow::Cow;
+
+use super::{Conv, Unconvertible, Unit};
+use crate::event::datum::Datum;
+
+/// An element of the outermost dimension.
+enum Element<'a> {
+    Null,
+    Value(Cow<'a, [u8]>),
+    /// A nested array: Debezium cannot hold it.
+    Nested,
+}
+
+/// Converts `{a,"b c",NULL}`; elements of more dimensions become null, as Debezium leaves them.
+pub(super) fn convert<'a>(
+    text: &'a [u8],
+    element: &Conv,
+    delimiter: u8,
+    null_is_fatal: bool,
+) -> Result<Datum<'a>, Unconvertible> {
+    let mut out = Vec::new();
+    let start = match text.first() {
+        // explicit bounds: [0:2]={…}
+        Some(b'[') => memchr::memchr(b'=', text).ok_or(Unconvertible)? + 1,
+        _ => 0,
+    };
+    let mut parser = Parser { text, at: start, delimiter };
+    parser.open()?;
+    while let Some(item) = parser.next()? {
+        out.push(match item {
+            Element::Null | Element::Nested if null_is_fatal => return Err(Unconvertible),
+            Element::Null | Element::Nested => Datum::Null,
+            Element::Value(Cow::Borrowed(v)) => element.convert(v).unwrap_or(Datum::Null),
+            Element::Value(Cow::Owned(v)) => element.convert(&v).map_or(Datum::Null, Datum::into_owned),
+        });
+    }
+    Ok(Datum::Array(out))
+}
+
+struct Parser<'a> {
+    text: &'a [u8],
+    at: usize,
+    delimiter: u8,
+}
+
+impl<'a> Parser<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn open(&mut self) -> Result<(), Unconvertible> {
+        if self.peek() != Some(b'{') {
+            return Err(Unconvertible);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<Option<Element<'a>>, Unconvertible> {
+        match self.peek() {
+            Some(b'}') => {
+                self.at += 1;
+                return Ok(None);
+            }
+            Some(d) if d == self.delimiter => self.at += 1,
+            _ => {}
+        }
+        match self.peek().ok_or(Unconvertible)? {
+            b'{' => {
+                self.skip_nested()?;
+                Ok(Some(Element::Nested))
+            }
+            b'"' => self.quoted().map(|v| Some(Element::Value(v))),
+            _ => {
+                let start = self.at;
+                let mut escaped = false;
+                while let Some(b) = self.peek() {
+                    if b == b'\\' {
+                        escaped = true;
+                        self.at += 1;
+                    } else if b == self.delimiter || b == b'}' {
+                        break;
+                    }
+                    self.at += 1;
+                }
+                let raw = self.text.get(start..self.at).ok_or(Unconvertible)?;
+                Ok(Some(if raw == b"NULL" {
+                    Element::Null
+                } else if escaped {
+                    Element::Value(Cow::Owned(unescape(raw)))
+                } else {
+                    Element::Value(Cow::Borrowed(raw))
+                }))
+            }
+        }
+    }
+
+    fn quoted(&mut self) -> Result<Cow<'a, [u8]>, Unconvertible> {
+        self.at += 1;
+        let start = self.at;
+        let mut escaped = false;
+        loop {
+            match self.peek().ok_or(Unconvertible)? {
+                b'"' => break,
+                b'\\' => {
+                    escaped = true;
+                    self.at += 2;
+                }
+                _ => self.at += 1,
+            }
+        }
+        let raw = self.text.get(start..self.at).ok_or(Unconvertible)?;
+        self.at += 1;
+        Ok(if escaped { Cow::Owned(unescape(raw)) } else { Cow::Borrowed(raw) })
+    }
+
+    fn skip_nested(&mut self) -> Result<(), Unconvertible> {
+        let mut depth = 0usize;
+        loop {
+            match self.peek().ok_or(Unconvertible)? {
+                b'{' => depth += 1,
+                b'}' => depth -= 1,
+                b'"' => {
+                    self.quoted()?;
+                    continue;
+                }
+                _ => {}
+            }
+            self.at += 1;
+            if depth == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn unescape(raw: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(raw.len());
+    let mut bytes = raw.iter();
+    while let Some(b) = bytes.next() {
+        match b {
+            b'\\' => out.extend(bytes.next()),
+            b => out.push(*b),
+        }
+    }
+    out
+}
+
+/// Debezium's stand-ins for an unchanged TOASTed array.
+pub(super) fn placeholder(element: &Conv, placeholder: &[u8]) -> Option<Datum<'static>> {
+    match element {
+        Conv::Int | Conv::Date { unit: Unit::Days, .. } => {
+            Some(Datum::Array(placeholder.iter().map(|b| Datum::Int(i64::from(b.cast_signed()))).collect()))
+        }
+        Conv::Text | Conv::Bytea(_) => Some(Datum::Array(vec![element.placeholder(placeholder)?])),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(text: &str) -> Datum<'_> {
+        convert(text.as_bytes(), &Conv::Text, b',', false).unwrap()
+    }
+
+    #[test]
+    fn elements() {
+        let s = |t: &str| Datum::string(t);
+        assert_eq!(
+            texts(r#"{a,NULL,"NULL","with,comma","with\"quote","{brace}",""}"#).into_owned(),
+            Datum::Array(vec![
+                s("a"),
+                Datum::Null,
+                s("NULL"),
+                s("with,comma"),
+                s("with\"quote"),
+                s("{brace}"),
+                s("")
+            ])
+        );
+        assert_eq!(texts("{}"), Datum::Array(vec![]));
+        assert_eq!(texts("[0:1]={x,y}").into_owned(), Datum::Array(vec![s("x"), s("y")]));
+        let two = convert(b"{{1,2},{3,4}}", &Conv::Int, b',', false).unwrap();
+        assert_eq!(two, Datum::Array(vec![Datum::Null, Datum::Null]));
+        assert!(convert(b"{1,2", &Conv::Int, b',', false).is_err());
+        assert!(convert(b"{red,NULL}", &Conv::Text, b',', true).is_err());
+    }
+}

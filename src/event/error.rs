@@ -1,0 +1,63 @@
+//! What can go wrong between a wire tuple and an event.
+
+/// An error of the encoder. Never holds a row's value.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+pub enum EventError {
+    /// A property has a value that cannot be used.
+    #[error("property {name} has the value '{value}', expected {expected}")]
+    Option {
+        /// Property.
+        name: String,
+        /// Its value.
+        value: String,
+        /// What would be right.
+        expected: String,
+    },
+    /// A row has another number of columns than the table's description.
+    #[error("a row of {table} has {found} columns, its description has {expected}")]
+    ColumnCount {
+        /// `schema.table`.
+        table: String,
+        /// Columns of the description.
+        expected: usize,
+        /// Columns of the row.
+        found: usize,
+    },
+    /// `message.key.columns` names a column the table does not have.
+    #[error("message.key.columns names column {column}, which table {table} does not have")]
+    KeyColumn {
+        /// `schema.table`.
+        table: String,
+        /// Column.
+        column: String,
+    },
+    /// A transform failed.
+    #[error("transform {transform} failed on a record of topic {topic}: {cause}")]
+    Transform {
+        /// Name of the transform.
+        transform: String,
+        /// Topic of the record.
+        topic: String,
+        /// Why.
+        cause: String,
+    },
+    /// A converter cannot write a record.
+    #[error("converter {converter} cannot write a record of topic {topic}: {cause}")]
+    Converter {
+        /// Class of the converter.
+        converter: String,
+        /// Topic of the record.
+        topic: String,
+        /// Why.
+        cause: String,
+    },
+}
+
+impl From<EventError> for crate::Error {
+    fn from(e: EventError) -> Self {
+        match &e {
+            EventError::Option { .. } | EventError::KeyColumn { .. } => crate::Error::config(e.to_string()),
+            _ => crate::Error::data(e.to_string()),
+        }
+    }
+}

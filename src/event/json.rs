@@ -1,0 +1,352 @@
+//! What Kafka Connect's `JsonConverter` writes, byte for byte (Jackson's escapes, Java's number texts).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::datum::{Datum, nibble};
+use super::schema::{Kind, Schema};
+
+/// Settings of a `JsonConverter`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JsonOptions {
+    /// `schemas.enable`: `{"schema":…,"payload":…}`.
+    pub schemas: bool,
+    /// `decimal.format` is NUMERIC.
+    pub numeric_decimals: bool,
+    /// `replace.null.with.default`.
+    pub replace_null_with_default: bool,
+}
+
+impl Default for JsonOptions {
+    fn default() -> Self {
+        Self { schemas: true, numeric_decimals: false, replace_null_with_default: true }
+    }
+}
+
+const DECIMAL: &str = "org.apache.kafka.connect.data.Decimal";
+
+/// Appends a value of this schema.
+pub fn write(out: &mut Vec<u8>, schema: &Schema, datum: &Datum<'_>, options: &JsonOptions) {
+    match datum {
+        Datum::Null => match &schema.default {
+            Some(default) if options.replace_null_with_default && !default.is_null() => {
+                write(out, schema, default, options);
+            }
+            _ => out.extend_from_slice(b"null"),
+        },
+        Datum::Bool(true) => out.extend_from_slice(b"true"),
+        Datum::Bool(false) => out.extend_from_slice(b"false"),
+        Datum::Int(n) => out.extend_from_slice(itoa::Buffer::new().format(*n).as_bytes()),
+        Datum::F32(n) => write_f32(out, *n),
+        Datum::F64(n) => write_f64(out, *n),
+        Datum::Str(s) => write_str(out, s.as_bytes()),
+        Datum::Text(s) => write_str(out, s),
+        Datum::Bytes(b) => write_bytes(out, schema, b, options),
+        Datum::Short(b) => write_bytes(out, schema, b, options),
+        Datum::Hex(h) => write_base64_of_hex(out, h),
+        Datum::Array(items) => {
+            let Kind::Array(element) = &schema.kind else { return out.extend_from_slice(b"null") };
+            out.push(b'[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                write(out, element, item, options);
+            }
+            out.push(b']');
+        }
+        Datum::Map(pairs) => write_map(out, schema, pairs, options),
+        Datum::Struct(values) => {
+            out.push(b'{');
+            for (i, (field, value)) in schema.fields().iter().zip(values).enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                write_str(out, field.name.as_bytes());
+                out.push(b':');
+                write(out, &field.schema, value, options);
+            }
+            out.push(b'}');
+        }
+    }
+}
+
+fn write_map(out: &mut Vec<u8>, schema: &Schema, pairs: &[(Datum<'_>, Datum<'_>)], options: &JsonOptions) {
+    let Kind::Map(keys, values) = &schema.kind else { return out.extend_from_slice(b"null") };
+    // JsonConverter: an object where the keys are required strings, else pairs
+    let object = keys.kind == Kind::String && !keys.optional;
+    out.push(if object { b'{' } else { b'[' });
+    for (i, (k, v)) in pairs.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        if object {
+            write(out, keys, k, options);
+            out.push(b':');
+            write(out, values, v, options);
+        } else {
+            out.push(b'[');
+            write(out, keys, k, options);
+            out.push(b',');
+            write(out, values, v, options);
+            out.push(b']');
+        }
+    }
+    out.push(if object { b'}' } else { b']' });
+}
+
+fn write_bytes(out: &mut Vec<u8>, schema: &Schema, bytes: &[u8], options: &JsonOptions) {
+    if options.numeric_decimals && schema.name.as_deref() == Some(DECIMAL) {
+        let scale = schema.get_parameter("scale").and_then(|s| s.parse().ok()).unwrap_or(0);
+        let text = super::convert::decimal::to_java_string(bytes, scale);
+        out.extend_from_slice(text.as_bytes());
+        return;
+    }
+    write_base64(out, bytes);
+}
+
+/// Appends bytes as a base64 string.
+pub fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    let start = out.len();
+    let Some(len) = base64::encoded_len(bytes.len(), true) else { return out.push(b'"') };
+    out.resize(start + len, 0);
+    // the slice has exactly the encoded length, so this cannot fail
+    let written = STANDARD.encode_slice(bytes, &mut out[start..]).unwrap_or(0);
+    out.truncate(start + written);
+    out.push(b'"');
+}
+
+/// Appends bytes given in hexadecimal as a base64 string, without an intermediate copy.
+pub fn write_base64_of_hex(out: &mut Vec<u8>, hex: &[u8]) {
+    const TABLE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let pick = |n: u8| TABLE[usize::from(n & 63)];
+    out.reserve(hex.len() * 2 / 3 + 6);
+    out.push(b'"');
+    let mut groups = hex.chunks_exact(6);
+    for g in &mut groups {
+        let a = nibble(g[0]) << 4 | nibble(g[1]);
+        let b = nibble(g[2]) << 4 | nibble(g[3]);
+        let c = nibble(g[4]) << 4 | nibble(g[5]);
+        out.extend_from_slice(&[pick(a >> 2), pick(a << 4 | b >> 4), pick(b << 2 | c >> 6), pick(c)]);
+    }
+    let rest = super::datum::unhex(groups.remainder());
+    match rest[..] {
+        [a] => out.extend_from_slice(&[pick(a >> 2), pick(a << 4), b'=', b'=']),
+        [a, b] => out.extend_from_slice(&[pick(a >> 2), pick(a << 4 | b >> 4), pick(b << 2), b'=']),
+        _ => {}
+    }
+    out.push(b'"');
+}
+
+const fn escapes() -> [u8; 256] {
+    let mut table = [0u8; 256];
+    let mut i = 0;
+    while i < 32 {
+        table[i] = b'u';
+        i += 1;
+    }
+    table[b'\n' as usize] = b'n';
+    table[b'\r' as usize] = b'r';
+    table[b'\t' as usize] = b't';
+    table[8] = b'b';
+    table[12] = b'f';
+    table[b'"' as usize] = b'"';
+    table[b'\\' as usize] = b'\\';
+    table
+}
+
+static ESCAPES: [u8; 256] = escapes();
+
+/// Appends a JSON string with Jackson's escapes: quotes, backslashes and control characters only.
+pub fn write_str(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    let mut start = 0;
+    for (i, &byte) in text.iter().enumerate() {
+        let escape = ESCAPES[usize::from(byte)];
+        if escape == 0 {
+            continue;
+        }
+        out.extend_from_slice(&text[start..i]);
+        out.extend_from_slice(&[b'\\', escape]);
+        if escape == b'u' {
+            const HEX: &[u8; 16] = b"0123456789ABCDEF";
+            out.extend_from_slice(&[b'0', b'0', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+        start = i + 1;
+    }
+    out.extend_from_slice(&text[start..]);
+    out.push(b'"');
+}
+
+/// Appends a single precision number as Java prints it; NaN and infinities as strings.
+pub fn write_f32(out: &mut Vec<u8>, n: f32) {
+    if !n.is_finite() {
+        return special(out, n.is_nan(), n > 0.0);
+    }
+    let mut buffer = ryu::Buffer::new();
+    let two = |_: &str| {
+        let text = format!("{n:.1e}");
+        (text.parse() == Ok(n)).then_some(text)
+    };
+    java_number(out, buffer.format_finite(n), two);
+}
+
+/// Appends a double precision number as Java prints it; NaN and infinities as strings.
+pub fn write_f64(out: &mut Vec<u8>, n: f64) {
+    if !n.is_finite() {
+        return special(out, n.is_nan(), n > 0.0);
+    }
+    let mut buffer = ryu::Buffer::new();
+    let two = |_: &str| {
+        let text = format!("{n:.1e}");
+        (text.parse() == Ok(n)).then_some(text)
+    };
+    java_number(out, buffer.format_finite(n), two);
+}
+
+fn special(out: &mut Vec<u8>, nan: bool, positive: bool) {
+    out.extend_from_slice(match (nan, positive) {
+        (true, _) => b"\"NaN\"".as_slice(),
+        (_, true) => b"\"Infinity\"",
+        _ => b"\"-Infinity\"",
+    });
+}
+
+/// Java's `Double.toString`: plain between 10^-3 and 10^7, else scientific; always a digit after the point.
+/// `two` gives the nearest two-digit form where that is the same number: Java prefers it to one digit (4.9E-324).
+fn java_number(out: &mut Vec<u8>, shortest: &str, two: impl Fn(&str) -> Option<String>) {
+    let (negative, rest) = match shortest.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, shortest),
+    };
+    let mut digits: smallvec::SmallVec<[u8; 24]> = smallvec::SmallVec::new();
+    let mut exponent = parse_decimal(rest, &mut digits);
+    if digits.len() == 1 && digits[0] != b'0' {
+        if let Some(text) = two(rest) {
+            digits.clear();
+            exponent = parse_decimal(text.trim_start_matches('-'), &mut digits);
+        }
+    }
+    if negative {
+        out.push(b'-');
+    }
+    if digits.iter().all(|d| *d == b'0') {
+        out.extend_from_slice(b"0.0");
+        return;
+    }
+    // value = 0.d1d2d3… × 10^exponent
+    if (-2..=7).contains(&exponent) {
+        if exponent <= 0 {
+            out.extend_from_slice(b"0.");
+            out.extend(std::iter::repeat_n(b'0', usize::try_from(-exponent).unwrap_or(0)));
+            out.extend_from_slice(&digits);
+        } else {
+            let point = usize::try_from(exponent).unwrap_or(0);
+            for i in 0..point.max(digits.len()) {
+                if i == point {
+                    out.push(b'.');
+                }
+                out.push(digits.get(i).copied().unwrap_or(b'0'));
+            }
+            if digits.len() <= point {
+                out.extend_from_slice(b".0");
+            }
+        }
+    } else {
+        out.push(digits[0]);
+        out.push(b'.');
+        if digits.len() > 1 {
+            out.extend_from_slice(&digits[1..]);
+        } else {
+            out.push(b'0');
+        }
+        out.push(b'E');
+        out.extend_from_slice(itoa::Buffer::new().format(exponent - 1).as_bytes());
+    }
+}
+
+/// Takes the significant digits of a decimal text apart; the value is `0.digits × 10^result`.
+fn parse_decimal(text: &str, digits: &mut smallvec::SmallVec<[u8; 24]>) -> i32 {
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((m, e)) => (m, e.parse().unwrap_or(0)),
+        None => (text, 0),
+    };
+    let mut point = None;
+    for b in mantissa.bytes() {
+        if b == b'.' {
+            point = Some(digits.len());
+        } else {
+            digits.push(b);
+        }
+    }
+    let mut exponent: i32 = exponent + i32::try_from(point.unwrap_or(digits.len())).unwrap_or(0);
+    let zeros = digits.iter().take_while(|d| **d == b'0').count().min(digits.len().saturating_sub(1));
+    digits.drain(..zeros);
+    exponent -= i32::try_from(zeros).unwrap_or(0);
+    while digits.len() > 1 && digits.last() == Some(&b'0') {
+        digits.pop();
+    }
+    exponent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn f64s(n: f64) -> String {
+        let mut out = Vec::new();
+        write_f64(&mut out, n);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn doubles_as_java_prints_them() {
+        for (n, text) in [
+            (1.0, "1.0"),
+            (-2.0, "-2.0"),
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1.5, "1.5"),
+            (0.001, "0.001"),
+            (0.0001, "1.0E-4"),
+            (0.00123, "0.00123"),
+            (9_999_999.0, "9999999.0"),
+            (1e7, "1.0E7"),
+            (123_456_789.5, "1.234567895E8"),
+            (1e300, "1.0E300"),
+            (5e-324, "4.9E-324"),
+            (1.797_693_134_862_315_7e308, "1.7976931348623157E308"),
+            (100.0, "100.0"),
+            (f64::NAN, "\"NaN\""),
+            (f64::NEG_INFINITY, "\"-Infinity\""),
+        ] {
+            assert_eq!(f64s(n), text);
+        }
+        let mut out = Vec::new();
+        write_f32(&mut out, -3.4e38);
+        assert_eq!(out, b"-3.4E38");
+    }
+
+    #[test]
+    fn strings_are_escaped_as_jackson_does() {
+        let mut out = Vec::new();
+        write_str(&mut out, "a\"b\\c\n\u{1}\u{1f}é\u{7f}/".as_bytes());
+        assert_eq!(String::from_utf8(out).unwrap(), "\"a\\\"b\\\\c\\n\\u0001\\u001Fé\u{7f}/\"");
+    }
+
+    #[test]
+    fn hexadecimal_to_base64() {
+        for (hex, text) in [
+            ("", "\"\""),
+            ("de", "\"3g==\""),
+            ("dead", "\"3q0=\""),
+            ("deadbe", "\"3q2+\""),
+            ("deadbeef", "\"3q2+7w==\""),
+        ] {
+            let mut out = Vec::new();
+            write_base64_of_hex(&mut out, hex.as_bytes());
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+    }
+}

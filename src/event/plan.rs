@@ -1,0 +1,422 @@
+//! A table's plan: everything about its events that does not change from row to row, rendered once.
+
+use std::sync::Arc;
+
+use super::columns::{self, ColumnName, Mask};
+use super::convert::Conv;
+use super::datum::Datum;
+use super::json::{self, JsonOptions};
+use super::names;
+use super::options::{Converter, EventOptions};
+use super::schema::{Field, Kind, Schema};
+use super::types::{self, Origin};
+use super::{EventError, defaults};
+use crate::pg::catalog::{ColumnInfo, TableInfo, TypeKind, TypeRegistry};
+use crate::pg::pgoutput::{Column, Relation, RelationColumn};
+
+/// A column of a key or value.
+#[derive(Clone, Debug)]
+pub(super) struct ColumnPlan {
+    /// Position in the row.
+    pub wire: usize,
+    pub conv: Conv,
+    pub schema: Arc<Schema>,
+    pub mask: Option<Mask>,
+    /// `"name":`, with a comma before it for all but the first.
+    pub lead: Vec<u8>,
+    /// What a null becomes.
+    pub null: Datum<'static>,
+    pub null_json: Vec<u8>,
+    /// What a value that cannot be converted becomes.
+    pub failed_json: Vec<u8>,
+    /// What an unchanged TOASTed value becomes.
+    pub toast: Datum<'static>,
+    pub toast_json: Vec<u8>,
+}
+
+impl ColumnPlan {
+    /// The value for transforms and converters other than JSON.
+    pub fn datum<'a>(&self, column: Column<'a>) -> Datum<'a> {
+        let text = match column {
+            Column::Null => return self.null.clone(),
+            Column::Unchanged => return self.toast.clone(),
+            Column::Text(text) | Column::Binary(text) => text,
+        };
+        let datum = self.conv.convert(text).unwrap_or(Datum::Null);
+        match &self.mask {
+            Some(mask) => mask.apply(datum),
+            None => datum,
+        }
+    }
+
+    /// Appends the value as JSON.
+    pub fn write_json(&self, out: &mut Vec<u8>, column: Column<'_>, options: &JsonOptions) {
+        let text = match column {
+            Column::Null => return out.extend_from_slice(&self.null_json),
+            Column::Unchanged => return out.extend_from_slice(&self.toast_json),
+            Column::Text(text) | Column::Binary(text) => text,
+        };
+        match (&self.conv, &self.mask) {
+            // PostgreSQL's text of an integer is JSON's
+            (Conv::Int, None) => return out.extend_from_slice(text),
+            (Conv::Text, None) => return json::write_str(out, text),
+            _ => {}
+        }
+        match self.conv.convert(text) {
+            Ok(datum) => {
+                let datum = match &self.mask {
+                    Some(mask) => mask.apply(datum),
+                    None => datum,
+                };
+                json::write(out, &self.schema, &datum, options);
+            }
+            Err(_) => out.extend_from_slice(&self.failed_json),
+        }
+    }
+}
+
+/// A key's columns and schema.
+#[derive(Clone, Debug)]
+pub(super) struct KeyPlan {
+    pub columns: Vec<ColumnPlan>,
+    pub schema: Arc<Schema>,
+    /// `{"schema":…,"payload":`, or nothing.
+    pub open: Vec<u8>,
+}
+
+/// Everything of a table's events that does not change from row to row. Made by
+/// [`super::Encoder::stream_plan`] and [`super::Encoder::snapshot_plan`].
+#[derive(Clone, Debug)]
+pub struct TablePlan {
+    pub(super) topic: String,
+    pub(super) table_id: String,
+    pub(super) schema: String,
+    pub(super) table: String,
+    /// Columns of a row, the ones left out included.
+    pub(super) width: usize,
+    pub(super) columns: Vec<ColumnPlan>,
+    pub(super) key: Option<KeyPlan>,
+    pub(super) envelope: Arc<Schema>,
+    /// `{"schema":…,"payload":`, or nothing.
+    pub(super) open: Vec<u8>,
+    /// `,"schema":"…","table":"…","txId":`
+    pub(super) source_table: Vec<u8>,
+}
+
+impl TablePlan {
+    /// The topic of the table's events.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// `schema.table`, as transaction metadata and filters name it.
+    pub fn table_id(&self) -> &str {
+        &self.table_id
+    }
+
+    /// Schema of the envelope.
+    pub fn envelope(&self) -> &Arc<Schema> {
+        &self.envelope
+    }
+
+    /// Schema of the key, where the table has one.
+    pub fn key_schema(&self) -> Option<&Arc<Schema>> {
+        self.key.as_ref().map(|k| &k.schema)
+    }
+
+    /// Positions in the row of the key's columns, in key order; empty without a key.
+    pub fn key_columns(&self) -> impl Iterator<Item = usize> + '_ {
+        self.key.iter().flat_map(|k| k.columns.iter().map(|c| c.wire))
+    }
+}
+
+/// A column before it is planned.
+struct Input<'i> {
+    name: &'i str,
+    type_oid: u32,
+    typmod: i32,
+    optional: bool,
+    info: Option<&'i ColumnInfo>,
+}
+
+pub(super) fn json_options(converter: &Converter) -> JsonOptions {
+    match converter {
+        Converter::Json(options) => *options,
+        Converter::Other(_) => JsonOptions::default(),
+    }
+}
+
+/// The plan of a table as a Relation message describes it, with key, defaults and optionality of the live catalog.
+pub(super) fn stream(
+    options: &EventOptions,
+    relation: &Relation,
+    table: Option<&TableInfo>,
+    types: &TypeRegistry,
+) -> Result<TablePlan, EventError> {
+    let find = |c: &RelationColumn| table.and_then(|t| t.columns.iter().find(|i| i.name == c.name));
+    let inputs: Vec<Input<'_>> = relation
+        .columns
+        .iter()
+        .map(|c| {
+            let info = find(c);
+            Input {
+                name: &c.name,
+                type_oid: c.type_oid,
+                typmod: c.typmod,
+                optional: info.is_none_or(|i| i.optional),
+                info,
+            }
+        })
+        .collect();
+    let key: &[String] = table.map_or(&[], |t| &t.key);
+    build(options, types, &relation.schema, &relation.name, &inputs, key, Origin::Stream)
+}
+
+/// The plan of a table's snapshot: all its columns in the catalog's order.
+pub(super) fn snapshot(
+    options: &EventOptions,
+    table: &TableInfo,
+    types: &TypeRegistry,
+) -> Result<TablePlan, EventError> {
+    let inputs: Vec<Input<'_>> = table
+        .columns
+        .iter()
+        .map(|c| Input {
+            name: &c.name,
+            type_oid: c.type_oid,
+            typmod: c.typmod,
+            optional: c.optional,
+            info: Some(c),
+        })
+        .collect();
+    build(options, types, &table.schema, &table.name, &inputs, &table.key, Origin::Snapshot)
+}
+
+fn build(
+    options: &EventOptions,
+    types: &TypeRegistry,
+    schema: &str,
+    table: &str,
+    inputs: &[Input<'_>],
+    key: &[String],
+    origin: Origin,
+) -> Result<TablePlan, EventError> {
+    let topic = names::table_topic(options, schema, table);
+    let table_id = format!("{schema}.{table}");
+    let value_json = json_options(&options.value_converter);
+    let key_json = json_options(&options.key_converter);
+
+    let mut columns = Vec::with_capacity(inputs.len());
+    let mut fields = Vec::with_capacity(inputs.len());
+    for (wire, input) in inputs.iter().enumerate() {
+        let name = ColumnName { database: &options.database, schema, table, column: input.name };
+        if !columns::included(options, &name) {
+            continue;
+        }
+        let Some(mut column) = column(options, types, wire, input, origin) else { continue };
+        let type_name = types.get(input.type_oid).map_or("", |t| t.name.as_str());
+        let (length, scale) = types::length_and_scale(types, input.type_oid, input.typmod);
+        let mut field = (*column.schema).clone();
+        column.mask = columns::apply(options, &name, type_name, length, scale, &mut field);
+        column.schema = Arc::new(field);
+        finish(options, &mut column, input.name, columns.is_empty(), &value_json);
+        fields.push(Field {
+            name: names::adjust_field(input.name, options.field_adjustment),
+            schema: Arc::clone(&column.schema),
+        });
+        columns.push(column);
+    }
+
+    let key = key_plan(options, types, &table_id, inputs, key, origin, &topic, &key_json)?;
+    let title = |suffix: &str| names::adjust_schema(&format!("{topic}.{suffix}"), options.schema_adjustment);
+    let row = Arc::new(Schema::new(Kind::Struct(fields)).optional().titled(title("Value")));
+    let envelope = Arc::new(envelope(options, row).named(title("Envelope"), 2));
+    let mut source_table = b",\"schema\":".to_vec();
+    json::write_str(&mut source_table, schema.as_bytes());
+    source_table.extend_from_slice(b",\"table\":");
+    json::write_str(&mut source_table, table.as_bytes());
+    source_table.extend_from_slice(b",\"txId\":");
+    Ok(TablePlan {
+        topic,
+        table_id,
+        schema: schema.to_owned(),
+        table: table.to_owned(),
+        width: inputs.len(),
+        columns,
+        key,
+        open: open(&envelope, &value_json),
+        envelope,
+        source_table,
+    })
+}
+
+fn column(
+    options: &EventOptions,
+    types: &TypeRegistry,
+    wire: usize,
+    input: &Input<'_>,
+    origin: Origin,
+) -> Option<ColumnPlan> {
+    let mut mapped = types::map(options, types, input.type_oid, input.typmod, origin)?;
+    let default = input.info.and_then(|i| i.default_expr.as_deref()).and_then(|expression| {
+        let pg = types.get(input.type_oid)?;
+        let is_enum = matches!(pg.kind, TypeKind::Enum(_));
+        defaults::parse(expression, &pg.name, is_enum, &mapped)
+    });
+    mapped.schema.optional = input.optional;
+    mapped.schema.default = default;
+    Some(ColumnPlan {
+        wire,
+        conv: mapped.conv,
+        schema: Arc::new(mapped.schema),
+        mask: None,
+        lead: Vec::new(),
+        null: Datum::Null,
+        null_json: Vec::new(),
+        failed_json: Vec::new(),
+        toast: Datum::Null,
+        toast_json: Vec::new(),
+    })
+}
+
+/// Renders what does not depend on the row.
+fn finish(options: &EventOptions, column: &mut ColumnPlan, name: &str, first: bool, json: &JsonOptions) {
+    let name = names::adjust_field(name, options.field_adjustment);
+    if !first {
+        column.lead.push(b',');
+    }
+    json::write_str(&mut column.lead, name.as_bytes());
+    column.lead.push(b':');
+    let masked = |datum: Datum<'static>| match &column.mask {
+        Some(mask) => mask.apply(datum),
+        None => datum,
+    };
+    let null = if column.schema.optional {
+        Datum::Null
+    } else {
+        column.schema.default.clone().unwrap_or_else(|| column.conv.fallback())
+    };
+    let toast = column.conv.placeholder(&options.placeholder).unwrap_or(Datum::Null);
+    (column.null, column.toast) = (masked(null), masked(toast));
+    let schema = Arc::clone(&column.schema);
+    json::write(&mut column.null_json, &schema, &column.null, json);
+    json::write(&mut column.toast_json, &schema, &column.toast, json);
+    json::write(&mut column.failed_json, &schema, &Datum::Null, json);
+}
+
+#[expect(clippy::too_many_arguments, reason = "called once, from build")]
+fn key_plan(
+    options: &EventOptions,
+    types: &TypeRegistry,
+    table_id: &str,
+    inputs: &[Input<'_>],
+    key: &[String],
+    origin: Origin,
+    topic: &str,
+    json: &JsonOptions,
+) -> Result<Option<KeyPlan>, EventError> {
+    let full = format!("{}.{table_id}", options.database);
+    let rule = options.key_columns.iter().find(|k| k.tables.matches(table_id) || k.tables.matches(&full));
+    let names: &[String] = rule.map_or(key, |r| &r.columns);
+    let mut columns = Vec::new();
+    let mut fields = Vec::new();
+    for name in names {
+        let Some(wire) = inputs.iter().position(|i| i.name == name) else {
+            match rule {
+                Some(_) => {
+                    return Err(EventError::KeyColumn { table: table_id.into(), column: name.clone() });
+                }
+                // not in the publication's column list, or dropped since
+                None => continue,
+            }
+        };
+        let Some(input) = inputs.get(wire) else { continue };
+        let Some(mut column) = column(options, types, wire, input, origin) else { continue };
+        finish(options, &mut column, input.name, columns.is_empty(), json);
+        fields.push(Field {
+            name: names::adjust_field(input.name, options.field_adjustment),
+            schema: Arc::clone(&column.schema),
+        });
+        columns.push(column);
+    }
+    if columns.is_empty() {
+        return Ok(None);
+    }
+    let title = names::adjust_schema(&format!("{topic}.Key"), options.schema_adjustment);
+    let schema = Arc::new(Schema::new(Kind::Struct(fields)).titled(title));
+    Ok(Some(KeyPlan { columns, open: open(&schema, json), schema }))
+}
+
+/// `{"schema":…,"payload":`, or nothing without schemas.
+pub(super) fn open(schema: &Schema, options: &JsonOptions) -> Vec<u8> {
+    let mut out = Vec::new();
+    if options.schemas {
+        out.extend_from_slice(b"{\"schema\":");
+        schema.write_json(&mut out, None, options);
+        out.extend_from_slice(b",\"payload\":");
+    }
+    out
+}
+
+/// The envelope around a row's schema.
+fn envelope(options: &EventOptions, row: Arc<Schema>) -> Schema {
+    let field = |name: &str, schema: Arc<Schema>| Field { name: name.into(), schema };
+    let time = || Arc::new(Schema::new(Kind::Int64).optional());
+    Schema::new(Kind::Struct(vec![
+        field("before", Arc::clone(&row)),
+        field("after", row),
+        field("source", Arc::new(source_schema(options))),
+        field("transaction", Arc::new(transaction_schema())),
+        field("op", Arc::new(Schema::new(Kind::String))),
+        field("ts_ms", time()),
+        field("ts_us", time()),
+        field("ts_ns", time()),
+    ]))
+}
+
+/// The `source` block.
+pub(super) fn source_schema(options: &EventOptions) -> Schema {
+    let text = || Schema::new(Kind::String);
+    let number = || Schema::new(Kind::Int64).optional();
+    let name = names::adjust_schema("io.debezium.connector.postgresql.Source", options.schema_adjustment);
+    Schema::structure([
+        ("version", text()),
+        ("connector", text()),
+        ("name", text()),
+        ("ts_ms", Schema::new(Kind::Int64)),
+        (
+            "snapshot",
+            text()
+                .optional()
+                .named("io.debezium.data.Enum", 1)
+                .parameter(
+                    "allowed",
+                    "true,first,first_in_data_collection,last_in_data_collection,last,false,incremental",
+                )
+                .with_default(Datum::str("false")),
+        ),
+        ("db", text()),
+        ("sequence", text().optional()),
+        ("ts_us", number()),
+        ("ts_ns", number()),
+        ("schema", text()),
+        ("table", text()),
+        ("txId", number()),
+        ("lsn", number()),
+        ("xmin", number()),
+        ("origin", text().optional()),
+        ("origin_lsn", number()),
+    ])
+    .named(name, 1)
+}
+
+/// The `transaction` block.
+pub(super) fn transaction_schema() -> Schema {
+    Schema::structure([
+        ("id", Schema::new(Kind::String)),
+        ("total_order", Schema::new(Kind::Int64)),
+        ("data_collection_order", Schema::new(Kind::Int64)),
+    ])
+    .optional()
+    .named("event.block", 1)
+}
