@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod embedded;
+pub mod kafka;
 mod open;
 pub mod partition;
 pub mod record;

@@ -1,7 +1,8 @@
 //! Topic names and topic configs, by Kafka's rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use super::TopicSpec;
 use crate::error::{Error, Result};
 
 /// Checks a topic name (`org.apache.kafka.common.internals.Topic.validate`).
@@ -90,6 +91,32 @@ impl TopicConfig {
             }
         }
         Ok(out)
+    }
+}
+
+/// What a writer makes missing topics with.
+#[derive(Clone, Debug, Default)]
+pub struct Defaults {
+    specs: HashMap<String, TopicSpec>,
+    general: Option<TopicSpec>,
+}
+
+impl Defaults {
+    /// Adds a topic's; one with an empty name is for all that have none of their own.
+    pub fn add(&mut self, spec: TopicSpec) {
+        if spec.name.is_empty() {
+            self.general = Some(spec);
+        } else {
+            self.specs.insert(spec.name.clone(), spec);
+        }
+    }
+
+    /// What to make a topic with.
+    pub fn spec(&self, name: &str) -> TopicSpec {
+        let found = self.specs.get(name).or(self.general.as_ref());
+        let mut spec = found.cloned().unwrap_or_else(|| TopicSpec::new(name));
+        name.clone_into(&mut spec.name);
+        spec
     }
 }
 

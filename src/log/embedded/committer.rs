@@ -15,6 +15,7 @@ use super::maintain::{Job, Swap};
 use super::store::{Shared, Topic};
 use crate::error::{Error, Kind, Result};
 use crate::log::partition::{Sticky, for_key};
+use crate::log::topic::Defaults;
 use crate::log::{Batch, TopicSpec};
 
 /// A journal file is closed at this size; so much is applied again after a crash.
@@ -25,32 +26,6 @@ const GROUP_BYTES: usize = 16 << 20;
 const KEEP_BYTES: usize = 4 << 20;
 /// A batch larger than this is refused: the journal counts a section's bytes in 32 bits, with room to spare.
 const MAX_BATCH: usize = 1 << 30;
-
-/// What a writer makes missing topics with.
-#[derive(Clone, Debug, Default)]
-pub struct Defaults {
-    specs: HashMap<String, TopicSpec>,
-    general: Option<TopicSpec>,
-}
-
-impl Defaults {
-    /// Adds a topic's; one with an empty name is for all that have none of their own.
-    pub fn add(&mut self, spec: TopicSpec) {
-        if spec.name.is_empty() {
-            self.general = Some(spec);
-        } else {
-            self.specs.insert(spec.name.clone(), spec);
-        }
-    }
-
-    /// What to make a topic with.
-    pub fn spec(&self, name: &str) -> TopicSpec {
-        let found = self.specs.get(name).or(self.general.as_ref());
-        let mut spec = found.cloned().unwrap_or_else(|| TopicSpec::new(name));
-        name.clone_into(&mut spec.name);
-        spec
-    }
-}
 
 /// A batch to commit.
 #[derive(Debug)]

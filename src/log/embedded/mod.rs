@@ -30,11 +30,12 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use self::committer::{Command, Commit, Committer, Defaults};
+use self::committer::{Command, Commit, Committer};
 use self::lock::DirectoryLock;
 use self::maintain::Job;
 use self::manifest::io;
 use self::store::Shared;
+use super::topic::Defaults;
 use super::{Batch, Log, LogReader, LogWriter, Position, TopicInfo, TopicPartition, TopicSpec};
 use crate::error::{Error, Result};
 

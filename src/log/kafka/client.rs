@@ -1,0 +1,157 @@
+//! What all librdkafka clients share: creation, log lines, errors.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rdkafka::ClientConfig;
+use rdkafka::ClientContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::ProducerContext;
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use crate::error::{Error, Kind, Result};
+
+/// Gets librdkafka's log lines and the failures of single records.
+#[derive(Clone, Default)]
+pub struct Context {
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    last_failure: Mutex<Option<String>>,
+    undelivered: Mutex<Option<Undelivered>>,
+}
+
+/// The first record of a transaction that could not be delivered.
+#[derive(Clone, Debug)]
+pub struct Undelivered {
+    /// Its topic.
+    pub topic: String,
+    /// Bytes of key and value.
+    pub size: usize,
+    /// Why.
+    pub code: Code,
+}
+
+impl Context {
+    /// The last connection failure, as librdkafka words it.
+    pub fn last_failure(&self) -> Option<String> {
+        self.state.last_failure.lock().clone()
+    }
+
+    /// Takes the first undelivered record since the last call.
+    pub fn take_undelivered(&self) -> Option<Undelivered> {
+        self.state.undelivered.lock().take()
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        // "[thrd:host:port/bootstrap]: host:port/bootstrap: Connect to … failed: …": the last part is for people.
+        let text = message.split_once("]: ").map_or(message, |(_, rest)| rest);
+        if matches!(fac, "FAIL" | "ERROR" | "SSL") {
+            let text = text.split_once(" (after ").map_or(text, |(before, _)| before);
+            *self.state.last_failure.lock() = Some(text.to_owned());
+        }
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!("Kafka client: {fac}: {text}");
+            }
+            // A broker that is away is told of where it matters, not by every client on every attempt.
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
+                tracing::info!("Kafka client: {fac}: {text}");
+            }
+            RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!("Kafka client: {fac}: {text}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        *self.state.last_failure.lock() = Some(reason.to_owned());
+        tracing::info!("Kafka client: {error}: {reason}");
+    }
+}
+
+impl ConsumerContext for Context {}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            let size = message.key_len() + message.payload_len();
+            let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+            // Purged records are the consequence of an abort, never its cause.
+            if !matches!(code, Code::PurgeQueue | Code::PurgeInflight) {
+                let topic = message.topic().to_owned();
+                self.state.undelivered.lock().get_or_insert(Undelivered { topic, size, code });
+            }
+        }
+    }
+}
+
+/// Makes a client.
+///
+/// # Errors
+/// [`Kind::Config`] with librdkafka's words on the setting it does not take.
+pub fn create<T: FromClientConfigAndContext<Context>>(config: &ClientConfig, context: Context) -> Result<T> {
+    T::from_config_and_context(config, context.clone()).map_err(|e| match e {
+        KafkaError::ClientConfig(_, description, name, _) => {
+            // The value may be a secret.
+            Error::config(format!("Kafka client property {name} is not accepted")).because(description)
+        }
+        other => {
+            let error = Error::config("cannot make a Kafka client").because(other);
+            match context.last_failure() {
+                Some(reason) => error.because(reason),
+                None => error,
+            }
+        }
+    })
+}
+
+/// An error of librdkafka.
+pub fn kafka_error(what: &str, error: &KafkaError) -> Error {
+    match error {
+        KafkaError::Transaction(e) => of_code(what, e.code()).because(e.string()),
+        other => match other.rdkafka_error_code() {
+            Some(code) => of_code(what, code),
+            None => Error::transient(what.to_owned()).because(other),
+        },
+    }
+}
+
+/// An error code of librdkafka or the broker.
+pub fn of_code(what: &str, code: Code) -> Error {
+    let what = what.to_owned();
+    let error = match code {
+        Code::Fenced
+        | Code::ProducerFenced
+        | Code::InvalidProducerEpoch
+        | Code::TransactionCoordinatorFenced => Error::new(Kind::Fenced, what),
+        Code::TopicAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::TransactionalIdAuthorizationFailed => {
+            Error::refused(what).next("grant the Kafka user this privilege (kafka-acls), or use another user")
+        }
+        Code::SaslAuthenticationFailed | Code::Authentication => {
+            Error::refused(what).next("check sasl.mechanism, and user and password in sasl.jaas.config")
+        }
+        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => Error::refused(what),
+        Code::InvalidTopic
+        | Code::InvalidPartitions
+        | Code::InvalidReplicationFactor
+        | Code::InvalidConfig
+        | Code::PolicyViolation
+        | Code::InvalidRequest => Error::config(what),
+        Code::MessageSizeTooLarge | Code::InvalidRecord | Code::OffsetOutOfRange | Code::AutoOffsetReset => {
+            Error::data(what)
+        }
+        _ => Error::transient(what),
+    };
+    error.because(code)
+}

@@ -1,0 +1,305 @@
+//! Topics on a Kafka cluster, through librdkafka.
+//!
+//! A batch is a Kafka transaction; readers are read_committed and assigned by offset: offsets live in our own
+//! state, and no consumer group takes part. Calls of librdkafka that wait run on threads of their own.
+
+mod client;
+mod consumer;
+mod jaas;
+mod producer;
+mod properties;
+mod queue;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode as Code;
+use rdkafka::{Offset, TopicPartitionList};
+
+use self::client::{Context, kafka_error, of_code};
+pub use self::properties::ClientSettings;
+use super::{Log, LogReader, LogWriter, OffsetRange, Position, TopicInfo, TopicPartition, TopicSpec};
+use crate::config::AddressMap;
+use crate::error::{Error, Result};
+
+/// How long a question to the cluster may take.
+const ASK: Duration = Duration::from_secs(15);
+/// Topics of the brokers themselves.
+const INTERNAL: &[&str] =
+    &["__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"];
+
+/// A Kafka cluster.
+#[derive(Clone)]
+pub struct KafkaLog {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: ClientSettings,
+    consumer: BaseConsumer<Context>,
+    admin: AdminClient<Context>,
+    context: Context,
+}
+
+impl KafkaLog {
+    /// Connects to a cluster and asks it for its metadata, so that a wrong address is an error here.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Transient`] when no broker answers, [`crate::Kind::Refused`] when it refuses us,
+    /// [`crate::Kind::Config`] for settings librdkafka does not take.
+    pub async fn connect(settings: ClientSettings) -> Result<Self> {
+        let context = Context::default();
+        let admin = client::create(&settings.admin(), context.clone())?;
+        let mut config = settings.consumer();
+        config.set("isolation.level", "read_committed");
+        let consumer = client::create(&config, context.clone())?;
+        let log = Self { inner: Arc::new(Inner { settings, consumer, admin, context }) };
+        log.ask(|inner| {
+            let answer = inner.consumer.fetch_metadata(Some("millstream-connection-check"), ASK);
+            answer.map(drop).map_err(|e| inner.error("no Kafka broker answers", e))
+        })
+        .await?;
+        Ok(log)
+    }
+
+    /// Opens `kafka://…` or `kafka:FILE` with further Java client properties on top.
+    ///
+    /// # Errors
+    /// As [`KafkaLog::connect`].
+    pub async fn open(rest: &str, more: &[(String, String)], addresses: &AddressMap) -> Result<Self> {
+        let (brokers, mut properties) = match rest.strip_prefix("//") {
+            Some(brokers) => (Some(brokers.trim_end_matches('/')), Vec::new()),
+            None => (None, properties::read_file(Path::new(rest))?),
+        };
+        // The log's own brokers count, whatever connector and SQL files say.
+        properties.extend(more.iter().filter(|(name, _)| name != "bootstrap.servers").cloned());
+        let mut settings = ClientSettings::from_java(&properties, addresses)?;
+        if let Some(brokers) = brokers {
+            settings.set_bootstrap(brokers, addresses)?;
+        }
+        if settings.bootstrap().is_empty() {
+            return Err(Error::config(format!("bootstrap.servers is missing in {rest}")));
+        }
+        Self::connect(settings).await
+    }
+
+    async fn ask<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Inner) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
+        let inner = Arc::clone(&self.inner);
+        let answer = tokio::task::spawn_blocking(move || question(&inner)).await;
+        answer.map_err(|e| Error::internal("asking Kafka failed").with_source(e))?
+    }
+
+    /// Whether a topic exists.
+    async fn topic_exists(&self, name: &str) -> Result<bool> {
+        let name = name.to_owned();
+        self.ask(move |inner| inner.partitions(&name).map(|p| p.is_some())).await
+    }
+
+    async fn configs(&self, name: &str) -> Result<BTreeMap<String, String>> {
+        let options = AdminOptions::new().request_timeout(Some(ASK));
+        let topic = ResourceSpecifier::Topic(name);
+        let answer = self.inner.admin.describe_configs([&topic], &options).await;
+        let resources =
+            answer.map_err(|e| self.inner.error(&format!("cannot read the configs of topic {name}"), e))?;
+        let mut configs = BTreeMap::new();
+        for resource in resources {
+            let resource = match resource {
+                Ok(resource) => resource,
+                // Reading configs needs a privilege of its own; without it they are not shown.
+                Err(Code::TopicAuthorizationFailed) => continue,
+                Err(code) => return Err(of_code(&format!("cannot read the configs of topic {name}"), code)),
+            };
+            for entry in resource.entries {
+                if let (ConfigSource::DynamicTopic, Some(value)) = (entry.source, entry.value) {
+                    configs.insert(entry.name, value);
+                }
+            }
+        }
+        Ok(configs)
+    }
+}
+
+impl Inner {
+    fn error(&self, what: &str, error: KafkaError) -> Error {
+        let mut out = kafka_error(&format!("{what} at {}", self.settings.bootstrap()), &error);
+        if out.is_transient()
+            && let Some(reason) = self.context.last_failure()
+        {
+            out = out
+                .because(reason)
+                .next("check the address, and that the broker runs; millstream tries again where it can");
+        }
+        out
+    }
+
+    fn partitions(&self, name: &str) -> Result<Option<usize>> {
+        let what = format!("cannot describe topic {name}");
+        let metadata = self.consumer.fetch_metadata(Some(name), ASK).map_err(|e| self.error(&what, e))?;
+        let Some(topic) = metadata.topics().iter().find(|t| t.name() == name) else { return Ok(None) };
+        match topic.error().map(Code::from) {
+            None if topic.partitions().is_empty() => Ok(None),
+            None | Some(Code::LeaderNotAvailable) => Ok(Some(topic.partitions().len())),
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Ok(None),
+            Some(code) => Err(of_code(&what, code)),
+        }
+    }
+
+    /// Earliest offset and last stable offset.
+    fn range(&self, at: &TopicPartition) -> Result<OffsetRange> {
+        let what = format!("cannot ask for the offsets of topic {}, partition {}", at.topic, at.partition);
+        let answer = self.consumer.fetch_watermarks(&at.topic, at.partition, ASK);
+        let (earliest, end) = answer.map_err(|e| self.error(&what, e))?;
+        Ok(OffsetRange { earliest, end })
+    }
+
+    fn at_time(&self, at: &TopicPartition, timestamp: i64) -> Result<i64> {
+        let what = format!("cannot look up a time in topic {}, partition {}", at.topic, at.partition);
+        let mut times = TopicPartitionList::new();
+        times
+            .add_partition_offset(&at.topic, at.partition, Offset::Offset(timestamp.max(0)))
+            .map_err(|e| self.error(&what, e))?;
+        let found = self.consumer.offsets_for_times(times, ASK).map_err(|e| self.error(&what, e))?;
+        let elements = found.elements();
+        match elements.first().map(|e| (e.offset(), e.error())) {
+            Some((Offset::Offset(offset), Ok(()))) => Ok(offset.min(self.range(at)?.end)),
+            Some((_, Err(e))) => Err(self.error(&what, e)),
+            _ => Ok(self.range(at)?.end),
+        }
+    }
+}
+
+/// Kafka's broker default would drop events after a week; ours are kept unless someone said otherwise.
+fn with_retention(spec: &TopicSpec) -> TopicSpec {
+    let mut spec = spec.clone();
+    if !spec.configs.keys().any(|k| k.starts_with("retention.") || k == "cleanup.policy") {
+        spec.configs.insert("retention.ms".into(), "-1".into());
+    }
+    spec
+}
+
+#[async_trait]
+impl Log for KafkaLog {
+    fn describe(&self) -> String {
+        format!("kafka://{}", self.inner.settings.bootstrap())
+    }
+
+    async fn create_topic(&self, spec: &TopicSpec) -> Result<bool> {
+        super::topic::check_name(&spec.name)?;
+        let spec = with_retention(spec);
+        let replication = TopicReplication::Fixed(spec.replication.map_or(-1, i32::from));
+        let mut topic = NewTopic::new(&spec.name, spec.partitions.unwrap_or(-1), replication);
+        for (name, value) in &spec.configs {
+            topic = topic.set(name, value);
+        }
+        let options = AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK));
+        let what = format!("cannot make topic {}", spec.name);
+        let results = self
+            .inner
+            .admin
+            .create_topics([&topic], &options)
+            .await
+            .map_err(|e| self.inner.error(&what, e))?;
+        match results.into_iter().next() {
+            Some(Err((_, Code::TopicAlreadyExists))) => return Ok(false),
+            Some(Err((_, code))) => return Err(of_code(&what, code)),
+            Some(Ok(_)) | None => {}
+        }
+        // The controller has it; wait until brokers answer for it, so that what follows does not fail.
+        for _ in 0..100 {
+            let name = spec.name.clone();
+            if self.ask(move |inner| inner.partitions(&name)).await?.is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(true)
+    }
+
+    async fn topics(&self) -> Result<Vec<String>> {
+        self.ask(|inner| {
+            let metadata =
+                inner.consumer.fetch_metadata(None, ASK).map_err(|e| inner.error("cannot list topics", e))?;
+            let mut names: Vec<String> = metadata
+                .topics()
+                .iter()
+                .map(|t| t.name().to_owned())
+                .filter(|n| !INTERNAL.contains(&n.as_str()))
+                .collect();
+            names.sort();
+            Ok(names)
+        })
+        .await
+    }
+
+    async fn topic(&self, name: &str) -> Result<Option<TopicInfo>> {
+        let owned = name.to_owned();
+        let partitions = self
+            .ask(move |inner| {
+                let Some(count) = inner.partitions(&owned)? else { return Ok(None) };
+                let ranges = (0..count).map(|n| {
+                    let partition = i32::try_from(n).unwrap_or(i32::MAX);
+                    inner.range(&TopicPartition::new(owned.as_str(), partition))
+                });
+                ranges.collect::<Result<Vec<_>>>().map(Some)
+            })
+            .await?;
+        let Some(partitions) = partitions else { return Ok(None) };
+        Ok(Some(TopicInfo { name: name.to_owned(), partitions, configs: self.configs(name).await? }))
+    }
+
+    async fn delete_topic(&self, name: &str) -> Result<bool> {
+        let options = AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK));
+        let what = format!("cannot delete topic {name}");
+        let results = self
+            .inner
+            .admin
+            .delete_topics(&[name], &options)
+            .await
+            .map_err(|e| self.inner.error(&what, e))?;
+        match results.into_iter().next() {
+            Some(Err((_, Code::UnknownTopicOrPartition))) => return Ok(false),
+            Some(Err((_, code))) => return Err(of_code(&what, code)),
+            Some(Ok(_)) | None => {}
+        }
+        for _ in 0..100 {
+            let name = name.to_owned();
+            if self.ask(move |inner| inner.partitions(&name)).await?.is_none() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(true)
+    }
+
+    async fn resolve(&self, at: &TopicPartition, position: Position) -> Result<i64> {
+        let at = at.clone();
+        self.ask(move |inner| match position {
+            Position::Offset(offset) => Ok(offset),
+            Position::Earliest => inner.range(&at).map(|r| r.earliest),
+            Position::Latest => inner.range(&at).map(|r| r.end),
+            Position::Timestamp(timestamp) => inner.at_time(&at, timestamp),
+        })
+        .await
+    }
+
+    async fn writer(&self, transactional_id: &str) -> Result<Box<dyn LogWriter>> {
+        let writer =
+            producer::KafkaWriter::start(self.clone(), &self.inner.settings, transactional_id).await?;
+        Ok(Box::new(writer))
+    }
+
+    async fn reader(&self) -> Result<Box<dyn LogReader>> {
+        Ok(Box::new(consumer::KafkaReader::new(&self.inner.settings)?))
+    }
+}
