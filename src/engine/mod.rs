@@ -4,6 +4,7 @@
 //! [`plan`] that the SQL planner writes, keeps its state behind [`crate::state`]'s trait, and is driven by
 //! `runtime` (or, step by step, by tests).
 
+pub mod codec;
 pub mod error;
 pub mod eval;
 pub mod expr;

@@ -33,6 +33,7 @@ use super::types::DataType;
 
 pub(crate) mod arithmetic;
 pub(crate) mod cast;
+pub(crate) mod json;
 pub(crate) mod pattern;
 pub(crate) mod time;
 

@@ -9,7 +9,11 @@ use super::row::{Change, Row, RowKind};
 use super::types::Field;
 use crate::state::{StateBackend, StateTable};
 
+mod aggregate;
+mod bucket;
+mod join;
 mod row;
+mod upsert;
 
 /// What an operator hands on, in order.
 pub(crate) enum Message {
@@ -146,6 +150,10 @@ pub(crate) fn build(builder: &mut Builder<'_>) -> Result<Box<dyn Operator>, Engi
         Op::NotNull { columns, drop } => Box::new(row::NotNull::new(builder, columns, *drop)),
         Op::Values(rows) => Box::new(row::Values::new(builder, rows)?),
         Op::Expand(projections) => Box::new(row::Expand::new(builder, projections)?),
+        Op::Join(join) => Box::new(join::Join::new(builder, join)?),
+        Op::Aggregate(spec) => Box::new(aggregate::Aggregate::new(builder, spec)?),
+        Op::Normalize { key, mode } => Box::new(upsert::Normalize::new(builder, key, mode)?),
+        Op::Materialize { key, conflict } => Box::new(upsert::Materialize::new(builder, key, *conflict)?),
         other => {
             let name = format!("{other:?}");
             let name = name.split(['(', ' ']).next().unwrap_or_default();

@@ -1,0 +1,523 @@
+//! Aggregate functions: what they keep, and how changes come in and go out again.
+
+use smallvec::SmallVec;
+
+use super::super::super::codec::{self, CodecError, Reader};
+use super::super::super::error::EngineError;
+use super::super::super::eval::Width;
+use super::super::super::functions::{arithmetic, json};
+use super::super::super::plan::AggregateCall;
+use super::super::super::row::{Decimal, Row, Value};
+use super::super::super::types::{DataType, Field, TypeKind};
+use super::counts::Counts;
+
+/// An aggregate function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Function {
+    Count,
+    Sum,
+    Avg,
+    Min,
+    Max,
+    /// Variance and deviation: of the sample or the population, square root or not.
+    Variance {
+        sample: bool,
+        root: bool,
+    },
+    ListAgg,
+    First,
+    Last,
+    Collect,
+    ArrayAgg,
+    /// Whether NULLs stay out.
+    JsonObject {
+        absent: bool,
+    },
+    JsonArray {
+        absent: bool,
+    },
+    Single,
+}
+
+/// One call, resolved.
+pub(in super::super) struct Call {
+    function: Function,
+    args: Vec<usize>,
+    distinct: bool,
+    filter: Option<usize>,
+    output: DataType,
+    /// Types of the arguments.
+    types: Vec<DataType>,
+    /// Whether rows can be taken back.
+    retract: bool,
+}
+
+/// What a call keeps per group, besides its counts.
+#[derive(Clone, Debug, PartialEq)]
+pub(in super::super) enum Accumulator {
+    Count(i64),
+    Whole {
+        sum: i64,
+        count: i64,
+    },
+    Double {
+        sum: f64,
+        count: i64,
+    },
+    /// `None`: overflowed.
+    Decimal {
+        sum: Option<Decimal>,
+        count: i64,
+    },
+    Moments {
+        count: i64,
+        sum: f64,
+        squares: f64,
+    },
+    /// MIN, MAX; the single value.
+    Value {
+        value: Value,
+        count: i64,
+    },
+    List(Vec<Value>),
+}
+
+/// Accumulators of one group.
+pub(in super::super) type Accumulators = SmallVec<[Accumulator; 4]>;
+
+impl Call {
+    /// Resolves a call over an input of these columns.
+    pub(in super::super) fn new(
+        call: &AggregateCall,
+        input: &[Field],
+        retract: bool,
+    ) -> Result<Self, EngineError> {
+        let function = match call.function {
+            "COUNT" => Function::Count,
+            "SUM" | "$SUM0" => Function::Sum,
+            "AVG" => Function::Avg,
+            "MIN" => Function::Min,
+            "MAX" => Function::Max,
+            "VAR_POP" => Function::Variance { sample: false, root: false },
+            "VAR_SAMP" | "VARIANCE" => Function::Variance { sample: true, root: false },
+            "STDDEV_POP" => Function::Variance { sample: false, root: true },
+            "STDDEV_SAMP" | "STDDEV" => Function::Variance { sample: true, root: true },
+            "LISTAGG" | "STRING_AGG" => Function::ListAgg,
+            "FIRST_VALUE" => Function::First,
+            "LAST_VALUE" => Function::Last,
+            "COLLECT" => Function::Collect,
+            "ARRAY_AGG" => Function::ArrayAgg,
+            "JSON_OBJECTAGG" | "JSON_OBJECTAGG_NULL_ON_NULL" => Function::JsonObject { absent: false },
+            "JSON_OBJECTAGG_ABSENT_ON_NULL" => Function::JsonObject { absent: true },
+            "JSON_ARRAYAGG" | "JSON_ARRAYAGG_ABSENT_ON_NULL" => Function::JsonArray { absent: true },
+            "JSON_ARRAYAGG_NULL_ON_NULL" => Function::JsonArray { absent: false },
+            "SINGLE_VALUE" => Function::Single,
+            other => return Err(EngineError::Plan(format!("aggregate function {other} is not implemented"))),
+        };
+        let types = call
+            .args
+            .iter()
+            .map(|&arg| input.get(arg).map(|field| field.data_type.clone()))
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| {
+                EngineError::Plan(format!("{} takes a column that is not there", call.function))
+            })?;
+        Ok(Self {
+            function,
+            args: call.args.clone(),
+            // The extremes of a set are those of its elements.
+            distinct: call.distinct && !matches!(function, Function::Min | Function::Max),
+            filter: call.filter,
+            output: call.output.data_type.clone(),
+            types,
+            retract,
+        })
+    }
+
+    /// Whether the call keeps counts of values.
+    pub(in super::super) fn has_counts(&self) -> bool {
+        self.distinct
+            || matches!(self.function, Function::Collect)
+            || (self.retract && matches!(self.function, Function::Min | Function::Max))
+    }
+
+    /// The accumulator of an empty group.
+    pub(in super::super) fn create(&self) -> Accumulator {
+        match self.function {
+            Function::Count => Accumulator::Count(0),
+            Function::Sum | Function::Avg => match self.types.first().map(|t| &t.kind) {
+                Some(TypeKind::Decimal(_, scale)) => {
+                    Accumulator::Decimal { sum: Some(Decimal::new(0, *scale)), count: 0 }
+                }
+                Some(TypeKind::Float | TypeKind::Double) => Accumulator::Double { sum: 0.0, count: 0 },
+                _ => Accumulator::Whole { sum: 0, count: 0 },
+            },
+            Function::Variance { .. } => Accumulator::Moments { count: 0, sum: 0.0, squares: 0.0 },
+            Function::Min | Function::Max | Function::Single | Function::Collect => {
+                Accumulator::Value { value: Value::Null, count: 0 }
+            }
+            Function::First | Function::Last if !self.retract => {
+                Accumulator::Value { value: Value::Null, count: 0 }
+            }
+            Function::ListAgg | Function::First | Function::Last | Function::ArrayAgg => {
+                Accumulator::List(Vec::new())
+            }
+            Function::JsonObject { .. } | Function::JsonArray { .. } => Accumulator::List(Vec::new()),
+        }
+    }
+
+    /// Takes a row in, or out again.
+    pub(in super::super) fn apply(
+        &self,
+        at: u8,
+        accumulator: &mut Accumulator,
+        row: &[Value],
+        add: bool,
+        counts: &mut dyn Counts,
+    ) -> Result<(), EngineError> {
+        const NULL: &Value = &Value::Null;
+        if let Some(filter) = self.filter
+            && row.get(filter) != Some(&Value::Bool(true))
+        {
+            return Ok(());
+        }
+        let arg = |n: usize| self.args.get(n).and_then(|&column| row.get(column)).unwrap_or(NULL);
+        let keeps_null = matches!(
+            self.function,
+            Function::Single | Function::ArrayAgg | Function::JsonObject { .. } | Function::JsonArray { .. }
+        );
+        let tested = if self.function == Function::Count { self.args.len() } else { self.args.len().min(1) };
+        if !keeps_null && (0..tested).any(|n| arg(n).is_null()) {
+            return Ok(());
+        }
+        if self.distinct {
+            let mut key = vec![at];
+            let arity = if self.function == Function::ListAgg { 1 } else { self.args.len() };
+            (0..arity).for_each(|n| codec::put_key_value(&mut key, arg(n)));
+            let (before, after) = counts.add(&key, arg(0), if add { 1 } else { -1 })?;
+            if (before > 0) == (after > 0) {
+                return Ok(());
+            }
+        }
+        self.accumulate(at, accumulator, arg(0), arg(1), add, counts)
+    }
+
+    fn accumulate(
+        &self,
+        at: u8,
+        accumulator: &mut Accumulator,
+        value: &Value,
+        second: &Value,
+        add: bool,
+        counts: &mut dyn Counts,
+    ) -> Result<(), EngineError> {
+        let sign = if add { 1 } else { -1 };
+        match (accumulator, self.function) {
+            (Accumulator::Count(count), _) => *count += sign,
+            (Accumulator::Whole { sum, count }, _) => {
+                let value = value.as_int().or(if let Value::Interval(v) = value { Some(*v) } else { None });
+                *sum = sum.wrapping_add(value.unwrap_or_default().wrapping_mul(sign));
+                *count += sign;
+            }
+            (Accumulator::Double { sum, count }, function) => {
+                let value = arithmetic::to_f64(value).unwrap_or_default();
+                let value = if add { value } else { -value };
+                *sum = if function == Function::Sum && self.output.kind == TypeKind::Float {
+                    #[allow(clippy::cast_possible_truncation, reason = "SUM(FLOAT) adds in 32 bits")]
+                    f64::from(*sum as f32 + value as f32)
+                } else {
+                    *sum + value
+                };
+                *count += sign;
+            }
+            (Accumulator::Decimal { sum, count }, _) => {
+                if let (Some(total), Some(value)) = (*sum, arithmetic::to_decimal(value)) {
+                    let value = if add { value } else { Decimal::new(-value.unscaled(), value.scale) };
+                    *sum = arithmetic::add_decimals(total, value, 38, total.scale);
+                }
+                *count += sign;
+                if *count == 0
+                    && let Some(scale) = self.types.first().and_then(|t| match t.kind {
+                        TypeKind::Decimal(_, scale) => Some(scale),
+                        _ => None,
+                    })
+                {
+                    *sum = Some(Decimal::new(0, scale));
+                }
+            }
+            (Accumulator::Moments { count, sum, squares }, _) => {
+                let value = arithmetic::to_f64(value).unwrap_or_default();
+                let weight = if add { 1.0 } else { -1.0 };
+                *count += sign;
+                *sum += weight * value;
+                *squares += weight * value * value;
+            }
+            (Accumulator::Value { value: kept, count }, Function::Min | Function::Max) => {
+                *count += sign;
+                self.extreme(at, kept, value, add, counts)?;
+            }
+            (Accumulator::Value { .. }, Function::Collect) => {
+                let mut key = vec![at];
+                codec::put_key_value(&mut key, value);
+                if !self.distinct {
+                    counts.add(&key, value, sign)?;
+                }
+            }
+            (Accumulator::Value { value: kept, count }, Function::Single) => {
+                *count += sign;
+                if *count > 1 {
+                    return Err(EngineError::Constraint(
+                        "SingleValueAggFunction received more than one element.".into(),
+                    ));
+                }
+                if add {
+                    *kept = value.clone();
+                } else if *count == 0 {
+                    *kept = Value::Null;
+                }
+            }
+            (Accumulator::Value { value: kept, count }, function) => {
+                if function == Function::Last || *count == 0 {
+                    *kept = value.clone();
+                }
+                *count = 1;
+            }
+            (Accumulator::List(items), function) => {
+                let item = match function {
+                    Function::JsonObject { .. } | Function::ListAgg => {
+                        Value::Row(Row::from(vec![value.clone(), second.clone()]))
+                    }
+                    _ => value.clone(),
+                };
+                if add {
+                    items.push(item);
+                } else if let Some(found) = items.iter().position(|kept| *kept == item) {
+                    items.remove(found);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn extreme(
+        &self,
+        at: u8,
+        kept: &mut Value,
+        value: &Value,
+        add: bool,
+        counts: &mut dyn Counts,
+    ) -> Result<(), EngineError> {
+        let max = self.function == Function::Max;
+        let better = |kept: &Value| {
+            arithmetic::compare(value, kept)
+                .is_none_or(|order| if max { order.is_gt() } else { order.is_lt() })
+        };
+        if !self.retract {
+            if better(kept) {
+                *kept = value.clone();
+            }
+            return Ok(());
+        }
+        let mut key = vec![at];
+        codec::put_key_value(&mut key, value);
+        if max {
+            // The greatest value comes first.
+            key.iter_mut().skip(1).for_each(|byte| *byte = !*byte);
+        }
+        let (_, after) = counts.add(&key, value, if add { 1 } else { -1 })?;
+        if after > 0 {
+            if better(kept) {
+                *kept = value.clone();
+            }
+        } else if kept == value {
+            *kept = counts.first(at)?.unwrap_or(Value::Null);
+        }
+        Ok(())
+    }
+
+    /// The result.
+    pub(in super::super) fn value(
+        &self,
+        at: u8,
+        accumulator: &Accumulator,
+        counts: &mut dyn Counts,
+    ) -> Result<Value, EngineError> {
+        Ok(match accumulator {
+            Accumulator::Count(count) => Value::Int(*count),
+            Accumulator::Whole { count: 0, .. }
+            | Accumulator::Double { count: 0, .. }
+            | Accumulator::Decimal { count: 0, .. } => {
+                if self.output.nullable {
+                    Value::Null
+                } else {
+                    self.zero()
+                }
+            }
+            Accumulator::Whole { sum, count } => {
+                let value = if self.function == Function::Avg { sum.wrapping_div(*count) } else { *sum };
+                match (&self.output.kind, Width::of(&self.output.kind)) {
+                    (_, Some(width)) => Value::Int(width.wrap(value)),
+                    (TypeKind::IntervalMonths | TypeKind::IntervalMillis, _) => Value::Interval(value),
+                    (TypeKind::Decimal(precision, scale), _) => {
+                        arithmetic::fit(Decimal::new(i128::from(value), 0), *precision, *scale)
+                            .map_or(Value::Null, Value::Decimal)
+                    }
+                    _ => self.float(arithmetic::to_f64(&Value::Int(value)).unwrap_or_default()),
+                }
+            }
+            #[allow(clippy::cast_precision_loss, reason = "a count as divisor of a DOUBLE")]
+            Accumulator::Double { sum, count } => {
+                self.float(if self.function == Function::Avg { *sum / *count as f64 } else { *sum })
+            }
+            Accumulator::Decimal { sum: None, .. } => Value::Null,
+            Accumulator::Decimal { sum: Some(sum), count } => {
+                let TypeKind::Decimal(precision, scale) = self.output.kind else { return Ok(Value::Null) };
+                let value = if self.function == Function::Avg {
+                    arithmetic::divide_decimals(*sum, Decimal::new(i128::from(*count), 0), precision, scale)
+                } else {
+                    arithmetic::fit(*sum, precision, scale)
+                };
+                value.map_or(Value::Null, Value::Decimal)
+            }
+            Accumulator::Moments { count, sum, squares } => self.variance(*count, *sum, *squares),
+            Accumulator::Value { value, .. } => {
+                if self.function == Function::Collect {
+                    let entries = counts.all(at)?;
+                    if entries.is_empty() { Value::Null } else { Value::Map(entries.into()) }
+                } else {
+                    value.clone()
+                }
+            }
+            Accumulator::List(items) => self.list(items),
+        })
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "a FLOAT result")]
+    fn float(&self, value: f64) -> Value {
+        if self.output.kind == TypeKind::Float { Value::Float(value as f32) } else { Value::Double(value) }
+    }
+
+    fn zero(&self) -> Value {
+        match self.output.kind {
+            TypeKind::Decimal(_, scale) => Value::decimal(0, scale),
+            TypeKind::Float | TypeKind::Double => self.float(0.0),
+            _ => Value::Int(0),
+        }
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "counts as DOUBLE")]
+    fn variance(&self, count: i64, sum: f64, squares: f64) -> Value {
+        let Function::Variance { sample, root } = self.function else { return Value::Null };
+        let divisor = if sample { count - 1 } else { count };
+        if divisor <= 0 {
+            return Value::Null;
+        }
+        let variance = (squares - sum * sum / count as f64) / divisor as f64;
+        let result = if root { variance.sqrt() } else { variance };
+        match self.output.kind {
+            TypeKind::Float | TypeKind::Double => self.float(result),
+            #[allow(clippy::cast_possible_truncation, reason = "an integer result is truncated")]
+            _ => Value::Int(result as i64),
+        }
+    }
+
+    fn list(&self, items: &[Value]) -> Value {
+        let parts = |item: &Value| match item {
+            Value::Row(parts) => {
+                (parts.first().cloned().unwrap_or(Value::Null), parts.get(1).cloned().unwrap_or(Value::Null))
+            }
+            other => (other.clone(), Value::Null),
+        };
+        match self.function {
+            Function::First => items.first().cloned().unwrap_or(Value::Null),
+            Function::Last => items.last().cloned().unwrap_or(Value::Null),
+            Function::ArrayAgg if items.is_empty() => Value::Null,
+            Function::ArrayAgg => Value::Array(items.into()),
+            Function::ListAgg if items.is_empty() => Value::Null,
+            Function::ListAgg => {
+                let mut text = String::new();
+                for (at, item) in items.iter().enumerate() {
+                    let (value, separator) = parts(item);
+                    if at > 0 {
+                        text.push_str(separator.as_str().unwrap_or(","));
+                    }
+                    text.push_str(value.as_str().unwrap_or_default());
+                }
+                Value::from(text)
+            }
+            Function::JsonObject { absent } => {
+                json::object_of(items.iter().map(parts), self.types.get(1), absent)
+            }
+            Function::JsonArray { absent } => json::array_of(items, self.types.first(), absent),
+            _ => Value::Null,
+        }
+    }
+}
+
+/// Appends an accumulator.
+pub(in super::super) fn put(out: &mut Vec<u8>, accumulator: &Accumulator) {
+    let double = |out: &mut Vec<u8>, value: &f64| codec::put_value(out, &Value::Double(*value));
+    match accumulator {
+        Accumulator::Count(count) => {
+            out.push(0);
+            codec::put_signed(out, *count);
+        }
+        Accumulator::Whole { sum, count } => {
+            out.push(1);
+            codec::put_signed(out, *sum);
+            codec::put_signed(out, *count);
+        }
+        Accumulator::Double { sum, count } => {
+            out.push(2);
+            double(out, sum);
+            codec::put_signed(out, *count);
+        }
+        Accumulator::Decimal { sum, count } => {
+            out.push(3);
+            codec::put_value(out, &sum.map_or(Value::Null, Value::Decimal));
+            codec::put_signed(out, *count);
+        }
+        Accumulator::Moments { count, sum, squares } => {
+            out.push(4);
+            codec::put_signed(out, *count);
+            double(out, sum);
+            double(out, squares);
+        }
+        Accumulator::Value { value, count } => {
+            out.push(5);
+            codec::put_value(out, value);
+            codec::put_signed(out, *count);
+        }
+        Accumulator::List(items) => {
+            out.push(6);
+            codec::put_row(out, items);
+        }
+    }
+}
+
+/// Reads an accumulator.
+pub(in super::super) fn get(reader: &mut Reader<'_>) -> Result<Accumulator, CodecError> {
+    let double = |reader: &mut Reader<'_>| match reader.value()? {
+        Value::Double(value) => Ok(value),
+        _ => Err(CodecError::Damaged("an aggregate's sum")),
+    };
+    Ok(match reader.bytes(1)? {
+        [0] => Accumulator::Count(reader.signed()?),
+        [1] => Accumulator::Whole { sum: reader.signed()?, count: reader.signed()? },
+        [2] => Accumulator::Double { sum: double(reader)?, count: reader.signed()? },
+        [3] => Accumulator::Decimal {
+            sum: match reader.value()? {
+                Value::Decimal(sum) => Some(sum),
+                Value::Null => None,
+                _ => return Err(CodecError::Damaged("an aggregate's sum")),
+            },
+            count: reader.signed()?,
+        },
+        [4] => {
+            Accumulator::Moments { count: reader.signed()?, sum: double(reader)?, squares: double(reader)? }
+        }
+        [5] => Accumulator::Value { value: reader.value()?, count: reader.signed()? },
+        [6] => Accumulator::List(reader.row()?.to_vec()),
+        _ => return Err(CodecError::Damaged("an aggregate's kind")),
+    })
+}

@@ -1,0 +1,199 @@
+//! The regular join: both inputs change, both are kept.
+//!
+//! Row kinds as Flink's `StreamingJoinOperator` and `StreamingSemiAntiJoinOperator` give them: a pair carries
+//! the kind of the change that made it, except where padded rows come and go: there it is `+I` and `-D`.
+
+use super::super::codec;
+use super::super::error::EngineError;
+use super::super::eval::{Evaluator, Input};
+use super::super::plan::{Join as Spec, JoinKind};
+use super::super::row::{Change, Row, RowKind, Value};
+use super::bucket::Side;
+use super::row::failed;
+use super::{Builder, Emitter, Operator};
+
+pub(super) struct Join {
+    name: String,
+    kind: JoinKind,
+    keys: [Vec<usize>; 2],
+    residual: Option<Evaluator>,
+    sides: [Side; 2],
+    widths: [usize; 2],
+    key: Vec<u8>,
+    /// Positions in the other side's bucket that match; kept for its memory.
+    matches: Vec<usize>,
+}
+
+impl Join {
+    pub(super) fn new(builder: &mut Builder<'_>, spec: &Spec) -> Result<Self, EngineError> {
+        let residual = spec.residual.as_ref().map(|residual| builder.evaluator(residual)).transpose()?;
+        let sides = [
+            Side::new(builder.table("left")?, spec.left_key.clone())?,
+            Side::new(builder.table("right")?, spec.right_key.clone())?,
+        ];
+        Ok(Self {
+            name: builder.node.name.clone(),
+            kind: spec.kind,
+            keys: [spec.on.iter().map(|on| on.0).collect(), spec.on.iter().map(|on| on.1).collect()],
+            residual,
+            sides,
+            widths: [builder.input(0)?.len(), builder.input(1)?.len()],
+            key: Vec::new(),
+            matches: Vec::new(),
+        })
+    }
+
+    /// Whether rows of this input survive without a partner.
+    fn is_outer(&self, port: usize) -> bool {
+        match self.kind {
+            JoinKind::Full => true,
+            JoinKind::Left => port == 0,
+            JoinKind::Right => port == 1,
+            JoinKind::Inner | JoinKind::Semi | JoinKind::Anti => false,
+        }
+    }
+
+    /// A row of the left input goes through as it is (SEMI, ANTI), or padded with NULLs.
+    fn lone(&self, port: usize, kind: RowKind, row: &Row, out: &mut Vec<Change>) {
+        let width = self.widths.get(1 - port).copied().unwrap_or(0);
+        let nulls = std::iter::repeat_n(Value::Null, width);
+        let row: Row = match self.kind {
+            JoinKind::Semi | JoinKind::Anti => Row::clone(row),
+            _ if port == 0 => row.iter().cloned().chain(nulls).collect(),
+            _ => nulls.chain(row.iter().cloned()).collect(),
+        };
+        out.push(Change { kind, row });
+    }
+
+    fn change(&mut self, port: usize, change: &Change, out: &mut Vec<Change>) -> Result<(), EngineError> {
+        let add = change.kind.is_add();
+        let semi = matches!(self.kind, JoinKind::Semi | JoinKind::Anti);
+        let (input_outer, other_outer) = (self.is_outer(port), self.is_outer(1 - port));
+        let keys = self.keys.get(port).map(Vec::as_slice).unwrap_or_default();
+        if keys.iter().any(|&column| change.row.get(column).is_none_or(Value::is_null)) {
+            // NULL never matches: nothing to keep.
+            if input_outer {
+                self.lone(port, if add { RowKind::Insert } else { RowKind::Delete }, &change.row, out);
+            } else if self.kind == JoinKind::Anti && port == 0 {
+                out.push(change.clone());
+            }
+            return Ok(());
+        }
+        let mut key = std::mem::take(&mut self.key);
+        key.clear();
+        codec::put_key(&mut key, &change.row, keys);
+        let mut matches = std::mem::take(&mut self.matches);
+        matches.clear();
+
+        let [left, right] = &mut self.sides;
+        let (input, other) = if port == 0 { (left, right) } else { (right, left) };
+        let bucket = other.bucket(&key)?;
+        let mut degree: u32 = 0;
+        for (at, entry) in bucket.entries.iter().enumerate() {
+            let pair = if port == 0 {
+                Input::pair(&change.row, &entry.row)
+            } else {
+                Input::pair(&entry.row, &change.row)
+            };
+            let matched = match &self.residual {
+                Some(residual) => residual.is_true(pair).map_err(|error| failed(&self.name, error))?,
+                None => true,
+            };
+            if matched {
+                matches.push(at);
+                degree = degree.saturating_add(entry.count);
+            }
+        }
+        if add {
+            input.add(&key, &change.row, degree)?;
+        } else {
+            input.remove(&key, &change.row)?;
+        }
+
+        if semi && port == 0 {
+            if (degree == 0) == (self.kind == JoinKind::Anti) {
+                out.push(change.clone());
+            }
+        } else if matches.is_empty() {
+            if input_outer {
+                self.lone(port, if add { RowKind::Insert } else { RowKind::Delete }, &change.row, out);
+            }
+        } else {
+            let pair_kind = match (add, input_outer, other_outer) {
+                (true, false, false) | (false, false, _) => change.kind,
+                (true, ..) => RowKind::Insert,
+                (false, ..) => RowKind::Delete,
+            };
+            for &at in &matches {
+                self.pair(port, at, &key, change, pair_kind, other_outer, out)?;
+            }
+        }
+        self.key = key;
+        self.matches = matches;
+        Ok(())
+    }
+
+    /// One match of a change.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one step of the algorithm")]
+    fn pair(
+        &mut self,
+        port: usize,
+        at: usize,
+        key: &[u8],
+        change: &Change,
+        kind: RowKind,
+        other_outer: bool,
+        out: &mut Vec<Change>,
+    ) -> Result<(), EngineError> {
+        let add = change.kind.is_add();
+        let Some(other) = self.sides.get_mut(1 - port) else { return Ok(()) };
+        let bucket = other.bucket(key)?;
+        let Some(entry) = bucket.entries.get(at) else { return Ok(()) };
+        let (row, count, degree) = (Row::clone(&entry.row), entry.count, entry.degree);
+        let semi = matches!(self.kind, JoinKind::Semi | JoinKind::Anti);
+        if other_outer || semi {
+            other.set_degree(key, at, if add { degree.saturating_add(1) } else { degree.saturating_sub(1) });
+        }
+        let first = if add { degree == 0 } else { degree <= 1 };
+        if semi {
+            // The other side is the left one: its row comes or goes with its first or last partner.
+            if first {
+                let kind = match (self.kind, add) {
+                    (JoinKind::Semi, _) => change.kind,
+                    (_, true) => RowKind::Delete,
+                    (_, false) => RowKind::Insert,
+                };
+                for _ in 0..count {
+                    out.push(Change { kind, row: Row::clone(&row) });
+                }
+            }
+            return Ok(());
+        }
+        for _ in 0..count {
+            if other_outer && add && first {
+                self.lone(1 - port, RowKind::Delete, &row, out);
+            }
+            let (left, right) = if port == 0 { (&change.row, &row) } else { (&row, &change.row) };
+            out.push(Change { kind, row: left.iter().chain(right.iter()).cloned().collect() });
+            if other_outer && !add && first {
+                self.lone(1 - port, RowKind::Insert, &row, out);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Operator for Join {
+    fn process(&mut self, port: usize, rows: &mut Vec<Change>, out: &mut Emitter) -> Result<(), EngineError> {
+        let out = out.rows();
+        for change in rows.drain(..) {
+            self.change(port, &change, out)?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), EngineError> {
+        self.sides.iter_mut().for_each(Side::flush);
+        Ok(())
+    }
+}
