@@ -16,11 +16,15 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use tracing_subscriber::EnvFilter;
 
+use crate::config::AddressMap;
 use crate::error::{Error, Result};
+use crate::log::{Log, OpenOptions};
 
 /// Change data capture in one process: PostgreSQL changes become Debezium events in a log (Kafka or
 /// embedded), streaming SQL (Flink's dialect) runs over them, and the results are upserted into a target
@@ -75,6 +79,23 @@ impl GlobalArgs {
     /// The log's URL: as given, else the embedded log in the data directory.
     pub fn log_url(&self) -> String {
         self.log.clone().unwrap_or_else(|| format!("file:{}", self.data.join("log").display()))
+    }
+
+    /// The replacements of `--connect-to`.
+    ///
+    /// # Errors
+    /// When one is not `HOST:PORT=HOST:PORT`.
+    pub fn addresses(&self) -> Result<AddressMap> {
+        let mappings = self.connect_to.iter().map(|text| text.parse()).collect::<Result<Vec<_>>>()?;
+        Ok(AddressMap::new(mappings))
+    }
+
+    /// Opens the log of [`Self::log_url`].
+    ///
+    /// # Errors
+    /// When it cannot be opened: see [`crate::log::open`].
+    pub async fn open_log(&self) -> Result<Arc<dyn Log>> {
+        crate::log::open(&self.log_url(), &OpenOptions::default()).await
     }
 }
 
@@ -156,21 +177,39 @@ fn fail(error: &Error) -> ExitCode {
     ExitCode::from(1)
 }
 
+type FilterHandle = tracing_subscriber::reload::Handle<EnvFilter, tracing_subscriber::Registry>;
+
+/// The filter of the log output, once it is set up; its level can change while the program runs.
+static FILTER: OnceLock<FilterHandle> = OnceLock::new();
+
 fn start_tracing(verbose: u8) {
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
     let default = match verbose {
         0 => "warn",
         1 => "millstream=info,warn",
         _ => "millstream=debug,info",
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);
+    let output = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     // A second start within one process (tests) keeps the first subscriber.
-    let _ = subscriber.try_init();
+    if tracing_subscriber::registry().with(filter).with(output).try_init().is_ok() {
+        let _ = FILTER.set(handle);
+    }
+}
+
+/// Puts another filter in force (`directive,directive,…` as in `RUST_LOG`).
+#[expect(dead_code, reason = "set by the admin API")]
+fn change_tracing(directives: &str) {
+    if let Some(handle) = FILTER.get()
+        && let Err(error) = handle.reload(EnvFilter::new(directives))
+    {
+        tracing::warn!(%error, "the log level cannot be changed");
+    }
 }
 
 /// Resolves at the first Ctrl-C or SIGTERM.
