@@ -320,9 +320,9 @@ impl Workload {
     /// One statement over many rows, as a nightly job would do.
     fn many_lines(&mut self, draft: &mut Draft) {
         draft.what = "many lines in one statement";
-        let rest = self.random.below(16);
+        let rest = self.random.below(48);
         draft.line(format_args!(
-            r#"UPDATE classicmodels.orderdetails SET "priceEach" = "priceEach" + 0.01 WHERE "orderNumber" % 16 = {rest}"#
+            r#"UPDATE classicmodels.orderdetails SET "priceEach" = "priceEach" + 0.01 WHERE "orderNumber" % 48 = {rest}"#
         ));
     }
 

@@ -1,0 +1,112 @@
+//! Follows one change from hop to hop: commit on the source, event in the log, state, row in the target.
+//!
+//! The probe has a product of its own that nothing else touches. Its row goes through the join of
+//! `dim_products`.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Client;
+
+use super::databases;
+use crate::error::{Error, Result};
+
+/// The probe's product.
+const PRODUCT: &str = "T_0000";
+
+/// How long a change may take to reach the target before the show says so.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One place a change came by.
+#[derive(Clone, Debug)]
+pub(super) struct Hop {
+    pub(super) name: &'static str,
+    pub(super) text: String,
+    /// Time since the change was sent to the source.
+    pub(super) after: Duration,
+}
+
+/// The way of one change.
+#[derive(Clone, Debug)]
+pub(super) struct Trace {
+    pub(super) change: String,
+    pub(super) hops: Vec<Hop>,
+}
+
+/// Makes and follows changes.
+#[derive(Debug)]
+pub(super) struct Probe {
+    value: i32,
+    latencies: VecDeque<Duration>,
+}
+
+impl Probe {
+    /// Puts the probe's product on the source and waits until the target has it.
+    pub(super) async fn new(source: &Client, target: &Client) -> Result<Self> {
+        let insert = format!(
+            "INSERT INTO classicmodels.products SELECT '{PRODUCT}', 'The probe', \"productLine\", '1:1', 'Millstream', \
+             'followed from hop to hop', 0, 1.00, 1.00 FROM classicmodels.productlines ORDER BY 3 LIMIT 1 \
+             ON CONFLICT (\"productCode\") DO UPDATE SET \"quantityInStock\" = 0"
+        );
+        databases::run(source, &insert, "adding the probe's product").await?;
+        let probe = Self { value: 0, latencies: VecDeque::new() };
+        probe.arrived(target).await?;
+        Ok(probe)
+    }
+
+    /// Makes a change and follows it.
+    pub(super) async fn follow(&mut self, source: &Client, target: &Client) -> Result<Trace> {
+        self.value += 1;
+        let update = format!(
+            "UPDATE classicmodels.products SET \"quantityInStock\" = {} WHERE \"productCode\" = '{PRODUCT}'",
+            self.value
+        );
+        let begin = Instant::now();
+        databases::run(source, &update, "changing the probe's product").await?;
+        let committed = begin.elapsed();
+        self.arrived(target).await?;
+        let arrived = begin.elapsed();
+        let mut hops = vec![Hop { name: "source", text: "committed".to_owned(), after: committed }];
+        hops.push(Hop {
+            name: "target",
+            text: format!("dim_products({PRODUCT}).quantity_stock = {}", self.value),
+            after: arrived,
+        });
+        self.latencies.push_back(arrived.saturating_sub(committed));
+        if self.latencies.len() > 1000 {
+            self.latencies.pop_front();
+        }
+        Ok(Trace { change: format!("products({PRODUCT}).quantityInStock = {}", self.value), hops })
+    }
+
+    /// Commit to target row, of the last thousand changes.
+    pub(super) fn latencies(&mut self) -> &[Duration] {
+        self.latencies.make_contiguous()
+    }
+
+    /// Takes the probe's product away.
+    pub(super) async fn remove(&self, source: &Client) -> Result<()> {
+        let delete = format!("DELETE FROM classicmodels.products WHERE \"productCode\" = '{PRODUCT}'");
+        databases::run(source, &delete, "removing the probe's product").await
+    }
+
+    async fn arrived(&self, target: &Client) -> Result<()> {
+        let query = "SELECT 1 FROM classicmodels_star_schema.dim_products WHERE product_key = $1 AND quantity_stock = $2";
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let found = target
+                .query_opt(query, &[&PRODUCT, &self.value])
+                .await
+                .map_err(|e| Error::transient("cannot look into the target").with_source(e))?;
+            if found.is_some() {
+                return Ok(());
+            }
+            if Instant::now() >= end {
+                return Err(Error::data("a change did not reach the target within 30 s")
+                    .because(format!("dim_products has no row {PRODUCT} with the new value"))
+                    .next("look at the connector's and the pipeline's state"));
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
