@@ -190,16 +190,16 @@ impl ReplicationClient {
             .ok_or_else(|| protocol_error(&self.wire.config, "its answer to IDENTIFY_SYSTEM cannot be read"))
     }
 
-    /// CREATE_REPLICATION_SLOT with pgoutput. It waits for transactions that are under way; `timeout` (none for
-    /// zero) bounds that wait by `statement_timeout`.
+    /// CREATE_REPLICATION_SLOT with pgoutput. It waits for each of the transactions that are under way; `timeout`
+    /// (none for zero) bounds such a wait by `lock_timeout`, since replication commands know no other limit.
     ///
     /// # Errors
     /// A slot of this name exists, no slot is free, `wal_level` is not `logical`, or time is up
-    /// (SQLSTATE 57014, transient).
+    /// (SQLSTATE 55P03, transient).
     pub async fn create_slot(&mut self, slot: &CreateSlot, timeout: Duration) -> Result<CreatedSlot> {
         let command = slot.command(self.wire.server_version)?;
         let what = format!("cannot create replication slot \"{}\"", slot.name);
-        self.wire.query(&what, &format!("SET statement_timeout = {}", timeout.as_millis())).await?;
+        self.wire.query(&what, &format!("SET lock_timeout = {}", timeout.as_millis())).await?;
         let rows = self.wire.query(&what, &command).await?;
         let mut row = first(rows);
         let created = (|| {

@@ -4,4 +4,5 @@
 //! tests start.
 
 mod cli;
+mod replication;
 mod support;
