@@ -1,1 +1,3 @@
 //! From plan to running pipeline: sources, epochs, sinks, shutdown.
+
+pub mod epoch;

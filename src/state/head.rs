@@ -23,6 +23,9 @@ pub struct Head {
     pub inputs: BTreeMap<String, i64>,
     /// Per sink: how many epochs with output for it are in the state. The last one's output is its outbox.
     pub sinks: BTreeMap<String, u64>,
+    /// The pipeline was started anew: targets that an earlier state wrote may be taken over. Cleared once done.
+    #[serde(default)]
+    pub takeover: bool,
     /// Low watermarks and timers of inputs, by names of the runtime's.
     #[serde(default)]
     pub watermarks: BTreeMap<String, i64>,
