@@ -56,9 +56,11 @@ impl Refusal {
     /// One sentence for the error's cause.
     pub fn cause(&self) -> String {
         match self {
-            Self::OtherWriter => "the target was last written by another process: this state directory is a copy or \
+            Self::OtherWriter => {
+                "the target was last written by another process: this state directory is a copy or \
                                   out of date, or another pipeline of the same name writes there"
-                .into(),
+                    .into()
+            }
             Self::StateBehind { target, state } => format!(
                 "the target holds epoch {target}, the state only epoch {state}: the state directory is an old one"
             ),

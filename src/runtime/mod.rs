@@ -1,3 +1,23 @@
 //! From plan to running pipeline: sources, epochs, sinks, shutdown.
+//!
+//! ```text
+//! source tasks ──records, bounded in bytes──▶ one thread: decode, graph, cut epochs ──outputs──▶ sink tasks
+//!      ▲                                            │ one atomic batch an epoch                    │
+//!     log                                         state                                         targets
+//! ```
+//! [`epoch`] holds the protocol's decisions, without I/O.
 
 pub mod epoch;
+mod options;
+pub mod pipeline;
+mod source;
+pub mod start;
+pub mod status;
+mod worker;
+mod writer;
+
+pub use pipeline::{Environment, Pipeline, PipelineHandle};
+pub use status::{Hop, Phase, PipelineStatus, SinkStatus};
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,12 @@
 //! interrupted is written again after a restart. What keeps it from being written twice is the sink's
 //! [`Fence`]: a small row that moves from epoch `n - 1` to `n` in the transaction of the changes.
 
+pub mod filesystem;
+pub mod open;
+pub mod outbox;
 pub mod output;
+pub mod print;
+pub mod topic;
 
 use std::fmt;
 
@@ -98,5 +103,15 @@ pub trait Sink: Send {
     /// Lets go of connections and files after the last write.
     async fn close(&mut self) -> Result<()> {
         Ok(())
+    }
+}
+
+/// A format's failure as the border's error.
+pub(crate) fn format_error(table: &str, error: crate::engine::format::FormatError) -> crate::Error {
+    let at = error.column.as_ref().map(|c| format!(", column {c}")).unwrap_or_default();
+    let outer = crate::Error::config(format!("table {table}{at}: {}", error.what));
+    match error.next {
+        Some(next) => outer.next(next),
+        None => outer,
     }
 }

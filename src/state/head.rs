@@ -26,7 +26,7 @@ pub struct Head {
     /// The pipeline was started anew: targets that an earlier state wrote may be taken over. Cleared once done.
     #[serde(default)]
     pub takeover: bool,
-    /// Low watermarks and timers of inputs, by names of the runtime's.
+    /// For sinks whose targets keep no fence: the last epoch that was written, as far as is known.
     #[serde(default)]
-    pub watermarks: BTreeMap<String, i64>,
+    pub written: BTreeMap<String, u64>,
 }

@@ -1,0 +1,268 @@
+//! A running pipeline, as its owner sees it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::start;
+use super::status::{Hop, Phase, PipelineStatus, Shared};
+use super::worker::{Command, Event};
+use crate::config::address::AddressMap;
+use crate::engine::plan::Plan;
+use crate::error::{Error, Kind, Result};
+use crate::log::Log;
+use crate::sink::Output;
+use crate::sink::print::PrintTarget;
+
+/// What a pipeline runs in.
+#[derive(Clone)]
+pub struct Environment {
+    /// Where topics live; overrides the bootstrap servers in the SQL.
+    pub log: Arc<dyn Log>,
+    /// The data directory: state lies in `pipelines/NAME/state` within it.
+    pub data: PathBuf,
+    /// `--connect-to`.
+    pub addresses: AddressMap,
+    /// Where print sinks write.
+    pub print: PrintTarget,
+    /// Wait for topics that do not exist yet (a connector beside it will make them) instead of failing.
+    pub wait_for_topics: bool,
+    /// Start anew: earlier state is removed, and the targets are taken over.
+    pub fresh: bool,
+    /// Keep no state: `data` is a temporary directory, and nothing is synced to disk.
+    pub ephemeral: bool,
+    /// Gets the hops of each epoch, as far as it keeps up.
+    pub watcher: Option<mpsc::Sender<Hop>>,
+}
+
+impl Environment {
+    /// With this log and data directory, and nothing special.
+    pub fn new(log: Arc<dyn Log>, data: impl Into<PathBuf>) -> Self {
+        Self {
+            log,
+            data: data.into(),
+            addresses: AddressMap::default(),
+            print: PrintTarget::Terminal,
+            wait_for_topics: false,
+            fresh: false,
+            ephemeral: false,
+            watcher: None,
+        }
+    }
+
+    pub(super) fn state_directory(&self, pipeline: &str) -> PathBuf {
+        start::state_directory(&self.data, pipeline)
+    }
+}
+
+/// Starts pipelines.
+#[derive(Clone, Copy, Debug)]
+pub struct Pipeline;
+
+impl Pipeline {
+    /// Starts a pipeline, or goes on where one of this name stopped; returns when its sinks are reached and what
+    /// an interrupted run left is written.
+    ///
+    /// # Errors
+    /// Where the plan, an option or a target does not fit ([`Kind::Config`], [`Kind::Refused`]); where state and
+    /// target do not belong together or another process has them ([`Kind::Fenced`]); where a target cannot be
+    /// reached ([`Kind::Transient`]: the caller may try again).
+    pub async fn start(plan: &Plan, name: &str, environment: Environment) -> Result<PipelineHandle> {
+        if environment.fresh {
+            remove_state(&environment, name).await?;
+        }
+        start::start(plan, name, environment).await.map(|opened| opened.handle)
+    }
+}
+
+async fn remove_state(environment: &Environment, name: &str) -> Result<()> {
+    let directory = environment.state_directory(name);
+    // Whoever runs it holds the lock: opening says so before anything is removed.
+    let opened = directory.clone();
+    let locked = tokio::task::spawn_blocking(move || {
+        if opened.exists() {
+            crate::state::Store::open(&opened, crate::state::store::StoreOptions::default()).map(drop)
+        } else {
+            Ok(())
+        }
+    });
+    match locked.await.map_err(|e| Error::internal("opening the state failed").with_source(e))? {
+        Err(error @ crate::state::StateError::Locked { .. }) => {
+            return Err(super::worker::state_error(error));
+        }
+        // Damaged or newer state may go.
+        Ok(()) | Err(_) => {}
+    }
+    match tokio::fs::remove_dir_all(&directory).await {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::config(format!("cannot remove the state in {}", directory.display())).with_source(e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A running pipeline. Dropping the handle stops it without waiting.
+#[derive(Debug)]
+pub struct PipelineHandle {
+    name: String,
+    shared: Arc<Shared>,
+    commands: Sender<Event>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl PipelineHandle {
+    pub(super) fn new(
+        name: String,
+        shared: Arc<Shared>,
+        commands: Sender<Event>,
+        thread: std::thread::JoinHandle<()>,
+    ) -> Self {
+        Self { name, shared, commands, thread: Some(thread) }
+    }
+
+    /// The pipeline's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it stands.
+    pub fn status(&self) -> PipelineStatus {
+        self.shared.status()
+    }
+
+    /// Waits for the end, whoever asks for it.
+    ///
+    /// # Errors
+    /// What the pipeline failed of.
+    pub async fn wait(&self) -> Result<Phase> {
+        let mut changes = self.shared.subscribe();
+        loop {
+            let phase = self.shared.status().phase;
+            if phase.is_final() {
+                return match self.shared.failure() {
+                    Some(failure) => Err(copy_error(&failure)),
+                    None => Ok(phase),
+                };
+            }
+            if changes.changed().await.is_err() {
+                return Err(Error::internal("the pipeline has gone"));
+            }
+        }
+    }
+
+    /// Waits until every sink has committed all that was read and nothing came in for `quiet`; or for the end.
+    ///
+    /// # Errors
+    /// What the pipeline failed of.
+    pub async fn idle(&self, quiet: Duration) -> Result<()> {
+        let mut changes = self.shared.subscribe();
+        loop {
+            if self.shared.status().phase.is_final() {
+                return self.wait().await.map(drop);
+            }
+            let left = self.shared.idle_since().map(|since| quiet.saturating_sub(since.elapsed()));
+            match left {
+                Some(Duration::ZERO) => return Ok(()),
+                left => {
+                    let pause = left.unwrap_or(quiet).max(Duration::from_millis(1));
+                    let _ = tokio::time::timeout(pause, changes.changed()).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until everything that is in the log now is in the sinks (for sources that are read already).
+    ///
+    /// # Errors
+    /// What the pipeline failed of, or what the log says.
+    pub async fn caught_up(&self, log: &dyn Log) -> Result<()> {
+        let mut ends: BTreeMap<String, i64> = BTreeMap::new();
+        for name in log.topics().await? {
+            let Some(info) = log.topic(&name).await? else { continue };
+            for (partition, range) in info.partitions.iter().enumerate() {
+                if range.end > range.earliest {
+                    ends.insert(format!("{name}/{partition}"), range.end);
+                }
+            }
+        }
+        let mut changes = self.shared.subscribe();
+        loop {
+            let status = self.shared.status();
+            if status.phase.is_final() {
+                return self.wait().await.map(drop);
+            }
+            let behind = status.positions.iter().any(|(key, next)| {
+                let partition = key.split_once('/').map_or("", |(_, p)| p);
+                ends.get(partition).is_some_and(|end| next < end)
+            });
+            if !behind && self.shared.idle_since().is_some() && !status.positions.is_empty() {
+                return Ok(());
+            }
+            let _ = tokio::time::timeout(Duration::from_millis(200), changes.changed()).await;
+        }
+    }
+
+    /// Stops it cleanly: what was read is committed and written, within about eight seconds.
+    ///
+    /// # Errors
+    /// What the pipeline failed of.
+    pub async fn stop(mut self) -> Result<()> {
+        // The thread may have ended already: then there is nobody to tell.
+        let _ = self.commands.send(Event::Command(Command::Stop));
+        let ended = tokio::time::timeout(Duration::from_secs(10), self.wait()).await;
+        if let Some(thread) = self.thread.take()
+            && ended.is_ok()
+        {
+            // It has said its last word: this takes no time.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        match ended {
+            Ok(result) => result.map(drop),
+            Err(_) => Err(Error::new(Kind::Stopped, format!("pipeline {} did not stop in time", self.name))),
+        }
+    }
+
+    /// Lets it finish its epoch and stand still; gives the input offsets it stands at.
+    pub(crate) async fn hold(&self) -> Result<BTreeMap<String, i64>> {
+        self.ask(Command::Hold).await
+    }
+
+    /// Writes rows as an epoch of their own while it is held.
+    pub(crate) async fn inject(&self, outputs: Vec<(String, Output)>) -> Result<()> {
+        self.ask(|reply| Command::Inject(outputs, reply)).await?
+    }
+
+    /// Lets it go on.
+    pub(crate) fn release(&self) {
+        let _ = self.commands.send(Event::Command(Command::Release));
+    }
+
+    async fn ask<R>(&self, command: impl FnOnce(oneshot::Sender<R>) -> Command) -> Result<R> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || Error::new(Kind::Stopped, format!("pipeline {} is not running", self.name));
+        self.commands.send(Event::Command(command(reply))).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    }
+}
+
+impl Drop for PipelineHandle {
+    fn drop(&mut self) {
+        let _ = self.commands.send(Event::Command(Command::Stop));
+    }
+}
+
+/// An error's parts as a new one: the pipeline keeps its own.
+fn copy_error(error: &Error) -> Error {
+    let mut copy = Error::new(error.kind(), error.what().to_owned());
+    if let Some(cause) = error.cause() {
+        copy = copy.because(cause);
+    }
+    match error.next_step() {
+        Some(next) => copy.next(next.to_owned()),
+        None => copy,
+    }
+}

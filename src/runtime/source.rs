@@ -1,0 +1,362 @@
+//! Sources: tasks that read topics or files and hand what they read to the pipeline's thread, bounded in bytes.
+
+use std::collections::BTreeMap;
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::options::{End, SourceKind, Startup, TopicOptions, Topics};
+use super::status::Shared;
+use crate::error::{Error, Kind, Result};
+use crate::log::{Fetched, Log, LogReader, Position, TopicPartition};
+
+/// Bytes of records that all sources of a pipeline may have read and not processed.
+pub(super) const READ_AHEAD: usize = 16 << 20;
+/// Bytes that one poll asks for.
+const POLL_BYTES: usize = 1 << 20;
+/// How often topics are looked for: new partitions, new topics of a pattern, topics that are waited for.
+const DISCOVERY: Duration = Duration::from_secs(10);
+const WAIT_FOR_TOPIC: Duration = Duration::from_millis(250);
+
+/// What sources tell the pipeline's thread.
+pub(super) enum SourceEvent {
+    /// Records, and the room they take until they are processed.
+    Records { source: usize, fetched: Fetched, permit: OwnedSemaphorePermit },
+    /// A bounded source has been read to its end.
+    Ended { source: usize },
+    /// A source cannot go on.
+    Failed { error: Error },
+}
+
+/// The state's name of an input partition.
+pub(super) fn position_key(source: &str, at: &TopicPartition) -> String {
+    format!("{source}/{}/{}", at.topic, at.partition)
+}
+
+/// What a source task works with.
+pub(super) struct SourceTask<E> {
+    pub(super) index: usize,
+    /// The plan node's name.
+    pub(super) name: String,
+    /// The table's name, for messages.
+    pub(super) table: String,
+    pub(super) kind: SourceKind,
+    pub(super) log: Arc<dyn Log>,
+    /// Offsets of the state.
+    pub(super) positions: BTreeMap<String, i64>,
+    pub(super) wait_for_topics: bool,
+    pub(super) room: Arc<Semaphore>,
+    pub(super) events: Sender<E>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) stop: watch::Receiver<bool>,
+    /// Set for a bounded look at the log: offsets to stop before, by [`position_key`]; partitions that are not in
+    /// it are not read.
+    pub(super) until: Option<BTreeMap<String, i64>>,
+}
+
+struct Assigned {
+    next: i64,
+    end: Option<i64>,
+}
+
+impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
+    /// Runs until the end, a failure, or the stop.
+    pub(super) async fn run(mut self) {
+        let mut stop = self.stop.clone();
+        let read = async {
+            match self.kind.clone() {
+                SourceKind::Topics(options) => self.topics(&options).await,
+                SourceKind::Files { path } => self.files(Path::new(&path)).await,
+            }
+        };
+        let result = tokio::select! {
+            result = read => result,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        let event = match result {
+            Ok(()) => SourceEvent::Ended { source: self.index },
+            Err(error) => SourceEvent::Failed { error },
+        };
+        self.send(event);
+    }
+
+    /// The thread on the other side has ended where this fails; then nobody needs the event.
+    fn send(&self, event: SourceEvent) {
+        let _ = self.events.send(E::from(event));
+    }
+
+    async fn hand_over(&self, fetched: Fetched) -> Result<()> {
+        // One fetch may be larger than the room (a record of many megabytes): it then takes all of it.
+        let bytes = fetched.bytes().clamp(1, READ_AHEAD);
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.room)
+            .acquire_many_owned(permits)
+            .await
+            .map_err(|e| Error::internal("the pipeline's read-ahead is closed").with_source(e))?;
+        self.send(SourceEvent::Records { source: self.index, fetched, permit });
+        Ok(())
+    }
+
+    /// Reads topics, through any number of lost connections.
+    async fn topics(&mut self, options: &TopicOptions) -> Result<()> {
+        let mut assigned: BTreeMap<TopicPartition, Assigned> = BTreeMap::new();
+        let mut pause = Duration::from_millis(100);
+        loop {
+            match self.read_topics(options, &mut assigned, &mut pause).await {
+                Err(error) if error.is_transient() => {
+                    self.shared.retrying(&self.name, Some(error.screen()));
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn read_topics(
+        &mut self,
+        options: &TopicOptions,
+        assigned: &mut BTreeMap<TopicPartition, Assigned>,
+        pause: &mut Duration,
+    ) -> Result<()> {
+        let mut reader = self.log.reader().await?;
+        for (at, partition) in assigned.iter() {
+            reader.assign(at.clone(), partition.next).await?;
+        }
+        let mut looked = self.discover(options, assigned, reader.as_mut()).await?;
+        loop {
+            let bounded = self.until.is_some() || options.end != End::Never;
+            if bounded && assigned.values().all(|p| p.end.is_some_and(|end| p.next >= end)) {
+                return Ok(());
+            }
+            let fetched = reader.poll(POLL_BYTES, Duration::from_secs(1)).await.map_err(|e| self.lost(e))?;
+            self.shared.retrying(&self.name, None);
+            *pause = Duration::from_millis(100);
+            if !fetched.next_offsets().is_empty() {
+                let mut done = Vec::new();
+                for (at, next) in fetched.next_offsets() {
+                    if let Some(partition) = assigned.get_mut(at.as_ref()) {
+                        partition.next = *next;
+                        if partition.end.is_some_and(|end| *next >= end) {
+                            done.push(Arc::clone(at));
+                        }
+                    }
+                }
+                let fetched = if done.is_empty() { fetched } else { cut(&fetched, assigned) };
+                self.hand_over(fetched).await?;
+                for at in done {
+                    reader.unassign(&at).await?;
+                }
+            }
+            if self.until.is_none() && looked.elapsed() >= DISCOVERY {
+                looked = self.discover(options, assigned, reader.as_mut()).await?;
+            }
+        }
+    }
+
+    /// An offset that the log no longer holds.
+    fn lost(&self, error: Error) -> Error {
+        if error.kind() != Kind::Data {
+            return error;
+        }
+        Error::data(format!("table {}: the log cannot be read on from where the pipeline stopped", self.table))
+            .because(error)
+            .next(
+                "rows may be lost if it goes on elsewhere: raise the topic's retention, and start the pipeline anew \
+                 with `millstream pipelines reset`",
+            )
+    }
+
+    /// Assigns partitions that are not read yet.
+    async fn discover(
+        &self,
+        options: &TopicOptions,
+        assigned: &mut BTreeMap<TopicPartition, Assigned>,
+        reader: &mut dyn LogReader,
+    ) -> Result<std::time::Instant> {
+        let first = assigned.is_empty();
+        for name in self.topic_names(&options.topics, first).await? {
+            let Some(info) = self.log.topic(&name).await? else { continue };
+            let topic: Arc<str> = Arc::from(name.as_str());
+            for (partition, range) in (0..).zip(&info.partitions) {
+                let at = TopicPartition { topic: Arc::clone(&topic), partition };
+                if assigned.contains_key(&at) {
+                    continue;
+                }
+                let key = position_key(&self.name, &at);
+                let end = match (&self.until, &options.end) {
+                    (Some(until), _) => match until.get(&key) {
+                        Some(end) => Some(*end),
+                        None => continue,
+                    },
+                    (None, End::Never) => None,
+                    (None, End::Latest) => Some(range.end),
+                    (None, End::Timestamp(ms)) => {
+                        Some(self.log.resolve(&at, Position::Timestamp(*ms)).await?)
+                    }
+                    (None, End::Specific(ends)) => Some(ends.get(&partition).copied().unwrap_or(range.end)),
+                };
+                let next = match (self.positions.get(&key), &options.startup) {
+                    (Some(offset), _) => *offset,
+                    // A partition that appeared later is read from its start, or its first records were lost.
+                    (None, _) if !first => range.earliest,
+                    (None, Startup::At(position)) => self.log.resolve(&at, *position).await?,
+                    (None, Startup::Specific(offsets)) => {
+                        offsets.get(&partition).copied().unwrap_or(range.earliest)
+                    }
+                };
+                if next < range.earliest {
+                    return Err(self.lost(Error::data(format!(
+                        "topic {name}, partition {partition}: offset {next} is no longer kept, the first is {}",
+                        range.earliest
+                    ))));
+                }
+                assigned.insert(at.clone(), Assigned { next, end });
+                if end.is_none_or(|end| next < end) {
+                    reader.assign(at, next).await?;
+                }
+            }
+        }
+        Ok(std::time::Instant::now())
+    }
+
+    /// The topics to read. On the first look they must exist, or are waited for.
+    async fn topic_names(&self, topics: &Topics, first: bool) -> Result<Vec<String>> {
+        loop {
+            let existing = self.log.topics().await?;
+            let missing = match topics {
+                Topics::List(list) => match list.iter().find(|t| !existing.contains(t)) {
+                    Some(missing) if first => format!("topic {missing} does not exist"),
+                    _ => {
+                        self.shared.waiting(&self.name, None);
+                        return Ok(list.clone());
+                    }
+                },
+                Topics::Pattern(pattern) => {
+                    let found: Vec<String> =
+                        existing.iter().filter(|t| pattern.is_match(t)).cloned().collect();
+                    if !found.is_empty() || !first {
+                        self.shared.waiting(&self.name, None);
+                        return Ok(found);
+                    }
+                    format!("no topic matches {}", pattern.as_str())
+                }
+            };
+            if !self.wait_for_topics {
+                return Err(missing_topic(&self.table, &missing, topics, &existing, self.log.as_ref()));
+            }
+            self.shared.waiting(&self.name, Some(format!("table {}: {missing} yet", self.table)));
+            tokio::time::sleep(WAIT_FOR_TOPIC).await;
+        }
+    }
+
+    /// Reads the lines of files in the order of their names, each once.
+    async fn files(&self, path: &Path) -> Result<()> {
+        let failed = |path: &Path, e: std::io::Error| {
+            Error::config(format!("table {}: cannot read {}", self.table, path.display())).with_source(e)
+        };
+        for file in list_files(path).map_err(|e| failed(path, e))? {
+            let at = Arc::new(TopicPartition { topic: Arc::from(file.to_string_lossy()), partition: 0 });
+            let done = self.positions.get(&position_key(&self.name, &at)).copied().unwrap_or(0);
+            let opened = std::fs::File::open(&file).map_err(|e| failed(&file, e))?;
+            let mut lines = std::io::BufReader::with_capacity(1 << 16, opened);
+            let mut offset = 0i64;
+            let mut ended = false;
+            while !ended {
+                let mut fetched = Fetched::default();
+                while fetched.bytes() < POLL_BYTES && !ended {
+                    let mut line = Vec::new();
+                    if lines.read_until(b'\n', &mut line).map_err(|e| failed(&file, e))? == 0 {
+                        ended = true;
+                        break;
+                    }
+                    if line.last() == Some(&b'\n') {
+                        line.pop();
+                    }
+                    if offset >= done {
+                        let headers = std::iter::empty::<(&[u8], Option<&[u8]>)>();
+                        fetched.push(&at, offset, 0, None, Some(&line), headers);
+                    }
+                    offset += 1;
+                }
+                if !fetched.is_empty() {
+                    self.hand_over(fetched).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The files of a path: itself, or what a directory holds but for hidden files, by name.
+fn list_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    if !std::fs::metadata(path)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let hidden = name.to_string_lossy().starts_with(['.', '_']);
+        if !hidden && entry.file_type()?.is_file() {
+            files.push(entry.path());
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Leaves out what lies at or behind a partition's end.
+fn cut(fetched: &Fetched, assigned: &BTreeMap<TopicPartition, Assigned>) -> Fetched {
+    let end = |at: &TopicPartition| assigned.get(at).and_then(|p| p.end).unwrap_or(i64::MAX);
+    let mut kept = Fetched::default();
+    let mut partitions: Vec<Arc<TopicPartition>> = Vec::new();
+    for record in fetched.iter().filter(|r| r.offset < end(r.at)) {
+        let at = match partitions.iter().find(|p| p.as_ref() == record.at) {
+            Some(at) => Arc::clone(at),
+            None => {
+                let at = Arc::new(record.at.clone());
+                partitions.push(Arc::clone(&at));
+                at
+            }
+        };
+        kept.push(&at, record.offset, record.timestamp, record.key, record.value, record.headers());
+    }
+    for (at, next) in fetched.next_offsets() {
+        kept.moved(at, (*next).min(end(at)));
+    }
+    kept
+}
+
+fn missing_topic(table: &str, what: &str, topics: &Topics, existing: &[String], log: &dyn Log) -> Error {
+    let nearest = match topics {
+        Topics::List(list) => list
+            .iter()
+            .filter(|t| !existing.contains(t))
+            .flat_map(|wanted| existing.iter().map(move |t| (strsim::jaro_winkler(wanted, t), t)))
+            .filter(|(score, _)| *score > 0.8)
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(_, t)| t.clone()),
+        Topics::Pattern(_) => None,
+    };
+    let mut shown: Vec<&str> = existing.iter().map(String::as_str).collect();
+    let more = shown.len().saturating_sub(20);
+    shown.truncate(20);
+    let mut cause = if shown.is_empty() {
+        format!("{} has no topics", log.describe())
+    } else {
+        format!("{} has: {}", log.describe(), shown.join(", "))
+    };
+    if more > 0 {
+        cause.push_str(&format!(" and {more} more"));
+    }
+    let error = Error::config(format!("table {table}: {what}")).because(cause);
+    match nearest {
+        Some(nearest) => error.next(format!("did you mean {nearest}?")),
+        None => error.next("start the connector that writes it first, or correct 'topic' in the table"),
+    }
+}

@@ -1,0 +1,339 @@
+//! From plan to running threads: state, fences, recovery.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use super::epoch::{self, Recovery};
+use super::options;
+use super::pipeline::{Environment, PipelineHandle};
+use super::source::{READ_AHEAD, SourceTask};
+use super::status::{Phase, Shared, SinkStatus};
+use super::worker::{Event, SinkSlot, SourceSlot, Work, Worker, engine_error, state_error};
+use super::writer::{SinkTask, Write, write_through};
+use crate::engine::format::{self, FormatContext};
+use crate::engine::graph::{self, Graph, NoLookup, SystemClock};
+use crate::engine::plan::{Op, Plan, TableRef};
+use crate::error::{Error, Kind, Result};
+use crate::failpoint;
+use crate::sink::open::{SinkContext, open};
+use crate::sink::output::Collector;
+use crate::sink::{Fence, Reduction, Sink, SinkId, format_error, outbox};
+use crate::state::store::StoreOptions;
+use crate::state::{Head, Store};
+
+/// The directory of a pipeline: its name with what file systems do not take replaced.
+pub fn directory(data: &Path, pipeline: &str) -> PathBuf {
+    const KEEP: &percent_encoding::AsciiSet =
+        &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b' ');
+    let name = percent_encoding::utf8_percent_encode(pipeline, KEEP).to_string();
+    data.join("pipelines").join(name)
+}
+
+/// Where a pipeline's state lies.
+pub fn state_directory(data: &Path, pipeline: &str) -> PathBuf {
+    directory(data, pipeline).join("state")
+}
+
+/// What decides whether state fits a plan: its operators, schemas and tables, but not where servers are.
+pub(crate) fn fingerprint(plan: &Plan) -> String {
+    const OF_TABLE: [&str; 10] = [
+        "connector",
+        "topic",
+        "topic-pattern",
+        "path",
+        "table-name",
+        "format",
+        "value.format",
+        "key.format",
+        "key.fields",
+        "value.fields-include",
+    ];
+    let mut plan = plan.clone();
+    plan.warnings.clear();
+    plan.options.retain(|name, _| name.starts_with("table.") || name.starts_with("millstream."));
+    for node in &mut plan.nodes {
+        if let Op::Source(table) | Op::Sink(table) = &mut node.op {
+            table.options.retain(|name, _| OF_TABLE.contains(&name.as_str()));
+        }
+    }
+    let mut digest = Sha256::new();
+    digest.update(format!("{plan:?}"));
+    digest.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A sink on its way from the plan to its task.
+struct Opening {
+    node: usize,
+    name: String,
+    sink: Box<dyn Sink>,
+    reduction: Reduction,
+}
+
+pub(super) struct Opened {
+    pub(super) handle: PipelineHandle,
+}
+
+/// Starts a pipeline.
+pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> Result<Opened> {
+    let format = FormatContext::new(&plan.options).map_err(|e| format_error(name, e))?;
+    let mut sinks = open_sinks(plan, name, &environment, &format)?;
+    let mut slots = source_slots(plan, &format)?;
+
+    let directory = environment.state_directory(name);
+    let durable = !environment.ephemeral;
+    let (mut store, graph) = open_state(plan, &directory, durable).await?;
+    let print = fingerprint(plan);
+    check_plan(&store, &print, name)?;
+
+    let shared = Arc::new(Shared::new(name, plan.warnings.clone()));
+    let (stop, stopped) = watch::channel(false);
+    let writer = uuid::Uuid::new_v4().simple().to_string();
+    recover(&mut store, &mut sinks, &print, &writer, environment.fresh, &shared).await?;
+
+    let head = store.head().clone();
+    let (events, events_in) = std::sync::mpsc::channel::<Event>();
+    let mut sink_slots = Vec::new();
+    let mut statuses = Vec::new();
+    for (index, opening) in sinks.into_iter().enumerate() {
+        let epoch = head.sinks.get(&opening.name).copied().unwrap_or(0);
+        statuses.push(SinkStatus {
+            name: opening.name.clone(),
+            target: opening.sink.describe(),
+            epoch,
+            rows: 0,
+        });
+        let (writes, writes_in) = mpsc::unbounded_channel();
+        sink_slots.push(SinkSlot {
+            node: opening.node,
+            name: opening.name.clone(),
+            collector: Collector::new(opening.reduction),
+            epoch,
+            written: epoch,
+            fenced: opening.sink.is_fenced(),
+            writes,
+        });
+        let task = SinkTask {
+            index,
+            name: opening.name,
+            sink: opening.sink,
+            writer: writer.clone(),
+            writes: writes_in,
+            events: events.clone(),
+            shared: Arc::clone(&shared),
+            stop: stopped.clone(),
+            watcher: environment.watcher.clone(),
+        };
+        tokio::spawn(task.run());
+    }
+    shared.sinks(statuses);
+    shared.committed(head.epoch, &head.inputs, None);
+
+    let room = Arc::new(Semaphore::new(READ_AHEAD));
+    for (index, (slot, kind)) in slots.iter().enumerate() {
+        let task = SourceTask {
+            index,
+            name: slot.name.clone(),
+            table: slot.table.clone(),
+            kind: kind.clone(),
+            log: Arc::clone(&environment.log),
+            positions: head.inputs.clone(),
+            wait_for_topics: environment.wait_for_topics,
+            room: Arc::clone(&room),
+            events: events.clone(),
+            shared: Arc::clone(&shared),
+            stop: stopped.clone(),
+            until: None,
+        };
+        tokio::spawn(task.run());
+    }
+
+    let worker = Worker {
+        graph,
+        work: Work::new(store.head()),
+        store,
+        sources: slots.drain(..).map(|(slot, _)| slot).collect(),
+        sinks: sink_slots,
+        events: events_in,
+        shared: Arc::clone(&shared),
+        stop,
+        watcher: environment.watcher.clone(),
+    };
+    let watched = Arc::clone(&shared);
+    let thread = std::thread::Builder::new()
+        .name(format!("pipeline-{name}").chars().take(15).collect())
+        .spawn(move || {
+            // A panic must not look like a pipeline that runs.
+            let run = std::panic::AssertUnwindSafe(|| worker.run());
+            if std::panic::catch_unwind(run).is_err() {
+                let error = Error::internal("the pipeline's thread panicked")
+                    .next("nothing is lost: start the pipeline again; please report the message above");
+                watched.finish(Phase::Failed, Some(error));
+            }
+        })
+        .map_err(|e| Error::transient("cannot start a thread for the pipeline").with_source(e))?;
+    Ok(Opened { handle: PipelineHandle::new(name.to_owned(), shared, events, thread) })
+}
+
+/// Names for the sinks of a plan: the table's, with a number where it is written more than once.
+pub(crate) fn sink_names(plan: &Plan) -> Vec<(usize, String, &TableRef)> {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut names = Vec::new();
+    for (node, table) in plan.nodes.iter().enumerate().filter_map(|(i, n)| match &n.op {
+        Op::Sink(table) => Some((i, table)),
+        _ => None,
+    }) {
+        let count = seen.entry(table.name.as_str()).or_default();
+        *count += 1;
+        let name = if *count == 1 { table.name.clone() } else { format!("{}-{count}", table.name) };
+        names.push((node, name, table));
+    }
+    names
+}
+
+fn open_sinks(
+    plan: &Plan,
+    pipeline: &str,
+    environment: &Environment,
+    format: &FormatContext,
+) -> Result<Vec<Opening>> {
+    let context = SinkContext {
+        log: Arc::clone(&environment.log),
+        addresses: environment.addresses.clone(),
+        print: environment.print.clone(),
+        format: format.clone(),
+    };
+    sink_names(plan)
+        .into_iter()
+        .map(|(node, name, table)| {
+            let id = SinkId { pipeline: pipeline.to_owned(), sink: name.clone() };
+            let sink = open(table, id, &context)?;
+            let reduction = sink.reduction();
+            Ok(Opening { node, name, sink, reduction })
+        })
+        .collect()
+}
+
+pub(super) fn source_slots(
+    plan: &Plan,
+    format: &FormatContext,
+) -> Result<Vec<(SourceSlot, options::SourceKind)>> {
+    let mut slots = Vec::new();
+    for (node, (source, table)) in plan.nodes.iter().enumerate().filter_map(|(i, n)| match &n.op {
+        Op::Source(table) => Some((i, (n, table))),
+        _ => None,
+    }) {
+        let kind = options::source(table)?;
+        let decoder = format::decoder(table, format).map_err(|e| format_error(&table.name, e))?;
+        let slot =
+            SourceSlot { node, name: source.name.clone(), table: table.name.clone(), decoder, ended: false };
+        slots.push((slot, kind));
+    }
+    Ok(slots)
+}
+
+/// Opens the state and builds the graph on it, off the async threads.
+pub(super) async fn open_state(plan: &Plan, directory: &Path, durable: bool) -> Result<(Store, Graph)> {
+    let (plan, directory) = (plan.clone(), directory.to_owned());
+    tokio::task::spawn_blocking(move || {
+        let options = StoreOptions { durable, ..StoreOptions::default() };
+        let mut store = Store::open(&directory, options).map_err(state_error)?;
+        let environment = graph::Environment { clock: Arc::new(SystemClock), lookup: &mut NoLookup };
+        let graph = Graph::build(&plan, &mut store, environment).map_err(engine_error)?;
+        Ok((store, graph))
+    })
+    .await
+    .map_err(|e| Error::internal("opening the state failed").with_source(e))?
+}
+
+fn check_plan(store: &Store, fingerprint: &str, name: &str) -> Result<()> {
+    let known = &store.head().plan;
+    if known.is_empty() || known == fingerprint {
+        return Ok(());
+    }
+    Err(Error::config(format!("the query of pipeline {name} is not the one that its state was computed by"))
+        .because("the SQL has changed since the last run")
+        .next(format!(
+            "start it anew with --fresh or `millstream pipelines reset {name}` (rows that the new query no longer \
+             gives stay in the targets), or give the new query another 'pipeline.name'"
+        )))
+}
+
+/// Brings state and targets together: checks every fence, renews the writer's token, replays outboxes.
+async fn recover(
+    store: &mut Store,
+    sinks: &mut [Opening],
+    fingerprint: &str,
+    writer: &str,
+    fresh: bool,
+    shared: &Shared,
+) -> Result<()> {
+    let mut head = Head { plan: fingerprint.to_owned(), ..store.head().clone() };
+    if fresh {
+        head.takeover = true;
+    }
+    // First a look at all, so that a refusal changes nothing.
+    let mut found: Vec<(Recovery, Option<Fence>)> = Vec::new();
+    for opening in sinks.iter_mut() {
+        if !opening.sink.is_fenced() {
+            let behind = head.written.get(&opening.name) < head.sinks.get(&opening.name);
+            found.push((if behind { Recovery::Replay } else { Recovery::Continue }, None));
+            continue;
+        }
+        let fence = opening.sink.fence().await?;
+        let decision = epoch::recover(&head, &opening.name, fence.as_ref()).map_err(|refusal| {
+            Error::new(Kind::Fenced, format!("sink {} ({}) may not be written", opening.name, opening.sink.describe()))
+                .because(refusal.cause())
+                .next(
+                    "use the state directory that the target was written from; or `millstream pipelines reset NAME`, \
+                     which computes everything anew from the log and writes it over what the target holds",
+                )
+        })?;
+        found.push((decision, fence));
+    }
+    head.writers.push(writer.to_owned());
+    commit(store, &head).await?;
+    failpoint!("recovery-token");
+    for (opening, (decision, fence)) in sinks.iter_mut().zip(&found) {
+        if !opening.sink.is_fenced() {
+            continue;
+        }
+        let new = epoch::renewed(decision, fence.as_ref(), writer);
+        if !opening.sink.claim(fence.as_ref(), &new).await? {
+            return Err(Error::new(
+                Kind::Fenced,
+                format!("sink {}: another process took it while this one started", opening.name),
+            )
+            .next("stop the other process, then start this one again"));
+        }
+        failpoint!("recovery-claimed");
+    }
+    for (opening, (decision, _)) in sinks.iter_mut().zip(&found) {
+        if *decision != Recovery::Replay {
+            continue;
+        }
+        let bytes = store.outbox(&opening.name).map_err(state_error)?;
+        let output = bytes.as_deref().and_then(outbox::decode).ok_or_else(|| {
+            Error::data(format!("the state's outbox of sink {} cannot be read", opening.name))
+                .next("the epoch it held is lost: compute everything anew with `millstream pipelines reset`")
+        })?;
+        let epoch = head.sinks.get(&opening.name).copied().unwrap_or(0);
+        tracing::info!(sink = opening.name, epoch, "writing the last epoch again");
+        let write = Write { epoch, of: head.epoch, output };
+        let (_keep, mut never) = watch::channel(false);
+        write_through(opening.sink.as_mut(), &opening.name, writer, &write, shared, &mut never).await?;
+        failpoint!("recovery-replayed");
+    }
+    head.writers = vec![writer.to_owned()];
+    head.takeover = false;
+    head.written.clone_from(&head.sinks);
+    commit(store, &head).await
+}
+
+async fn commit(store: &mut Store, head: &Head) -> Result<()> {
+    // A few hundred bytes and one sync.
+    tokio::task::block_in_place(|| store.commit(head.clone(), &[])).map_err(state_error)
+}

@@ -1,0 +1,233 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::*;
+use crate::Kind;
+use crate::engine::plan::{ChangelogMode, Node, Op, Plan, TableColumn, TableRef};
+use crate::engine::types::{DataType, Field, TypeKind};
+use crate::log::embedded::EmbeddedLog;
+use crate::log::{Batch, Log, LogWriter, TopicPartition};
+use crate::sink::print::PrintTarget;
+
+fn columns() -> Vec<TableColumn> {
+    [("id", TypeKind::Int), ("name", DataType::string().kind)]
+        .map(|(name, kind)| TableColumn {
+            field: Field { name: name.into(), data_type: DataType::new(kind) },
+            metadata: None,
+        })
+        .to_vec()
+}
+
+fn table(name: &str, options: &[(&str, &str)]) -> TableRef {
+    TableRef {
+        name: name.into(),
+        options: options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        columns: columns(),
+        primary_key: vec![0],
+    }
+}
+
+/// A copy of a change topic into sinks.
+fn plan(sinks: &[TableRef]) -> Plan {
+    let changelog = ChangelogMode { update_before: true, update_after: true, delete: true };
+    let schema: Vec<Field> = columns().into_iter().map(|c| c.field).collect();
+    let source = table(
+        "orders",
+        &[
+            ("connector", "kafka"),
+            ("topic", "orders"),
+            ("format", "debezium-json"),
+            ("scan.startup.mode", "earliest-offset"),
+        ],
+    );
+    let node = |op, inputs: &[usize], name: &str| Node {
+        op,
+        inputs: inputs.to_vec(),
+        schema: schema.clone(),
+        changelog,
+        name: name.into(),
+    };
+    let mut nodes = vec![node(Op::Source(source), &[], "source")];
+    nodes.extend(sinks.iter().map(|s| node(Op::Sink(s.clone()), &[0], &s.name)));
+    Plan { nodes, options: BTreeMap::new(), warnings: Vec::new() }
+}
+
+fn upsert_topic() -> TableRef {
+    table(
+        "copy",
+        &[("connector", "upsert-kafka"), ("topic", "copy"), ("key.format", "json"), ("value.format", "json")],
+    )
+}
+
+struct World {
+    dir: tempfile::TempDir,
+    log: Arc<dyn Log>,
+    writer: Box<dyn LogWriter>,
+    printed: Arc<Mutex<Vec<String>>>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(dir.path().join("log")).unwrap());
+        let writer = log.writer("test").await.unwrap();
+        Self { dir, log, writer, printed: Arc::default() }
+    }
+
+    fn environment(&self) -> Environment {
+        let print = PrintTarget::Capture(Arc::clone(&self.printed));
+        Environment { print, ..Environment::new(Arc::clone(&self.log), self.dir.path()) }
+    }
+
+    async fn send(&mut self, values: &[&str]) {
+        let mut batch = Batch::new();
+        let topic = batch.topic("orders");
+        for value in values {
+            let mut record = batch.record(topic);
+            record.value(|out| out.extend_from_slice(value.as_bytes()));
+            record.finish();
+        }
+        self.writer.commit(batch).await.unwrap();
+    }
+
+    /// Values of a topic of one partition, tombstones as `null`.
+    async fn read(&self, topic: &str) -> Vec<String> {
+        let info = self.log.topic(topic).await.unwrap().unwrap();
+        let mut reader = self.log.reader().await.unwrap();
+        reader.assign(TopicPartition { topic: topic.into(), partition: 0 }, 0).await.unwrap();
+        let mut values = Vec::new();
+        while values.len() < usize::try_from(info.partitions[0].end).unwrap() {
+            let fetched = reader.poll(1 << 20, Duration::from_secs(5)).await.unwrap();
+            values.extend(
+                fetched
+                    .iter()
+                    .map(|r| r.value.map_or("null".into(), |v| String::from_utf8(v.to_vec()).unwrap())),
+            );
+        }
+        values
+    }
+}
+
+fn create(id: u32, name: &str) -> String {
+    format!(r#"{{"before":null,"after":{{"id":{id},"name":"{name}"}},"op":"c"}}"#)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_go_from_topic_to_sinks_and_a_restart_goes_on() {
+    let mut world = World::new().await;
+    let plan = plan(&[upsert_topic(), table("out", &[("connector", "print"), ("print-identifier", "out")])]);
+    world.send(&[&create(1, "a"), &create(2, "b")]).await;
+    let pipeline = Pipeline::start(&plan, "p", world.environment()).await.unwrap();
+    pipeline.caught_up(world.log.as_ref()).await.unwrap();
+    assert_eq!(world.read("copy").await, [r#"{"id":1,"name":"a"}"#, r#"{"id":2,"name":"b"}"#]);
+    world.send(&[r#"{"before":{"id":2,"name":"b"},"after":null,"op":"d"}"#]).await;
+    pipeline.caught_up(world.log.as_ref()).await.unwrap();
+    assert_eq!(pipeline.status().phase, Phase::Running);
+    pipeline.stop().await.unwrap();
+
+    world.send(&[&create(3, "c")]).await;
+    let pipeline = Pipeline::start(&plan, "p", world.environment()).await.unwrap();
+    pipeline.caught_up(world.log.as_ref()).await.unwrap();
+    assert_eq!(pipeline.status().records, 1);
+    pipeline.stop().await.unwrap();
+    let copied = [r#"{"id":1,"name":"a"}"#, r#"{"id":2,"name":"b"}"#, "null", r#"{"id":3,"name":"c"}"#];
+    assert_eq!(world.read("copy").await, copied);
+    let printed = ["out> +I[1, a]", "out> +I[2, b]", "out> -D[2, b]", "out> +I[3, c]"];
+    assert_eq!(*world.printed.lock(), printed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_decoded_stops_it_right_there() {
+    let mut world = World::new().await;
+    let plan = plan(&[upsert_topic()]);
+    world.send(&[&create(1, "a"), r#"{"id":2}"#, &create(3, "c")]).await;
+    for _ in 0..2 {
+        let pipeline = Pipeline::start(&plan, "p", world.environment()).await.unwrap();
+        let error = pipeline.wait().await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Data);
+        assert!(error.what().contains("topic orders, partition 0, offset 1"), "{error}");
+        assert_eq!(pipeline.status().phase, Phase::Failed);
+        assert_eq!(world.read("copy").await, [r#"{"id":1,"name":"a"}"#]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_topic_is_an_error_or_is_waited_for() {
+    let mut world = World::new().await;
+    let plan = plan(&[table("out", &[("connector", "print")])]);
+    world.log.create_topic(&crate::log::TopicSpec::new("order")).await.unwrap();
+    let pipeline = Pipeline::start(&plan, "p", world.environment()).await.unwrap();
+    let error = pipeline.wait().await.unwrap_err();
+    assert!(error.screen().contains("topic orders does not exist"), "{error}");
+    assert!(error.screen().contains("did you mean order?"), "{error}");
+    drop(pipeline);
+
+    let environment = Environment { wait_for_topics: true, ..world.environment() };
+    let pipeline = Pipeline::start(&plan, "p", environment).await.unwrap();
+    while pipeline.status().phase != Phase::Waiting {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(pipeline.status().causes[0].contains("orders"));
+    world.send(&[&create(1, "a")]).await;
+    pipeline.idle(Duration::from_millis(400)).await.unwrap();
+    assert_eq!(*world.printed.lock(), ["+I[1, a]"]);
+    pipeline.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_and_new_states_do_not_write_over_a_target() {
+    let mut world = World::new().await;
+    let plan = plan(&[upsert_topic()]);
+    world.send(&[&create(1, "a")]).await;
+    let pipeline = Pipeline::start(&plan, "p", world.environment()).await.unwrap();
+    pipeline.caught_up(world.log.as_ref()).await.unwrap();
+    let second = Pipeline::start(&plan, "p", world.environment()).await.unwrap_err();
+    assert!(second.screen().contains("in use"), "{second}");
+    pipeline.stop().await.unwrap();
+
+    // A data directory that knows nothing of the target.
+    let other = tempfile::tempdir().unwrap();
+    let elsewhere = Environment { data: other.path().into(), ..world.environment() };
+    let error = Pipeline::start(&plan, "p", elsewhere.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Fenced);
+    assert!(error.screen().contains("pipelines reset"), "{error}");
+    // Asked for, it takes the target over, and then the first directory is the stale one.
+    let fresh = Environment { fresh: true, ..elsewhere };
+    let pipeline = Pipeline::start(&plan, "p", fresh).await.unwrap();
+    pipeline.caught_up(world.log.as_ref()).await.unwrap();
+    pipeline.stop().await.unwrap();
+    assert_eq!(world.read("copy").await, [r#"{"id":1,"name":"a"}"#, r#"{"id":1,"name":"a"}"#]);
+    let error = Pipeline::start(&plan, "p", world.environment()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Fenced);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_query_does_not_read_the_state() {
+    let mut world = World::new().await;
+    world.send(&[&create(1, "a")]).await;
+    let first = plan(&[table("out", &[("connector", "print")])]);
+    Pipeline::start(&first, "p", world.environment()).await.unwrap().stop().await.unwrap();
+    let second = plan(&[upsert_topic()]);
+    let error = Pipeline::start(&second, "p", world.environment()).await.unwrap_err();
+    assert!(error.screen().contains("the SQL has changed"), "{error}");
+    // Another address or password is no other query.
+    let mut moved = first.clone();
+    let Op::Source(table) = &mut moved.nodes[0].op else { panic!() };
+    table.options.insert("properties.bootstrap.servers".into(), "elsewhere:9092".into());
+    Pipeline::start(&moved, "p", world.environment()).await.unwrap().stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bounded_inputs_finish() {
+    let mut world = World::new().await;
+    world.send(&[&create(1, "a"), &create(2, "b")]).await;
+    let mut plan = plan(&[table("out", &[("connector", "print")])]);
+    let Op::Source(source) = &mut plan.nodes[0].op else { panic!() };
+    source.options.insert("scan.bounded.mode".into(), "latest-offset".into());
+    let pipeline = Pipeline::start(&plan, "p", world.environment()).await.unwrap();
+    assert_eq!(pipeline.wait().await.unwrap(), Phase::Finished);
+    assert_eq!(world.printed.lock().len(), 2);
+}

@@ -1,0 +1,601 @@
+//! The pipeline's thread: decodes, computes, cuts epochs.
+//!
+//! It is one thread with one queue of events, so that everything about an epoch happens in one order. While
+//! sinks write epoch N it computes N+1; N+1 is committed to the state only when all of them hold N. An epoch
+//! is cut as soon as nothing waits to be read, so that at low rates every change goes through at once; under
+//! load epochs grow to what is read while the sinks write the one before.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::source::{SourceEvent, position_key};
+use super::status::{Hop, Phase, Shared};
+use super::writer::{SinkEvent, Write};
+use crate::engine::codec;
+use crate::engine::error::EngineError;
+use crate::engine::format::{Decoder, FormatError, Input};
+use crate::engine::graph::{Graph, Output as GraphOutput};
+use crate::engine::plan::NodeId;
+use crate::engine::row::Change;
+use crate::error::{Error, Kind, Result};
+use crate::failpoint;
+use crate::log::{Fetched, TopicPartition};
+use crate::sink::output::Collector;
+use crate::sink::{Output, outbox};
+use crate::state::{Head, StateError, Store};
+
+/// An epoch is cut after this time even while there is more to read.
+const MAX_DELAY: Duration = Duration::from_millis(30);
+/// Beyond one of these an epoch is cut as soon as the sinks are ready, and nothing is read until then.
+const MAX_RECORD_BYTES: usize = 32 << 20;
+const MAX_STATE_BYTES: usize = 128 << 20;
+const MAX_OUTPUT_ROWS: usize = 100_000;
+/// Changes that go through the graph at once.
+const CHUNK: usize = 1024;
+/// How long a stop waits for targets.
+const STOP_PATIENCE: Duration = Duration::from_secs(8);
+
+/// What comes to the thread.
+pub(super) enum Event {
+    Source(SourceEvent),
+    Sink(SinkEvent),
+    Command(Command),
+}
+
+impl From<SourceEvent> for Event {
+    fn from(event: SourceEvent) -> Self {
+        Self::Source(event)
+    }
+}
+
+impl From<SinkEvent> for Event {
+    fn from(event: SinkEvent) -> Self {
+        Self::Sink(event)
+    }
+}
+
+/// What a handle asks of the thread.
+pub(super) enum Command {
+    /// End cleanly: commit what was read, write it, stop.
+    Stop,
+    /// Finish the epoch, wait for the sinks, and stand still; answers with the input offsets.
+    Hold(oneshot::Sender<BTreeMap<String, i64>>),
+    /// While held: write these outputs (by sink) as an epoch of their own.
+    Inject(Vec<(String, Output)>, oneshot::Sender<Result<()>>),
+    /// Go on.
+    Release,
+}
+
+pub(super) struct SourceSlot {
+    pub(super) node: NodeId,
+    /// The node's name.
+    pub(super) name: String,
+    /// The table's name.
+    pub(super) table: String,
+    pub(super) decoder: Box<dyn Decoder>,
+    pub(super) ended: bool,
+}
+
+pub(super) struct SinkSlot {
+    pub(super) node: NodeId,
+    pub(super) name: String,
+    pub(super) collector: Collector,
+    /// The sink's last epoch in the state.
+    pub(super) epoch: u64,
+    /// The last one that the target is known to hold.
+    pub(super) written: u64,
+    pub(super) fenced: bool,
+    pub(super) writes: mpsc::UnboundedSender<Write>,
+}
+
+pub(super) struct Worker {
+    pub(super) graph: Graph,
+    pub(super) store: Store,
+    pub(super) sources: Vec<SourceSlot>,
+    pub(super) sinks: Vec<SinkSlot>,
+    pub(super) events: Receiver<Event>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) stop: watch::Sender<bool>,
+    pub(super) watcher: Option<mpsc::Sender<Hop>>,
+    pub(super) work: Work,
+}
+
+/// The part of a worker that changes with each epoch.
+#[derive(Default)]
+pub(super) struct Work {
+    positions: BTreeMap<String, i64>,
+    /// Events put off while sinks were waited for or the pipeline was held.
+    deferred: VecDeque<Event>,
+    /// Something is to be committed.
+    dirty: bool,
+    since: Option<Instant>,
+    record_bytes: usize,
+    newest: Option<i64>,
+    in_flight: usize,
+    held: bool,
+    stop_by: Option<Instant>,
+    end_sent: bool,
+}
+
+impl Work {
+    pub(super) fn new(head: &Head) -> Self {
+        Self { positions: head.inputs.clone(), ..Self::default() }
+    }
+}
+
+/// Collects what the graph emits.
+struct Sinks<'a>(&'a mut [SinkSlot]);
+
+impl GraphOutput for Sinks<'_> {
+    fn rows(&mut self, sink: NodeId, rows: &mut Vec<Change>) {
+        let Some(slot) = self.0.iter_mut().find(|s| s.node == sink) else {
+            rows.clear();
+            return;
+        };
+        for change in rows.drain(..) {
+            slot.collector.push(change, |change, columns, key| codec::put_key(key, &change.row, columns));
+        }
+    }
+}
+
+pub(super) fn engine_error(error: EngineError) -> Error {
+    match error {
+        EngineError::Plan(what) => Error::config("this query cannot be run").because(what),
+        EngineError::State(error) => state_error(error),
+        EngineError::Constraint(what) => Error::data("a row does not fit its sink").because(what),
+        other @ EngineError::Eval { .. } => Error::data("an expression failed on a row").because(other),
+        #[allow(unreachable_patterns, reason = "kinds may be added to the engine")]
+        other => Error::data("the query failed").because(other),
+    }
+}
+
+pub(super) fn state_error(error: StateError) -> Error {
+    match &error {
+        StateError::Locked { directory } => {
+            Error::new(Kind::Fenced, format!("the pipeline's state in {directory} is in use"))
+                .because("another process runs this pipeline")
+                .next("stop it first, or give this one another name with SET 'pipeline.name'")
+        }
+        StateError::Newer { .. } => Error::config("the pipeline's state was written by a newer version")
+            .with_source(error)
+            .next("run that version, or start the pipeline anew with `millstream pipelines reset`"),
+        _ => Error::data("the pipeline's state cannot be read or written").with_source(error),
+    }
+}
+
+fn decode_error(slot: &SourceSlot, at: &TopicPartition, offset: i64, error: FormatError) -> Error {
+    let column = error.column.as_ref().map(|c| format!(", column {c}")).unwrap_or_default();
+    let outer = Error::data(format!(
+        "table {}: cannot decode topic {}, partition {}, offset {offset}{column}",
+        slot.table, at.topic, at.partition
+    ))
+    .because(error.what);
+    match error.next {
+        Some(next) => outer.next(next),
+        None => outer.next("the pipeline stands before this record; nothing behind it was read"),
+    }
+}
+
+impl Worker {
+    /// Runs to the end: finished, stopped, or failed.
+    pub(super) fn run(mut self) {
+        self.shared.started();
+        let result = self.work();
+        let _ = self.stop.send(true);
+        let (phase, failure) = match result {
+            Ok(phase) => (phase, None),
+            Err(error) if error.kind() == Kind::Stopped && self.work.stop_by.is_some() => {
+                (Phase::Stopped, None)
+            }
+            Err(error) => (Phase::Failed, Some(error)),
+        };
+        // Dropped first: the state's directory is free when the end is seen.
+        let shared = Arc::clone(&self.shared);
+        drop(self);
+        shared.finish(phase, failure);
+    }
+
+    fn work(&mut self) -> Result<Phase> {
+        self.graph.start(&mut Sinks(&mut self.sinks)).map_err(engine_error)?;
+        self.work.dirty = self.sinks.iter().any(|s| !s.collector.is_empty());
+        loop {
+            self.fire_timers()?;
+            let Some(event) = self.next_event()? else {
+                if self.ended() {
+                    return self.finish(Phase::Finished);
+                }
+                continue;
+            };
+            match event {
+                Event::Source(event) => self.source_event(event)?,
+                Event::Sink(event) => self.sink_event(event)?,
+                Event::Command(command) => self.command(command)?,
+            }
+            if self.work.stop_by.is_some() {
+                return self.finish(Phase::Stopped);
+            }
+            if self.due() {
+                self.wait_for_sinks()?;
+                self.cut(Vec::new())?;
+            }
+        }
+    }
+
+    /// The next event; `None` after a wait without one, or where everything has ended. Cuts the epoch before it
+    /// waits.
+    fn next_event(&mut self) -> Result<Option<Event>> {
+        if !self.work.held
+            && let Some(event) = self.work.deferred.pop_front()
+        {
+            return Ok(Some(event));
+        }
+        match self.events.try_recv() {
+            Ok(event) => return Ok(Some(event)),
+            Err(TryRecvError::Disconnected) => return Err(closed()),
+            Err(TryRecvError::Empty) => {}
+        }
+        if self.work.in_flight == 0 && !self.work.held {
+            if self.work.dirty {
+                self.cut(Vec::new())?;
+                return Ok(None);
+            }
+            self.shared.rest();
+            if self.ended() {
+                return Ok(None);
+            }
+        }
+        let now = crate::engine::graph::Clock::now(&crate::engine::graph::SystemClock);
+        let wait = match self.graph.next_timer().filter(|_| !self.work.held) {
+            Some(at) => Duration::from_millis(u64::try_from((at - now).max(0)).unwrap_or(0)),
+            None => Duration::from_secs(3600),
+        };
+        match self.events.recv_timeout(wait) {
+            Ok(event) => Ok(Some(event)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(closed()),
+        }
+    }
+
+    /// Whether all sources have ended and everything they gave is written.
+    fn ended(&self) -> bool {
+        self.sources.iter().all(|s| s.ended)
+            && !self.work.dirty
+            && self.work.in_flight == 0
+            && self.work.deferred.is_empty()
+    }
+
+    fn due(&self) -> bool {
+        let work = &self.work;
+        if !work.dirty {
+            return false;
+        }
+        let full = work.record_bytes >= MAX_RECORD_BYTES
+            || self.sinks.iter().map(|s| s.collector.len()).sum::<usize>() >= MAX_OUTPUT_ROWS
+            || self.store.dirty_bytes() >= MAX_STATE_BYTES;
+        full || (work.in_flight == 0 && work.since.is_some_and(|s| s.elapsed() >= MAX_DELAY))
+    }
+
+    fn touch(&mut self) {
+        self.work.dirty = true;
+        self.work.since.get_or_insert_with(Instant::now);
+    }
+
+    fn fire_timers(&mut self) -> Result<()> {
+        let now = crate::engine::graph::Clock::now(&crate::engine::graph::SystemClock);
+        if !self.work.held && self.graph.next_timer().is_some_and(|at| at <= now) {
+            self.graph.advance_clock(now, &mut Sinks(&mut self.sinks)).map_err(engine_error)?;
+            self.touch();
+        }
+        Ok(())
+    }
+
+    fn source_event(&mut self, event: SourceEvent) -> Result<()> {
+        if self.work.held {
+            self.work.deferred.push_back(Event::Source(event));
+            return Ok(());
+        }
+        match event {
+            SourceEvent::Records { source, fetched, permit } => {
+                self.shared.work(u64::try_from(fetched.len()).unwrap_or(0));
+                self.touch();
+                self.work.record_bytes += fetched.bytes();
+                let result = self.records(source, &fetched);
+                drop(permit);
+                result
+            }
+            SourceEvent::Ended { source } => {
+                if let Some(slot) = self.sources.get_mut(source) {
+                    slot.ended = true;
+                    let node = slot.node;
+                    self.graph
+                        .watermark(node, i64::MAX, &mut Sinks(&mut self.sinks))
+                        .map_err(engine_error)?;
+                    self.touch();
+                }
+                Ok(())
+            }
+            // A source that fails gives nothing more; what it gave before is kept.
+            SourceEvent::Failed { error } => Err(self.leave_in_order(error)),
+        }
+    }
+
+    fn records(&mut self, source: usize, fetched: &Fetched) -> Result<()> {
+        let mut changes = Vec::with_capacity(CHUNK.min(fetched.len() * 2));
+        let mut chunk_start = None;
+        for record in fetched.iter() {
+            let Some(slot) = self.sources.get_mut(source) else { return Ok(()) };
+            let headers: Vec<_> =
+                if slot.decoder.wants_headers() { record.headers().collect() } else { Vec::new() };
+            let input = Input {
+                value: record.value,
+                key: record.key,
+                topic: &record.at.topic,
+                partition: record.at.partition,
+                offset: record.offset,
+                timestamp: record.timestamp,
+                headers: &headers,
+            };
+            chunk_start.get_or_insert((record.at, record.offset));
+            if let Err(error) = slot.decoder.decode(&input, &mut changes) {
+                let error = decode_error(slot, record.at, record.offset, error);
+                self.push(source, &mut changes, chunk_start.take(), record.offset)?;
+                let key = self.sources.get(source).map(|s| position_key(&s.name, record.at));
+                self.work.positions.extend(key.map(|k| (k, record.offset)));
+                return Err(self.leave_in_order(error));
+            }
+            if record.timestamp > 0 {
+                self.work.newest = self.work.newest.max(Some(record.timestamp));
+            }
+            if changes.len() >= CHUNK {
+                self.push(source, &mut changes, chunk_start.take(), record.offset)?;
+            }
+        }
+        let last = fetched.iter().last().map_or(0, |r| r.offset);
+        self.push(source, &mut changes, chunk_start, last)?;
+        let Some(slot) = self.sources.get(source) else { return Ok(()) };
+        for (at, next) in fetched.next_offsets() {
+            let key = position_key(&slot.name, at);
+            match self.work.positions.get_mut(&key) {
+                Some(position) => *position = *next,
+                None => drop(self.work.positions.insert(key, *next)),
+            }
+        }
+        Ok(())
+    }
+
+    fn push(
+        &mut self,
+        source: usize,
+        changes: &mut Vec<Change>,
+        first: Option<(&TopicPartition, i64)>,
+        last: i64,
+    ) -> Result<()> {
+        let Some(slot) = self.sources.get(source) else { return Ok(()) };
+        let (node, table) = (slot.node, slot.table.clone());
+        self.graph.push(node, changes, &mut Sinks(&mut self.sinks)).map_err(|error| {
+            let failure = engine_error(error);
+            match first {
+                // State has changed in memory only: the epoch is given up with it.
+                Some((at, offset)) => Error::new(
+                    failure.kind(),
+                    format!(
+                        "table {table}: {}, between offsets {offset} and {last} of topic {}, partition {}",
+                        failure.what(),
+                        at.topic,
+                        at.partition
+                    ),
+                )
+                .because(failure.cause().unwrap_or_default()),
+                None => failure,
+            }
+        })
+    }
+
+    /// Commits and writes what came before a record that cannot be read, so that the pipeline stands right before
+    /// it; gives the error back.
+    fn leave_in_order(&mut self, error: Error) -> Error {
+        let left =
+            self.wait_for_sinks().and_then(|()| if self.work.dirty { self.cut(Vec::new()) } else { Ok(()) });
+        if let Err(second) = left.and_then(|()| self.wait_for_sinks()).and_then(|()| self.remember_written())
+        {
+            tracing::warn!(%second, "while ending after an error");
+        }
+        error
+    }
+
+    fn sink_event(&mut self, event: SinkEvent) -> Result<()> {
+        match event {
+            SinkEvent::Written { sink, epoch } => {
+                self.work.in_flight = self.work.in_flight.saturating_sub(1);
+                if let Some(slot) = self.sinks.get_mut(sink) {
+                    slot.written = epoch;
+                }
+                failpoint!("pipeline-sink-done");
+                Ok(())
+            }
+            SinkEvent::Failed { error } => Err(error),
+        }
+    }
+
+    fn command(&mut self, command: Command) -> Result<()> {
+        match command {
+            Command::Stop => {
+                self.work.stop_by.get_or_insert_with(|| Instant::now() + STOP_PATIENCE);
+                let _ = self.stop.send(true);
+                Ok(())
+            }
+            Command::Hold(reply) => {
+                self.wait_for_sinks()?;
+                if self.work.dirty {
+                    self.cut(Vec::new())?;
+                    self.wait_for_sinks()?;
+                }
+                self.work.held = true;
+                self.shared.held(true);
+                // Nobody waits any more: then nobody will release either.
+                if reply.send(self.work.positions.clone()).is_err() {
+                    self.release();
+                }
+                Ok(())
+            }
+            Command::Inject(outputs, reply) => {
+                let result = self.inject(outputs);
+                let _ = reply.send(result);
+                Ok(())
+            }
+            Command::Release => {
+                self.release();
+                Ok(())
+            }
+        }
+    }
+
+    fn release(&mut self) {
+        self.work.held = false;
+        self.shared.held(false);
+    }
+
+    fn inject(&mut self, outputs: Vec<(String, Output)>) -> Result<()> {
+        if !self.work.held {
+            return Err(Error::internal(
+                "rows can be written past the query only while the pipeline is held",
+            ));
+        }
+        let mut by_sink = Vec::new();
+        for (name, output) in outputs {
+            let index = self.sinks.iter().position(|s| s.name == name);
+            let index = index.ok_or_else(|| Error::internal(format!("there is no sink {name}")))?;
+            by_sink.push((index, output));
+        }
+        self.wait_for_sinks()?;
+        self.cut(by_sink)?;
+        self.wait_for_sinks()
+    }
+
+    /// Takes events until all sinks hold the epoch that they write; others are put off.
+    fn wait_for_sinks(&mut self) -> Result<()> {
+        while self.work.in_flight > 0 {
+            let wait = match self.work.stop_by {
+                Some(at) => at.saturating_duration_since(Instant::now()),
+                None => Duration::from_secs(3600),
+            };
+            match self.events.recv_timeout(wait) {
+                Ok(Event::Sink(event)) => self.sink_event(event)?,
+                Ok(Event::Command(Command::Stop)) => self.command(Command::Stop)?,
+                Ok(other) => self.work.deferred.push_back(other),
+                Err(RecvTimeoutError::Timeout) if self.work.stop_by.is_none() => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(Error::new(Kind::Stopped, "a target did not take the last epoch in time"));
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(closed()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the epoch: commits it and hands its output to the sinks. All sinks hold the one before.
+    ///
+    /// `injected` replaces what the query gave, of which there is none then.
+    fn cut(&mut self, injected: Vec<(usize, Output)>) -> Result<()> {
+        self.graph.flush().map_err(engine_error)?;
+        let mut outputs: Vec<(usize, Output)> = injected;
+        if outputs.is_empty() {
+            outputs.extend(
+                self.sinks
+                    .iter_mut()
+                    .enumerate()
+                    .filter(|(_, s)| !s.collector.is_empty())
+                    .map(|(i, s)| (i, s.collector.take())),
+            );
+        }
+        outputs.retain(|(_, output)| !output.changes.is_empty());
+        let mut outboxes = Vec::with_capacity(outputs.len());
+        for (sink, output) in &outputs {
+            let mut bytes = Vec::new();
+            outbox::encode(output, &mut bytes);
+            if let Some(slot) = self.sinks.get_mut(*sink) {
+                slot.epoch += 1;
+            }
+            outboxes.push(bytes);
+        }
+        let head = self.head();
+        let epoch = head.epoch;
+        let named: Vec<(&str, &[u8])> = outputs
+            .iter()
+            .zip(&outboxes)
+            .filter_map(|((sink, _), bytes)| Some((self.sinks.get(*sink)?.name.as_str(), bytes.as_slice())))
+            .collect();
+        failpoint!("pipeline-before-state");
+        self.store.commit(head, &named).map_err(state_error)?;
+        failpoint!("pipeline-after-state");
+        let work = &mut self.work;
+        (work.dirty, work.since, work.record_bytes) = (false, None, 0);
+        self.shared.committed(epoch, &work.positions, work.newest);
+        if let Some(watcher) = &self.watcher {
+            // Whoever watches too slowly misses hops.
+            let positions = Arc::new(work.positions.clone());
+            let _ = watcher.try_send(Hop::State { epoch, positions, at: std::time::SystemTime::now() });
+        }
+        for (sink, output) in outputs {
+            let Some(slot) = self.sinks.get(sink) else { continue };
+            let write = Write { epoch: slot.epoch, of: epoch, output };
+            slot.writes.send(write).map_err(|_| closed())?;
+            self.work.in_flight += 1;
+        }
+        Ok(())
+    }
+
+    fn head(&self) -> Head {
+        let mut head = self.store.head().clone();
+        head.epoch += 1;
+        head.inputs.clone_from(&self.work.positions);
+        self.keep_sinks(&mut head);
+        head
+    }
+
+    fn keep_sinks(&self, head: &mut Head) {
+        for slot in &self.sinks {
+            // A sink without output yet stays at 0 implicitly.
+            if slot.epoch > 0 {
+                head.sinks.insert(slot.name.clone(), slot.epoch);
+            }
+            if !slot.fenced {
+                head.written.insert(slot.name.clone(), slot.written);
+            }
+        }
+    }
+
+    fn finish(&mut self, phase: Phase) -> Result<Phase> {
+        if phase == Phase::Finished && !std::mem::replace(&mut self.work.end_sent, true) {
+            self.graph.end(&mut Sinks(&mut self.sinks)).map_err(engine_error)?;
+            self.work.dirty |= self.sinks.iter().any(|s| !s.collector.is_empty());
+        }
+        self.wait_for_sinks()?;
+        if self.work.dirty {
+            self.cut(Vec::new())?;
+            self.wait_for_sinks()?;
+        }
+        self.remember_written()?;
+        Ok(phase)
+    }
+}
+
+impl Worker {
+    /// What unfenced sinks have written is kept, so that a restart after an orderly end repeats nothing.
+    fn remember_written(&mut self) -> Result<()> {
+        let mut head = self.store.head().clone();
+        self.keep_sinks(&mut head);
+        if head != *self.store.head() {
+            self.store.commit(head, &[]).map_err(state_error)?;
+        }
+        Ok(())
+    }
+}
+
+fn closed() -> Error {
+    Error::internal("a part of the pipeline ended before the others")
+}

@@ -1,0 +1,238 @@
+//! The kafka and upsert-kafka connectors as sinks: records and fence in one transaction of the log.
+//!
+//! Fences of all pipelines lie in one compacted topic, [`FENCES`]: key `PIPELINE/SINK`, value
+//! `{"epoch":N,"writer":"TOKEN"}`. The writer's transactional id is the sink's, so that an older process is
+//! fenced by the log as well.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{Fence, Output, Reduction, Sink, SinkId, format_error};
+use crate::engine::format::{self, Encoder, FormatContext};
+use crate::engine::plan::TableRef;
+use crate::engine::row::Value;
+use crate::error::{Error, Kind, Result};
+use crate::log::{Batch, Log, LogWriter, TopicPartition, TopicSpec};
+
+/// The topic of fences.
+pub const FENCES: &str = "millstream-epochs";
+
+#[derive(Serialize, Deserialize)]
+struct FenceRecord {
+    epoch: u64,
+    writer: String,
+}
+
+/// Writes changes of a table as records of a topic.
+pub struct TopicSink {
+    log: Arc<dyn Log>,
+    id: SinkId,
+    topic: String,
+    encoder: Encoder,
+    reduction: Reduction,
+    timestamp: Option<usize>,
+    spec: TopicSpec,
+    writer: Option<Box<dyn LogWriter>>,
+    batch: Batch,
+    claimed: Option<Fence>,
+}
+
+impl TopicSink {
+    /// From the sink's table.
+    ///
+    /// # Errors
+    /// Where the topic is missing or not one, or the format cannot be written.
+    pub fn new(table: &TableRef, id: SinkId, log: Arc<dyn Log>, context: &FormatContext) -> Result<Self> {
+        let topic = table
+            .options
+            .get("topic")
+            .ok_or_else(|| Error::config(format!("table {}: option 'topic' is missing", table.name)))?;
+        if topic.contains(';') {
+            return Err(Error::config(format!("table {}: a sink writes one topic", table.name))
+                .because("option 'topic' holds a list"));
+        }
+        let upsert = table.options.get("connector").is_some_and(|c| c == "upsert-kafka");
+        let encoder = format::encoder(table, context).map_err(|e| format_error(&table.name, e))?;
+        let mut spec = TopicSpec {
+            name: topic.clone(),
+            partitions: None,
+            replication: None,
+            configs: std::collections::BTreeMap::new(),
+        };
+        if upsert {
+            spec.configs.insert("cleanup.policy".into(), "compact".into());
+        }
+        let reduction = if upsert { Reduction::ByKey(table.primary_key.clone()) } else { Reduction::None };
+        let timestamp = table.columns.iter().position(|c| c.metadata.as_deref() == Some("timestamp"));
+        Ok(Self {
+            log,
+            id,
+            topic: topic.clone(),
+            encoder,
+            reduction,
+            timestamp,
+            spec,
+            writer: None,
+            batch: Batch::new(),
+            claimed: None,
+        })
+    }
+
+    fn transactional_id(&self) -> String {
+        format!("millstream-{}", self.id)
+    }
+
+    fn push_fence(&mut self, fence: &Fence) -> Result<()> {
+        let record = FenceRecord { epoch: fence.epoch, writer: fence.writer.clone() };
+        let value = serde_json::to_vec(&record)
+            .map_err(|e| Error::internal("cannot write a fence").with_source(e))?;
+        let topic = self.batch.topic(FENCES);
+        let key = self.id.to_string();
+        let mut record = self.batch.record(topic);
+        record.partition(0);
+        record.key(|out| out.extend_from_slice(key.as_bytes()));
+        record.value(|out| out.extend_from_slice(&value));
+        record.finish();
+        Ok(())
+    }
+
+    /// Commits the batch. A writer that failed is given up: the next call makes a new one.
+    async fn commit(&mut self) -> Result<()> {
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => {
+                let id = self.transactional_id();
+                self.log.writer(&id).await?
+            }
+        };
+        self.batch = writer.commit(std::mem::take(&mut self.batch)).await?;
+        self.writer = Some(writer);
+        Ok(())
+    }
+}
+
+/// Makes the sink's topic and the topic of fences where they are missing.
+async fn prepare(log: &dyn Log, spec: &TopicSpec) -> Result<()> {
+    log.create_topic(spec).await?;
+    let fences = TopicSpec {
+        name: FENCES.into(),
+        partitions: Some(1),
+        replication: None,
+        configs: [("cleanup.policy".into(), "compact".into())].into(),
+    };
+    log.create_topic(&fences).await?;
+    Ok(())
+}
+
+/// The newest value of a key in the topic of fences.
+async fn read_fence(log: &dyn Log, key: &str) -> Result<Option<Fence>> {
+    let Some(info) = log.topic(FENCES).await? else { return Ok(None) };
+    let mut reader = log.reader().await?;
+    let topic: Arc<str> = Arc::from(FENCES);
+    let mut found = None;
+    for (partition, range) in (0..).zip(&info.partitions) {
+        let at = TopicPartition { topic: Arc::clone(&topic), partition };
+        let mut next = range.earliest;
+        reader.assign(at.clone(), next).await?;
+        while next < range.end {
+            let fetched = reader.poll(1 << 20, Duration::from_secs(10)).await?;
+            for record in fetched.iter() {
+                if record.key == Some(key.as_bytes()) {
+                    found =
+                        record.value.map(serde_json::from_slice::<FenceRecord>).transpose().map_err(|e| {
+                            Error::data(format!("topic {FENCES}, offset {}: not a fence", record.offset))
+                                .with_source(e)
+                        })?;
+                }
+            }
+            match fetched.next_offsets().iter().find(|(p, _)| p.as_ref() == &at) {
+                Some((_, offset)) => next = *offset,
+                None if fetched.is_empty() => {
+                    return Err(Error::transient(format!("topic {FENCES} cannot be read to its end")));
+                }
+                None => {}
+            }
+        }
+        reader.unassign(&at).await?;
+    }
+    Ok(found.map(|record| Fence { epoch: record.epoch, writer: record.writer }))
+}
+
+#[async_trait]
+impl Sink for TopicSink {
+    fn describe(&self) -> String {
+        format!("topic {} in {}", self.topic, self.log.describe())
+    }
+
+    fn reduction(&self) -> Reduction {
+        self.reduction.clone()
+    }
+
+    async fn fence(&mut self) -> Result<Option<Fence>> {
+        prepare(self.log.as_ref(), &self.spec).await?;
+        if self.claimed.is_some() {
+            // After a broken write: a new writer under the same id ends whatever transaction hangs, so that what
+            // is read next is final.
+            let id = self.transactional_id();
+            self.writer = Some(self.log.writer(&id).await?);
+        }
+        read_fence(self.log.as_ref(), &self.id.to_string()).await
+    }
+
+    async fn claim(&mut self, expected: Option<&Fence>, new: &Fence) -> Result<bool> {
+        prepare(self.log.as_ref(), &self.spec).await?;
+        // First the writer, which fences an older process; then the look at the fence is final.
+        let id = self.transactional_id();
+        self.writer = Some(self.log.writer(&id).await?);
+        if read_fence(self.log.as_ref(), &self.id.to_string()).await?.as_ref() != expected {
+            return Ok(false);
+        }
+        self.batch.clear();
+        self.push_fence(new)?;
+        self.commit().await?;
+        self.claimed = Some(new.clone());
+        Ok(true)
+    }
+
+    async fn write(&mut self, epoch: u64, output: &Output) -> Result<()> {
+        let Some(claimed) = self.claimed.clone() else {
+            return Err(Error::internal(format!("sink {} writes before it has claimed its fence", self.id)));
+        };
+        if claimed.epoch + 1 != epoch {
+            return Err(Error::new(Kind::Fenced, format!("sink {} is at epoch {}", self.id, claimed.epoch))
+                .because(format!("epoch {epoch} was to be written")));
+        }
+        self.batch.clear();
+        let topic = self.batch.topic(&self.topic);
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        for change in &output.changes {
+            key.clear();
+            value.clear();
+            let failed = |e| format_error(&self.id.sink, e);
+            let keyed = self.encoder.key(change, &mut key).map_err(failed)?;
+            let valued = self.encoder.value(change, &mut value).map_err(failed)?;
+            let mut record = self.batch.record(topic);
+            if keyed {
+                record.key(|out| out.extend_from_slice(&key));
+            }
+            if valued {
+                record.value(|out| out.extend_from_slice(&value));
+            }
+            match self.timestamp.and_then(|column| change.row.get(column)) {
+                Some(Value::Timestamp(at) | Value::TimestampLtz(at)) => {
+                    record.timestamp(at.millis);
+                }
+                _ => {}
+            }
+            record.finish();
+        }
+        let fence = Fence { epoch, writer: claimed.writer };
+        self.push_fence(&fence)?;
+        self.commit().await?;
+        self.claimed = Some(fence);
+        Ok(())
+    }
+}
