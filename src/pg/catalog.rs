@@ -5,6 +5,13 @@ use std::sync::Arc;
 
 use super::pgoutput::ReplicaIdentity;
 
+mod query;
+
+pub use query::{
+    PublicationInfo, ServerFacts, SlotInfo, TableName, list_tables, load_tables, load_types, publication,
+    server_facts, slot,
+};
+
 /// What kind of type a `pg_type` row is, with what the encoder needs of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TypeKind {

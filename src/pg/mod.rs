@@ -10,6 +10,7 @@ pub mod lsn;
 mod net;
 pub mod pgoutput;
 pub mod quote;
+pub mod snapshot;
 pub mod stream;
 mod tls;
 mod url;
