@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod databases;
+mod hops;
 pub mod postgres;
 mod probe;
 mod screen;
@@ -106,7 +107,7 @@ async fn run_live(
         let transaction = workload.next_transaction();
         changes += workload::run(source, &transaction).await?;
         if Instant::now() >= next_probe {
-            let trace = probe.follow(source, target).await?;
+            let trace = probe.follow(source, target, None).await?;
             screen.trace(&trace);
             changes += 1;
             next_probe = Instant::now() + Duration::from_secs(1);

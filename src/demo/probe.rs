@@ -4,15 +4,21 @@
 //! `dim_products`.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio_postgres::Client;
 
 use super::databases;
+use super::hops::{Hops, Watched};
 use crate::error::{Error, Result};
 
 /// The probe's product.
 const PRODUCT: &str = "T_0000";
+
+/// What the hops of the probe are known by.
+pub(super) fn watched() -> Watched {
+    Watched { topic: "dbserver1.classicmodels.products".to_owned(), key: PRODUCT, column: "quantityInStock" }
+}
 
 /// How long a change may take to reach the target before the show says so.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,6 +37,12 @@ pub(super) struct Hop {
 pub(super) struct Trace {
     pub(super) change: String,
     pub(super) hops: Vec<Hop>,
+}
+
+impl Trace {
+    fn add(&mut self, name: &'static str, text: String, after: Duration) {
+        self.hops.push(Hop { name, text, after });
+    }
 }
 
 /// Makes and follows changes.
@@ -54,29 +66,56 @@ impl Probe {
         Ok(probe)
     }
 
-    /// Makes a change and follows it.
-    pub(super) async fn follow(&mut self, source: &Client, target: &Client) -> Result<Trace> {
+    /// Makes a change and follows it; without `hops` only source and target are seen.
+    pub(super) async fn follow(
+        &mut self,
+        source: &Client,
+        target: &Client,
+        hops: Option<&Hops>,
+    ) -> Result<Trace> {
         self.value += 1;
         let update = format!(
             "UPDATE classicmodels.products SET \"quantityInStock\" = {} WHERE \"productCode\" = '{PRODUCT}'",
             self.value
         );
-        let begin = Instant::now();
+        let (begin, clock) = (Instant::now(), SystemTime::now());
         databases::run(source, &update, "changing the probe's product").await?;
         let committed = begin.elapsed();
         self.arrived(target).await?;
         let arrived = begin.elapsed();
-        let mut hops = vec![Hop { name: "source", text: "committed".to_owned(), after: committed }];
-        hops.push(Hop {
-            name: "target",
-            text: format!("dim_products({PRODUCT}).quantity_stock = {}", self.value),
-            after: arrived,
-        });
+        let mut trace = Trace {
+            change: format!("products({PRODUCT}).quantityInStock = {}", self.value),
+            hops: Vec::new(),
+        };
+        trace.add("source", "committed".to_owned(), committed);
+        if let Some(hops) = hops {
+            self.hops_between(hops, clock, &mut trace).await;
+        }
+        trace.add("target", format!("dim_products({PRODUCT}).quantity_stock = {}", self.value), arrived);
         self.latencies.push_back(arrived.saturating_sub(committed));
         if self.latencies.len() > 1000 {
             self.latencies.pop_front();
         }
-        Ok(Trace { change: format!("products({PRODUCT}).quantityInStock = {}", self.value), hops })
+        Ok(trace)
+    }
+
+    /// Event and state: seen by tasks of their own, which may be a moment late to tell.
+    async fn hops_between(&self, hops: &Hops, begin: SystemTime, trace: &mut Trace) {
+        let after = |at: SystemTime| at.duration_since(begin).unwrap_or_default();
+        for _ in 0..50 {
+            let event = hops.event(i64::from(self.value));
+            let epoch = event.as_ref().and_then(|e| hops.epoch_of(e));
+            if let (Some(event), Some(epoch)) = (event, epoch) {
+                if let Some(source) = trace.hops.first_mut() {
+                    source.text = format!("committed at WAL position {}", event.lsn);
+                }
+                let place = format!("{}/{} offset {}", watched().topic, event.partition, event.offset);
+                trace.add("event", place, after(event.at));
+                trace.add("state", format!("epoch {}", epoch.number), after(epoch.at));
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     /// Commit to target row, of the last thousand changes.
