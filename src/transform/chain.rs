@@ -1,0 +1,162 @@
+//! The chain of a connector: transforms with their predicates, then the converters.
+
+use super::config::Options;
+use super::predicate::Predicate;
+use super::{
+    Transform, changed, debezium_misc, decode_message, kafka_fields, kafka_keys, kafka_records, kafka_values,
+    logical_table, outbox, timezone, unwrap,
+};
+use crate::event::options::Converter;
+use crate::event::record::{JsonConverters, Pipeline, Record};
+use crate::event::{EventError, EventOptions};
+use crate::log::Batch;
+
+struct Link {
+    name: String,
+    transform: Box<dyn Transform>,
+    /// The predicate and whether it is negated.
+    predicate: Option<(Predicate, bool)>,
+}
+
+/// Transforms in order, then the converters.
+pub struct Chain {
+    links: Vec<Link>,
+    converters: JsonConverters,
+}
+
+impl Chain {
+    /// Reads `transforms`, `predicates` and the converters of a connector's properties.
+    ///
+    /// # Errors
+    /// With the property that is wrong.
+    pub fn new(options: &EventOptions, all: &[(&str, &str)]) -> Result<Self, EventError> {
+        let top = Options::new("", all);
+        let mut predicates = Vec::new();
+        for name in top.list("predicates") {
+            let prefix = format!("predicates.{name}.");
+            let predicate = Predicate::new(&Options::new(&prefix, all))?;
+            predicates.push((name, predicate));
+        }
+        let mut links = Vec::new();
+        for name in top.list("transforms") {
+            let prefix = format!("transforms.{name}.");
+            let own = Options::new(&prefix, all);
+            let predicate = match own.get("predicate") {
+                None | Some("") => None,
+                Some(wanted) => {
+                    let found = predicates.iter().find(|(n, _)| n == wanted);
+                    let (_, predicate) =
+                        found.ok_or_else(|| own.error("predicate", "the name of one of predicates"))?;
+                    Some((predicate.clone(), own.flag("negate", false)?))
+                }
+            };
+            let transform = make(&own, options)?;
+            links.push(Link { name, transform, predicate });
+        }
+        let converters = JsonConverters {
+            key: json("key.converter", &options.key_converter)?,
+            value: json("value.converter", &options.value_converter)?,
+            header: options.header_json,
+        };
+        Ok(Self { links, converters })
+    }
+
+    /// Whether there are no transforms.
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+}
+
+fn json(name: &str, converter: &Converter) -> Result<crate::event::json::JsonOptions, EventError> {
+    match converter {
+        Converter::Json(options) => Ok(*options),
+        Converter::Other(class) => Err(EventError::Option {
+            name: name.into(),
+            value: class.clone(),
+            expected: "org.apache.kafka.connect.json.JsonConverter".into(),
+        }),
+    }
+}
+
+/// A transform by its Java class name; `$Key` and `$Value` may follow it.
+fn make(own: &Options<'_>, options: &EventOptions) -> Result<Box<dyn Transform>, EventError> {
+    let class = own.required("type")?;
+    let (base, side) = match class.split_once('$') {
+        Some((base, side)) => (base, Some(side)),
+        None => (class, None),
+    };
+    let key = match side {
+        Some("Key") => true,
+        Some("Value") | None => false,
+        Some(_) => return Err(own.error("type", "a class that ends in $Key or $Value")),
+    };
+    let kafka = base.strip_prefix("org.apache.kafka.connect.transforms.");
+    Ok(match base {
+        "io.debezium.transforms.ExtractNewRecordState" => Box::new(unwrap::Unwrap::new(own)?),
+        "io.debezium.transforms.outbox.EventRouter" => Box::new(outbox::EventRouter::new(own)?),
+        "io.debezium.transforms.ByLogicalTableRouter" => {
+            Box::new(logical_table::LogicalTableRouter::new(own)?)
+        }
+        "io.debezium.transforms.ExtractChangedRecordState" => Box::new(changed::ChangedRecordState::new(own)),
+        "io.debezium.transforms.TimezoneConverter" => {
+            Box::new(timezone::TimezoneConverter::new(own, options)?)
+        }
+        "io.debezium.transforms.partitions.PartitionRouting" => {
+            Box::new(debezium_misc::PartitionRouting::new(own)?)
+        }
+        "io.debezium.transforms.HeaderToValue" => Box::new(debezium_misc::HeaderToValue::new(own)?),
+        "io.debezium.transforms.SchemaChangeEventFilter" => Box::new(debezium_misc::PassThrough),
+        "io.debezium.connector.postgresql.transforms.DecodeLogicalDecodingMessageContent" => {
+            Box::new(decode_message::DecodeMessage::new(own)?)
+        }
+        _ => match kafka {
+            Some("RegexRouter") => Box::new(kafka_records::RegexRouter::new(own)?),
+            Some("TimestampRouter") => Box::new(kafka_records::TimestampRouter::new(own)),
+            Some("InsertHeader") => Box::new(kafka_records::InsertHeader::new(own)?),
+            Some("DropHeaders") => Box::new(kafka_records::DropHeaders::new(own)?),
+            Some("HeaderFrom") => Box::new(kafka_records::HeaderFrom::new(own, key)?),
+            Some("Filter") => Box::new(kafka_records::Filter),
+            Some("SetSchemaMetadata") => Box::new(kafka_records::SetSchemaMetadata::new(own, key)?),
+            Some("ReplaceField") => Box::new(kafka_fields::ReplaceField::new(own, key)?),
+            Some("InsertField") => Box::new(kafka_fields::InsertField::new(own, key)?),
+            Some("MaskField") => Box::new(kafka_fields::MaskField::new(own, key)?),
+            Some("HoistField") => Box::new(kafka_keys::HoistField::new(own, key)?),
+            Some("ExtractField") => Box::new(kafka_keys::ExtractField::new(own, key)?),
+            Some("ValueToKey") => Box::new(kafka_keys::ValueToKey::new(own)?),
+            Some("Flatten") => Box::new(kafka_values::Flatten::new(own, key)),
+            Some("Cast") => Box::new(kafka_values::Cast::new(own, key)?),
+            Some("TimestampConverter") => Box::new(kafka_values::TimestampConverter::new(own, key)?),
+            _ => {
+                return Err(own.error(
+                    "type",
+                    "the class of a transform Millstream has: Debezium's ExtractNewRecordState, outbox.EventRouter, \
+                     ByLogicalTableRouter, ExtractChangedRecordState, TimezoneConverter, partitions.PartitionRouting, \
+                     HeaderToValue, DecodeLogicalDecodingMessageContent, SchemaChangeEventFilter, or Kafka's own",
+                ));
+            }
+        },
+    })
+}
+
+impl Pipeline for Chain {
+    fn process(&mut self, record: Record<'_>, batch: &mut Batch) -> Result<(), EventError> {
+        let mut record = record;
+        for link in &mut self.links {
+            if let Some((predicate, negate)) = &link.predicate {
+                if predicate.test(&record) == *negate {
+                    continue;
+                }
+            }
+            let topic = record.topic.clone();
+            match link.transform.apply(record) {
+                Ok(Some(next)) => record = next,
+                Ok(None) => return Ok(()),
+                Err(cause) => {
+                    return Err(EventError::Transform { transform: link.name.clone(), topic, cause });
+                }
+            }
+        }
+        self.converters.write(&record, batch);
+        Ok(())
+    }
+}

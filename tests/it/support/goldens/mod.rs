@@ -1,0 +1,80 @@
+//! Recorded cases of Debezium, Flink and Kafka Connect: the specification where a document is silent.
+//!
+//! `make goldens` runs all of them, `make test` those that an issue has asked for so far. `MILLSTREAM_GOLDENS=DIR`
+//! takes `DIR/debezium`, `DIR/flinksql` and `DIR/connect-rest` instead. The three closing lines stand last.
+
+pub mod debezium;
+pub mod json;
+pub mod mask;
+pub mod recording;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// How a suite ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outcome {
+    pub passed: usize,
+    pub failed: usize,
+}
+
+/// Which cases are to run.
+pub struct Selection {
+    /// The suite's folder; may be missing.
+    pub folder: PathBuf,
+    /// Only cases whose name begins with one of these; all where it is `None`.
+    pub gate: Option<&'static [&'static str]>,
+    /// Only cases of which `suite/case` contains one of these; all where it is empty.
+    pub filters: Vec<String>,
+}
+
+impl Selection {
+    /// The case folders, sorted by name.
+    pub fn cases(&self, suite: &str) -> Vec<PathBuf> {
+        let Ok(entries) = std::fs::read_dir(&self.folder) else { return Vec::new() };
+        let mut cases: Vec<PathBuf> =
+            entries.flatten().map(|e| e.path()).filter(|p| p.is_dir() && self.wants(suite, &name(p))).collect();
+        cases.sort();
+        cases
+    }
+
+    fn wants(&self, suite: &str, case: &str) -> bool {
+        let gated = self.gate.is_none_or(|gate| gate.iter().any(|g| case.starts_with(g)));
+        let full = format!("{suite}/{case}");
+        gated && (self.filters.is_empty() || self.filters.iter().any(|f| full.contains(f.as_str())))
+    }
+}
+
+/// The last part of a path.
+pub fn name(path: &Path) -> String {
+    path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Runs cases one after the other, a line each.
+pub fn run_each(suite: &str, cases: &[PathBuf], mut run: impl FnMut(&Path) -> Result<String, String>) -> Outcome {
+    let mut outcome = Outcome::default();
+    for case in cases {
+        let start = Instant::now();
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(case)))
+            .unwrap_or_else(|_| Err("panicked".into()));
+        let seconds = start.elapsed().as_secs_f64();
+        match result {
+            Ok(what) => {
+                outcome.passed += 1;
+                println!("{suite} {}: ok ({what}, {seconds:.1} s)", name(case));
+            }
+            Err(why) => {
+                outcome.failed += 1;
+                println!("{suite} {}: FAILED ({seconds:.1} s): {why}", name(case));
+            }
+        }
+    }
+    outcome
+}
+
+/// A suite that nothing runs yet: all its cases count as failed.
+pub fn not_built(selection: &Selection) -> Outcome {
+    let files = std::fs::read_dir(&selection.folder).into_iter().flatten().flatten();
+    let cases = files.filter(|f| f.path().is_dir() || f.path().extension().is_some_and(|e| e == "json")).count();
+    Outcome { passed: 0, failed: if selection.gate.is_some() { 0 } else { cases } }
+}
