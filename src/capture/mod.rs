@@ -1,8 +1,24 @@
 //! A connector's life: slot and publication, snapshot, streaming, offsets.
+//!
+//! [`Connector::start`] runs a connector as a task of its own. Events and the offset record that belongs to
+//! the last of them are one batch of the log; a change's identity is its commit LSN and its ordinal within
+//! the transaction ([`position`]); the slot is confirmed only up to what is durable.
 
+mod catalog;
+mod committer;
+mod connector;
+mod copy;
+pub mod decide;
 pub mod offset;
 pub mod offsets;
 pub mod position;
+mod pump;
+mod run;
+mod snapshot;
+mod source;
 pub mod status;
+mod stream;
 
+pub use committer::Committed;
+pub use connector::{Connector, ConnectorHandle, Env, transactional_id};
 pub use status::{ConnectorStatus, Counters, Phase};

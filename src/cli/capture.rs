@@ -1,16 +1,123 @@
 //! `millstream capture`.
 
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
 use super::GlobalArgs;
-use crate::error::{Error, Result};
+use crate::capture::{Connector, ConnectorHandle, Env, Phase};
+use crate::config::ConnectorConfig;
+use crate::error::Result;
+
+/// How often progress is shown.
+const PROGRESS: Duration = Duration::from_secs(5);
+/// A clean stop takes at most this long.
+const STOP: Duration = Duration::from_secs(10);
 
 /// Arguments of `millstream capture`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The connector's configuration: Kafka Connect JSON, {"name": …, "config": {…}} or the bare map.
+    #[arg(value_name = "FILE.json")]
+    pub file: PathBuf,
 
-/// Runs the command.
+    /// Stop when everything that stood in the WAL at the start of streaming is durable in the log.
+    #[arg(long)]
+    pub until_caught_up: bool,
+}
+
+/// Runs the command: one connector in the foreground, until Ctrl-C or until it has caught up.
 ///
 /// # Errors
-/// See [`Error`].
-pub async fn run(_args: Args, _global: &GlobalArgs) -> Result<()> {
-    Err(Error::internal("`millstream capture` is not part of this build"))
+/// A configuration that cannot be used, a log that cannot be opened, or what the connector failed with.
+pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
+    let config = ConnectorConfig::from_file(&args.file)?;
+    let options = crate::log::OpenOptions {
+        properties: config
+            .iter()
+            .filter_map(|(k, v)| Some((k.strip_prefix("producer.override.")?.to_owned(), v.to_owned())))
+            .collect(),
+        addresses: global.addresses()?,
+    };
+    let log = crate::log::open(&global.log_url(), &options).await?;
+    let mut env = Env::new(log, config.name());
+    env.addresses = global.addresses()?;
+    for warning in config.warnings() {
+        eprintln!("warning: {warning}");
+    }
+    let handle = Connector::start(config, env)?;
+    let result = tokio::select! {
+        result = watch(&handle, args.until_caught_up, global.json) => result,
+        stopped = super::stop_signal() => stopped,
+    };
+    if tokio::time::timeout(STOP, handle.stop()).await.is_err() {
+        tracing::warn!(
+            "the connector did not stop within {} s; what was not durable comes again",
+            STOP.as_secs()
+        );
+    }
+    report(&handle, global.json);
+    result
+}
+
+async fn watch(handle: &ConnectorHandle, until_caught_up: bool, json: bool) -> Result<()> {
+    let mut last = Instant::now();
+    let mut phase = None;
+    loop {
+        let changed = handle.changed();
+        let status = handle.status();
+        if phase != Some(status.phase) {
+            phase = Some(status.phase);
+            report(handle, json);
+            if let (Phase::Reconnecting, Some(error)) = (status.phase, &status.error) {
+                eprintln!("{}", error.screen());
+            }
+        }
+        if until_caught_up && status.caught_up {
+            return Ok(());
+        }
+        if status.phase.is_final() {
+            return handle.ended_by_itself().await;
+        }
+        tokio::select! {
+            () = changed => {}
+            () = tokio::time::sleep(PROGRESS.saturating_sub(last.elapsed())) => {
+                last = Instant::now();
+                report(handle, json);
+            }
+        }
+    }
+}
+
+/// A line of progress on standard output.
+fn report(handle: &ConnectorHandle, json: bool) {
+    let s = handle.status();
+    let line = if json {
+        serde_json::json!({
+            "connector": handle.name(),
+            "state": s.phase.name(),
+            "caught_up": s.caught_up,
+            "error": s.error.as_ref().map(ToString::to_string),
+            "snapshot_rows": s.counters.snapshot_rows,
+            "changes": s.counters.changes,
+            "transactions": s.counters.transactions,
+            "records": s.counters.records,
+            "bytes": s.counters.bytes,
+            "durable_lsn": s.durable_lsn.to_string(),
+            "server_lsn": s.server_lsn.to_string(),
+        })
+        .to_string()
+    } else {
+        format!(
+            "{} {}: {} rows read, {} changes, {} records in the log, durable up to {}{}",
+            handle.name(),
+            s.phase.name(),
+            s.counters.snapshot_rows,
+            s.counters.changes,
+            s.counters.records,
+            s.durable_lsn,
+            if s.caught_up { ", caught up" } else { "" }
+        )
+    };
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -20,21 +20,26 @@ use crate::error::{Error, Result};
 /// # Errors
 /// Unreachable server, refused login, TLS failure: each with cause and next step.
 pub async fn connect(config: &ConnectConfig) -> Result<tokio_postgres::Client> {
-    let driver = driver_config(config);
-    establish(config, async |stream: Stream| {
-        let end_point = stream.end_point();
-        let (client, connection) =
-            driver.connect_raw(stream, Negotiated(end_point)).await.map_err(|e| start_error(config, e))?;
-        let name = config.describe();
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                // Whoever uses the client gets the error too; this is for the log.
-                tracing::debug!(%error, "session with {name} ended");
-            }
-        });
-        Ok(client)
-    })
-    .await
+    establish(config, |stream| Box::pin(log_in(config, stream))).await
+}
+
+async fn log_in(
+    config: &ConnectConfig,
+    stream: Stream,
+) -> std::result::Result<tokio_postgres::Client, StartError> {
+    let end_point = stream.end_point();
+    let (client, connection) = driver_config(config)
+        .connect_raw(stream, Negotiated(end_point))
+        .await
+        .map_err(|e| start_error(config, e))?;
+    let name = config.describe();
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            // Whoever uses the client gets the error too; this is for the log.
+            tracing::debug!(%error, "session with {name} ended");
+        }
+    });
+    Ok(client)
 }
 
 fn driver_config(config: &ConnectConfig) -> tokio_postgres::Config {

@@ -47,10 +47,14 @@ enum Rung {
     Tls,
 }
 
+/// The start of a session over a socket. Boxed: an async closure's future is not known to be `Send`.
+pub(super) type Starting<'a, T> =
+    Pin<Box<dyn Future<Output = std::result::Result<T, StartError>> + Send + 'a>>;
+
 /// Connects and starts a session, going down the sslmode ladder; each attempt has `connect_timeout`.
-pub(super) async fn establish<T, F>(config: &ConnectConfig, start: F) -> Result<T>
+pub(super) async fn establish<'a, T, F>(config: &'a ConnectConfig, start: F) -> Result<T>
 where
-    F: AsyncFn(Stream) -> std::result::Result<T, StartError>,
+    F: Fn(Stream) -> Starting<'a, T>,
 {
     let unix = config.target().0.starts_with('/');
     let ladder: &[Rung] = match config.ssl_mode {

@@ -53,7 +53,7 @@ const SESSION: [(&str, &str); 6] = [
 impl Wire {
     /// Opens a session; with `replication` as a walsender of the database.
     pub(super) async fn connect(config: &ConnectConfig, replication: bool) -> Result<Self> {
-        establish(config, async |stream: Stream| Self::start(config, stream, replication).await).await
+        establish(config, |stream| Box::pin(Self::start(config, stream, replication))).await
     }
 
     async fn start(

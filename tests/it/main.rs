@@ -3,6 +3,7 @@
 //! Everything runs against real parts: PostgreSQL from a temporary cluster, Kafka from a broker that the
 //! tests start.
 
+mod capture;
 mod catalog;
 mod cli;
 mod replication;

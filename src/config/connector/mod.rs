@@ -4,6 +4,7 @@
 //! providers ([`providers`]). What Debezium and Connect would refuse is refused in their words; what is
 //! unknown is a warning, as in Connect.
 
+mod database;
 pub mod options;
 pub mod properties;
 pub mod providers;

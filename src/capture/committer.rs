@@ -1,0 +1,119 @@
+//! The task that commits batches while the next one is being encoded.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::status::StatusCell;
+use crate::error::{Error, Result};
+use crate::log::{Batch, LogWriter};
+use crate::pg::Lsn;
+
+/// What a batch means once it is durable.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Note {
+    /// May be confirmed to the server.
+    pub(super) durable: Lsn,
+    /// Commit time of its last event, milliseconds since 1970.
+    pub(super) event_ms: Option<i64>,
+    /// Number of the batch's last transaction's commit LSN, for observers.
+    pub(super) commit: Lsn,
+}
+
+/// A batch has become durable: for those who follow a change through the hops.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// Events up to this commit LSN are durable.
+    pub commit_lsn: Lsn,
+    /// Records of the batch, the offset record left out.
+    pub records: usize,
+    /// When the commit returned.
+    pub at: SystemTime,
+}
+
+struct Work {
+    batch: Batch,
+    note: Note,
+}
+
+/// At most one batch is being committed; the emptied one comes back.
+pub(super) struct Committer {
+    to: mpsc::Sender<Work>,
+    from: mpsc::Receiver<Result<(Batch, Note)>>,
+    task: JoinHandle<()>,
+    in_flight: bool,
+}
+
+impl Committer {
+    pub(super) fn spawn(
+        mut writer: Box<dyn LogWriter>,
+        status: Arc<StatusCell>,
+        observer: Option<mpsc::Sender<Committed>>,
+    ) -> Self {
+        let (to, mut work) = mpsc::channel::<Work>(1);
+        let (done, from) = mpsc::channel(1);
+        let task = tokio::spawn(async move {
+            while let Some(Work { batch, note }) = work.recv().await {
+                let records = batch.len().saturating_sub(1);
+                let bytes = batch.bytes();
+                let mut last = None;
+                for record in batch.iter().take(records) {
+                    if last != Some(record.topic_id) {
+                        status.topic(record.topic);
+                        last = Some(record.topic_id);
+                    }
+                }
+                crate::failpoint!("capture.before_commit");
+                let result = writer.commit(batch).await;
+                crate::failpoint!("capture.after_commit");
+                let failed = result.is_err();
+                if !failed {
+                    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+                    status.committed(count(records), count(bytes), note.durable, note.event_ms);
+                    if let Some(observer) = &observer {
+                        // An observer that lags misses something; it never holds up the events.
+                        let _ = observer.try_send(Committed {
+                            commit_lsn: note.commit,
+                            records,
+                            at: SystemTime::now(),
+                        });
+                    }
+                }
+                if done.send(result.map(|batch| (batch, note))).await.is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Self { to, from, task, in_flight: false }
+    }
+
+    pub(super) fn in_flight(&self) -> bool {
+        self.in_flight
+    }
+
+    /// Hands over a batch; none may be in flight.
+    pub(super) async fn send(&mut self, batch: Batch, note: Note) -> Result<()> {
+        self.in_flight = true;
+        self.to.send(Work { batch, note }).await.map_err(|_| ended())
+    }
+
+    /// Waits for the batch in flight. Cancel-safe.
+    pub(super) async fn done(&mut self) -> Result<(Batch, Note)> {
+        let result = self.from.recv().await.ok_or_else(ended)?;
+        self.in_flight = false;
+        result
+    }
+
+    /// Ends the task: a batch in flight is committed first.
+    pub(super) async fn close(self) {
+        drop(self.to);
+        drop(self.from);
+        let _ = self.task.await;
+    }
+}
+
+fn ended() -> Error {
+    Error::transient("the log's writer has ended")
+}

@@ -1,0 +1,259 @@
+//! A connector as others see it: started, watched, stopped; and the supervision that heals it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::committer::Committed;
+use super::run::{Ended, Run};
+use super::status::{ConnectorStatus, Phase, StatusCell};
+use crate::config::connector::CaptureOptions;
+use crate::config::settings::TlsDefault;
+use crate::config::{AddressMap, ConnectorConfig};
+use crate::error::{Error, Kind, Result};
+use crate::log::Log;
+
+/// First pause before another try; doubled each time up to `retriable.restart.connector.wait.ms`.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// First pause while somebody else holds the slot; doubled each time up to `slot.retry.delay.ms`.
+const FIRST_SLOT_RETRY: Duration = Duration::from_millis(50);
+/// A run that held this long starts the count of tries anew.
+const HEALTHY: Duration = Duration::from_secs(10);
+
+/// What a connector runs in.
+#[derive(Clone)]
+pub struct Env {
+    /// Where events and offsets go.
+    pub log: Arc<dyn Log>,
+    /// Offsets topic, where the connector's configuration names none.
+    pub offsets_topic: String,
+    /// Identity of the writer: whoever opens it last is the connector.
+    pub transactional_id: String,
+    /// Other addresses (`--connect-to`).
+    pub addresses: AddressMap,
+    /// What a missing `database.sslmode` means.
+    pub tls: TlsDefault,
+    /// Gets every batch that became durable; an observer that lags misses some.
+    pub observer: Option<mpsc::Sender<Committed>>,
+}
+
+impl Env {
+    /// An environment with the service's defaults.
+    pub fn new(log: Arc<dyn Log>, connector: &str) -> Self {
+        Self {
+            log,
+            offsets_topic: crate::config::settings::Worker::default().offset_storage_topic,
+            transactional_id: transactional_id(
+                &crate::config::settings::Worker::default().group_id,
+                connector,
+            ),
+            addresses: AddressMap::default(),
+            tls: TlsDefault::default(),
+            observer: None,
+        }
+    }
+}
+
+/// `GROUP-CONNECTOR-0`, as Kafka Connect names the transactions of a connector's only task.
+pub fn transactional_id(group: &str, connector: &str) -> String {
+    format!("{group}-{connector}-0")
+}
+
+/// Starts connectors.
+#[derive(Debug)]
+pub struct Connector;
+
+impl Connector {
+    /// Starts a connector and returns at once; how it fares is in the handle's status.
+    ///
+    /// # Errors
+    /// When the configuration cannot be used.
+    pub fn start(config: ConnectorConfig, env: Env) -> Result<ConnectorHandle> {
+        for warning in config.warnings() {
+            tracing::warn!(connector = config.name(), "{warning}");
+        }
+        let options = CaptureOptions::new(&config)?;
+        let database = config.database(&env.addresses, env.tls)?;
+        if !config.is_set("database.sslmode") && env.tls == TlsDefault::Prefer && !database.is_local() {
+            tracing::warn!(
+                connector = config.name(),
+                "database.sslmode is not set: prefer is taken, which verifies nothing"
+            );
+        }
+        let status = StatusCell::new();
+        let (stop, stopped) = watch::channel(false);
+        let name = config.name().to_owned();
+        let run = Run { config, options, database, env, status: Arc::clone(&status), stop: stopped };
+        let task = tokio::spawn(Box::pin(supervise(run)));
+        Ok(ConnectorHandle { name, status, stop, task: tokio::sync::Mutex::new(Some(task)) })
+    }
+}
+
+/// A started connector.
+#[derive(Debug)]
+pub struct ConnectorHandle {
+    name: String,
+    status: Arc<StatusCell>,
+    stop: watch::Sender<bool>,
+    task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl ConnectorHandle {
+    /// The connector's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How it fares.
+    pub fn status(&self) -> ConnectorStatus {
+        self.status.read()
+    }
+
+    /// Waits for the next change of its phase or error.
+    pub fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.status.subscribe()
+    }
+
+    /// Waits until everything that stood in the WAL when streaming began is durable in the log (without
+    /// streaming: until the snapshot is).
+    ///
+    /// # Errors
+    /// The connector failed or was stopped before.
+    pub async fn caught_up(&self) -> Result<()> {
+        let (phase, error) = self.status.wait(|phase, caught_up| caught_up || phase.is_final()).await;
+        if self.status.read().caught_up { Ok(()) } else { Err(self.ended(phase, error)) }
+    }
+
+    /// Waits until it streams (or, without streaming, until the snapshot is durable).
+    ///
+    /// # Errors
+    /// The connector failed or was stopped before.
+    pub async fn streaming(&self) -> Result<()> {
+        let ready = |phase: Phase| matches!(phase, Phase::Streaming | Phase::Idle);
+        let (phase, error) = self.status.wait(|phase, _| ready(phase) || phase.is_final()).await;
+        if ready(phase) { Ok(()) } else { Err(self.ended(phase, error)) }
+    }
+
+    /// Waits until it has ended, by itself or by [`ConnectorHandle::stop`].
+    ///
+    /// # Errors
+    /// What it failed with.
+    pub async fn ended_by_itself(&self) -> Result<()> {
+        match self.status.wait(|phase, _| phase.is_final()).await {
+            (Phase::Failed, error) => Err(self.ended(Phase::Failed, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks for a clean stop and waits for it: events at hand are made durable and confirmed.
+    pub async fn stop(&self) {
+        let _ = self.stop.send(true);
+        let task = self.task.lock().await.take();
+        if let Some(task) = task {
+            if let Err(error) = task.await {
+                tracing::error!(connector = self.name, %error, "the connector's task ended badly");
+            }
+        }
+    }
+
+    fn ended(&self, phase: Phase, error: Option<Arc<Error>>) -> Error {
+        match error {
+            Some(error) => restate(&error),
+            None => Error::new(Kind::Stopped, format!("connector {} is {}", self.name, phase.name())),
+        }
+    }
+}
+
+impl Drop for ConnectorHandle {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+    }
+}
+
+/// The same error once more, for whoever did not get the original.
+fn restate(error: &Error) -> Error {
+    let mut copy = Error::new(error.kind(), error.what().to_owned());
+    if let Some(cause) = error.cause() {
+        copy = copy.because(cause);
+    }
+    if let Some(next) = error.next_step() {
+        copy = copy.next(next.to_owned());
+    }
+    copy
+}
+
+/// Runs until a stop or a failure that no retry heals.
+async fn supervise(mut run: Run) {
+    let (mut tries, mut slot_tries) = (0u32, 0u32);
+    loop {
+        let begun = Instant::now();
+        let result = Box::pin(run.once()).await;
+        if begun.elapsed() >= HEALTHY {
+            (tries, slot_tries) = (0, 0);
+        }
+        let error = match result {
+            Ok(Ended::Stopped) => return run.status.phase(Phase::Stopped),
+            Err(error) if *run.stop.borrow() => {
+                tracing::debug!(connector = run.options.name, %error, "ended while stopping");
+                return run.status.phase(Phase::Stopped);
+            }
+            Err(error) => error,
+        };
+        let pause = match error.kind() {
+            Kind::Transient if run.options.max_retries.is_none_or(|max| tries < max) => {
+                tries += 1;
+                Some(backoff(FIRST_RETRY, tries, run.options.retry_wait))
+            }
+            // After a crash the server may need a moment to see that the old session is gone.
+            Kind::Fenced if is_slot_in_use(&error) => {
+                slot_tries += 1;
+                let pause = backoff(FIRST_SLOT_RETRY, slot_tries, run.options.slot_retry_delay);
+                let spent = run.options.slot_retry_delay.saturating_mul(run.options.slot_max_retries);
+                (waited(FIRST_SLOT_RETRY, slot_tries, run.options.slot_retry_delay) <= spent).then_some(pause)
+            }
+            _ => None,
+        };
+        let Some(pause) = pause else {
+            tracing::error!(connector = run.options.name, %error, "connector failed");
+            return run.status.failed(Phase::Failed, Arc::new(error));
+        };
+        tracing::warn!(connector = run.options.name, %error, "next try in {} ms", pause.as_millis());
+        run.status.failed(Phase::Reconnecting, Arc::new(error));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = super::run::stopped(&mut run.stop) => return run.status.phase(Phase::Stopped),
+        }
+    }
+}
+
+fn is_slot_in_use(error: &Error) -> bool {
+    crate::pg::sqlstate(error) == Some("55006")
+}
+
+fn backoff(first: Duration, tries: u32, most: Duration) -> Duration {
+    first
+        .saturating_mul(1u32.checked_shl(tries.saturating_sub(1).min(16)).unwrap_or(u32::MAX))
+        .min(most.max(first))
+}
+
+/// All pauses so far together.
+fn waited(first: Duration, tries: u32, most: Duration) -> Duration {
+    (1..=tries.min(64)).map(|n| backoff(first, n, most)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_limit() {
+        let most = Duration::from_secs(10);
+        let pauses: Vec<u64> =
+            (1..=9).map(|n| u64::try_from(backoff(FIRST_RETRY, n, most).as_millis()).unwrap()).collect();
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000]);
+        assert_eq!(backoff(FIRST_RETRY, u32::MAX, most), most);
+        assert_eq!(backoff(FIRST_RETRY, 3, Duration::ZERO), FIRST_RETRY);
+    }
+}

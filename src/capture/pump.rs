@@ -1,0 +1,171 @@
+//! Batches on their way into the log: one is filled while the one before is committed, and each carries the
+//! offset record that belongs to its last event.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::committer::{Committer, Note};
+use super::offset::{Offset, SnapshotState};
+use super::position::Position;
+use super::status::StatusCell;
+use crate::error::Result;
+use crate::log::Batch;
+use crate::pg::{Acknowledger, Lsn};
+
+/// An offset that only moved on without events is written at most this often …
+const IDLE_INTERVAL: Duration = Duration::from_secs(10);
+/// … unless this much WAL has gone by.
+const IDLE_BYTES: u64 = 8 << 20;
+
+pub(super) struct Pump {
+    /// Events that are not handed over yet.
+    pub(super) batch: Batch,
+    /// Position after the last event of `batch`.
+    pub(super) offset: Offset,
+    spare: Option<Batch>,
+    committer: Committer,
+    offsets_topic: String,
+    offset_key: Vec<u8>,
+    offset_bytes: Vec<u8>,
+    status: Arc<StatusCell>,
+    /// Where to confirm; `None` before streaming and when something else moves the slot on.
+    pub(super) acknowledger: Option<Acknowledger>,
+    /// What must be durable for the connector to be caught up.
+    pub(super) target: Option<Lsn>,
+    cut: usize,
+    written: (Lsn, Instant),
+}
+
+impl Pump {
+    pub(super) fn new(
+        committer: Committer,
+        offset: Offset,
+        offsets_topic: &str,
+        offset_key: Vec<u8>,
+        status: Arc<StatusCell>,
+        queue_bytes: usize,
+    ) -> Self {
+        let written = (offset.restart, Instant::now());
+        Self {
+            batch: Batch::new(),
+            offset,
+            spare: Some(Batch::new()),
+            committer,
+            offsets_topic: offsets_topic.to_owned(),
+            offset_key,
+            offset_bytes: Vec::new(),
+            status,
+            acknowledger: None,
+            target: None,
+            // Two batches and what is in the sockets share the bound.
+            cut: (queue_bytes / 4).clamp(16 << 10, 4 << 20),
+            written,
+        }
+    }
+
+    /// Whether the batch is large enough to go on its own.
+    pub(super) fn is_full(&self) -> bool {
+        self.batch.bytes() >= self.cut
+    }
+
+    /// Whether a batch is being committed.
+    pub(super) fn in_flight(&self) -> bool {
+        self.committer.in_flight()
+    }
+
+    /// Waits for the batch in flight and confirms it. Cancel-safe.
+    pub(super) async fn settle(&mut self) -> Result<()> {
+        let (batch, note) = self.committer.done().await?;
+        self.spare = Some(batch);
+        if let Some(acknowledger) = &self.acknowledger {
+            crate::failpoint!("capture.before_feedback");
+            acknowledger.flushed(note.durable);
+        }
+        if self.target.is_some_and(|target| note.durable >= target) {
+            self.target = None;
+            self.status.caught_up();
+        }
+        Ok(())
+    }
+
+    /// Hands over what there is if nothing is in flight.
+    pub(super) async fn offer(&mut self) -> Result<()> {
+        if !self.batch.is_empty() && !self.in_flight() {
+            self.hand_over().await?;
+        }
+        Ok(())
+    }
+
+    /// Hands over what there is, after the batch in flight.
+    pub(super) async fn flush(&mut self) -> Result<()> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        if self.in_flight() {
+            self.settle().await?;
+        }
+        self.hand_over().await
+    }
+
+    /// Hands over events, if any, and the offset in any case, and waits until they are durable.
+    pub(super) async fn sync(&mut self) -> Result<()> {
+        if self.in_flight() {
+            self.settle().await?;
+        }
+        self.hand_over().await?;
+        self.settle().await
+    }
+
+    /// The server has sent everything before `wal_end` and nothing is under way.
+    pub(super) async fn idle(&mut self, wal_end: Lsn) -> Result<()> {
+        if wal_end > self.offset.restart {
+            self.offset.restart = wal_end;
+            // Transactions that commit before it are in the log, others are not.
+            if self.offset.position.commit < wal_end {
+                self.offset.position = Position::before(wal_end);
+                self.offset.lsn = self.offset.lsn.max(wal_end);
+                self.offset.lsn_commit = Some(wal_end);
+                self.offset.snapshot = SnapshotState::None;
+            }
+        }
+        self.write_idle().await
+    }
+
+    /// Writes an offset that moved on without events, when it is time to.
+    pub(super) async fn write_idle(&mut self) -> Result<()> {
+        let restart = self.offset.restart;
+        if restart <= self.written.0 || !self.batch.is_empty() || self.in_flight() {
+            return Ok(());
+        }
+        let due = self.written.1.elapsed() >= IDLE_INTERVAL
+            || restart.0 - self.written.0.0 >= IDLE_BYTES
+            || self.target.is_some_and(|target| restart >= target);
+        if due { self.hand_over().await } else { Ok(()) }
+    }
+
+    /// Appends the offset record and sends the batch off; nothing may be in flight.
+    async fn hand_over(&mut self) -> Result<()> {
+        self.offset_bytes.clear();
+        self.offset.write(&mut self.offset_bytes);
+        let topic = self.batch.topic(&self.offsets_topic);
+        let mut record = self.batch.record(topic);
+        record.key(|out| out.extend_from_slice(&self.offset_key));
+        record.value(|out| out.extend_from_slice(&self.offset_bytes));
+        record.finish();
+        let events = self.batch.len() > 1;
+        let note = Note {
+            durable: self.offset.restart,
+            event_ms: events.then_some(self.offset.ts_usec / 1000),
+            commit: self.offset.position.commit,
+        };
+        let next = self.spare.take().unwrap_or_default();
+        let batch = std::mem::replace(&mut self.batch, next);
+        self.written = (self.offset.restart, Instant::now());
+        self.committer.send(batch, note).await
+    }
+
+    /// Ends: what was handed over is committed, what was not is given up.
+    pub(super) async fn close(self) {
+        self.committer.close().await;
+    }
+}

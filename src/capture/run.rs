@@ -1,0 +1,400 @@
+//! One life of a connector between two connections: start, snapshot, stream, until it stops or breaks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_postgres::Client;
+
+use super::committer::Committer;
+use super::connector::Env;
+use super::decide::{SnapshotBase, Start, decide};
+use super::offset::{self, Offset, SlotBinding};
+use super::position::Position;
+use super::pump::Pump;
+use super::source::{self, TableName};
+use super::status::{Phase, StatusCell};
+use super::stream::{Step, Stream, Table, now_ns};
+use super::{catalog, offsets, snapshot};
+use crate::config::ConnectorConfig;
+use crate::config::connector::{CaptureOptions, LsnFlushMode};
+use crate::error::{Error, Result};
+use crate::event::{Encoder, EventError, EventOptions};
+use crate::log::{LogWriter, TopicSpec};
+use crate::pg::catalog::TypeRegistry;
+use crate::pg::pgoutput::Relation;
+use crate::pg::{
+    ConnectConfig, CreateSlot, Lsn, ReplicationClient, StartOptions, SystemIdentity, WalChunk, WalFrame,
+    WalStream,
+};
+
+/// How often time-driven work (idle offsets, heartbeats) is looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How long making a slot may wait for transactions under way.
+const SLOT_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// A run that ended in order.
+pub(super) enum Ended {
+    /// As asked.
+    Stopped,
+}
+
+/// A connector's fixed parts.
+pub(super) struct Run {
+    pub(super) config: ConnectorConfig,
+    pub(super) options: CaptureOptions,
+    pub(super) database: ConnectConfig,
+    pub(super) env: Env,
+    pub(super) status: Arc<StatusCell>,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// What a run has open.
+struct Session {
+    side: Client,
+    replication: ReplicationClient,
+    system: SystemIdentity,
+    tables: Vec<TableName>,
+    types: TypeRegistry,
+    offset: Option<Offset>,
+    start: Start,
+}
+
+pub(super) fn unusable(error: EventError) -> Error {
+    Error::config("the connector's configuration cannot be used").because(error)
+}
+
+/// Waits for the stop; a handle that is gone is one.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await.is_ok();
+}
+
+impl Run {
+    /// One run. Transient errors are for the supervisor.
+    pub(super) async fn once(&mut self) -> Result<Ended> {
+        self.status.phase(Phase::Starting);
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => Ok(Ended::Stopped),
+            started = self.prepare() => {
+                let (writer, session) = started?;
+                self.live(writer, session).await
+            }
+        }
+    }
+
+    fn offsets_topic(&self) -> &str {
+        self.options.offsets_topic.as_deref().unwrap_or(&self.env.offsets_topic)
+    }
+
+    /// Opens everything and decides how to begin. Nothing is changed on the server yet.
+    async fn prepare(&self) -> Result<(Box<dyn LogWriter>, Session)> {
+        let options = &self.options;
+        let side = source::connect(&self.database, options, "Debezium General").await?;
+        source::check_wal_level(&side).await?;
+        // The writer comes first: it fences a task of this connector that still runs somewhere, so that the
+        // offset read next is the last there will be.
+        let mut writer = self.env.log.writer(&self.env.transactional_id).await?;
+        writer.topic_defaults(TopicSpec {
+            name: String::new(),
+            partitions: options.topic_partitions,
+            replication: options.topic_replication,
+            configs: options.topic_configs.iter().cloned().collect::<BTreeMap<_, _>>(),
+        });
+        let topic = self.offsets_topic();
+        self.env.log.create_topic(&offsets::topic_spec(topic)).await?;
+        let key = offset::key(&options.name, &options.topic_prefix);
+        let offset = match offsets::read(&self.env.log, topic, &key).await? {
+            None => None,
+            Some(bytes) => Some(Offset::read(&bytes).map_err(|e| {
+                Error::data(format!("the stored offset of connector {} cannot be used", options.name))
+                    .because(e)
+                    .next(format!("millstream offsets show {0}; millstream offsets reset {0}", options.name))
+            })?),
+        };
+        let database = self.database.clone().with_application_name("Debezium Streaming");
+        let mut replication = ReplicationClient::connect(&database).await?;
+        let system = replication.identify_system().await?;
+        let slot = source::slot_state(&side, options).await?;
+        let start = decide(
+            options.snapshot_mode,
+            options.mismatch,
+            offset.as_ref(),
+            &options.slot,
+            slot.as_ref(),
+            &system.system_id,
+        )?;
+        let tables = source::list_tables(&side).await?;
+        let types = catalog::load_types(&side).await?;
+        Ok((writer, Session { side, replication, system, tables, types, offset, start }))
+    }
+
+    fn encoder(&self) -> Result<Encoder> {
+        let mut options = EventOptions::from_properties(self.config.iter()).map_err(unusable)?;
+        options.run_id = uuid::Uuid::now_v7().to_string();
+        crate::transform::encoder(options, self.config.iter()).map_err(unusable)
+    }
+
+    /// From the decision to the end of the run.
+    async fn live(&mut self, writer: Box<dyn LogWriter>, mut session: Session) -> Result<Ended> {
+        let options = &self.options;
+        let mut encoder = self.encoder()?;
+        let captured = source::captured(options, &session.tables)?;
+        if captured.is_empty() {
+            tracing::warn!(connector = options.name, "no table matches the connector's filters");
+        }
+        if options.snapshot_mode.streams() {
+            // Before the slot: old WAL is decoded with the catalog of its time.
+            source::publication(&session.side, options, &session.tables).await?;
+        }
+        let binding = SlotBinding {
+            system: session.system.system_id.clone(),
+            timeline: session.system.timeline,
+            slot: options.slot.clone(),
+        };
+        let committer = Committer::spawn(writer, Arc::clone(&self.status), self.env.observer.clone());
+        let mut pump = Pump::new(
+            committer,
+            session.offset.clone().unwrap_or_else(|| Offset::start(Lsn::ZERO, binding.clone())),
+            self.offsets_topic(),
+            offset::key(&options.name, &options.topic_prefix),
+            Arc::clone(&self.status),
+            options.queue_bytes,
+        );
+        pump.offset.binding = Some(binding.clone());
+        let result = self.begin(&mut session, &mut encoder, &mut pump, &captured, &binding).await;
+        let result = match result {
+            Ok(Some((from, position))) => self.stream(session, encoder, &mut pump, from, position).await,
+            Ok(None) => self.rest(&mut pump).await,
+            Err(e) => Err(e),
+        };
+        pump.close().await;
+        result
+    }
+
+    /// Makes the slot and reads the snapshot where the start asks for it. Gives the place to stream from.
+    async fn begin(
+        &self,
+        session: &mut Session,
+        encoder: &mut Encoder,
+        pump: &mut Pump,
+        captured: &[TableName],
+        binding: &SlotBinding,
+    ) -> Result<Option<(Lsn, Position)>> {
+        let options = &self.options;
+        let mut slot = CreateSlot::new(&options.slot);
+        slot.failover = options.slot_failover && session.replication.server_version() >= 170_000;
+        let base = match session.start {
+            Start::Idle => return Ok(None),
+            Start::Resume { from, position } => {
+                pump.offset.restart = pump.offset.restart.max(from);
+                pump.offset.position = position;
+                return Ok(Some((from, position)));
+            }
+            Start::StreamNew => {
+                slot.export_snapshot = false;
+                let created = session.replication.create_slot(&slot, SLOT_TIMEOUT).await?;
+                crate::failpoint!("capture.slot_created");
+                pump.offset = Offset::start(created.consistent_point, binding.clone());
+                pump.offset.ts_usec = now_ns() / 1000;
+                pump.sync().await?;
+                return Ok(Some((created.consistent_point, pump.offset.position)));
+            }
+            Start::Snapshot(base) => base,
+        };
+        self.status.phase(Phase::Snapshot);
+        if !options.snapshot_delay.is_zero() {
+            tokio::time::sleep(options.snapshot_delay).await;
+        }
+        let exported = match base {
+            SnapshotBase::NewSlot => Some(session.replication.create_slot(&slot, SLOT_TIMEOUT).await?),
+            SnapshotBase::BesideSlot => {
+                slot.name = format!("millstream_{}", uuid::Uuid::new_v4().simple());
+                slot.temporary = true;
+                slot.failover = false;
+                Some(session.replication.create_slot(&slot, SLOT_TIMEOUT).await?)
+            }
+            SnapshotBase::Transaction => None,
+        };
+        crate::failpoint!("capture.slot_created");
+        let at =
+            snapshot::read(self, &session.types, encoder, pump, captured, exported.as_ref(), binding).await?;
+        crate::failpoint!("capture.snapshot_done");
+        if base == SnapshotBase::BesideSlot {
+            // The session goes away, and the temporary slot with it.
+            session.replication.drop_slot(&slot.name, false).await?;
+        }
+        if !options.snapshot_mode.streams() {
+            return Ok(None);
+        }
+        if !options.streaming_delay.is_zero() {
+            tokio::time::sleep(options.streaming_delay).await;
+        }
+        Ok(Some((at, Position::before(at))))
+    }
+
+    /// Nothing to stream: waits for the stop.
+    async fn rest(&mut self, pump: &mut Pump) -> Result<Ended> {
+        if pump.in_flight() {
+            pump.settle().await?;
+        }
+        self.status.caught_up();
+        self.status.phase(Phase::Idle);
+        stopped(&mut self.stop).await;
+        Ok(Ended::Stopped)
+    }
+
+    async fn stream(
+        &mut self,
+        session: Session,
+        mut encoder: Encoder,
+        pump: &mut Pump,
+        from: Lsn,
+        position: Position,
+    ) -> Result<Ended> {
+        let Session { side, replication, mut types, .. } = session;
+        let options = self.options.clone();
+        pump.target = Some(source::current_lsn(&side).await?);
+        if let Some((_, counts)) = pump.offset.transaction.take() {
+            encoder.transaction_mut().resume(counts);
+        }
+        let mut start = StartOptions::new(&options.slot, &options.publication, from);
+        start.status_interval = options.status_interval;
+        start.origin = options
+            .slot_stream_params
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case("origin"))
+            .map(|(_, value)| value.clone());
+        let mut wal = replication.start(&start).await?;
+        if options.flush_mode != LsnFlushMode::Manual {
+            pump.acknowledger = Some(wal.acknowledger());
+        }
+        let mut stream = Stream::new(encoder, position, pump.offset.lsn_commit, Arc::clone(&self.status));
+        self.status.phase(Phase::Streaming);
+        let result = self.pour(&mut wal, &mut stream, pump, &side, &mut types).await;
+        match result {
+            Ok(ended) => {
+                wal.stop().await;
+                if options.slot_drop_on_stop {
+                    self.drop_slot().await;
+                }
+                Ok(ended)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Moves changes until the stop or an error.
+    async fn pour(
+        &mut self,
+        wal: &mut WalStream,
+        stream: &mut Stream,
+        pump: &mut Pump,
+        side: &Client,
+        types: &mut TypeRegistry,
+    ) -> Result<Ended> {
+        let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stop = self.stop.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = stopped(&mut stop) => {
+                    // Whole events and their offset: what is in the batch is consistent at every change.
+                    pump.flush().await?;
+                    if pump.in_flight() {
+                        pump.settle().await?;
+                    }
+                    return Ok(Ended::Stopped);
+                }
+                settled = pump.settle(), if pump.in_flight() => {
+                    settled?;
+                    pump.offer().await?;
+                    pump.write_idle().await?;
+                }
+                chunk = wal.next_chunk(), if !pump.is_full() => {
+                    self.chunk(&chunk?, stream, pump, side, types).await?;
+                    // Whatever else has arrived meanwhile goes into the same batch.
+                    while !pump.is_full() {
+                        match wal.try_next_chunk()? {
+                            Some(chunk) => self.chunk(&chunk, stream, pump, side, types).await?,
+                            None => break,
+                        }
+                    }
+                    pump.offer().await?;
+                }
+                _ = tick.tick() => pump.write_idle().await?,
+            }
+        }
+    }
+
+    async fn chunk(
+        &self,
+        chunk: &WalChunk,
+        stream: &mut Stream,
+        pump: &mut Pump,
+        side: &Client,
+        types: &mut TypeRegistry,
+    ) -> Result<()> {
+        for frame in chunk {
+            match frame {
+                WalFrame::Data(data) => {
+                    self.status.server_lsn.fetch_max(data.wal_end.0, Ordering::Relaxed);
+                    if let Step::Describe(relation) = stream.message(&data, pump)? {
+                        self.describe(relation, stream, side, types).await?;
+                    }
+                    if pump.is_full() {
+                        crate::failpoint!("capture.mid_transaction");
+                        pump.flush().await?;
+                    }
+                }
+                WalFrame::Keepalive(keepalive) => {
+                    self.status.server_lsn.fetch_max(keepalive.wal_end.0, Ordering::Relaxed);
+                    if !stream.in_transaction() {
+                        pump.idle(keepalive.wal_end).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A Relation message: Debezium takes key, defaults and optionality from the live catalog at this moment.
+    async fn describe(
+        &self,
+        relation: Relation,
+        stream: &mut Stream,
+        side: &Client,
+        types: &mut TypeRegistry,
+    ) -> Result<()> {
+        let oid = relation.oid;
+        let plan = if self.options.tables.captures(&relation.schema, &relation.name) {
+            if relation.columns.iter().any(|c| types.get(c.type_oid).is_none()) {
+                *types = catalog::load_types(side).await?;
+            }
+            let table = catalog::load_tables(side, &[oid]).await?.into_iter().next();
+            let plan = stream.encoder.stream_plan(&relation, table.as_ref(), types).map_err(unusable)?;
+            Some(plan)
+        } else {
+            None
+        };
+        stream.describe(oid, Table { plan });
+        Ok(())
+    }
+
+    /// `slot.drop.on.stop`.
+    async fn drop_slot(&self) {
+        let dropped = async {
+            let database = self.database.clone().with_application_name("Debezium Drop Slot");
+            let mut client = ReplicationClient::connect(&database).await?;
+            client.drop_slot(&self.options.slot, true).await
+        };
+        if let Err(error) = dropped.await {
+            tracing::warn!(connector = self.options.name, %error, "slot.drop.on.stop: the slot stays");
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! From pgoutput messages to events: one transaction after the other, each change counted for its identity.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use smallvec::SmallVec;
+
+use super::position::{Position, Resume};
+use super::pump::Pump;
+use super::status::StatusCell;
+use crate::error::{Error, Result};
+use crate::event::encoder::OldRow;
+use crate::event::{Encoder, EventError, SnapshotMarker, SourceInfo, TablePlan};
+use crate::pg::pgoutput::{self, Column, Message, OldTuple, Relation, Tuple};
+use crate::pg::{Lsn, XLogData};
+
+/// Microseconds between 1970 and 2000.
+const PG_EPOCH_US: i64 = 946_684_800_000_000;
+
+/// Nanoseconds since 1970, UTC.
+pub(super) fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Columns of a row, borrowed from the chunk they came in.
+type Row<'a> = SmallVec<[Column<'a>; 32]>;
+
+/// What is known of a table of the publication.
+pub(super) struct Table {
+    /// How its rows are encoded; `None` where the filters leave it out.
+    pub(super) plan: Option<TablePlan>,
+}
+
+/// A transaction under way.
+struct Transaction {
+    xid: u64,
+    /// LSN of the Begin message: where Debezium says the transaction begins.
+    begin_lsn: Lsn,
+    commit: Lsn,
+    ts_ns: i64,
+    /// Changes so far, as pgoutput sends them.
+    ordinal: u64,
+    resume: Resume,
+    /// Whether its BEGIN record is written, or was before a restart.
+    begun: bool,
+}
+
+/// What is to be done after a message before the next one.
+pub(super) enum Step {
+    /// Nothing.
+    Go,
+    /// Describe the table anew.
+    Describe(Relation),
+}
+
+/// Turns messages into events in a [`Pump`]'s batch.
+pub(super) struct Stream {
+    pub(super) encoder: Encoder,
+    pub(super) tables: HashMap<u32, Arc<Table>>,
+    /// The table of the last change: most changes come in runs.
+    last_table: Option<(u32, Arc<Table>)>,
+    transaction: Option<Transaction>,
+    /// What is in the log from before the start.
+    resume: Position,
+    /// `source.sequence[0]`.
+    last_commit: Option<Lsn>,
+    origin: Option<(String, Lsn)>,
+    metadata: bool,
+    status: Arc<StatusCell>,
+}
+
+fn undecodable(lsn: Lsn, error: &EventError) -> Error {
+    Error::data(format!("the change at {lsn} cannot be made an event")).because(error)
+}
+
+impl Stream {
+    pub(super) fn new(
+        encoder: Encoder,
+        resume: Position,
+        last_commit: Option<Lsn>,
+        status: Arc<StatusCell>,
+    ) -> Self {
+        let metadata = encoder.options().transaction_metadata;
+        Self {
+            encoder,
+            tables: HashMap::new(),
+            last_table: None,
+            transaction: None,
+            resume,
+            last_commit,
+            origin: None,
+            metadata,
+            status,
+        }
+    }
+
+    /// Whether a transaction is under way.
+    pub(super) fn in_transaction(&self) -> bool {
+        self.transaction.is_some()
+    }
+
+    /// Puts a description in place.
+    pub(super) fn describe(&mut self, oid: u32, table: Table) {
+        self.last_table = None;
+        self.tables.insert(oid, Arc::new(table));
+    }
+
+    fn table(&mut self, oid: u32, lsn: Lsn) -> Result<Arc<Table>> {
+        if let Some((last, table)) = &self.last_table {
+            if *last == oid {
+                return Ok(Arc::clone(table));
+            }
+        }
+        let table = self.tables.get(&oid).ok_or_else(|| {
+            Error::data(format!("the change at {lsn} belongs to a table that was not described (OID {oid})"))
+        })?;
+        self.last_table = Some((oid, Arc::clone(table)));
+        Ok(Arc::clone(table))
+    }
+
+    /// Takes one message.
+    pub(super) fn message(&mut self, data: &XLogData<'_>, pump: &mut Pump) -> Result<Step> {
+        let message = pgoutput::parse(data.payload, false).map_err(|e| {
+            Error::data(format!("the replication message at {} cannot be read", data.wal_start)).because(e)
+        })?;
+        let lsn = data.wal_start;
+        match message {
+            Message::Insert { relation, new } => {
+                self.change(relation, lsn, pump, "INSERT", |e, plan, source, batch| {
+                    e.insert(plan, &row(new), source, batch)
+                })?
+            }
+            Message::Update { relation, old, new } => {
+                self.change(relation, lsn, pump, "UPDATE", |e, plan, source, batch| {
+                    let new = row(new);
+                    match old {
+                        None => e.update(plan, None, &new, source, batch),
+                        Some(OldTuple::Key(t)) => {
+                            e.update(plan, Some(OldRow::Key(&row(t))), &new, source, batch)
+                        }
+                        Some(OldTuple::Full(t)) => {
+                            e.update(plan, Some(OldRow::Full(&row(t))), &new, source, batch)
+                        }
+                    }
+                })?;
+            }
+            Message::Delete { relation, old } => {
+                self.change(relation, lsn, pump, "DELETE", |e, plan, source, batch| match old {
+                    OldTuple::Key(t) => e.delete(plan, OldRow::Key(&row(t)), source, batch),
+                    OldTuple::Full(t) => e.delete(plan, OldRow::Full(&row(t)), source, batch),
+                })?;
+            }
+            Message::Begin { final_lsn, commit_ts, xid } => self.begin(lsn, final_lsn, commit_ts, xid),
+            Message::Commit { end_lsn, .. } => self.commit(end_lsn, pump)?,
+            Message::Relation(relation) => return Ok(Step::Describe(relation)),
+            Message::Origin { lsn, name } => self.origin = Some((name.to_owned(), lsn)),
+            Message::Type { .. } => {}
+            Message::Truncate { relations, .. } => self.truncate(&relations, lsn, pump)?,
+            Message::LogicalMessage { transactional: true, prefix, content, .. } => {
+                self.transactional_message(lsn, prefix, content, pump)?;
+            }
+            Message::LogicalMessage { transactional: false, prefix, content, .. } => {
+                self.lone_message(lsn, prefix, content, pump)?;
+            }
+            Message::StreamStart { .. }
+            | Message::StreamStop
+            | Message::StreamCommit { .. }
+            | Message::StreamAbort { .. } => {
+                return Err(Error::internal(
+                    "the server streams a transaction in pieces, which was not asked for",
+                ));
+            }
+        }
+        Ok(Step::Go)
+    }
+
+    fn begin(&mut self, lsn: Lsn, commit: Lsn, commit_ts: i64, xid: u32) {
+        let xid = u64::from(xid);
+        let resume = self.resume.resume(commit, Some(xid));
+        self.origin = None;
+        self.transaction = Some(Transaction {
+            xid,
+            begin_lsn: lsn,
+            commit,
+            ts_ns: commit_ts.saturating_add(PG_EPOCH_US).saturating_mul(1000),
+            ordinal: 0,
+            resume,
+            begun: resume != Resume::Whole,
+        });
+        self.encoder.transaction_mut().begin();
+    }
+
+    /// Counts a change. Says whether it is in the log already; writes the BEGIN record before the first that
+    /// is not. BEGIN goes with the first change so that no batch can end between them.
+    fn enter(&mut self, lsn: Lsn, pump: &mut Pump) -> Result<bool> {
+        let Some(tx) = &mut self.transaction else {
+            return Err(Error::data(format!("the change at {lsn} stands outside a transaction")));
+        };
+        tx.ordinal += 1;
+        self.status.changes.fetch_add(1, Ordering::Relaxed);
+        let known = match tx.resume {
+            Resume::Whole => false,
+            Resume::Skip => true,
+            Resume::After(n) => tx.ordinal <= n,
+            Resume::Through(through) => lsn <= through,
+        };
+        if !tx.begun && !known {
+            tx.begun = true;
+            if self.metadata {
+                let (xid, begin, ms) = (tx.xid, tx.begin_lsn, tx.ts_ns / 1_000_000);
+                self.encoder
+                    .transaction_begin(xid, begin, ms, &mut pump.batch)
+                    .map_err(|e| undecodable(lsn, &e))?;
+            }
+        }
+        Ok(known)
+    }
+
+    /// The position moves behind the change that was just encoded.
+    fn advance(&mut self, lsn: Lsn, kind: &'static str, pump: &mut Pump) {
+        let Some(tx) = &self.transaction else { return };
+        let offset = &mut pump.offset;
+        offset.position = Position { commit: tx.commit, ordinal: tx.ordinal, complete: false, through: None };
+        offset.lsn = lsn;
+        offset.tx_id = Some(tx.xid);
+        offset.ts_usec = tx.ts_ns / 1000;
+        offset.message_type = Some(kind);
+    }
+
+    /// Encodes what one message says, unless it is in the log already. With transaction metadata it is encoded
+    /// all the same and thrown away, so that the counts go on as they would have.
+    fn encode(
+        &mut self,
+        lsn: Lsn,
+        pump: &mut Pump,
+        kind: &'static str,
+        write: impl FnOnce(&mut Encoder, &SourceInfo<'_>, &mut crate::log::Batch) -> Result<usize, EventError>,
+    ) -> Result<()> {
+        let known = self.enter(lsn, pump)?;
+        if known && !self.metadata {
+            return Ok(());
+        }
+        let Some(tx) = &self.transaction else { return Ok(()) };
+        if known && tx.resume == Resume::Skip {
+            return Ok(());
+        }
+        let source = SourceInfo {
+            lsn: Some(lsn),
+            last_commit_lsn: self.last_commit,
+            txid: Some(tx.xid),
+            ts_ns: tx.ts_ns,
+            snapshot: SnapshotMarker::No,
+            xmin: None,
+            origin: self.origin.as_ref().map(|(name, _)| name.as_str()),
+            origin_lsn: self.origin.as_ref().map(|(_, lsn)| *lsn),
+            order: None,
+            now_ns: now_ns(),
+        };
+        let before = pump.batch.len();
+        write(&mut self.encoder, &source, &mut pump.batch).map_err(|e| undecodable(lsn, &e))?;
+        if known {
+            pump.batch.truncate(before);
+        } else {
+            self.advance(lsn, kind, pump);
+        }
+        Ok(())
+    }
+
+    fn change(
+        &mut self,
+        oid: u32,
+        lsn: Lsn,
+        pump: &mut Pump,
+        kind: &'static str,
+        write: impl FnOnce(
+            &mut Encoder,
+            &TablePlan,
+            &SourceInfo<'_>,
+            &mut crate::log::Batch,
+        ) -> Result<usize, EventError>,
+    ) -> Result<()> {
+        let table = self.table(oid, lsn)?;
+        let Some(plan) = &table.plan else {
+            if !self.enter(lsn, pump)? {
+                self.advance_filtered(pump);
+            }
+            return Ok(());
+        };
+        self.encode(lsn, pump, kind, |encoder, source, batch| write(encoder, plan, source, batch))
+    }
+
+    /// A change that the filters leave out has no event, but counts.
+    fn advance_filtered(&mut self, pump: &mut Pump) {
+        let Some(tx) = &self.transaction else { return };
+        pump.offset.position =
+            Position { commit: tx.commit, ordinal: tx.ordinal, complete: false, through: None };
+    }
+
+    /// One message empties several tables: its events count as one change.
+    fn truncate(&mut self, relations: &[u32], lsn: Lsn, pump: &mut Pump) -> Result<()> {
+        let mut tables = SmallVec::<[Arc<Table>; 4]>::new();
+        for oid in relations {
+            tables.push(self.table(*oid, lsn)?);
+        }
+        self.encode(lsn, pump, "TRUNCATE", |encoder, source, batch| {
+            let mut written = 0;
+            for plan in tables.iter().filter_map(|t| t.plan.as_ref()) {
+                written += encoder.truncate(plan, source, batch)?;
+            }
+            Ok(written)
+        })
+    }
+
+    fn transactional_message(
+        &mut self,
+        lsn: Lsn,
+        prefix: &str,
+        content: &[u8],
+        pump: &mut Pump,
+    ) -> Result<()> {
+        self.encode(lsn, pump, "MESSAGE", |encoder, source, batch| {
+            encoder.message(prefix, content, source, batch)
+        })
+    }
+
+    /// A message outside a transaction: it stands for itself in the order of commits.
+    fn lone_message(&mut self, lsn: Lsn, prefix: &str, content: &[u8], pump: &mut Pump) -> Result<()> {
+        self.status.changes.fetch_add(1, Ordering::Relaxed);
+        self.last_commit = Some(lsn);
+        if self.resume.resume(lsn, None) != Resume::Whole {
+            return Ok(());
+        }
+        let now = now_ns();
+        let source = SourceInfo {
+            lsn: Some(lsn),
+            last_commit_lsn: Some(lsn),
+            ts_ns: now / 1000 * 1000,
+            now_ns: now,
+            ..SourceInfo::default()
+        };
+        self.encoder.message(prefix, content, &source, &mut pump.batch).map_err(|e| undecodable(lsn, &e))?;
+        let offset = &mut pump.offset;
+        offset.position = Position { commit: lsn, ordinal: 1, complete: true, through: None };
+        offset.restart = offset.restart.max(lsn);
+        offset.lsn = lsn;
+        offset.lsn_commit = Some(lsn);
+        offset.tx_id = None;
+        offset.ts_usec = now / 1000;
+        offset.message_type = Some("MESSAGE");
+        Ok(())
+    }
+
+    fn commit(&mut self, end: Lsn, pump: &mut Pump) -> Result<()> {
+        let Some(tx) = self.transaction.take() else {
+            return Err(Error::data(format!("the commit at {end} ends no transaction")));
+        };
+        self.status.transactions.fetch_add(1, Ordering::Relaxed);
+        let offset = &mut pump.offset;
+        if tx.resume != Resume::Skip {
+            if self.metadata {
+                let ms = tx.ts_ns / 1_000_000;
+                if !tx.begun {
+                    self.encoder
+                        .transaction_begin(tx.xid, tx.begin_lsn, ms, &mut pump.batch)
+                        .map_err(|e| undecodable(end, &e))?;
+                }
+                self.encoder
+                    .transaction_end(tx.xid, end, ms, &mut pump.batch)
+                    .map_err(|e| undecodable(end, &e))?;
+                offset.lsn = end;
+                offset.tx_id = Some(tx.xid);
+                offset.ts_usec = tx.ts_ns / 1000;
+                offset.message_type = Some("COMMIT");
+            }
+            offset.position =
+                Position { commit: tx.commit, ordinal: tx.ordinal, complete: true, through: None };
+        }
+        offset.restart = offset.restart.max(end);
+        offset.lsn_commit = Some(end);
+        self.last_commit = Some(end);
+        Ok(())
+    }
+}
+
+#[inline]
+fn row(tuple: Tuple<'_>) -> Row<'_> {
+    tuple.iter().collect()
+}
