@@ -1,1 +1,10 @@
-//! Flink's SQL dialect: parse, catalog, bind, plan, changelog mode, explain.
+//! Flink SQL: parse, catalog, bind, plan.
+//!
+//! Text in, a [`crate::engine::plan::Plan`] out; no I/O. The grammar is Flink 1.14 to 2.3's.
+
+pub mod ast;
+pub mod dialect;
+pub mod error;
+pub mod parser;
+
+pub use error::{Phase, Span, SqlError, SqlResult};

@@ -1,0 +1,364 @@
+//! Scalar expressions, by precedence.
+
+use crate::sql::ast::{Expr, ExprKind, Ident, Interval};
+use crate::sql::dialect::{Token, is_reserved};
+use crate::sql::error::{Span, SqlError, SqlResult};
+
+use super::Parser;
+
+impl Parser {
+    /// An expression.
+    pub(super) fn expr(&mut self) -> SqlResult<Expr> {
+        self.deeper(Self::or_expr)
+    }
+
+    fn binary(op: &'static str, left: Expr, right: Expr) -> Expr {
+        let span = left.span.to(right.span);
+        Expr { kind: ExprKind::Binary(op, Box::new(left), Box::new(right)), span }
+    }
+
+    fn or_expr(&mut self) -> SqlResult<Expr> {
+        let mut left = self.and_expr()?;
+        while self.eat_word("OR") {
+            left = Self::binary("OR", left, self.and_expr()?);
+        }
+        Ok(left)
+    }
+
+    fn and_expr(&mut self) -> SqlResult<Expr> {
+        let mut left = self.not_expr()?;
+        while self.eat_word("AND") {
+            left = Self::binary("AND", left, self.not_expr()?);
+        }
+        Ok(left)
+    }
+
+    fn not_expr(&mut self) -> SqlResult<Expr> {
+        let span = self.span();
+        if self.eat_word("NOT") {
+            let inner = self.deeper(Self::not_expr)?;
+            let span = span.to(inner.span);
+            return Ok(Expr { kind: ExprKind::Unary("NOT", Box::new(inner)), span });
+        }
+        self.predicate()
+    }
+
+    fn predicate(&mut self) -> SqlResult<Expr> {
+        let mut left = self.additive()?;
+        loop {
+            let span = left.span;
+            let boxed = |e: Expr| Box::new(e);
+            if let Token::Symbol(op @ ("=" | "<>" | "<" | "<=" | ">" | ">=")) = *self.peek() {
+                self.at += 1;
+                if self.is_word("ANY") || self.is_word("ALL") || self.is_word("SOME") {
+                    return Err(SqlError::parse(self.span(), "comparisons with ANY, SOME or ALL are not supported")
+                        .help("write it with IN or EXISTS"));
+                }
+                let right = self.additive()?;
+                left = Self::binary(op, left, right);
+                continue;
+            }
+            if self.eat_word("IS") {
+                let negated = self.eat_word("NOT");
+                let kind = if self.eat_words(&["DISTINCT", "FROM"]) {
+                    let right = self.additive()?;
+                    ExprKind::IsDistinct(boxed(left), boxed(right), negated)
+                } else if self.eat_word("JSON") {
+                    let what = ["VALUE", "OBJECT", "ARRAY", "SCALAR"].into_iter().find(|w| self.eat_word(w));
+                    ExprKind::IsJson(boxed(left), what.unwrap_or("VALUE"), negated)
+                } else if let Some(what) = ["NULL", "TRUE", "FALSE", "UNKNOWN"].into_iter().find(|w| self.eat_word(w)) {
+                    ExprKind::Is(boxed(left), what, negated)
+                } else {
+                    return Err(self.unexpected(&["NULL", "TRUE", "FALSE", "UNKNOWN", "DISTINCT FROM", "JSON"]));
+                };
+                left = Expr { kind, span: span.to(self.before()) };
+                continue;
+            }
+            if self.eat_word("OVERLAPS") {
+                let right = self.additive()?;
+                let (ExprKind::Row(a), ExprKind::Row(b)) = (left.kind, right.kind) else {
+                    return Err(SqlError::parse(span, "OVERLAPS compares two pairs: (start, end) OVERLAPS (start, end)"));
+                };
+                let parts: Result<[Expr; 4], _> = a.into_iter().chain(b).collect::<Vec<_>>().try_into();
+                let Ok(parts) = parts else {
+                    return Err(SqlError::parse(span, "OVERLAPS compares two pairs: (start, end) OVERLAPS (start, end)"));
+                };
+                left = Expr { kind: ExprKind::Overlaps(Box::new(parts)), span: span.to(self.before()) };
+                continue;
+            }
+            let negated = self.is_word("NOT")
+                && ["BETWEEN", "IN", "LIKE", "SIMILAR"].iter().any(|word| self.is_word_at(1, word));
+            if negated {
+                self.at += 1;
+            }
+            let kind = if self.eat_word("BETWEEN") {
+                let symmetric = self.eat_word("SYMMETRIC");
+                self.eat_word("ASYMMETRIC");
+                let low = boxed(self.additive()?);
+                self.expect_word("AND")?;
+                let high = boxed(self.additive()?);
+                ExprKind::Between { expr: boxed(left), low, high, negated, symmetric }
+            } else if self.eat_word("IN") {
+                self.expect("(")?;
+                if self.is_word("SELECT") || self.is_word("WITH") || self.is_word("VALUES") {
+                    let query = self.boxed_query()?;
+                    self.expect(")")?;
+                    ExprKind::InQuery(boxed(left), query, negated)
+                } else {
+                    let list = self.list(Self::expr)?;
+                    self.expect(")")?;
+                    ExprKind::InList(boxed(left), list, negated)
+                }
+            } else if self.is_word("LIKE") || (self.is_word("SIMILAR") && self.is_word_at(1, "TO")) {
+                let similar = self.eat_words(&["SIMILAR", "TO"]);
+                if !similar {
+                    self.at += 1;
+                }
+                let pattern = boxed(self.additive()?);
+                let escape = if self.eat_word("ESCAPE") { Some(boxed(self.additive()?)) } else { None };
+                ExprKind::Like { expr: boxed(left), pattern, escape, similar, negated }
+            } else {
+                return Ok(left);
+            };
+            left = Expr { kind, span: span.to(self.before()) };
+        }
+    }
+
+    /// `+ - ||` and what binds tighter.
+    pub(super) fn additive(&mut self) -> SqlResult<Expr> {
+        let mut left = self.multiplicative()?;
+        while let Token::Symbol(op @ ("+" | "-" | "||")) = *self.peek() {
+            self.at += 1;
+            left = Self::binary(op, left, self.multiplicative()?);
+        }
+        Ok(left)
+    }
+
+    fn multiplicative(&mut self) -> SqlResult<Expr> {
+        let mut left = self.unary()?;
+        while let Token::Symbol(op @ ("*" | "/" | "%")) = *self.peek() {
+            self.at += 1;
+            left = Self::binary(op, left, self.unary()?);
+        }
+        Ok(left)
+    }
+
+    fn unary(&mut self) -> SqlResult<Expr> {
+        let span = self.span();
+        if let Token::Symbol(op @ ("-" | "+")) = *self.peek() {
+            self.at += 1;
+            let inner = self.deeper(Self::unary)?;
+            let span = span.to(inner.span);
+            return Ok(match (op, inner.kind) {
+                ("-", ExprKind::Number(text)) if !text.starts_with('-') => {
+                    Expr { kind: ExprKind::Number(format!("-{text}")), span }
+                }
+                (op, kind) => Expr { kind: ExprKind::Unary(op, Box::new(Expr { kind, span: inner.span })), span },
+            });
+        }
+        let mut base = self.primary()?;
+        loop {
+            if self.eat("[") {
+                let index = self.expr()?;
+                self.expect("]")?;
+                let span = base.span.to(self.before());
+                base = Expr { kind: ExprKind::Item(Box::new(base), Box::new(index)), span };
+            } else if self.is(".") && !matches!(base.kind, ExprKind::Number(_)) {
+                self.at += 1;
+                let field = self.field_name()?;
+                let span = base.span.to(field.span);
+                base = Expr { kind: ExprKind::Field(Box::new(base), field), span };
+            } else {
+                return Ok(base);
+            }
+        }
+    }
+
+    /// A field after a dot: any word.
+    fn field_name(&mut self) -> SqlResult<Ident> {
+        self.ident()
+    }
+
+    fn primary(&mut self) -> SqlResult<Expr> {
+        let span = self.span();
+        let token = self.peek().clone();
+        let kind = match token {
+            Token::Number(text) => {
+                self.at += 1;
+                ExprKind::Number(text)
+            }
+            Token::Str(mut text) => {
+                self.at += 1;
+                // adjacent literals are one
+                while let Token::Str(more) = self.peek() {
+                    text.push_str(more);
+                    self.at += 1;
+                }
+                ExprKind::Str(text)
+            }
+            Token::Hex(text) => {
+                self.at += 1;
+                ExprKind::Bytes(hex(&text, span)?)
+            }
+            Token::Symbol("(") => {
+                self.at += 1;
+                if self.is_word("SELECT") || self.is_word("WITH") || self.is_word("VALUES") {
+                    let query = self.boxed_query()?;
+                    self.expect(")")?;
+                    ExprKind::Subquery(query)
+                } else {
+                    let mut items = self.list(Self::expr)?;
+                    self.expect(")")?;
+                    if items.len() == 1 {
+                        let inner = items.remove(0);
+                        return Ok(Expr { kind: inner.kind, span: span.to(self.before()) });
+                    }
+                    ExprKind::Row(items)
+                }
+            }
+            Token::Word { value, quoted } => {
+                if !quoted {
+                    let upper = value.to_uppercase();
+                    if let Some(expr) = self.keyword_expr(&upper, span)? {
+                        return Ok(expr);
+                    }
+                }
+                if self.is_at(1, "(") {
+                    return self.call();
+                }
+                if !quoted && is_reserved(&value) {
+                    return Err(self.unexpected(&["an expression"]));
+                }
+                let mut parts = vec![self.ident()?];
+                while self.is(".") && matches!(self.peek_at(1), Token::Word { .. }) {
+                    self.at += 1;
+                    parts.push(self.field_name()?);
+                }
+                ExprKind::Name(parts)
+            }
+            _ => return Err(self.unexpected(&["an expression"])),
+        };
+        Ok(Expr { kind, span: span.to(self.before()) })
+    }
+
+    /// Expressions that begin with a keyword; `None` when the word is a name or an ordinary function.
+    fn keyword_expr(&mut self, word: &str, span: Span) -> SqlResult<Option<Expr>> {
+        let kind = match word {
+            "NULL" => {
+                self.at += 1;
+                ExprKind::Null
+            }
+            "TRUE" | "FALSE" => {
+                self.at += 1;
+                ExprKind::Bool(word == "TRUE")
+            }
+            "DATE" | "TIME" | "TIMESTAMP" if matches!(self.peek_at(1), Token::Str(_)) => {
+                self.at += 1;
+                let keyword = if word == "DATE" {
+                    "DATE"
+                } else if word == "TIME" {
+                    "TIME"
+                } else {
+                    "TIMESTAMP"
+                };
+                ExprKind::Typed(keyword, self.string()?)
+            }
+            "TIMESTAMP_LTZ" if matches!(self.peek_at(1), Token::Str(_)) => return Err(self.unexpected(&["an expression"])),
+            "INTERVAL" => {
+                self.at += 1;
+                let negative = self.eat("-");
+                let text = self.string()?;
+                let from = self.unit()?;
+                let precision = self.unit_precision()?;
+                let to = if self.eat_word("TO") {
+                    let to = self.unit()?;
+                    self.unit_precision()?;
+                    Some(to)
+                } else {
+                    None
+                };
+                ExprKind::Interval(Interval { text, negative, from, precision, to })
+            }
+            "CASE" => {
+                self.at += 1;
+                let operand = if self.is_word("WHEN") { None } else { Some(Box::new(self.expr()?)) };
+                let mut branches = Vec::new();
+                while self.eat_word("WHEN") {
+                    let condition = self.expr()?;
+                    self.expect_word("THEN")?;
+                    branches.push((condition, self.expr()?));
+                }
+                if branches.is_empty() {
+                    return Err(self.unexpected(&["WHEN"]));
+                }
+                let otherwise = if self.eat_word("ELSE") { Some(Box::new(self.expr()?)) } else { None };
+                self.expect_word("END")?;
+                ExprKind::Case { operand, branches, otherwise }
+            }
+            "CAST" | "TRY_CAST" if self.is_at(1, "(") => {
+                self.at += 2;
+                let inner = self.expr()?;
+                self.expect_word("AS")?;
+                let target = self.data_type()?;
+                self.expect(")")?;
+                ExprKind::Cast(Box::new(inner), target, word == "TRY_CAST")
+            }
+            "EXISTS" if self.is_at(1, "(") => {
+                self.at += 2;
+                let query = self.boxed_query()?;
+                self.expect(")")?;
+                ExprKind::Exists(query)
+            }
+            "ARRAY" | "MAP" if self.is_at(1, "[") => {
+                self.at += 2;
+                let items = if self.is("]") { Vec::new() } else { self.list(Self::expr)? };
+                self.expect("]")?;
+                return Ok(Some(self.simple_call(if word == "ARRAY" { "ARRAY" } else { "MAP" }, span, items)));
+            }
+            "ROW" if self.is_at(1, "(") => {
+                self.at += 1;
+                ExprKind::Row(self.in_parens(Self::expr)?)
+            }
+            "CURRENT_TIMESTAMP" | "CURRENT_DATE" | "CURRENT_TIME" | "LOCALTIMESTAMP" | "LOCALTIME" => {
+                self.at += 1;
+                if self.eat("(") {
+                    if !self.is(")") {
+                        let _: u8 = self.unsigned()?;
+                    }
+                    self.expect(")")?;
+                }
+                return Ok(Some(self.simple_call(word, span, Vec::new())));
+            }
+            _ => return self.special_call(word, span),
+        };
+        Ok(Some(Expr { kind, span: span.to(self.before()) }))
+    }
+
+    fn unit_precision(&mut self) -> SqlResult<Option<u32>> {
+        if !self.eat("(") {
+            return Ok(None);
+        }
+        let precision = self.unsigned()?;
+        if self.eat(",") {
+            let _: u32 = self.unsigned()?;
+        }
+        self.expect(")")?;
+        Ok(Some(precision))
+    }
+}
+
+fn hex(text: &str, span: Span) -> SqlResult<Vec<u8>> {
+    let bytes = text.as_bytes();
+    if bytes.len() % 2 != 0 {
+        return Err(SqlError::parse(span, "Binary literal string must contain an even number of hexits"));
+    }
+    bytes
+        .chunks(2)
+        .map(|pair| {
+            std::str::from_utf8(pair)
+                .ok()
+                .and_then(|digits| u8::from_str_radix(digits, 16).ok())
+                .ok_or_else(|| SqlError::parse(span, "Binary literal string must contain only characters '0' - '9', 'A' - 'F'"))
+        })
+        .collect()
+}

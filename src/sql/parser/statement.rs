@@ -1,0 +1,265 @@
+//! Statements.
+
+use crate::engine::plan::OnConflict;
+use crate::sql::ast::{Insert, Statement, StatementKind};
+use crate::sql::dialect::Token;
+use crate::sql::error::{SqlError, SqlResult};
+
+use super::Parser;
+
+impl Parser {
+    /// One statement, without its semicolon.
+    pub(super) fn statement(&mut self) -> SqlResult<Statement> {
+        let span = self.span();
+        let kind = self.deeper(Self::statement_kind)?;
+        Ok(Statement { kind, span })
+    }
+
+    fn statement_kind(&mut self) -> SqlResult<StatementKind> {
+        let word = match self.peek() {
+            Token::Word { value, quoted: false } => value.to_uppercase(),
+            Token::Symbol("(") => "SELECT".to_owned(),
+            _ => return Err(self.unexpected(&["a statement"])),
+        };
+        match word.as_str() {
+            "SELECT" | "WITH" | "VALUES" | "TABLE" => Ok(StatementKind::Query(self.boxed_query()?)),
+            "CREATE" => {
+                self.at += 1;
+                self.create()
+            }
+            "DROP" => {
+                self.at += 1;
+                self.eat_word("TEMPORARY");
+                let view = self.eat_word("VIEW");
+                if !view && !self.eat_word("TABLE") {
+                    if self.eat_word("FUNCTION") || self.eat_word("DATABASE") || self.eat_word("CATALOG") {
+                        return self.skip_statement("DROP");
+                    }
+                    return Err(self.unexpected(&["TABLE", "VIEW"]));
+                }
+                let if_exists = self.eat_words(&["IF", "EXISTS"]);
+                Ok(StatementKind::Drop { name: self.table_name()?, view, if_exists })
+            }
+            "ALTER" => {
+                self.at += 1;
+                self.expect_word("TABLE")?;
+                self.eat_words(&["IF", "EXISTS"]);
+                let name = self.table_name()?;
+                if self.eat_word("SET") {
+                    let set = self.options()?.into_iter().map(|(k, v, _)| (k, v)).collect();
+                    return Ok(StatementKind::AlterTable { name, set, reset: Vec::new(), rename: None });
+                }
+                if self.eat_word("RESET") {
+                    let reset = self.in_parens(Self::string)?;
+                    return Ok(StatementKind::AlterTable { name, set: Vec::new(), reset, rename: None });
+                }
+                if self.eat_words(&["RENAME", "TO"]) {
+                    let rename = Some(self.table_name()?);
+                    return Ok(StatementKind::AlterTable { name, set: Vec::new(), reset: Vec::new(), rename });
+                }
+                Err(self.unexpected(&["SET", "RESET", "RENAME"]))
+            }
+            "INSERT" => Ok(StatementKind::Insert(Box::new(self.insert()?))),
+            "EXECUTE" => {
+                self.at += 1;
+                if self.eat_words(&["STATEMENT", "SET"]) {
+                    self.expect_word("BEGIN")?;
+                    return self.statement_set();
+                }
+                // EXECUTE INSERT … / EXECUTE SELECT …
+                self.statement_kind()
+            }
+            "BEGIN" => {
+                self.at += 1;
+                self.expect_word("STATEMENT")?;
+                self.expect_word("SET")?;
+                self.expect(";")?;
+                self.statement_set()
+            }
+            "SET" => {
+                self.at += 1;
+                if self.done() || self.is(";") {
+                    return Ok(StatementKind::Set(None));
+                }
+                let key = self.option_key()?;
+                self.expect("=")?;
+                let value = match self.next() {
+                    Token::Str(text) | Token::Number(text) => text,
+                    Token::Word { value, .. } => value,
+                    _ => {
+                        self.at -= 1;
+                        return Err(self.unexpected(&["a string in single quotes"]));
+                    }
+                };
+                Ok(StatementKind::Set(Some((key, value))))
+            }
+            "RESET" => {
+                self.at += 1;
+                if self.done() || self.is(";") {
+                    return Ok(StatementKind::Reset(None));
+                }
+                Ok(StatementKind::Reset(Some(self.option_key()?)))
+            }
+            "EXPLAIN" => {
+                self.at += 1;
+                let mut changelog = false;
+                loop {
+                    if self.eat_word("CHANGELOG_MODE") {
+                        changelog = true;
+                    } else if !(self.eat_word("ESTIMATED_COST")
+                        || self.eat_word("JSON_EXECUTION_PLAN")
+                        || self.eat_word("PLAN_ADVICE")
+                        || self.eat_words(&["PLAN", "FOR"])
+                        || self.eat(","))
+                    {
+                        break;
+                    }
+                }
+                Ok(StatementKind::Explain { changelog, statement: Box::new(self.statement()?) })
+            }
+            "SHOW" => {
+                self.at += 1;
+                self.eat_word("FULL");
+                if self.eat_words(&["CREATE", "TABLE"]) || self.eat_words(&["CREATE", "VIEW"]) {
+                    return Ok(StatementKind::Show("CREATE".to_owned(), Some(self.table_name()?)));
+                }
+                if self.eat_words(&["COLUMNS", "FROM"]) || self.eat_words(&["COLUMNS", "IN"]) {
+                    return Ok(StatementKind::Describe(self.table_name()?));
+                }
+                let mut words = Vec::new();
+                while let Token::Word { value, .. } = self.peek() {
+                    words.push(value.to_uppercase());
+                    self.at += 1;
+                }
+                Ok(StatementKind::Show(words.join(" "), None))
+            }
+            "DESCRIBE" | "DESC" => {
+                self.at += 1;
+                self.eat_word("EXTENDED");
+                Ok(StatementKind::Describe(self.table_name()?))
+            }
+            "USE" | "LOAD" | "UNLOAD" | "ADD" | "REMOVE" | "ANALYZE" | "QUIT" | "EXIT" | "CLEAR" | "HELP" => {
+                self.skip_statement(&word)
+            }
+            _ => {
+                let known = [
+                    "SELECT", "WITH", "CREATE", "DROP", "ALTER", "INSERT", "EXECUTE", "BEGIN", "SET", "RESET",
+                    "EXPLAIN", "SHOW", "DESCRIBE", "USE",
+                ];
+                let error = self.unexpected(&["a statement"]);
+                Err(match crate::sql::error::nearest(&word, known) {
+                    Some(near) => error.help(format!("did you mean {near}?")),
+                    None => error,
+                })
+            }
+        }
+    }
+
+    fn skip_statement(&mut self, what: &str) -> SqlResult<StatementKind> {
+        while !self.done() && !self.is(";") {
+            self.at += 1;
+        }
+        Ok(StatementKind::Ignored(what.to_owned()))
+    }
+
+    /// `'key'`, or old style `key.with.dots`.
+    fn option_key(&mut self) -> SqlResult<String> {
+        if let Token::Str(_) = self.peek() {
+            return self.string();
+        }
+        let mut key = String::new();
+        loop {
+            match self.peek() {
+                Token::Word { value, .. } => key.push_str(value),
+                Token::Number(text) => key.push_str(text),
+                Token::Symbol(s @ ("." | "-")) => key.push_str(s),
+                _ => break,
+            }
+            self.at += 1;
+        }
+        if key.is_empty() { Err(self.unexpected(&["an option's key in single quotes"])) } else { Ok(key) }
+    }
+
+    fn create(&mut self) -> SqlResult<StatementKind> {
+        let span = self.span();
+        if self.eat_words(&["OR", "REPLACE"]) {
+            return Err(SqlError::parse(span, "CREATE OR REPLACE is not supported").help("DROP … IF EXISTS first"));
+        }
+        let temporary = self.eat_word("TEMPORARY");
+        self.eat_word("SYSTEM");
+        if self.eat_word("TABLE") {
+            return Ok(StatementKind::CreateTable(Box::new(self.create_table(temporary)?)));
+        }
+        if self.eat_word("VIEW") {
+            let if_not_exists = self.eat_words(&["IF", "NOT", "EXISTS"]);
+            let name = self.table_name()?;
+            let columns = if self.is("(") { self.in_parens(Self::ident)? } else { Vec::new() };
+            if self.eat_word("COMMENT") {
+                self.string()?;
+            }
+            self.expect_word("AS")?;
+            return Ok(StatementKind::CreateView { name, columns, if_not_exists, query: self.boxed_query()? });
+        }
+        if self.is_word("FUNCTION") {
+            return Err(SqlError::parse(self.span(), "CREATE FUNCTION needs a JVM: user-defined functions are not supported")
+                .help("write the function as an expression, or keep that job on Flink"));
+        }
+        if self.is_word("DATABASE") || self.is_word("CATALOG") {
+            return self.skip_statement("CREATE");
+        }
+        Err(self.unexpected(&["TABLE", "VIEW", "TEMPORARY"]))
+    }
+
+    fn statement_set(&mut self) -> SqlResult<StatementKind> {
+        let mut inserts = Vec::new();
+        loop {
+            while self.eat(";") {}
+            if self.eat_word("END") {
+                return Ok(StatementKind::StatementSet(inserts));
+            }
+            if !self.is_word("INSERT") {
+                return Err(self.unexpected(&["INSERT", "END"]));
+            }
+            inserts.push(self.insert()?);
+            if !self.is(";") && !self.is_word("END") {
+                return Err(self.unexpected(&["\";\""]));
+            }
+        }
+    }
+
+    fn insert(&mut self) -> SqlResult<Insert> {
+        let span = self.span();
+        self.expect_word("INSERT")?;
+        if self.is_word("OVERWRITE") {
+            return Err(SqlError::parse(self.span(), "INSERT OVERWRITE is for bounded jobs; a stream is inserted INTO"));
+        }
+        self.expect_word("INTO")?;
+        let table = self.table_name()?;
+        let hints = self.hints()?;
+        if self.eat_word("PARTITION") {
+            return Err(SqlError::parse(self.before(), "INSERT … PARTITION is not supported")
+                .help("give the partition's columns in the query"));
+        }
+        let columns = if self.is("(") && !self.is_word_at(1, "SELECT") && !self.is_word_at(1, "WITH") && !self.is_at(1, "(")
+        {
+            self.in_parens(Self::ident)?
+        } else {
+            Vec::new()
+        };
+        let query = self.query()?;
+        let mut conflict = None;
+        if self.eat_words(&["ON", "CONFLICT"]) {
+            self.expect_word("DO")?;
+            conflict = Some(if self.eat_word("DEDUPLICATE") {
+                OnConflict::Deduplicate
+            } else if self.eat_word("NOTHING") {
+                OnConflict::Nothing
+            } else if self.eat_word("ERROR") {
+                OnConflict::Error
+            } else {
+                return Err(self.unexpected(&["DEDUPLICATE", "NOTHING", "ERROR"]));
+            });
+        }
+        Ok(Insert { table, columns, hints, query, conflict, span })
+    }
+}
