@@ -3,8 +3,14 @@
 //! Text in, a [`crate::engine::plan::Plan`] out; no I/O. The grammar is Flink 1.14 to 2.3's.
 
 pub mod ast;
+pub mod bind;
+pub mod catalog;
+pub mod connectors;
 pub mod dialect;
 pub mod error;
+pub mod functions;
 pub mod parser;
+pub mod rel;
+pub mod types;
 
 pub use error::{Phase, Span, SqlError, SqlResult};

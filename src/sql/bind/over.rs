@@ -1,0 +1,194 @@
+//! OVER.
+
+use crate::engine::expr::{Expr, ExprNode};
+use crate::engine::plan::{AggregateCall, Frame, SortKey};
+use crate::engine::row::Value;
+use crate::engine::types::{DataType, Field, TypeKind};
+use crate::sql::ast::{self, FrameStart};
+use crate::sql::error::{Span, SqlError, SqlResult};
+use crate::sql::functions::{self, aggregates};
+use crate::sql::rel::{Col, OverRel, Rel, RelNode};
+use crate::sql::types::column;
+
+use super::{Binder, Env};
+
+/// Columns from here on stand for OVER calls until their operators are built.
+pub(super) const OVERS: usize = 1 << 32;
+
+/// OVER calls gathered while the select list is bound.
+#[derive(Debug, Default)]
+pub(in crate::sql) struct Overs {
+    calls: Vec<Pending>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Pending {
+    function: &'static str,
+    args: Vec<Expr>,
+    distinct: bool,
+    filter: Option<Expr>,
+    data_type: DataType,
+    partition: Vec<Expr>,
+    order: Vec<(Expr, bool, bool)>,
+    frame: Frame,
+}
+
+impl Overs {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+}
+
+impl Binder<'_> {
+    /// A call with OVER.
+    pub(super) fn over_call(&self, ast_call: &ast::Call, env: Env<'_>, span: Span) -> SqlResult<Expr> {
+        let Some(cell) = env.over else {
+            return Err(SqlError::plan(span, "OVER is allowed in the select list only")
+                .help("filter its result in a query around: SELECT … FROM (SELECT …, ROW_NUMBER() OVER (…) AS rn FROM t) WHERE rn = 1"));
+        };
+        let name = ast_call.name.value.as_str();
+        let Some(function) = aggregates::canonical(name).or(aggregates::over_only(name)) else {
+            return Err(SqlError::plan(ast_call.name.span, format!("{name} is no aggregate function and takes no OVER")));
+        };
+        let spec = match &ast_call.over {
+            Some(ast::Over::Spec(spec)) => spec,
+            Some(ast::Over::Named(wanted)) => match env.windows.iter().find(|(name, _)| name.value == wanted.value) {
+                Some((_, spec)) => spec,
+                None => return Err(SqlError::plan(wanted.span, format!("Window '{}' not found", wanted.value))),
+            },
+            None => return Err(SqlError::plan(span, "OVER is missing")),
+        };
+        let inner = Env { over: None, ..env };
+        let args = ast_call.args.iter().map(|arg| self.expr(arg, inner)).collect::<SqlResult<Vec<_>>>()?;
+        let filter = match &ast_call.filter {
+            Some(filter) => Some(functions::operators::boolean(self.expr(filter, inner)?, filter.span)?),
+            None => None,
+        };
+        let partition = spec.partition.iter().map(|e| self.expr(e, inner)).collect::<SqlResult<Vec<_>>>()?;
+        let mut order = Vec::new();
+        for item in &spec.order {
+            let bound = self.expr(&item.expr, inner)?;
+            order.push((bound, item.descending, item.nulls_first.unwrap_or(!item.descending)));
+        }
+        let numbering = matches!(function, "ROW_NUMBER" | "RANK" | "DENSE_RANK");
+        let frame = match &spec.frame {
+            None if numbering => Frame::Rows(None),
+            None => Frame::Range(None),
+            Some((true, FrameStart::Unbounded)) => Frame::Rows(None),
+            Some((true, FrameStart::Current)) => Frame::Rows(Some(0)),
+            Some((false, FrameStart::Unbounded)) => Frame::Range(None),
+            Some((false, FrameStart::Current)) => Frame::Range(Some(0)),
+            Some((rows, FrameStart::Preceding(bound))) => {
+                let bound_at = bound.span;
+                match (rows, self.expr(bound, inner)?.node) {
+                    (true, ExprNode::Literal(Value::Int(n))) => Frame::Rows(Some(
+                        u64::try_from(n).map_err(|_| SqlError::plan(bound_at, "ROWS … PRECEDING takes a number from 0"))?,
+                    )),
+                    (false, ExprNode::Literal(Value::Interval(millis))) => Frame::Range(Some(millis)),
+                    _ => {
+                        return Err(SqlError::plan(bound_at, "ROWS takes a constant number, RANGE a constant interval"));
+                    }
+                }
+            }
+        };
+        let arg_types: Vec<DataType> = args.iter().map(|arg| arg.data_type.clone()).collect();
+        let data_type = aggregates::result_type(function, &arg_types, true, filter.is_some(), span)?;
+        let pending = Pending {
+            function,
+            args,
+            distinct: ast_call.distinct,
+            filter,
+            data_type: data_type.clone(),
+            partition,
+            order,
+            frame,
+        };
+        let mut state = cell.borrow_mut();
+        let index = match state.calls.iter().position(|c| *c == pending) {
+            Some(index) => index,
+            None => {
+                state.calls.push(pending);
+                state.calls.len() - 1
+            }
+        };
+        Ok(column(OVERS + index, data_type))
+    }
+
+    /// Puts the OVER operators on the relation; gives for each call its column. `map` brings other placeholders home.
+    pub(super) fn build_overs(&self, mut rel: Rel, state: Overs, map: &dyn Fn(&Expr) -> Expr) -> (Rel, Vec<usize>) {
+        let mut places = vec![0; state.calls.len()];
+        let mut done = vec![false; state.calls.len()];
+        for first in 0..state.calls.len() {
+            if done.get(first) == Some(&true) {
+                continue;
+            }
+            let Some(head) = state.calls.get(first).cloned() else { continue };
+            let together: Vec<usize> = (first..state.calls.len())
+                .filter(|i| {
+                    state.calls.get(*i).is_some_and(|c| {
+                        c.partition == head.partition && c.order == head.order && c.frame == head.frame
+                    })
+                })
+                .collect();
+            // columns that the operator needs and the input does not have yet
+            let mut exprs: Vec<Expr> = (0..rel.cols.len()).map(|i| rel.col(i)).collect();
+            let mut cols = rel.cols.clone();
+            let width = exprs.len();
+            let mut place = |expr: &Expr| -> usize {
+                let expr = map(expr);
+                if let ExprNode::Column(index) = expr.node
+                    && index < width
+                {
+                    return index;
+                }
+                if let Some(i) = exprs.iter().position(|e| *e == expr) {
+                    return i;
+                }
+                cols.push(Col::new(format!("$o{}", exprs.len()), expr.data_type.clone()));
+                exprs.push(expr);
+                exprs.len() - 1
+            };
+            let partition: Vec<usize> = head.partition.iter().map(&mut place).collect();
+            let order: Vec<SortKey> = head
+                .order
+                .iter()
+                .map(|(expr, descending, nulls_first)| SortKey {
+                    column: place(expr),
+                    descending: *descending,
+                    nulls_first: *nulls_first,
+                })
+                .collect();
+            let mut calls = Vec::new();
+            for i in &together {
+                let Some(pending) = state.calls.get(*i) else { continue };
+                let args = pending.args.iter().map(&mut place).collect();
+                let filter = pending.filter.as_ref().map(|f| {
+                    place(&crate::sql::types::call("IS TRUE", vec![f.clone()], DataType::not_null(TypeKind::Boolean)))
+                });
+                calls.push(AggregateCall {
+                    function: pending.function,
+                    args,
+                    distinct: pending.distinct,
+                    filter,
+                    output: Field { name: format!("$w{i}"), data_type: pending.data_type.clone() },
+                });
+            }
+            if exprs.len() > width {
+                rel = rel.project(exprs, cols);
+            }
+            let base = rel.cols.len();
+            let mut out_cols = rel.cols.clone();
+            for (n, i) in together.iter().enumerate() {
+                if let (Some(place), Some(done), Some(call)) = (places.get_mut(*i), done.get_mut(*i), calls.get(n)) {
+                    *place = base + n;
+                    *done = true;
+                    out_cols.push(Col::new(call.output.name.clone(), call.output.data_type.clone()));
+                }
+            }
+            let over = OverRel { input: rel, partition, order, frame: head.frame, calls };
+            rel = Rel { node: RelNode::Over(Box::new(over)), cols: out_cols };
+        }
+        (rel, places)
+    }
+}

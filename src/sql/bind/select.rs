@@ -1,0 +1,403 @@
+//! Queries: SELECT, VALUES, set operations, ORDER BY.
+
+use std::cell::RefCell;
+
+use crate::engine::expr::{Expr, ExprNode};
+use crate::engine::plan::SortKey;
+use crate::engine::types::{DataType, TypeKind};
+use crate::sql::ast::{self, ExprKind, SetExpr};
+use crate::sql::error::{SqlError, SqlResult};
+use crate::sql::functions::operators;
+use crate::sql::rel::{AggregateRel, Col, Rel, RelNode, TimeAttribute};
+use crate::sql::types::{cast_to, common, rewrite};
+
+use super::aggregate::{Aggregates, PROPERTIES, has_aggregate, visit};
+use super::over::{OVERS, Overs};
+use super::{Binder, Env, OUTER, Scope};
+
+/// Columns from here on stand for scalar subqueries of the select list until they are joined.
+const SCALARS: usize = 1 << 31;
+
+impl Binder<'_> {
+    /// Binds a query.
+    pub fn query(&self, query: &ast::Query) -> SqlResult<Rel> {
+        self.query_in(query, None)
+    }
+
+    /// Binds a query that may refer to columns of the one around.
+    pub(super) fn query_in(&self, query: &ast::Query, outer: Option<&Scope>) -> SqlResult<Rel> {
+        let before = self.ctes.borrow().len();
+        let out = self.query_with(query, outer);
+        self.ctes.borrow_mut().truncate(before);
+        out
+    }
+
+    fn query_with(&self, query: &ast::Query, outer: Option<&Scope>) -> SqlResult<Rel> {
+        for (name, columns, inner) in &query.ctes {
+            let rel = self.query_in(inner, None)?;
+            let rel = renamed(rel, columns, name)?;
+            self.ctes.borrow_mut().push((name.value.clone(), rel));
+        }
+        let (rel, order, visible) = match &query.body {
+            SetExpr::Select(select) => self.select(select, &query.order, outer)?,
+            other => {
+                let rel = self.set_expr(other, outer)?;
+                let scope = Scope::of(&rel, None);
+                let mut order = Vec::new();
+                for item in &query.order {
+                    let column = match self.output_column(&item.expr, &rel)? {
+                        Some(column) => column,
+                        None => match self.expr(&item.expr, Env::plain(&scope))?.node {
+                            ExprNode::Column(column) => column,
+                            _ => return Err(SqlError::plan(item.expr.span, "ORDER BY of a set operation takes its columns")),
+                        },
+                    };
+                    order.push(sort_key(item, column));
+                }
+                let visible = rel.cols.len();
+                (rel, order, visible)
+            }
+        };
+        if order.is_empty() && query.limit.is_none() && query.offset.is_none() {
+            return Ok(rel);
+        }
+        let cols = rel.cols.clone();
+        let rel = Rel {
+            node: RelNode::Sort { input: Box::new(rel), order, offset: query.offset.unwrap_or(0), limit: query.limit },
+            cols,
+        };
+        if visible == rel.cols.len() {
+            return Ok(rel);
+        }
+        let exprs = (0..visible).map(|i| rel.col(i)).collect();
+        let cols = rel.cols.iter().take(visible).cloned().collect();
+        Ok(rel.project(exprs, cols))
+    }
+
+    fn set_expr(&self, body: &SetExpr, outer: Option<&Scope>) -> SqlResult<Rel> {
+        match body {
+            SetExpr::Select(select) => Ok(self.select(select, &[], outer)?.0),
+            SetExpr::Query(query) => self.query_in(query, outer),
+            SetExpr::Values(rows) => self.values(rows),
+            SetExpr::SetOp(op, all, left, right, span) => {
+                let (left, right) = (self.set_expr(left, outer)?, self.set_expr(right, outer)?);
+                if left.cols.len() != right.cols.len() {
+                    return Err(SqlError::plan(*span, format!("Column count mismatch in {op}: {} and {}", left.cols.len(), right.cols.len())));
+                }
+                let mut cols = Vec::new();
+                for (i, (a, b)) in left.cols.iter().zip(&right.cols).enumerate() {
+                    let Some(data_type) = common(&a.data_type, &b.data_type) else {
+                        return Err(SqlError::plan(*span, format!("Type mismatch in column {} of {op}", i + 1))
+                            .help(format!("{} and {} have no common type: CAST one side", a.data_type, b.data_type)));
+                    };
+                    let mut col = Col::new(a.name.clone(), data_type);
+                    if a.time == b.time && *op == "UNION" && *all {
+                        col.time = a.time;
+                    }
+                    cols.push(col);
+                }
+                let left = converted(left, &cols);
+                let right = converted(right, &cols);
+                if *op == "UNION" {
+                    let union = Rel { node: RelNode::Union(vec![left, right]), cols };
+                    return Ok(if *all { union } else { distinct(union) });
+                }
+                let (left, right) = (Box::new(left), Box::new(right));
+                Ok(Rel { node: RelNode::SetOp { intersect: *op == "INTERSECT", all: *all, left, right }, cols })
+            }
+        }
+    }
+
+    fn values(&self, rows: &[Vec<ast::Expr>]) -> SqlResult<Rel> {
+        let scope = Scope::default();
+        let mut bound: Vec<Vec<Expr>> = Vec::new();
+        let mut types: Vec<DataType> = Vec::new();
+        for row in rows {
+            let row_at = row.first().map(|e| e.span).unwrap_or_default();
+            let exprs = row.iter().map(|e| self.expr(e, Env::plain(&scope))).collect::<SqlResult<Vec<_>>>()?;
+            if bound.is_empty() {
+                types = exprs.iter().map(|e| e.data_type.clone()).collect();
+            } else if exprs.len() != types.len() {
+                return Err(SqlError::plan(row_at, "Values passed to VALUES operator must have compatible types"));
+            } else {
+                for (t, e) in types.iter_mut().zip(&exprs) {
+                    *t = common(t, &e.data_type).ok_or_else(|| {
+                        SqlError::plan(row_at, "Values passed to VALUES operator must have compatible types")
+                    })?;
+                }
+            }
+            bound.push(exprs);
+        }
+        let bound = bound
+            .into_iter()
+            .map(|row| row.into_iter().zip(&types).map(|(e, t)| cast_to(e, &t.kind)).collect())
+            .collect();
+        let cols = types.into_iter().enumerate().map(|(i, t)| Col::new(format!("EXPR${i}"), t)).collect();
+        Ok(Rel { node: RelNode::Values(bound), cols })
+    }
+
+    /// An ORDER BY item that names an output column or counts to it.
+    fn output_column(&self, expr: &ast::Expr, rel: &Rel) -> SqlResult<Option<usize>> {
+        match &expr.kind {
+            ExprKind::Number(text) => match text.parse::<usize>() {
+                Ok(n) if n >= 1 && n <= rel.cols.len() => Ok(Some(n - 1)),
+                _ => Err(SqlError::plan(expr.span, "Ordinal out of range")),
+            },
+            ExprKind::Name(parts) => match parts.as_slice() {
+                [name] => Ok(rel.cols.iter().position(|col| col.name == name.value)),
+                _ => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    fn select(&self, select: &ast::Select, order: &[ast::OrderItem], outer: Option<&Scope>) -> SqlResult<(Rel, Vec<SortKey>, usize)> {
+        let (mut rel, scope) = match &select.from {
+            Some(from) => self.from(from, outer)?,
+            None => (Rel { node: RelNode::Values(vec![Vec::new()]), cols: Vec::new() }, Scope::default()),
+        };
+        if let Some(filter) = &select.filter {
+            rel = self.condition(rel, &scope, filter, outer)?;
+        }
+        let items = expand_wildcards(&select.items, &scope)?;
+        let grouped = select.group.is_some()
+            || select.having.is_some()
+            || items.iter().any(|(e, _)| has_aggregate(e))
+            || order.iter().any(|o| has_aggregate(&o.expr));
+        let base = Env { outer, windows: &select.windows, ..Env::plain(&scope) };
+        let aggregates = match (&select.group, grouped) {
+            (Some(group), _) => Some(RefCell::new(self.group_by(group, base)?)),
+            (None, true) => Some(RefCell::new(Aggregates::default())),
+            (None, false) => None,
+        };
+        // scalar subqueries become columns
+        let mut queries: Vec<&ast::Query> = Vec::new();
+        for (e, _) in &items {
+            visit(e, &mut |e| {
+                if let ExprKind::Subquery(q) = &e.kind {
+                    queries.push(q);
+                }
+            });
+        }
+        if let Some(having) = &select.having {
+            visit(having, &mut |e| {
+                if let ExprKind::Subquery(q) = &e.kind {
+                    queries.push(q);
+                }
+            });
+        }
+        let mut scalars = Vec::new();
+        let mut joined = Vec::new();
+        for (i, query) in queries.iter().enumerate() {
+            let (inner, correlated) = self.scalar(query, &scope)?;
+            let data_type = inner.cols.first().map(|c| c.data_type.clone().with_nullable(true)).unwrap_or(DataType::new(TypeKind::Null));
+            scalars.push((std::ptr::from_ref(*query) as usize, crate::sql::types::column(SCALARS + i, data_type)));
+            joined.push((inner, correlated));
+        }
+        let overs = RefCell::new(Overs::default());
+        let env = Env { scalars: &scalars, aggregates: aggregates.as_ref(), over: Some(&overs), ..base };
+        let mut exprs = Vec::with_capacity(items.len());
+        for (expr, _) in &items {
+            exprs.push(self.expr(expr, env)?);
+        }
+        let having = match &select.having {
+            Some(having) => Some(operators::boolean(self.expr(having, Env { over: None, ..env })?, having.span)?),
+            None => None,
+        };
+        let names = names_of(&items);
+        // ORDER BY: an output column, or a hidden one
+        let mut keys = Vec::new();
+        let visible = exprs.len();
+        for item in order {
+            let place = match &item.expr.kind {
+                ExprKind::Number(text) => match text.parse::<usize>() {
+                    Ok(n) if n >= 1 && n <= visible => Some(n - 1),
+                    _ => return Err(SqlError::plan(item.expr.span, "Ordinal out of range")),
+                },
+                ExprKind::Name(parts) if parts.len() == 1 => {
+                    names.iter().position(|name| parts.first().is_some_and(|p| p.value == *name))
+                }
+                _ => None,
+            };
+            let place = match place {
+                Some(place) => place,
+                None => {
+                    let bound = self.expr(&item.expr, env)?;
+                    match exprs.iter().position(|e| *e == bound) {
+                        Some(place) => place,
+                        None if select.distinct => {
+                            return Err(SqlError::plan(item.expr.span, "ORDER BY of SELECT DISTINCT takes its columns"));
+                        }
+                        None => {
+                            exprs.push(bound);
+                            exprs.len() - 1
+                        }
+                    }
+                }
+            };
+            keys.push(sort_key(item, place));
+        }
+        // bring the placeholders home
+        let mut properties_at = 0;
+        if let Some(cell) = aggregates {
+            let state = cell.into_inner();
+            (rel, properties_at) = self.build_aggregate(rel, state);
+        }
+        let scalars_at = rel.cols.len();
+        for (inner, correlated) in joined {
+            rel = self.join_scalar(rel, inner, correlated);
+        }
+        let home = move |expr: &Expr| {
+            rewrite(expr, &|index, data_type| {
+                let index = if (SCALARS..OVERS).contains(&index) {
+                    index - SCALARS + scalars_at
+                } else if (PROPERTIES..SCALARS).contains(&index) {
+                    index - PROPERTIES + properties_at
+                } else {
+                    index
+                };
+                crate::sql::types::column(index, data_type.clone())
+            })
+        };
+        if let Some(having) = having {
+            rel = rel.filter(home(&having));
+        }
+        let overs = overs.into_inner();
+        let mut places = Vec::new();
+        if !overs.is_empty() {
+            (rel, places) = self.build_overs(rel, overs, &home);
+        }
+        let exprs: Vec<Expr> = exprs
+            .iter()
+            .map(|expr| {
+                rewrite(&home(expr), &|index, data_type| {
+                    let index = if (OVERS..OUTER).contains(&index) {
+                        places.get(index - OVERS).copied().unwrap_or(0)
+                    } else {
+                        index
+                    };
+                    crate::sql::types::column(index, data_type.clone())
+                })
+            })
+            .collect();
+        let cols = exprs
+            .iter()
+            .enumerate()
+            .map(|(i, expr)| {
+                let name = names.get(i).cloned().unwrap_or_else(|| format!("$s{i}"));
+                projected(expr, &rel, name)
+            })
+            .collect();
+        let mut rel = rel.project(exprs, cols);
+        if select.distinct {
+            rel = distinct(rel);
+        }
+        Ok((rel, keys, visible))
+    }
+}
+
+/// The column that an expression makes of a relation's columns.
+pub(super) fn projected(expr: &Expr, input: &Rel, name: String) -> Col {
+    let mut col = Col::new(name, expr.data_type.clone());
+    match &expr.node {
+        ExprNode::Column(index) => {
+            if let Some(from) = input.cols.get(*index) {
+                col.time = from.time;
+                col.role = from.role.clone();
+            }
+        }
+        ExprNode::Call { function: "PROCTIME", .. } => col.time = TimeAttribute::Proctime,
+        _ => {}
+    }
+    col
+}
+
+fn sort_key(item: &ast::OrderItem, column: usize) -> SortKey {
+    SortKey {
+        column,
+        descending: item.descending,
+        nulls_first: item.nulls_first.unwrap_or(!item.descending),
+    }
+}
+
+/// DISTINCT: a group of all columns.
+fn distinct(rel: Rel) -> Rel {
+    let cols = rel.cols.iter().cloned().map(Col::materialized).collect();
+    let group = (0..rel.cols.len()).collect();
+    let node = RelNode::Aggregate(Box::new(AggregateRel { input: rel, group, calls: Vec::new(), window: None }));
+    Rel { node, cols }
+}
+
+/// The relation with its columns converted to these types.
+pub(super) fn converted(rel: Rel, cols: &[Col]) -> Rel {
+    if rel.cols.iter().zip(cols).all(|(a, b)| a.data_type.kind == b.data_type.kind) {
+        return rel;
+    }
+    let exprs = cols.iter().enumerate().map(|(i, col)| cast_to(rel.col(i), &col.data_type.kind)).collect();
+    rel.project(exprs, cols.to_vec())
+}
+
+/// The relation with these column names.
+pub(super) fn renamed(mut rel: Rel, columns: &[ast::Ident], name: &ast::Ident) -> SqlResult<Rel> {
+    if columns.is_empty() {
+        return Ok(rel);
+    }
+    if columns.len() != rel.cols.len() {
+        return Err(SqlError::plan(
+            name.span,
+            format!("'{}' names {} columns, the query has {}", name.value, columns.len(), rel.cols.len()),
+        ));
+    }
+    for (col, ident) in rel.cols.iter_mut().zip(columns) {
+        col.name.clone_from(&ident.value);
+    }
+    Ok(rel)
+}
+
+fn expand_wildcards(items: &[(ast::Expr, Option<ast::Ident>)], scope: &Scope) -> SqlResult<Vec<(ast::Expr, Option<ast::Ident>)>> {
+    let mut out = Vec::new();
+    for (expr, alias) in items {
+        let ExprKind::Wildcard(table) = &expr.kind else {
+            out.push((expr.clone(), alias.clone()));
+            continue;
+        };
+        let before = out.len();
+        for col in &scope.cols {
+            if col.hidden && table.is_none() || table.as_ref().is_some_and(|t| col.table.as_deref() != Some(&t.value)) {
+                continue;
+            }
+            let ident = |value: &str| ast::Ident { value: value.to_owned(), span: expr.span };
+            let mut parts: Vec<ast::Ident> = col.table.as_deref().map(ident).into_iter().collect();
+            parts.push(ident(&col.name));
+            out.push((ast::Expr { kind: ExprKind::Name(parts), span: expr.span }, None));
+        }
+        if out.len() == before {
+            return Err(match table {
+                Some(table) => scope.missing(Some(table), table),
+                None => SqlError::plan(expr.span, "SELECT * needs a FROM clause"),
+            });
+        }
+    }
+    Ok(out)
+}
+
+fn names_of(items: &[(ast::Expr, Option<ast::Ident>)]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (i, (expr, alias)) in items.iter().enumerate() {
+        let name = match (alias, &expr.kind) {
+            (Some(alias), _) => alias.value.clone(),
+            (None, ExprKind::Name(parts)) => parts.last().map_or_else(String::new, |p| p.value.clone()),
+            (None, ExprKind::Field(_, field)) => field.value.clone(),
+            _ => format!("EXPR${i}"),
+        };
+        // a name that is taken gets a number, as Calcite does it
+        let mut unique = name.clone();
+        let mut n = 0;
+        while names.contains(&unique) {
+            unique = format!("{name}{n}");
+            n += 1;
+        }
+        names.push(unique);
+    }
+    names
+}

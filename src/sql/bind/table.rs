@@ -1,0 +1,270 @@
+//! CREATE TABLE and CREATE VIEW into catalog entries, and tables into relations.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::engine::expr::ExprNode;
+use crate::engine::types::TypeKind;
+use crate::sql::ast;
+use crate::sql::catalog::{Catalog, Column, ColumnKind, Table};
+use crate::sql::connectors;
+use crate::sql::error::{Span, SqlError, SqlResult};
+use crate::sql::rel::{Col, Rel, RelNode, TimeAttribute};
+use crate::sql::types::cast_to;
+
+use super::select::projected;
+use super::{Binder, Env, Scope};
+
+/// Makes a catalog entry of CREATE TABLE.
+pub fn declare_table(create: &ast::CreateTable, catalog: &Catalog, options: &BTreeMap<String, String>) -> SqlResult<Table> {
+    let mut table = Table {
+        name: create.name.value.clone(),
+        columns: Vec::new(),
+        watermark: None,
+        primary_key: Vec::new(),
+        options: BTreeMap::new(),
+        partitioned: create.partitioned.iter().map(|p| p.value.clone()).collect(),
+        comment: create.comment.clone(),
+        view: None,
+        temporary: create.temporary,
+        span: create.name.span,
+    };
+    if let Some((source, clauses)) = &create.like {
+        like(&mut table, &*catalog.table(source)?, clauses);
+    }
+    for (key, value, _) in &create.options {
+        table.options.insert(key.clone(), value.clone());
+    }
+    let mut computed = Vec::new();
+    for def in &create.columns {
+        if table.column(&def.name.value).is_some() {
+            return Err(SqlError::plan(def.name.span, format!("Column names must contain unique names. Found duplicate: {}", def.name.value)));
+        }
+        let (kind, data_type) = match &def.kind {
+            ast::ColumnKind::Physical(data_type) => (ColumnKind::Physical, data_type.clone()),
+            ast::ColumnKind::Metadata { data_type, key, virtual_ } => {
+                let key = key.clone().unwrap_or_else(|| def.name.value.clone());
+                (ColumnKind::Metadata { key, virtual_: *virtual_ }, data_type.clone())
+            }
+            ast::ColumnKind::Computed(expr) => {
+                computed.push((table.columns.len(), expr.clone()));
+                (ColumnKind::Computed(expr.clone()), crate::engine::types::DataType::new(TypeKind::Null))
+            }
+        };
+        table.columns.push(Column { col: Col::new(def.name.value.clone(), data_type), kind, comment: def.comment.clone() });
+    }
+    if !create.primary_key.is_empty() {
+        table.primary_key.clear();
+    }
+    for name in &create.primary_key {
+        let Some(index) = table.column(&name.value) else {
+            let error = SqlError::plan(
+                name.span,
+                format!("Primary key column '{}' is not defined in the schema at line {}, column {}", name.value, name.span.line, name.span.column),
+            );
+            let names = table.columns.iter().map(|c| c.col.name.as_str());
+            return Err(match crate::sql::error::nearest(&name.value, names) {
+                Some(near) => error.help(format!("did you mean '{near}'?")),
+                None => error,
+            });
+        };
+        let column = table.columns.get_mut(index);
+        if let Some(column) = column {
+            if matches!(column.kind, ColumnKind::Computed(_)) {
+                return Err(SqlError::plan(name.span, format!("Invalid primary key. Column '{}' is not a physical column.", name.value)));
+            }
+            column.col.data_type.nullable = false;
+        }
+        table.primary_key.push(index);
+    }
+    // computed columns see the physical and metadata ones
+    let binder = Binder::new(catalog, options);
+    let base = scan_scope(&table);
+    for (index, expr) in computed {
+        let bound = binder.expr(&expr, Env::plain(&base))?;
+        let base_rel = Rel { node: RelNode::Values(Vec::new()), cols: table.columns.iter().map(|c| c.col.clone()).collect() };
+        if let Some(column) = table.columns.get_mut(index) {
+            column.col = projected(&bound, &base_rel, column.col.name.clone());
+        }
+    }
+    if let Some((path, expr)) = &create.watermark {
+        let Some(name) = path.first() else {
+            return Err(SqlError::plan(expr.span, "WATERMARK FOR a column"));
+        };
+        let Some(index) = table.column(&name.value).filter(|_| path.len() == 1) else {
+            return Err(SqlError::plan(
+                name.span,
+                format!("The rowtime attribute field '{}' is not defined in the table schema, at line {}, column {}", name.value, name.span.line, name.span.column),
+            ));
+        };
+        let kind = table.columns.get(index).map(|c| c.col.data_type.kind.clone()).unwrap_or(TypeKind::Null);
+        if !matches!(kind, TypeKind::Timestamp(0..=3) | TypeKind::TimestampLtz(0..=3)) {
+            return Err(SqlError::plan(
+                name.span,
+                format!("Invalid data type of time field for watermark definition. The field must be of type TIMESTAMP(p) or TIMESTAMP_LTZ(p), the supported precision 'p' is from 0 to 3, but the time field type is {kind}"),
+            )
+            .help("declare it TIMESTAMP(3), or compute it: ts AS TO_TIMESTAMP_LTZ(millis, 3)"));
+        }
+        let cols: Vec<Col> = table.columns.iter().map(|c| c.col.clone()).collect();
+        let scope = Scope::of(&Rel { node: RelNode::Values(Vec::new()), cols }, Some(&table.name));
+        let bound = binder.expr(expr, Env::plain(&scope))?;
+        if !matches!(bound.data_type.kind, TypeKind::Timestamp(_) | TypeKind::TimestampLtz(_)) {
+            return Err(SqlError::plan(expr.span, format!("Invalid data type of expression for watermark definition. The watermark must be of type TIMESTAMP or TIMESTAMP_LTZ, but is {}", bound.data_type.kind)));
+        }
+        if let Some(column) = table.columns.get_mut(index) {
+            column.col.time = TimeAttribute::Rowtime;
+        }
+        table.watermark = Some((index, expr.clone()));
+    }
+    if table.columns.is_empty() && create.query.is_none() {
+        return Err(SqlError::plan(create.name.span, format!("table '{}' has no columns", table.name)));
+    }
+    Ok(table)
+}
+
+/// What LIKE takes over; by default everything.
+fn like(table: &mut Table, source: &Table, clauses: &[String]) {
+    let wants = |part: &str| {
+        let mut out = true;
+        for clause in clauses {
+            let (verb, what) = clause.split_once(' ').unwrap_or((clause, "ALL"));
+            if what == part || what == "ALL" {
+                out = verb != "EXCLUDING";
+            }
+        }
+        out
+    };
+    for column in &source.columns {
+        let taken = match column.kind {
+            ColumnKind::Physical => true,
+            ColumnKind::Metadata { .. } => wants("METADATA"),
+            ColumnKind::Computed(_) => wants("GENERATED"),
+        };
+        if taken {
+            let mut column = column.clone();
+            if column.col.time == TimeAttribute::Rowtime && !wants("WATERMARKS") {
+                column.col.time = TimeAttribute::None;
+            }
+            table.columns.push(column);
+        }
+    }
+    let place = |index: usize| source.columns.get(index).and_then(|c| table.columns.iter().position(|t| t.col.name == c.col.name));
+    if wants("CONSTRAINTS") {
+        table.primary_key = source.primary_key.iter().filter_map(|i| place(*i)).collect();
+    }
+    if wants("WATERMARKS") {
+        table.watermark = source.watermark.as_ref().and_then(|(i, expr)| Some((place(*i)?, expr.clone())));
+    }
+    if wants("OPTIONS") {
+        table.options.clone_from(&source.options);
+    }
+    if wants("PARTITIONS") && table.partitioned.is_empty() {
+        table.partitioned.clone_from(&source.partitioned);
+    }
+}
+
+/// Makes a catalog entry of CREATE VIEW.
+pub fn declare_view(
+    name: &ast::Ident,
+    columns: &[ast::Ident],
+    query: &ast::Query,
+    catalog: &Catalog,
+    options: &BTreeMap<String, String>,
+) -> SqlResult<Table> {
+    let rel = Binder::new(catalog, options).query(query)?;
+    let rel = super::select::renamed(rel, columns, name)?;
+    Ok(Table {
+        name: name.value.clone(),
+        columns: rel.cols.into_iter().map(|col| Column { col, kind: ColumnKind::Physical, comment: None }).collect(),
+        watermark: None,
+        primary_key: Vec::new(),
+        options: BTreeMap::new(),
+        partitioned: Vec::new(),
+        comment: None,
+        view: Some(Arc::new(query.clone())),
+        temporary: false,
+        span: name.span,
+    })
+}
+
+/// Physical and metadata columns at their places in the table.
+fn scan_scope(table: &Table) -> Scope {
+    let cols: Vec<Col> = table.columns.iter().map(|c| c.col.clone()).collect();
+    let mut scope = Scope::of(&Rel { node: RelNode::Values(Vec::new()), cols }, Some(&table.name));
+    scope.cols.retain(|col| {
+        table.columns.get(col.index).is_some_and(|c| !matches!(c.kind, ColumnKind::Computed(_)))
+    });
+    scope
+}
+
+impl Binder<'_> {
+    /// A table as a relation: scan, computed columns, watermark.
+    pub(super) fn table_rel(&self, table: &Arc<Table>, hints: BTreeMap<String, String>, span: Span) -> SqlResult<Rel> {
+        let mut table = Arc::clone(table);
+        if !hints.is_empty() {
+            let mut own = (*table).clone();
+            own.options.extend(hints.clone());
+            table = Arc::new(own);
+        }
+        connectors::check_options(&table, false, span)?;
+        connectors::check_metadata(&table, span)?;
+        let scanned = table.scan_columns();
+        let mut cols = Vec::new();
+        for index in &scanned {
+            let Some(column) = table.columns.get(*index) else { continue };
+            let data_type = match &column.kind {
+                ColumnKind::Metadata { key, .. } => {
+                    connectors::metadata_type(&table, key).unwrap_or_else(|| column.col.data_type.clone())
+                }
+                _ => column.col.data_type.clone(),
+            };
+            cols.push(Col::new(column.col.name.clone(), data_type));
+        }
+        let scan = Rel { node: RelNode::Scan(Arc::clone(&table), scanned.clone(), hints), cols };
+        // computed columns see declared types: metadata is cast first
+        let declared = |index: usize| {
+            let place = scanned.iter().position(|i| *i == index)?;
+            let column = table.columns.get(index)?;
+            let mut expr = cast_to(scan.col(place), &column.col.data_type.kind);
+            // the declared nullability holds
+            expr.data_type.nullable = column.col.data_type.nullable;
+            Some(expr)
+        };
+        let base = scan_scope(&table);
+        let mut exprs = Vec::new();
+        let mut out = Vec::new();
+        for (index, column) in table.columns.iter().enumerate() {
+            let expr = match &column.kind {
+                ColumnKind::Computed(expr) => {
+                    let bound = self.expr(expr, Env::plain(&base))?;
+                    crate::sql::types::rewrite(&bound, &|i, data_type| {
+                        declared(i).unwrap_or_else(|| crate::sql::types::column(i, data_type.clone()))
+                    })
+                }
+                _ => match declared(index) {
+                    Some(expr) => expr,
+                    None => continue,
+                },
+            };
+            let mut col = column.col.clone();
+            if col.time == TimeAttribute::Rowtime {
+                col.time = TimeAttribute::None;
+            }
+            exprs.push(expr);
+            out.push(col);
+        }
+        let plain = exprs.len() == scan.cols.len()
+            && exprs.iter().enumerate().all(|(i, e)| matches!(e.node, ExprNode::Column(c) if c == i));
+        let mut rel = if plain { Rel { cols: out, ..scan } } else { scan.project(exprs, out) };
+        if let Some((index, expr)) = &table.watermark {
+            let scope = Scope::of(&rel, Some(&table.name));
+            let bound = self.expr(expr, Env::plain(&scope))?;
+            let mut cols = rel.cols.clone();
+            if let Some(col) = cols.get_mut(*index) {
+                col.time = TimeAttribute::Rowtime;
+            }
+            rel = Rel { node: RelNode::Watermark(Box::new(rel), *index, bound), cols };
+        }
+        Ok(rel)
+    }
+}

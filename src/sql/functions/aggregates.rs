@@ -1,0 +1,103 @@
+//! Aggregate functions: names and result types.
+
+use crate::engine::types::{DataType, TypeKind};
+use crate::sql::error::{Span, SqlError, SqlResult};
+use crate::sql::types::{UNBOUNDED, calcite, decimal_of, is_approximate, is_integer, is_numeric, is_string};
+
+/// All aggregate functions.
+pub const NAMES: &[&str] = &[
+    "COUNT", "SUM", "SUM0", "AVG", "MIN", "MAX", "STDDEV_POP", "STDDEV_SAMP", "VAR_POP", "VAR_SAMP", "LISTAGG", "FIRST_VALUE",
+    "LAST_VALUE", "COLLECT", "ARRAY_AGG", "JSON_OBJECTAGG", "JSON_ARRAYAGG", "SINGLE_VALUE", "APPROX_COUNT_DISTINCT",
+];
+
+/// Functions that only stand with OVER.
+pub const OVER_ONLY: &[&str] =
+    &["ROW_NUMBER", "RANK", "DENSE_RANK", "LAG", "LEAD", "NTILE", "CUME_DIST", "PERCENT_RANK"];
+
+/// The canonical name of an aggregate function, if it is one.
+pub fn canonical(name: &str) -> Option<&'static str> {
+    let upper = name.to_uppercase();
+    let upper = match upper.as_str() {
+        "STDDEV" => "STDDEV_SAMP",
+        "VARIANCE" => "VAR_SAMP",
+        "$SUM0" => "SUM0",
+        other => other,
+    };
+    NAMES.iter().find(|n| **n == upper).copied()
+}
+
+/// The canonical name of a function that needs OVER, if it is one.
+pub fn over_only(name: &str) -> Option<&'static str> {
+    OVER_ONLY.iter().find(|n| n.eq_ignore_ascii_case(name)).copied()
+}
+
+/// The result type; `grouped` says that a group is never empty.
+pub fn result_type(
+    function: &str,
+    args: &[DataType],
+    grouped: bool,
+    filtered: bool,
+    span: Span,
+) -> SqlResult<DataType> {
+    let first = args.first();
+    let kind = first.map_or(TypeKind::Null, |t| t.kind.clone());
+    let misfit = |forms: &str| {
+        let types: Vec<String> = args.iter().map(|t| format!("<{}>", calcite(&t.kind))).collect();
+        SqlError::plan(
+            span,
+            format!("Cannot apply '{function}' to arguments of type '{function}({})'. Supported form(s): '{forms}'", types.join(", ")),
+        )
+    };
+    // NULL comes of an empty group only
+    let nullable = !grouped || filtered || first.is_some_and(|t| t.nullable);
+    Ok(match function {
+        "COUNT" | "APPROX_COUNT_DISTINCT" => DataType::not_null(TypeKind::BigInt),
+        "ROW_NUMBER" | "RANK" | "DENSE_RANK" => DataType::not_null(TypeKind::BigInt),
+        "NTILE" => DataType::not_null(TypeKind::BigInt),
+        "CUME_DIST" | "PERCENT_RANK" => DataType::not_null(TypeKind::Double),
+        "SUM" | "SUM0" => {
+            let kind = match &kind {
+                TypeKind::Decimal(_, s) => TypeKind::Decimal(38, *s),
+                k if is_numeric(k) => k.clone(),
+                _ => return Err(misfit("SUM(<NUMERIC>)")),
+            };
+            DataType { kind, nullable }
+        }
+        "AVG" => {
+            let kind = match &kind {
+                TypeKind::Decimal(_, s) => TypeKind::Decimal(38, (*s).max(6)),
+                k if is_numeric(k) => k.clone(),
+                _ => return Err(misfit("AVG(<NUMERIC>)")),
+            };
+            DataType { kind, nullable }
+        }
+        "STDDEV_POP" | "STDDEV_SAMP" | "VAR_POP" | "VAR_SAMP" => {
+            let kind = match &kind {
+                k if is_integer(k) || is_approximate(k) => k.clone(),
+                k => match decimal_of(k) {
+                    Some((_, s)) => TypeKind::Decimal(38, u8::try_from(s.max(6)).unwrap_or(6)),
+                    None => return Err(misfit(&format!("{function}(<NUMERIC>)"))),
+                },
+            };
+            DataType { kind, nullable }
+        }
+        "MIN" | "MAX" => {
+            if matches!(kind, TypeKind::Array(_) | TypeKind::Map(..) | TypeKind::Row(_) | TypeKind::Multiset(_)) || args.len() != 1 {
+                return Err(misfit(&format!("{function}(<COMPARABLE_TYPE>)")));
+            }
+            DataType { kind, nullable }
+        }
+        "LISTAGG" => {
+            if !is_string(&kind) {
+                return Err(misfit("LISTAGG(<CHARACTER>)").help("LISTAGG(CAST(… AS STRING))"));
+            }
+            DataType { kind: TypeKind::Varchar(UNBOUNDED), nullable }
+        }
+        "FIRST_VALUE" | "LAST_VALUE" | "SINGLE_VALUE" | "LAG" | "LEAD" => {
+            DataType { kind, nullable: nullable || matches!(function, "LAG" | "LEAD" | "SINGLE_VALUE") }
+        }
+        "COLLECT" => DataType::not_null(TypeKind::Multiset(Box::new(DataType { kind, nullable: first.is_some_and(|t| t.nullable) }))),
+        "ARRAY_AGG" => DataType::new(TypeKind::Array(Box::new(DataType { kind, nullable: first.is_some_and(|t| t.nullable) }))),
+        _ => DataType::not_null(TypeKind::Varchar(UNBOUNDED)),
+    })
+}

@@ -1,0 +1,466 @@
+//! Functions: names, argument coercion and result types. The engine evaluates them by canonical name.
+
+pub mod aggregates;
+mod json;
+pub mod operators;
+mod table;
+
+use crate::engine::expr::{Expr, ExprNode};
+use crate::engine::row::Value;
+use crate::engine::types::{DataType, Field, TypeKind};
+
+use super::error::{Span, SqlError, SqlResult, nearest};
+use super::types::{
+    UNBOUNDED, call, calcite, cast_to, common, common_kind, family, is_integer, is_interval, is_numeric,
+    is_string, is_temporal, is_timestamp, null_of, string_literal,
+};
+use operators::{arithmetic, boolean, compare};
+
+pub use table::names;
+
+/// Whether any argument may be NULL.
+pub fn any_nullable(args: &[Expr]) -> bool {
+    args.iter().any(|arg| arg.data_type.nullable)
+}
+
+/// The error Calcite gives for a name it does not know.
+fn unknown(name: &str, args: &[Expr], span: Span) -> Box<SqlError> {
+    let types: Vec<String> = args
+        .iter()
+        .map(|arg| {
+            let kind = &arg.data_type.kind;
+            let text = if is_string(kind) {
+                "CHARACTER".to_owned()
+            } else if is_numeric(kind) {
+                "NUMERIC".to_owned()
+            } else {
+                family(kind)
+            };
+            format!("<{text}>")
+        })
+        .collect();
+    let error = SqlError::plan(
+        span,
+        format!("No match found for function signature {}({})", name.to_uppercase(), types.join(", ")),
+    );
+    match nearest(name, names().chain(aggregates::NAMES.iter().copied())) {
+        Some(near) if !near.eq_ignore_ascii_case(name) => error.help(format!("did you mean {near}?")),
+        _ => error,
+    }
+}
+
+/// The error Calcite gives for arguments that do not fit.
+pub fn misfit(name: &str, args: &[Expr], forms: &str, span: Span) -> Box<SqlError> {
+    let types: Vec<String> = args.iter().map(|arg| format!("<{}>", calcite(&arg.data_type.kind))).collect();
+    SqlError::plan(
+        span,
+        format!(
+            "Cannot apply '{name}' to arguments of type '{name}({})'. Supported form(s): '{forms}'",
+            types.join(", ")
+        ),
+    )
+}
+
+/// Resolves a scalar function call.
+pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: Span) -> SqlResult<Expr> {
+    let upper = name.to_uppercase();
+    let upper = upper.as_str();
+    let arity = args.len();
+    let nullable = any_nullable(&args);
+    let first = args.first().map(|arg| arg.data_type.clone());
+    let kind = first.as_ref().map(|t| t.kind.clone()).unwrap_or(TypeKind::Null);
+    let wrong = |args: &[Expr], forms: &str| Err(misfit(upper, args, forms, span));
+    match (upper, arity) {
+        ("COALESCE", 1..) => coalesce(args, span),
+        ("IFNULL", 2) => {
+            let second = args.get(1).is_some_and(|a| a.data_type.nullable);
+            let mut out = coalesce(args, span)?;
+            out.data_type.nullable = nullable && second;
+            Ok(out)
+        }
+        ("NULLIF", 2) => {
+            let [a, b] = pair(args)?;
+            let kind = a.data_type.kind.clone();
+            let condition = compare("=", a.clone(), b, span)?;
+            Ok(case(vec![(condition, null_of(kind.clone()))], a, DataType::new(kind)))
+        }
+        ("IF", 3) => {
+            let mut args = args.into_iter();
+            let (Some(condition), Some(yes), Some(no)) = (args.next(), args.next(), args.next()) else {
+                return Err(unknown(name, &[], span));
+            };
+            let condition = boolean(condition, span)?;
+            let Some(mut target) = common(&yes.data_type, &no.data_type) else {
+                return wrong(&[condition, yes, no], "IF(<BOOLEAN>, <ANY>, <ANY>)");
+            };
+            target.nullable = true;
+            let (yes, no) = (cast_to(yes, &target.kind), cast_to(no, &target.kind));
+            Ok(case(vec![(condition, yes)], no, target))
+        }
+        ("GREATEST" | "LEAST", 1..) => {
+            let Some(target) = args.iter().skip(1).try_fold(kind, |k, arg| common_kind(&k, &arg.data_type.kind)) else {
+                return wrong(&args, "<FUNCTION>(<COMPARABLE_TYPE>...)");
+            };
+            let function = if upper == "GREATEST" { "GREATEST" } else { "LEAST" };
+            let args = args.into_iter().map(|arg| cast_to(arg, &target)).collect();
+            Ok(call(function, args, DataType { kind: target, nullable }))
+        }
+        ("MOD", 2) => {
+            let [a, b] = pair(args)?;
+            let (left, right) = (a.data_type.kind.clone(), b.data_type.kind.clone());
+            let out = arithmetic("%", a, b, span)?;
+            // the divisor's type, as Calcite's MOD has it
+            if is_integer(&left) && is_integer(&right) { Ok(cast_to(out, &right)) } else { Ok(out) }
+        }
+        ("ABS" | "SIGN", 1) if is_numeric(&kind) => {
+            let function = if upper == "ABS" { "ABS" } else { "SIGN" };
+            Ok(call(function, args, DataType { kind, nullable }))
+        }
+        ("FLOOR" | "CEIL" | "CEILING", 1) if is_numeric(&kind) => {
+            let function = if upper == "FLOOR" { "FLOOR" } else { "CEIL" };
+            let kind = match kind {
+                TypeKind::Decimal(p, _) => TypeKind::Decimal(p, 0),
+                other => other,
+            };
+            Ok(call(function, args, DataType { kind, nullable }))
+        }
+        ("FLOOR_TO" | "CEIL_TO", 2) => {
+            let function = if upper == "FLOOR_TO" { "FLOOR_TO" } else { "CEIL_TO" };
+            match args.get(1).map(|arg| arg.data_type.clone()) {
+                Some(t) if is_temporal(&t.kind) => Ok(call(function, args, t)),
+                _ => wrong(&args, "FLOOR(<DATETIME> TO <TIME_UNIT>)"),
+            }
+        }
+        ("ROUND" | "TRUNCATE", 1 | 2) if is_numeric(&kind) => {
+            let function = if upper == "ROUND" { "ROUND" } else { "TRUNCATE" };
+            let kind = match kind {
+                TypeKind::Decimal(p, s) => {
+                    let digits = match args.get(1).map(|arg| &arg.node) {
+                        None => Some(0),
+                        Some(ExprNode::Literal(Value::Int(n))) => Some(*n),
+                        Some(_) => None,
+                    };
+                    match digits {
+                        Some(r) if r < i64::from(s) => {
+                            let r = u8::try_from(r.max(0)).unwrap_or(0);
+                            TypeKind::Decimal((p - s + r + 1).clamp(1, 38), r)
+                        }
+                        _ => TypeKind::Decimal(p, s),
+                    }
+                }
+                other => other,
+            };
+            let mut args = args;
+            if let Some(digits) = args.pop_if(|_| arity == 2) {
+                args.push(cast_to(digits, &TypeKind::Int));
+            }
+            Ok(call(function, args, DataType { kind, nullable }))
+        }
+        ("LOG", 1) => resolve("LN", args, None, span),
+        ("UPPER" | "LOWER" | "INITCAP", 1) if is_string(&kind) => {
+            let function = match upper {
+                "UPPER" => "UPPER",
+                "LOWER" => "LOWER",
+                _ => "INITCAP",
+            };
+            Ok(call(function, args, DataType { kind, nullable }))
+        }
+        ("TRIM", 3) => {
+            let Some(text) = args.get(2).map(|arg| arg.data_type.kind.clone()) else { return wrong(&args, "TRIM(<CHARACTER>)") };
+            if !is_string(&text) {
+                return wrong(args.get(2..).unwrap_or_default(), "TRIM([BOTH|LEADING|TRAILING] <STRING1> FROM <STRING2>)");
+            }
+            let kind = match text {
+                TypeKind::Char(n) | TypeKind::Varchar(n) => TypeKind::Varchar(n),
+                other => other,
+            };
+            Ok(call("TRIM", args, DataType { kind, nullable }))
+        }
+        ("OVERLAY", 3 | 4) if is_string(&kind) => {
+            let length = args.iter().take(2).map(|arg| string_length(&arg.data_type.kind)).fold(0_u32, u32::saturating_add);
+            let kind = TypeKind::Varchar(length.min(UNBOUNDED));
+            Ok(call("OVERLAY", args, DataType { kind, nullable }))
+        }
+        ("SHA2", 2) => {
+            let kind = match args.get(1).map(|arg| &arg.node) {
+                Some(ExprNode::Literal(Value::Int(bits))) => {
+                    let _ = bits;
+                    TypeKind::Varchar(128)
+                }
+                _ => TypeKind::Varchar(128),
+            };
+            Ok(call("SHA2", args, DataType { kind, nullable }))
+        }
+        ("ELT", 2..) => {
+            let target = args.iter().skip(2).try_fold(
+                args.get(1).map_or(TypeKind::Null, |arg| arg.data_type.kind.clone()),
+                |k, arg| common_kind(&k, &arg.data_type.kind),
+            );
+            match target {
+                Some(kind) => Ok(call("ELT", args, DataType::new(kind))),
+                None => wrong(&args, "ELT(<INTEGER_NUMERIC>, <CHARACTER_STRING>...)"),
+            }
+        }
+        ("TYPEOF", 1 | 2) => {
+            let text = first.map(|t| t.to_string()).unwrap_or_default();
+            let mut out = cast_to(string_literal(&text), &TypeKind::Varchar(UNBOUNDED));
+            out.data_type.nullable = true;
+            if matches!(args.first().map(|arg| &arg.node), Some(ExprNode::Call { function: "PROCTIME", .. })) {
+                return Err(SqlError::plan(
+                    span,
+                    "Mismatch of function's argument data type 'TIMESTAMP_LTZ(3) NOT NULL' and actual argument type 'TIMESTAMP_LTZ(3)'.",
+                ));
+            }
+            Ok(out)
+        }
+        ("EXTRACT", 2) => match args.get(1).map(|arg| arg.data_type.kind.clone()) {
+            Some(k) if is_temporal(&k) || is_interval(&k) => {
+                Ok(call("EXTRACT", args, DataType { kind: TypeKind::BigInt, nullable }))
+            }
+            _ => wrong(&args, "EXTRACT(<DATETIME_INTERVAL> FROM <DATETIME>)"),
+        },
+        ("YEAR" | "QUARTER" | "MONTH" | "WEEK" | "DAYOFYEAR" | "DAYOFMONTH" | "DAYOFWEEK" | "HOUR" | "MINUTE" | "SECOND", 1) => {
+            let unit = match upper {
+                "DAYOFYEAR" => "DOY",
+                "DAYOFMONTH" => "DAY",
+                "DAYOFWEEK" => "DOW",
+                other => other,
+            };
+            let mut with_unit = vec![string_literal(unit)];
+            with_unit.extend(args);
+            resolve("EXTRACT", with_unit, None, span)
+        }
+        ("TIMESTAMPDIFF", 3) => {
+            let kinds: Vec<TypeKind> = args.iter().skip(1).map(|arg| arg.data_type.kind.clone()).collect();
+            if let [a, b] = kinds.as_slice() {
+                if matches!((a, b), (TypeKind::TimestampLtz(_), TypeKind::Timestamp(_)) | (TypeKind::Timestamp(_), TypeKind::TimestampLtz(_))) {
+                    return Err(SqlError::plan(span, "TIMESTAMP_LTZ only supports diff between the same type."));
+                }
+                if is_temporal(a) && is_temporal(b) {
+                    return Ok(call("TIMESTAMPDIFF", args, DataType { kind: TypeKind::Int, nullable }));
+                }
+            }
+            wrong(&args, "TIMESTAMPDIFF(<ANY>, <DATETIME>, <DATETIME>)")
+        }
+        ("TIMESTAMPADD", 3) => {
+            let Some(target) = args.get(2).map(|arg| arg.data_type.clone()).filter(|t| is_temporal(&t.kind)) else {
+                return wrong(&args, "TIMESTAMPADD(<ANY>, <INTEGER>, <DATETIME>)");
+            };
+            let small = matches!(&args.first().map(|arg| &arg.node),
+                Some(ExprNode::Literal(Value::Str(unit))) if matches!(&**unit, "HOUR" | "MINUTE" | "SECOND"));
+            let kind = match target.kind {
+                TypeKind::Date if small => TypeKind::Timestamp(0),
+                other => other,
+            };
+            let mut args = args;
+            if let Some(count) = args.get_mut(1) {
+                if !is_integer(&count.data_type.kind) {
+                    return wrong(&args, "TIMESTAMPADD(<ANY>, <INTEGER>, <DATETIME>)");
+                }
+            }
+            Ok(call("TIMESTAMPADD", args, DataType { kind, nullable }))
+        }
+        ("CURRENT_WATERMARK", 1) => {
+            let kind = if is_timestamp(&kind) { kind } else { return wrong(&args, "CURRENT_WATERMARK(<rowtime>)") };
+            Ok(call("CURRENT_WATERMARK", args, DataType::new(kind)))
+        }
+        ("ARRAY", _) => {
+            let element = args.iter().skip(1).try_fold(
+                first.clone().unwrap_or(DataType::new(TypeKind::Null)),
+                |t, arg| common(&t, &arg.data_type),
+            );
+            let Some(element) = element else {
+                return Err(SqlError::plan(span, "Parameters must be of the same type"));
+            };
+            let args = args.into_iter().map(|arg| cast_to(arg, &element.kind)).collect();
+            Ok(call("ARRAY", args, DataType::not_null(TypeKind::Array(Box::new(element)))))
+        }
+        ("MAP", _) if arity % 2 == 0 => {
+            let side = |parity: usize| {
+                let mut types = args.iter().enumerate().filter(|(i, _)| i % 2 == parity).map(|(_, a)| &a.data_type);
+                let head = types.next().cloned().unwrap_or(DataType::new(TypeKind::Null));
+                types.try_fold(head, |t, other| common(&t, other))
+            };
+            let (Some(key), Some(value)) = (side(0), side(1)) else {
+                return Err(SqlError::plan(span, "Parameters must be of the same type"));
+            };
+            let args = args
+                .into_iter()
+                .enumerate()
+                .map(|(i, arg)| cast_to(arg, if i % 2 == 0 { &key.kind } else { &value.kind }))
+                .collect();
+            Ok(call("MAP", args, DataType::not_null(TypeKind::Map(Box::new(key), Box::new(value)))))
+        }
+        ("ROW", 1..) => {
+            if args.iter().any(|arg| arg.data_type.kind == TypeKind::Null) {
+                return Err(SqlError::plan(span, "Illegal type: NULL").help("CAST(NULL AS type) gives it one"));
+            }
+            let fields = args
+                .iter()
+                .enumerate()
+                .map(|(i, arg)| Field { name: format!("EXPR${i}"), data_type: arg.data_type.clone() })
+                .collect();
+            Ok(call("ROW", args, DataType::not_null(TypeKind::Row(fields))))
+        }
+        ("ITEM", 2) => {
+            let [base, index] = pair(args)?;
+            let (kind, index) = match &base.data_type.kind {
+                TypeKind::Array(element) if is_integer(&index.data_type.kind) => (element.kind.clone(), cast_to(index, &TypeKind::Int)),
+                TypeKind::Map(key, value) if common_kind(&key.kind, &index.data_type.kind).is_some() => {
+                    (value.kind.clone(), cast_to(index, &key.kind))
+                }
+                _ => return wrong(&[base, index], "<ARRAY>[<INTEGER>] <MAP>[<ANY>]"),
+            };
+            Ok(call("ITEM", vec![base, index], DataType::new(kind)))
+        }
+        ("CARDINALITY", 1) if matches!(kind, TypeKind::Array(_) | TypeKind::Map(..) | TypeKind::Multiset(_)) => {
+            Ok(call("CARDINALITY", args, DataType { kind: TypeKind::Int, nullable }))
+        }
+        ("ELEMENT", 1) => match kind {
+            TypeKind::Array(element) | TypeKind::Multiset(element) => {
+                let nullable = nullable || element.nullable;
+                Ok(call("ELEMENT", args, DataType { kind: element.kind, nullable }))
+            }
+            _ => wrong(&args, "ELEMENT(<ARRAY>)"),
+        },
+        ("MAP_KEYS" | "MAP_VALUES" | "MAP_ENTRIES", 1) => match kind {
+            TypeKind::Map(key, value) => {
+                let (function, element) = match upper {
+                    "MAP_KEYS" => ("MAP_KEYS", *key),
+                    "MAP_VALUES" => ("MAP_VALUES", *value),
+                    _ => (
+                        "MAP_ENTRIES",
+                        DataType::new(TypeKind::Row(vec![
+                            Field { name: "key".to_owned(), data_type: *key },
+                            Field { name: "value".to_owned(), data_type: *value },
+                        ])),
+                    ),
+                };
+                Ok(call(function, args, DataType { kind: TypeKind::Array(Box::new(element)), nullable }))
+            }
+            _ => wrong(&args, "<FUNCTION>(<MAP>)"),
+        },
+        ("MAP_FROM_ARRAYS", 2) => match (&kind, args.get(1).map(|arg| arg.data_type.kind.clone())) {
+            (TypeKind::Array(key), Some(TypeKind::Array(value))) => {
+                let kind = TypeKind::Map(key.clone(), value);
+                Ok(call("MAP_FROM_ARRAYS", args, DataType { kind, nullable }))
+            }
+            _ => wrong(&args, "MAP_FROM_ARRAYS(<ARRAY>, <ARRAY>)"),
+        },
+        (name, 1..) if name.starts_with("ARRAY_") => array_function(name, args, span),
+        (name, _) if name.starts_with("JSON_") => json::resolve(name, args, returning, span),
+        _ => match table::resolve(upper, args, span)? {
+            Ok(expr) => Ok(expr),
+            Err(args) => Err(unknown(name, &args, span)),
+        },
+    }
+}
+
+fn pair(args: Vec<Expr>) -> SqlResult<[Expr; 2]> {
+    args.try_into().map_err(|_| SqlError::plan(Span::default(), "two arguments are needed"))
+}
+
+/// A searched CASE.
+pub fn case(branches: Vec<(Expr, Expr)>, otherwise: Expr, data_type: DataType) -> Expr {
+    Expr { node: ExprNode::Case { branches, otherwise: Box::new(otherwise) }, data_type }
+}
+
+fn coalesce(args: Vec<Expr>, span: Span) -> SqlResult<Expr> {
+    let nullable = args.iter().all(|arg| arg.data_type.nullable);
+    let target = args.iter().skip(1).try_fold(
+        args.first().map_or(TypeKind::Null, |arg| arg.data_type.kind.clone()),
+        |k, arg| common_kind(&k, &arg.data_type.kind),
+    );
+    let Some(target) = target else {
+        return Err(misfit("COALESCE", &args, "COALESCE(<ANY>...)", span));
+    };
+    let args = args.into_iter().map(|arg| cast_to(arg, &target)).collect();
+    Ok(call("COALESCE", args, DataType { kind: target, nullable }))
+}
+
+fn string_length(kind: &TypeKind) -> u32 {
+    match kind {
+        TypeKind::Char(n) | TypeKind::Varchar(n) => *n,
+        _ => UNBOUNDED,
+    }
+}
+
+/// ARRAY_* functions: the first argument is the array; elements are brought to a common type.
+fn array_function(name: &str, args: Vec<Expr>, span: Span) -> SqlResult<Expr> {
+    let nullable = any_nullable(&args);
+    let Some(TypeKind::Array(element)) = args.first().map(|arg| arg.data_type.kind.clone()) else {
+        return Err(misfit(name, &args, &format!("{name}(<ARRAY>, …)"), span));
+    };
+    let array_nullable = args.first().is_some_and(|arg| arg.data_type.nullable);
+    let same = |element: DataType| TypeKind::Array(Box::new(element));
+    let arity = args.len();
+    let fail = |args: &[Expr]| Err(misfit(name, args, &format!("{name}(<ARRAY<T>>, <T>)"), span));
+    let (function, args, result) = match (name, arity) {
+        ("ARRAY_CONTAINS" | "ARRAY_POSITION" | "ARRAY_REMOVE" | "ARRAY_APPEND" | "ARRAY_PREPEND", 2) => {
+            let [array, value] = pair(args)?;
+            let Some(kind) = common_kind(&element.kind, &value.data_type.kind) else {
+                return fail(&[array, value]);
+            };
+            let value_nullable = value.data_type.nullable;
+            let wide = DataType { kind: kind.clone(), nullable: element.nullable };
+            let array = cast_to(array, &same(wide.clone()));
+            let args = vec![array, cast_to(value, &kind)];
+            let grown = DataType { kind, nullable: element.nullable || value_nullable };
+            match name {
+                "ARRAY_CONTAINS" => {
+                    ("ARRAY_CONTAINS", args, DataType { kind: TypeKind::Boolean, nullable: array_nullable })
+                }
+                "ARRAY_POSITION" => ("ARRAY_POSITION", args, DataType { kind: TypeKind::Int, nullable }),
+                "ARRAY_REMOVE" => ("ARRAY_REMOVE", args, DataType { kind: same(wide), nullable: array_nullable }),
+                "ARRAY_APPEND" => ("ARRAY_APPEND", args, DataType { kind: same(grown), nullable: array_nullable }),
+                _ => ("ARRAY_PREPEND", args, DataType { kind: same(grown), nullable: array_nullable }),
+            }
+        }
+        ("ARRAY_DISTINCT" | "ARRAY_REVERSE", 1) | ("ARRAY_SORT" | "ARRAY_SLICE", 1..=3) => {
+            let function = match name {
+                "ARRAY_DISTINCT" => "ARRAY_DISTINCT",
+                "ARRAY_REVERSE" => "ARRAY_REVERSE",
+                "ARRAY_SORT" => "ARRAY_SORT",
+                _ => "ARRAY_SLICE",
+            };
+            (function, args, DataType { kind: same(*element), nullable })
+        }
+        ("ARRAY_MAX" | "ARRAY_MIN", 1) => {
+            let function = if name == "ARRAY_MAX" { "ARRAY_MAX" } else { "ARRAY_MIN" };
+            (function, args, DataType::new(element.kind))
+        }
+        ("ARRAY_CONCAT" | "ARRAY_UNION" | "ARRAY_EXCEPT" | "ARRAY_INTERSECT", 1..) => {
+            let target = args.iter().skip(1).try_fold(DataType::not_null(same(*element)), |t, arg| common(&t, &arg.data_type));
+            let Some(target) = target else { return fail(&args) };
+            let args: Vec<Expr> = args.into_iter().map(|arg| cast_to(arg, &target.kind)).collect();
+            let function = match name {
+                "ARRAY_CONCAT" => "ARRAY_CONCAT",
+                "ARRAY_UNION" => "ARRAY_UNION",
+                "ARRAY_EXCEPT" => "ARRAY_EXCEPT",
+                _ => "ARRAY_INTERSECT",
+            };
+            (function, args, DataType { kind: target.kind, nullable })
+        }
+        ("ARRAY_JOIN", 2 | 3) => ("ARRAY_JOIN", args, DataType { kind: TypeKind::Varchar(UNBOUNDED), nullable }),
+        _ => return Err(unknown(name, &args, span)),
+    };
+    Ok(call(function, args, result))
+}
+
+/// The kinds of numbers as DOUBLE; anything else is refused by the caller.
+fn to_double(expr: Expr) -> Expr {
+    cast_to(expr, &TypeKind::Double)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_functions_are_named_with_their_arguments() {
+        let error = resolve("CONV", vec![string_literal("ff")], None, Span::default()).unwrap_err();
+        assert_eq!(error.message, "No match found for function signature CONV(<CHARACTER>)");
+        let error = resolve("UPER", vec![string_literal("ff")], None, Span::default()).unwrap_err();
+        assert_eq!(error.help.as_deref(), Some("did you mean UPPER?"));
+    }
+}

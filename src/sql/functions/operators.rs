@@ -1,0 +1,172 @@
+//! Operators: arithmetic, comparison, logic, concatenation.
+
+use crate::engine::expr::Expr;
+use crate::engine::types::{DataType, TypeKind};
+use crate::sql::error::{Span, SqlError, SqlResult};
+use crate::sql::types::{
+    UNBOUNDED, call, calcite, cast_to, common_kind, decimal_of, decimal_result, family, is_approximate, is_binary, is_integer,
+    is_interval, is_numeric, is_string, is_temporal, is_timestamp, null_of,
+};
+
+/// `a op b` does not fit.
+fn misfit(op: &str, a: &Expr, b: &Expr, forms: &str, span: Span) -> Box<SqlError> {
+    SqlError::plan(
+        span,
+        format!(
+            "Cannot apply '{op}' to arguments of type '<{}> {op} <{}>'. Supported form(s): {forms}",
+            calcite(&a.data_type.kind),
+            calcite(&b.data_type.kind)
+        ),
+    )
+}
+
+/// The expression as a condition.
+pub fn boolean(expr: Expr, span: Span) -> SqlResult<Expr> {
+    match expr.data_type.kind {
+        TypeKind::Boolean => Ok(expr),
+        TypeKind::Null => Ok(null_of(TypeKind::Boolean)),
+        ref kind => Err(SqlError::plan(span, format!("a condition is BOOLEAN, this is {}", calcite(kind)))),
+    }
+}
+
+/// AND, OR.
+pub fn logic(op: &'static str, a: Expr, b: Expr, span: Span) -> SqlResult<Expr> {
+    let (a, b) = (boolean(a, span)?, boolean(b, span)?);
+    let nullable = a.data_type.nullable || b.data_type.nullable;
+    Ok(call(op, vec![a, b], DataType { kind: TypeKind::Boolean, nullable }))
+}
+
+/// NOT.
+pub fn negate(expr: Expr, span: Span) -> SqlResult<Expr> {
+    let expr = boolean(expr, span)?;
+    let nullable = expr.data_type.nullable;
+    Ok(call("NOT", vec![expr], DataType { kind: TypeKind::Boolean, nullable }))
+}
+
+/// `= <> < <= > >=`, and IS [NOT] DISTINCT FROM.
+pub fn compare(op: &'static str, a: Expr, b: Expr, span: Span) -> SqlResult<Expr> {
+    let (a, b) = comparable(op, a, b, span)?;
+    let nullable = !op.starts_with("IS ") && (a.data_type.nullable || b.data_type.nullable);
+    Ok(call(op, vec![a, b], DataType { kind: TypeKind::Boolean, nullable }))
+}
+
+/// Both sides in one type.
+pub fn comparable(op: &str, a: Expr, b: Expr, span: Span) -> SqlResult<(Expr, Expr)> {
+    let (x, y) = (a.data_type.kind.clone(), b.data_type.kind.clone());
+    if x == y {
+        return Ok((a, b));
+    }
+    if decimal_of(&x).is_some() && decimal_of(&y).is_some() && !(is_integer(&x) && is_integer(&y)) {
+        // DECIMALs of any scale compare as they are; integers come in exactly
+        let exact = |e: Expr| match decimal_of(&e.data_type.kind) {
+            Some((p, _)) if is_integer(&e.data_type.kind) => {
+                cast_to(e, &TypeKind::Decimal(u8::try_from(p).unwrap_or(19), 0))
+            }
+            _ => e,
+        };
+        return Ok((exact(a), exact(b)));
+    }
+    let target = match (&x, &y) {
+        (TypeKind::Date, t) | (t, TypeKind::Date) if is_timestamp(t) => None,
+        // a DECIMAL takes a text that holds a number; integers do not (as in Flink)
+        (TypeKind::Decimal(..), s) | (s, TypeKind::Decimal(..)) if is_string(s) => Some(TypeKind::Decimal(38, 18)),
+        (t, s) | (s, t) if is_string(s) && (is_temporal(t) || is_approximate(t)) && *t != TypeKind::Float => Some(t.clone()),
+        (s, n) | (n, s) if is_string(s) && (is_integer(n) || *n == TypeKind::Boolean || *n == TypeKind::Float) => {
+            let (l, r) = (family(&x), family(&y));
+            return Err(SqlError::plan(
+                span,
+                format!("implicit type conversion between {l} and {r} is not supported now"),
+            )
+            .help(format!("CAST one side: CAST(… AS {n})")));
+        }
+        _ => common_kind(&x, &y),
+    };
+    match target {
+        Some(kind) => Ok((cast_to(a, &kind), cast_to(b, &kind))),
+        None => {
+            let forms = format!("'<COMPARABLE_TYPE> {op} <COMPARABLE_TYPE>'");
+            Err(misfit(op, &a, &b, &forms, span).help("CAST one side to the other's type"))
+        }
+    }
+}
+
+/// `+ - * / %` on numbers, times and intervals.
+pub fn arithmetic(op: &'static str, a: Expr, b: Expr, span: Span) -> SqlResult<Expr> {
+    let nullable = a.data_type.nullable || b.data_type.nullable;
+    let (x, y) = (a.data_type.kind.clone(), b.data_type.kind.clone());
+    let done = |a, b, kind| Ok(call(op, vec![a, b], DataType { kind, nullable }));
+    match (&x, &y) {
+        (TypeKind::Null, TypeKind::Null) => return Ok(null_of(TypeKind::Int)),
+        (TypeKind::Null, other) | (other, TypeKind::Null) if is_numeric(other) || is_interval(other) || is_temporal(other) => {
+            return Ok(null_of(other.clone()));
+        }
+        (t, i) if is_temporal(t) && is_interval(i) && matches!(op, "+" | "-") => {
+            let kind = t.clone();
+            return done(a, b, kind);
+        }
+        (i, t) if is_interval(i) && is_temporal(t) && op == "+" => {
+            let kind = t.clone();
+            return done(b, a, kind);
+        }
+        (i, j) if is_interval(i) && i == j && matches!(op, "+" | "-") => return done(a, b, x),
+        (i, n) if is_interval(i) && is_numeric(n) && matches!(op, "*" | "/") => return done(a, b, x),
+        (n, i) if is_numeric(n) && is_interval(i) && op == "*" => return done(b, a, y),
+        _ => {}
+    }
+    if !is_numeric(&x) || !is_numeric(&y) {
+        let forms = format!("'<NUMERIC> {op} <NUMERIC>'");
+        return Err(misfit(op, &a, &b, &forms, span));
+    }
+    if is_integer(&x) && is_integer(&y) || is_approximate(&x) || is_approximate(&y) {
+        let kind = common_kind(&x, &y).unwrap_or(TypeKind::Double);
+        return done(cast_to(a, &kind), cast_to(b, &kind), kind);
+    }
+    let (Some(left), Some(right)) = (decimal_of(&x), decimal_of(&y)) else {
+        return Err(misfit(op, &a, &b, "'<NUMERIC>'", span));
+    };
+    let exact = |e: Expr, (p, _): (i32, i32)| {
+        if is_integer(&e.data_type.kind) {
+            cast_to(e, &TypeKind::Decimal(u8::try_from(p).unwrap_or(19), 0))
+        } else {
+            e
+        }
+    };
+    let kind = decimal_result(op, left, right);
+    done(exact(a, left), exact(b, right), kind)
+}
+
+/// Unary minus.
+pub fn negative(expr: Expr, span: Span) -> SqlResult<Expr> {
+    let data_type = expr.data_type.clone();
+    if is_numeric(&data_type.kind) || is_interval(&data_type.kind) {
+        return Ok(call("NEG", vec![expr], data_type));
+    }
+    if data_type.kind == TypeKind::Null {
+        return Ok(expr);
+    }
+    Err(SqlError::plan(
+        span,
+        format!(
+            "Cannot apply '-' to arguments of type '-<{}>'. Supported form(s): '-<NUMERIC>' '-<DATETIME_INTERVAL>'",
+            calcite(&data_type.kind)
+        ),
+    ))
+}
+
+/// `||`
+pub fn concat(a: Expr, b: Expr, span: Span) -> SqlResult<Expr> {
+    let nullable = a.data_type.nullable || b.data_type.nullable;
+    let text = |e: Expr| if e.data_type.kind == TypeKind::Null { null_of(TypeKind::Varchar(UNBOUNDED)) } else { e };
+    let (a, b) = (text(a), text(b));
+    let kind = match (&a.data_type.kind, &b.data_type.kind) {
+        (TypeKind::Char(n), TypeKind::Char(m)) => TypeKind::Char(n.saturating_add(*m).min(UNBOUNDED)),
+        (TypeKind::Char(n) | TypeKind::Varchar(n), TypeKind::Char(m) | TypeKind::Varchar(m)) => {
+            TypeKind::Varchar(n.saturating_add(*m).min(UNBOUNDED))
+        }
+        (x, y) if is_binary(x) && is_binary(y) => TypeKind::Varbinary(UNBOUNDED),
+        _ => {
+            return Err(misfit("||", &a, &b, "'<STRING> || <STRING>'", span).help("CAST(… AS STRING)"));
+        }
+    };
+    Ok(call("||", vec![a, b], DataType { kind, nullable }))
+}
