@@ -100,7 +100,13 @@ impl Table {
     pub fn schema_line(&self) -> String {
         let mut out = format!("{}(", self.name);
         for (i, column) in self.columns.iter().enumerate() {
-            let _ = write!(out, "{}{} {}", if i > 0 { ", " } else { "" }, column.col.name, type_text(&column.col));
+            let _ = write!(
+                out,
+                "{}{} {}",
+                if i > 0 { ", " } else { "" },
+                column.col.name,
+                type_text(&column.col)
+            );
         }
         out.push(')');
         out
@@ -140,7 +146,9 @@ impl Catalog {
         let error = SqlError::plan(name.span, format!("Object '{}' not found", name.value));
         Err(match nearest(&name.value, self.tables.keys().map(String::as_str)) {
             Some(near) => error.help(format!("did you mean '{near}'?")),
-            None if self.tables.is_empty() => error.help("no table has been created yet: CREATE TABLE comes first"),
+            None if self.tables.is_empty() => {
+                error.help("no table has been created yet: CREATE TABLE comes first")
+            }
             None => {
                 let names: Vec<&str> = self.tables.keys().map(String::as_str).take(12).collect();
                 error.help(format!("known tables: {}", names.join(", ")))

@@ -33,36 +33,101 @@ pub enum SinkMode {
 fn known_options(connector: &str) -> Option<&'static [&'static str]> {
     Some(match connector {
         "kafka" => &[
-            "topic", "topic-pattern", "properties.", "format", "value.format", "key.format", "key.fields",
-            "key.fields-prefix", "value.fields-include", "scan.startup.mode", "scan.startup.timestamp-millis",
-            "scan.startup.specific-offsets", "scan.bounded.mode", "scan.bounded.timestamp-millis",
-            "scan.bounded.specific-offsets", "scan.topic-partition-discovery.interval", "scan.watermark.emit.strategy",
-            "scan.watermark.idle-timeout", "scan.watermark.alignment.group", "scan.watermark.alignment.max-drift",
-            "scan.watermark.alignment.update-interval", "scan.parallelism", "sink.partitioner",
-            "sink.delivery-guarantee", "sink.semantic", "sink.transactional-id-prefix", "sink.transaction-naming-strategy",
+            "topic",
+            "topic-pattern",
+            "properties.",
+            "format",
+            "value.format",
+            "key.format",
+            "key.fields",
+            "key.fields-prefix",
+            "value.fields-include",
+            "scan.startup.mode",
+            "scan.startup.timestamp-millis",
+            "scan.startup.specific-offsets",
+            "scan.bounded.mode",
+            "scan.bounded.timestamp-millis",
+            "scan.bounded.specific-offsets",
+            "scan.topic-partition-discovery.interval",
+            "scan.watermark.emit.strategy",
+            "scan.watermark.idle-timeout",
+            "scan.watermark.alignment.group",
+            "scan.watermark.alignment.max-drift",
+            "scan.watermark.alignment.update-interval",
+            "scan.parallelism",
+            "sink.partitioner",
+            "sink.delivery-guarantee",
+            "sink.semantic",
+            "sink.transactional-id-prefix",
+            "sink.transaction-naming-strategy",
             "sink.parallelism",
         ],
         "upsert-kafka" => &[
-            "topic", "properties.", "key.format", "key.fields-prefix", "value.format", "value.fields-include",
-            "scan.bounded.mode", "scan.bounded.timestamp-millis", "scan.bounded.specific-offsets", "scan.parallelism",
-            "sink.parallelism", "sink.buffer-flush.max-rows", "sink.buffer-flush.interval", "sink.delivery-guarantee",
-            "sink.transactional-id-prefix", "scan.watermark.emit.strategy", "scan.watermark.idle-timeout",
-            "scan.watermark.alignment.group", "scan.watermark.alignment.max-drift", "scan.watermark.alignment.update-interval",
+            "topic",
+            "properties.",
+            "key.format",
+            "key.fields-prefix",
+            "value.format",
+            "value.fields-include",
+            "scan.bounded.mode",
+            "scan.bounded.timestamp-millis",
+            "scan.bounded.specific-offsets",
+            "scan.parallelism",
+            "sink.parallelism",
+            "sink.buffer-flush.max-rows",
+            "sink.buffer-flush.interval",
+            "sink.delivery-guarantee",
+            "sink.transactional-id-prefix",
+            "scan.watermark.emit.strategy",
+            "scan.watermark.idle-timeout",
+            "scan.watermark.alignment.group",
+            "scan.watermark.alignment.max-drift",
+            "scan.watermark.alignment.update-interval",
         ],
         "jdbc" => &[
-            "url", "table-name", "driver", "username", "password", "compatible-mode", "connection.max-retry-timeout",
-            "scan.partition.column", "scan.partition.num", "scan.partition.lower-bound", "scan.partition.upper-bound",
-            "scan.fetch-size", "scan.auto-commit", "lookup.cache", "lookup.cache.max-rows", "lookup.cache.ttl",
-            "lookup.cache.caching-missing-key", "lookup.max-retries", "lookup.partial-cache.max-rows",
-            "lookup.partial-cache.expire-after-write", "lookup.partial-cache.expire-after-access",
-            "lookup.partial-cache.cache-missing-key", "lookup.full-cache.reload-strategy",
-            "lookup.full-cache.periodic-reload.interval", "lookup.async", "filter.handling.policy",
-            "sink.buffer-flush.max-rows", "sink.buffer-flush.interval", "sink.max-retries", "sink.parallelism",
+            "url",
+            "table-name",
+            "driver",
+            "username",
+            "password",
+            "compatible-mode",
+            "connection.max-retry-timeout",
+            "scan.partition.column",
+            "scan.partition.num",
+            "scan.partition.lower-bound",
+            "scan.partition.upper-bound",
+            "scan.fetch-size",
+            "scan.auto-commit",
+            "lookup.cache",
+            "lookup.cache.max-rows",
+            "lookup.cache.ttl",
+            "lookup.cache.caching-missing-key",
+            "lookup.max-retries",
+            "lookup.partial-cache.max-rows",
+            "lookup.partial-cache.expire-after-write",
+            "lookup.partial-cache.expire-after-access",
+            "lookup.partial-cache.cache-missing-key",
+            "lookup.full-cache.reload-strategy",
+            "lookup.full-cache.periodic-reload.interval",
+            "lookup.async",
+            "filter.handling.policy",
+            "sink.buffer-flush.max-rows",
+            "sink.buffer-flush.interval",
+            "sink.max-retries",
+            "sink.parallelism",
             "properties.",
         ],
         "filesystem" => &[
-            "path", "format", "source.monitor-interval", "source.path.regex-pattern", "source.report-statistics",
-            "sink.rolling-policy.", "sink.partition-commit.", "auto-compaction", "compaction.", "sink.parallelism",
+            "path",
+            "format",
+            "source.monitor-interval",
+            "source.path.regex-pattern",
+            "source.report-statistics",
+            "sink.rolling-policy.",
+            "sink.partition-commit.",
+            "auto-compaction",
+            "compaction.",
+            "sink.parallelism",
             "partition.",
         ],
         "print" => &["print-identifier", "standard-error", "sink.parallelism"],
@@ -73,27 +138,48 @@ fn known_options(connector: &str) -> Option<&'static [&'static str]> {
 }
 
 const CONNECTORS: &[&str] = &["kafka", "upsert-kafka", "jdbc", "filesystem", "print", "blackhole", "datagen"];
-const FORMATS: &[&str] = &["json", "debezium-json", "csv", "raw", "avro-confluent", "debezium-avro-confluent"];
+const FORMATS: &[&str] =
+    &["json", "debezium-json", "csv", "raw", "avro-confluent", "debezium-avro-confluent"];
 
 /// Options of a format, without its name in front.
 fn format_options(format: &str) -> &'static [&'static str] {
     match format {
         "json" => &[
-            "fail-on-missing-field", "ignore-parse-errors", "timestamp-format.standard", "map-null-key.mode",
-            "map-null-key.literal", "encode.decimal-as-plain-number", "encode.ignore-null-fields",
+            "fail-on-missing-field",
+            "ignore-parse-errors",
+            "timestamp-format.standard",
+            "map-null-key.mode",
+            "map-null-key.literal",
+            "encode.decimal-as-plain-number",
+            "encode.ignore-null-fields",
             "decode.json-parser.enabled",
         ],
         "debezium-json" => &[
-            "schema-include", "ignore-parse-errors", "timestamp-format.standard", "map-null-key.mode",
-            "map-null-key.literal", "encode.decimal-as-plain-number", "encode.ignore-null-fields",
+            "schema-include",
+            "ignore-parse-errors",
+            "timestamp-format.standard",
+            "map-null-key.mode",
+            "map-null-key.literal",
+            "encode.decimal-as-plain-number",
+            "encode.ignore-null-fields",
         ],
         "csv" => &[
-            "field-delimiter", "disable-quote-character", "quote-character", "allow-comments", "ignore-parse-errors",
-            "array-element-delimiter", "escape-character", "null-literal", "empty-string-as-null", "trim-spaces",
+            "field-delimiter",
+            "disable-quote-character",
+            "quote-character",
+            "allow-comments",
+            "ignore-parse-errors",
+            "array-element-delimiter",
+            "escape-character",
+            "null-literal",
+            "empty-string-as-null",
+            "trim-spaces",
             "write-bigdecimal-in-scientific-notation",
         ],
         "raw" => &["charset", "endianness"],
-        "avro-confluent" | "debezium-avro-confluent" => &["url", "subject", "schema", "ssl.", "basic-auth.", "bearer-auth.", "properties."],
+        "avro-confluent" | "debezium-avro-confluent" => {
+            &["url", "subject", "schema", "ssl.", "basic-auth.", "bearer-auth.", "properties."]
+        }
         _ => &[],
     }
 }
@@ -107,8 +193,10 @@ pub fn check_options(table: &Table, sink: bool, span: Span) -> SqlResult<()> {
         SqlError::plan(place, format!("Unable to create a {} table '{name}': {message}", what.0))
     };
     let Some(connector) = table.options.get("connector") else {
-        return Err(fail("Table options do not contain an option key 'connector' for discovering a connector.".to_owned())
-            .help(format!("WITH ('connector' = '…', …); known: {}", CONNECTORS.join(", "))));
+        return Err(fail(
+            "Table options do not contain an option key 'connector' for discovering a connector.".to_owned(),
+        )
+        .help(format!("WITH ('connector' = '…', …); known: {}", CONNECTORS.join(", "))));
     };
     let Some(known) = known_options(connector) else {
         let error = fail(format!(
@@ -136,13 +224,17 @@ pub fn check_options(table: &Table, sink: bool, span: Span) -> SqlResult<()> {
             formats.push((prefix.to_owned(), format));
         }
     }
-    let fits = |list: &[&str], key: &str| list.iter().any(|k| *k == key || k.ends_with('.') && key.starts_with(k));
+    let fits =
+        |list: &[&str], key: &str| list.iter().any(|k| *k == key || k.ends_with('.') && key.starts_with(k));
     for key in table.options.keys() {
         if key == "connector" || key == "property-version" || fits(known, key) {
             continue;
         }
         let of_format = formats.iter().any(|(prefix, format)| {
-            let inner = key.strip_prefix(prefix.as_str()).and_then(|k| k.strip_prefix(format)).and_then(|k| k.strip_prefix('.'));
+            let inner = key
+                .strip_prefix(prefix.as_str())
+                .and_then(|k| k.strip_prefix(format))
+                .and_then(|k| k.strip_prefix('.'));
             inner.is_some_and(|inner| fits(format_options(format), inner))
         });
         if !of_format {
@@ -151,7 +243,10 @@ pub fn check_options(table: &Table, sink: bool, span: Span) -> SqlResult<()> {
                 all.extend(format_options(format).iter().map(|k| format!("{prefix}{format}.{k}")));
             }
             let near = nearest(key, all.iter().map(String::as_str)).map(str::to_owned);
-            let error = fail(format!("Unsupported options found for '{connector}'. Unsupported options: {key}. Supported options: {}", all.join(", ")));
+            let error = fail(format!(
+                "Unsupported options found for '{connector}'. Unsupported options: {key}. Supported options: {}",
+                all.join(", ")
+            ));
             return Err(match near {
                 Some(near) => error.help(format!("did you mean '{near}'?")),
                 None => error,
@@ -159,8 +254,12 @@ pub fn check_options(table: &Table, sink: bool, span: Span) -> SqlResult<()> {
         }
     }
     let required: &[&[&str]] = match connector.as_str() {
-        "kafka" => &[&["properties.bootstrap.servers"], &["format", "value.format"], &["topic", "topic-pattern"]],
-        "upsert-kafka" => &[&["properties.bootstrap.servers"], &["topic"], &["key.format"], &["value.format"]],
+        "kafka" => {
+            &[&["properties.bootstrap.servers"], &["format", "value.format"], &["topic", "topic-pattern"]]
+        }
+        "upsert-kafka" => {
+            &[&["properties.bootstrap.servers"], &["topic"], &["key.format"], &["value.format"]]
+        }
         "jdbc" => &[&["url"], &["table-name"]],
         "filesystem" => &[&["path"], &["format"]],
         _ => &[],
@@ -168,8 +267,10 @@ pub fn check_options(table: &Table, sink: bool, span: Span) -> SqlResult<()> {
     for alternatives in required {
         if !alternatives.iter().any(|k| table.options.contains_key(*k)) {
             let missing = alternatives.first().copied().unwrap_or("");
-            return Err(fail(format!("One or more required options are missing. Missing required options are: {missing}"))
-                .help(format!("add '{missing}' = '…' to WITH")));
+            return Err(fail(format!(
+                "One or more required options are missing. Missing required options are: {missing}"
+            ))
+            .help(format!("add '{missing}' = '…' to WITH")));
         }
     }
     let insert_only = table.format().is_some_and(|f| !f.starts_with("debezium"));
@@ -257,9 +358,24 @@ pub fn metadata_type(table: &Table, key: &str) -> Option<DataType> {
 /// Metadata keys of a table, for help.
 pub fn metadata_keys(table: &Table) -> Vec<&'static str> {
     let all = [
-        "topic", "partition", "offset", "leader-epoch", "timestamp", "timestamp-type", "headers", "value.schema",
-        "value.ingestion-timestamp", "value.source.timestamp", "value.source.database", "value.source.schema",
-        "value.source.table", "value.source.properties", "file.path", "file.name", "file.size", "file.modification-time",
+        "topic",
+        "partition",
+        "offset",
+        "leader-epoch",
+        "timestamp",
+        "timestamp-type",
+        "headers",
+        "value.schema",
+        "value.ingestion-timestamp",
+        "value.source.timestamp",
+        "value.source.database",
+        "value.source.schema",
+        "value.source.table",
+        "value.source.properties",
+        "file.path",
+        "file.name",
+        "file.size",
+        "file.modification-time",
     ];
     all.into_iter().filter(|key| metadata_type(table, key).is_some()).collect()
 }
@@ -272,7 +388,12 @@ pub fn check_metadata(table: &Table, span: Span) -> SqlResult<()> {
             let keys = metadata_keys(table);
             let error = SqlError::plan(
                 span,
-                format!("Invalid metadata key '{key}' in column '{}' of table 'default_catalog.default_database.{}'. The table's connector supports: {}", column.col.name, table.name, keys.join(", ")),
+                format!(
+                    "Invalid metadata key '{key}' in column '{}' of table 'default_catalog.default_database.{}'. The table's connector supports: {}",
+                    column.col.name,
+                    table.name,
+                    keys.join(", ")
+                ),
             );
             return Err(match nearest(key, keys.iter().copied()) {
                 Some(near) => error.help(format!("did you mean '{near}'?")),
@@ -282,7 +403,10 @@ pub fn check_metadata(table: &Table, span: Span) -> SqlResult<()> {
         if !super::types::castable(&native.kind, &column.col.data_type.kind) {
             return Err(SqlError::plan(
                 span,
-                format!("Invalid data type for metadata column '{}' of table '{}'. The column cannot be declared as '{}' because the type must be castable from metadata type '{}'.", column.col.name, table.name, column.col.data_type, native),
+                format!(
+                    "Invalid data type for metadata column '{}' of table '{}'. The column cannot be declared as '{}' because the type must be castable from metadata type '{}'.",
+                    column.col.name, table.name, column.col.data_type, native
+                ),
             ));
         }
     }

@@ -87,12 +87,15 @@ impl SqlError {
             let text = script.lines().nth(line as usize - 1).unwrap_or("");
             // a long line is cut to what fits a screen around the place
             let start = (column as usize).saturating_sub(60);
-            let shown: String = text.chars().skip(start).take(110).map(|c| if c == '\t' { ' ' } else { c }).collect();
+            let shown: String =
+                text.chars().skip(start).take(110).map(|c| if c == '\t' { ' ' } else { c }).collect();
             let left = (column as usize).saturating_sub(1).saturating_sub(start);
             let under = (length as usize).clamp(1, 110_usize.saturating_sub(left).max(1));
             let number = line.to_string();
             let pad = " ".repeat(number.len());
-            out.push_str(&format!("\n{pad}--> {file}:{line}:{column}\n{pad} |\n{number} | {shown}\n{pad} | "));
+            out.push_str(&format!(
+                "\n{pad}--> {file}:{line}:{column}\n{pad} |\n{number} | {shown}\n{pad} | "
+            ));
             out.push_str(&" ".repeat(left));
             out.push_str(&"^".repeat(under));
         }
@@ -136,8 +139,9 @@ mod tests {
 
     #[test]
     fn the_caret_stands_under_the_place() {
-        let error = SqlError::plan(Span { line: 2, column: 8, length: 4 }, "Column 'nope' not found in any table")
-            .help("did you mean 'name'?");
+        let error =
+            SqlError::plan(Span { line: 2, column: 8, length: 4 }, "Column 'nope' not found in any table")
+                .help("did you mean 'name'?");
         assert_eq!(
             error.render("INSERT INTO x\nSELECT nope FROM a", "job.sql"),
             "Column 'nope' not found in any table\n --> job.sql:2:8\n  |\n2 | SELECT nope FROM a\n  |        ^^^^\nhelp: did you mean 'name'?"

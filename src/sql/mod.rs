@@ -5,12 +5,16 @@
 pub mod ast;
 pub mod bind;
 pub mod catalog;
+pub mod compile;
 pub mod connectors;
 pub mod dialect;
 pub mod error;
+pub mod explain;
 pub mod functions;
 pub mod parser;
+pub mod planner;
 pub mod rel;
 pub mod types;
 
+pub use compile::{CompileOptions, Script, TableInfo, compile, compile_expression};
 pub use error::{Phase, Span, SqlError, SqlResult};

@@ -215,10 +215,10 @@ impl Rel {
 
     /// A reference to a column.
     pub fn col(&self, index: usize) -> Expr {
-        let data_type = self.cols.get(index).map_or_else(
-            || DataType::new(crate::engine::types::TypeKind::Null),
-            |col| col.data_type.clone(),
-        );
+        let data_type = self
+            .cols
+            .get(index)
+            .map_or_else(|| DataType::new(crate::engine::types::TypeKind::Null), |col| col.data_type.clone());
         super::types::column(index, data_type)
     }
 

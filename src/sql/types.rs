@@ -134,7 +134,11 @@ pub fn common_kind(a: &TypeKind, b: &TypeKind) -> Option<TypeKind> {
     Some(match (a, b) {
         (T::Null, other) | (other, T::Null) => other.clone(),
         (a, b) if is_integer(a) && is_integer(b) => {
-            if integer_rank(a) >= integer_rank(b) { a.clone() } else { b.clone() }
+            if integer_rank(a) >= integer_rank(b) {
+                a.clone()
+            } else {
+                b.clone()
+            }
         }
         (a, b) if is_numeric(a) && is_numeric(b) => {
             if is_approximate(a) || is_approximate(b) {
@@ -155,7 +159,9 @@ pub fn common_kind(a: &TypeKind, b: &TypeKind) -> Option<TypeKind> {
         (T::Binary(n) | T::Varbinary(n), T::Binary(m) | T::Varbinary(m)) => T::Varbinary(*n.max(m)),
         (T::Timestamp(p), T::Timestamp(q)) => T::Timestamp(*p.max(q)),
         (T::TimestampLtz(p), T::TimestampLtz(q)) => T::TimestampLtz(*p.max(q)),
-        (T::TimestampLtz(p), T::Timestamp(q)) | (T::Timestamp(q), T::TimestampLtz(p)) => T::TimestampLtz(*p.max(q)),
+        (T::TimestampLtz(p), T::Timestamp(q)) | (T::Timestamp(q), T::TimestampLtz(p)) => {
+            T::TimestampLtz(*p.max(q))
+        }
         (T::Date, T::Timestamp(p)) | (T::Timestamp(p), T::Date) => T::Timestamp(*p),
         (T::Date, T::TimestampLtz(p)) | (T::TimestampLtz(p), T::Date) => T::TimestampLtz(*p),
         (T::Time(p), T::Time(q)) => T::Time(*p.max(q)),
@@ -212,7 +218,9 @@ pub fn castable(from: &TypeKind, to: &TypeKind) -> bool {
     }
     match (from, to) {
         (_, b) if is_string(b) => true,
-        (a, _) if is_string(a) => !matches!(to, T::Array(_) | T::Map(..) | T::Row(_) | T::Multiset(_)) || false,
+        (a, _) if is_string(a) => {
+            !matches!(to, T::Array(_) | T::Map(..) | T::Row(_) | T::Multiset(_)) || false
+        }
         (a, T::Boolean) | (T::Boolean, a) => is_numeric(a) && !matches!(a, T::Date),
         (a, b) if is_numeric(a) && is_interval(b) => is_integer(a) || matches!(a, T::Decimal(..)),
         (a, b) if is_interval(a) && is_numeric(b) => is_integer(b) || matches!(b, T::Decimal(..)),
@@ -266,10 +274,14 @@ fn folded(value: &Value, from: &TypeKind, to: &TypeKind) -> Option<Value> {
         (Value::Str(text), TypeKind::Char(_) | TypeKind::Varchar(_), TypeKind::Varchar(n)) => {
             (u32::try_from(text.chars().count()).ok()? <= *n).then(|| value.clone())
         }
-        (Value::Int(_), from, to) if is_integer(from) && is_integer(to) && integer_rank(from) <= integer_rank(to) => {
+        (Value::Int(_), from, to)
+            if is_integer(from) && is_integer(to) && integer_rank(from) <= integer_rank(to) =>
+        {
             Some(value.clone())
         }
-        (Value::Int(number), from, TypeKind::Decimal(p, 0)) if decimal_of(from).is_some_and(|(q, _)| q <= i32::from(*p)) => {
+        (Value::Int(number), from, TypeKind::Decimal(p, 0))
+            if decimal_of(from).is_some_and(|(q, _)| q <= i32::from(*p)) =>
+        {
             Some(Value::Decimal(crate::engine::row::Decimal::new(i128::from(*number), 0)))
         }
         _ => None,
@@ -336,7 +348,9 @@ pub fn rewrite(expr: &Expr, map: &dyn Fn(usize, &DataType) -> Expr) -> Expr {
         ExprNode::Cast { input, lenient } => {
             ExprNode::Cast { input: Box::new(rewrite(input, map)), lenient: *lenient }
         }
-        ExprNode::Field { input, index } => ExprNode::Field { input: Box::new(rewrite(input, map)), index: *index },
+        ExprNode::Field { input, index } => {
+            ExprNode::Field { input: Box::new(rewrite(input, map)), index: *index }
+        }
         ExprNode::Case { branches, otherwise } => ExprNode::Case {
             branches: branches.iter().map(|(c, r)| (rewrite(c, map), rewrite(r, map))).collect(),
             otherwise: Box::new(rewrite(otherwise, map)),

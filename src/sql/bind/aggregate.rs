@@ -73,7 +73,11 @@ pub(super) fn visit<'e>(expr: &'e ast::Expr, each: &mut dyn FnMut(&'e ast::Expr)
     each(expr);
     let mut all = |list: &[&'e ast::Expr]| list.iter().for_each(|e| visit(e, each));
     match &expr.kind {
-        ExprKind::Unary(_, a) | ExprKind::Is(a, ..) | ExprKind::IsJson(a, ..) | ExprKind::Cast(a, ..) | ExprKind::Field(a, _) => {
+        ExprKind::Unary(_, a)
+        | ExprKind::Is(a, ..)
+        | ExprKind::IsJson(a, ..)
+        | ExprKind::Cast(a, ..)
+        | ExprKind::Field(a, _) => {
             all(&[a]);
         }
         ExprKind::Binary(_, a, b) | ExprKind::IsDistinct(a, b, _) | ExprKind::Item(a, b) => all(&[a, b]),
@@ -130,7 +134,8 @@ impl Binder<'_> {
                 .collect();
         }
         if several {
-            out.sets = sets.iter().map(|set| (0..out.groups.len()).map(|i| set.contains(&i)).collect()).collect();
+            out.sets =
+                sets.iter().map(|set| (0..out.groups.len()).map(|i| set.contains(&i)).collect()).collect();
         }
         Ok(out)
     }
@@ -171,7 +176,12 @@ impl Binder<'_> {
                 (0..1_u32 << tuples.len())
                     .map(|mask| {
                         let absent = |i: usize| mask >> (tuples.len() - 1 - i) & 1 == 1;
-                        tuples.iter().enumerate().filter(|(i, _)| !absent(*i)).flat_map(|(_, t)| t.iter().copied()).collect()
+                        tuples
+                            .iter()
+                            .enumerate()
+                            .filter(|(i, _)| !absent(*i))
+                            .flat_map(|(_, t)| t.iter().copied())
+                            .collect()
                     })
                     .collect()
             }
@@ -186,26 +196,42 @@ impl Binder<'_> {
             return Ok(false);
         }
         if out.window.is_some() {
-            return Err(SqlError::plan(expr.span, "Only a single window group function may be used in GROUP BY"));
+            return Err(SqlError::plan(
+                expr.span,
+                "Only a single window group function may be used in GROUP BY",
+            ));
         }
         let Some((time, sizes)) = call.args.split_first() else {
             return Err(SqlError::plan(expr.span, format!("{name} takes a time attribute and intervals")));
         };
         let bound = self.expr(time, env)?;
         let time_col = match bound.node {
-            ExprNode::Column(index) => env.scope.cols.iter().find(|c| c.index == index && c.time != TimeAttribute::None),
+            ExprNode::Column(index) => {
+                env.scope.cols.iter().find(|c| c.index == index && c.time != TimeAttribute::None)
+            }
             _ => None,
         };
         let Some(time_col) = time_col else {
-            return Err(SqlError::plan(time.span, format!("Window aggregate can only be defined over a time attribute column, but {} encountered.", bound.data_type.kind))
-                .help("declare WATERMARK FOR the column, or a computed column AS PROCTIME()"));
+            return Err(SqlError::plan(
+                time.span,
+                format!(
+                    "Window aggregate can only be defined over a time attribute column, but {} encountered.",
+                    bound.data_type.kind
+                ),
+            )
+            .help("declare WATERMARK FOR the column, or a computed column AS PROCTIME()"));
         };
         let sizes = sizes.iter().map(|size| self.interval_millis(size)).collect::<SqlResult<Vec<_>>>()?;
         let kind = match (name.as_str(), sizes.as_slice()) {
             ("TUMBLE", [size]) => WindowKind::Tumble { size: *size, offset: 0 },
             ("HOP", [slide, size]) => WindowKind::Hop { slide: *slide, size: *size, offset: 0 },
             ("SESSION", [gap]) => WindowKind::Session { gap: *gap, partition: Vec::new() },
-            _ => return Err(SqlError::plan(expr.span, format!("{name} does not take this number of intervals"))),
+            _ => {
+                return Err(SqlError::plan(
+                    expr.span,
+                    format!("{name} does not take this number of intervals"),
+                ));
+            }
         };
         let window = Window { kind, time: time_col.index, rowtime: time_col.time == TimeAttribute::Rowtime };
         out.window = Some((window, time_col.data_type.kind.clone()));
@@ -216,9 +242,16 @@ impl Binder<'_> {
     pub(super) fn interval_millis(&self, expr: &ast::Expr) -> SqlResult<i64> {
         let scope = super::Scope::default();
         match self.expr(expr, Env::plain(&scope))? {
-            Expr { node: ExprNode::Literal(Value::Interval(millis)), data_type } if data_type.kind == TypeKind::IntervalMillis => Ok(millis),
-            _ => Err(SqlError::plan(expr.span, "a constant interval of days, hours, minutes or seconds is needed")
-                .help("for example INTERVAL '10' MINUTE")),
+            Expr { node: ExprNode::Literal(Value::Interval(millis)), data_type }
+                if data_type.kind == TypeKind::IntervalMillis =>
+            {
+                Ok(millis)
+            }
+            _ => Err(SqlError::plan(
+                expr.span,
+                "a constant interval of days, hours, minutes or seconds is needed",
+            )
+            .help("for example INTERVAL '10' MINUTE")),
         }
     }
 
@@ -242,15 +275,23 @@ impl Binder<'_> {
         }
         let state = cell.borrow();
         match &ast.kind {
-            ExprKind::Number(_) | ExprKind::Str(_) | ExprKind::Bool(_) | ExprKind::Null | ExprKind::Bytes(_) => Ok(None),
-            ExprKind::Typed(..) | ExprKind::Interval(_) | ExprKind::Keyword(_) | ExprKind::Subquery(_) => Ok(None),
+            ExprKind::Number(_)
+            | ExprKind::Str(_)
+            | ExprKind::Bool(_)
+            | ExprKind::Null
+            | ExprKind::Bytes(_) => Ok(None),
+            ExprKind::Typed(..) | ExprKind::Interval(_) | ExprKind::Keyword(_) | ExprKind::Subquery(_) => {
+                Ok(None)
+            }
             _ => match self.expr(ast, plain) {
                 Ok(bound) => match state.groups.iter().position(|g| *g == bound) {
                     Some(i) => Ok(Some(column(i, state.group_type(i)))),
                     None => match (&ast.kind, &bound.node) {
                         (ExprKind::Name(_), ExprNode::Column(index)) if *index < super::OUTER => {
                             let text = match &ast.kind {
-                                ExprKind::Name(parts) => parts.iter().map(|p| p.value.as_str()).collect::<Vec<_>>().join("."),
+                                ExprKind::Name(parts) => {
+                                    parts.iter().map(|p| p.value.as_str()).collect::<Vec<_>>().join(".")
+                                }
                                 _ => String::new(),
                             };
                             Err(SqlError::plan(ast.span, format!("Expression '{text}' is not being grouped"))
@@ -273,7 +314,8 @@ impl Binder<'_> {
         cell: &std::cell::RefCell<Aggregates>,
         span: Span,
     ) -> SqlResult<Expr> {
-        let mut args = ast_call.args.iter().map(|arg| self.expr(arg, plain)).collect::<SqlResult<Vec<_>>>()?;
+        let mut args =
+            ast_call.args.iter().map(|arg| self.expr(arg, plain)).collect::<SqlResult<Vec<_>>>()?;
         for arg in &mut args {
             if arg.data_type.kind == TypeKind::Null {
                 *arg = types::null_of(TypeKind::Int);
@@ -287,14 +329,16 @@ impl Binder<'_> {
             None => None,
         };
         let mut state = cell.borrow_mut();
-        let grouped = !state.groups.is_empty() && state.sets.iter().all(|set| set.contains(&true)) || state.window.is_some();
+        let grouped = !state.groups.is_empty() && state.sets.iter().all(|set| set.contains(&true))
+            || state.window.is_some();
         let arg_types: Vec<DataType> = args.iter().map(|arg| arg.data_type.clone()).collect();
         let data_type = aggregates::result_type(function, &arg_types, grouped, filter.is_some(), span)?;
         // COUNT of what is never NULL is COUNT(*)
         if function == "COUNT" && !ast_call.distinct && args.iter().all(|a| !a.data_type.nullable) {
             args.clear();
         }
-        let pending = Pending { function, args, distinct: ast_call.distinct, filter, data_type: data_type.clone() };
+        let pending =
+            Pending { function, args, distinct: ast_call.distinct, filter, data_type: data_type.clone() };
         let index = match state.calls.iter().position(|c| *c == pending) {
             Some(index) => index,
             None => {
@@ -306,13 +350,24 @@ impl Binder<'_> {
     }
 
     /// GROUPING(a), GROUPING_ID(a, b): which columns are rolled up, from the set's number.
-    fn grouping(&self, ast_call: &ast::Call, plain: Env<'_>, state: &Aggregates, span: Span) -> SqlResult<Expr> {
+    fn grouping(
+        &self,
+        ast_call: &ast::Call,
+        plain: Env<'_>,
+        state: &Aggregates,
+        span: Span,
+    ) -> SqlResult<Expr> {
         let mut indexes = Vec::new();
         for arg in &ast_call.args {
             let bound = self.expr(arg, plain)?;
             match state.groups.iter().position(|g| *g == bound) {
                 Some(i) => indexes.push(i),
-                None => return Err(SqlError::plan(arg.span, "Argument to GROUPING operator must be a grouped expression")),
+                None => {
+                    return Err(SqlError::plan(
+                        arg.span,
+                        "Argument to GROUPING operator must be a grouped expression",
+                    ));
+                }
             }
         }
         let big = DataType::not_null(TypeKind::BigInt);
@@ -361,7 +416,11 @@ impl Binder<'_> {
             let args = pending.args.iter().map(|arg| add(&mut exprs, &mut cols, arg)).collect();
             let filter = pending.filter.as_ref().map(|f| {
                 let sure = cast_to(f.clone(), &TypeKind::Boolean);
-                add(&mut exprs, &mut cols, &call("IS TRUE", vec![sure], DataType::not_null(TypeKind::Boolean)))
+                add(
+                    &mut exprs,
+                    &mut cols,
+                    &call("IS TRUE", vec![sure], DataType::not_null(TypeKind::Boolean)),
+                )
             });
             calls.push(AggregateCall {
                 function: pending.function,
@@ -373,16 +432,21 @@ impl Binder<'_> {
         }
         let window = state.window.clone().map(|(mut window, kind)| {
             let time = column(window.time, DataType::new(kind.clone()));
-            let time = input.cols.get(window.time).map_or(time, |col| column(window.time, col.data_type.clone()));
+            let time =
+                input.cols.get(window.time).map_or(time, |col| column(window.time, col.data_type.clone()));
             window.time = add(&mut exprs, &mut cols, &time);
             (window, kind)
         });
-        let mut out_cols: Vec<Col> =
-            cols.iter().take(state.groups.len()).enumerate().map(|(i, col)| {
+        let mut out_cols: Vec<Col> = cols
+            .iter()
+            .take(state.groups.len())
+            .enumerate()
+            .map(|(i, col)| {
                 let mut col = col.clone().materialized();
                 col.data_type = state.group_type(i);
                 col
-            }).collect();
+            })
+            .collect();
         let mut rel;
         let mut group: Vec<usize> = (0..state.groups.len()).collect();
         if state.sets.is_empty() {
@@ -429,7 +493,10 @@ impl Binder<'_> {
             let info = std::sync::Arc::new(crate::sql::rel::WindowInfo { window: window.clone(), ltz });
             for property in &state.properties {
                 let mut col = property_col(*property, &kind, rowtime);
-                col.role = Some(crate::sql::rel::WindowRole { property: *property, window: std::sync::Arc::clone(&info) });
+                col.role = Some(crate::sql::rel::WindowRole {
+                    property: *property,
+                    window: std::sync::Arc::clone(&info),
+                });
                 out_cols.push(col);
             }
             window_out = Some((window, state.properties.clone()));

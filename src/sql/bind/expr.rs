@@ -69,7 +69,8 @@ impl Binder<'_> {
             }
             ExprKind::IsJson(inner, what, negated) => {
                 let inner = self.expr(inner, env)?;
-                let test = call("IS JSON", vec![inner, string_literal(what)], DataType::not_null(TypeKind::Boolean));
+                let test =
+                    call("IS JSON", vec![inner, string_literal(what)], DataType::not_null(TypeKind::Boolean));
                 if *negated { operators::negate(test, span) } else { Ok(test) }
             }
             ExprKind::IsDistinct(left, right, negated) => {
@@ -116,7 +117,10 @@ impl Binder<'_> {
                     args.push(self.expr(escape, env)?);
                 }
                 let function = if *similar { "SIMILAR" } else { "LIKE" };
-                if !args.iter().all(|a| types::is_string(&a.data_type.kind) || a.data_type.kind == TypeKind::Null) {
+                if !args
+                    .iter()
+                    .all(|a| types::is_string(&a.data_type.kind) || a.data_type.kind == TypeKind::Null)
+                {
                     let name = if *similar { "SIMILAR TO" } else { "LIKE" };
                     return Err(functions::misfit(name, &args, "LIKE(<STRING>, <STRING>, <STRING>)", span));
                 }
@@ -149,8 +153,11 @@ impl Binder<'_> {
                     .iter()
                     .try_fold(otherwise.data_type.clone(), |t, (_, result)| common(&t, &result.data_type));
                 let Some(target) = target else {
-                    return Err(SqlError::plan(span, "Illegal mixing of types in CASE or COALESCE statement")
-                        .help("CAST the results to one type"));
+                    return Err(SqlError::plan(
+                        span,
+                        "Illegal mixing of types in CASE or COALESCE statement",
+                    )
+                    .help("CAST the results to one type"));
                 };
                 let bound = bound.into_iter().map(|(c, r)| (c, cast_to(r, &target.kind))).collect();
                 Ok(functions::case(bound, cast_to(otherwise, &target.kind), target))
@@ -213,15 +220,24 @@ impl Binder<'_> {
         }
         let name = ast_call.name.value.as_str();
         if let Some(function) = aggregates::canonical(name) {
-            return Err(SqlError::plan(span, format!("the aggregate function {function} is not allowed here"))
-                .help("aggregates stand in the select list, in HAVING, or in a query around"));
+            return Err(SqlError::plan(
+                span,
+                format!("the aggregate function {function} is not allowed here"),
+            )
+            .help("aggregates stand in the select list, in HAVING, or in a query around"));
         }
         if aggregates::over_only(name).is_some() {
-            return Err(SqlError::plan(span, format!("OVER clause is necessary for window functions: {name}"))
-                .help(format!("{name}() OVER (PARTITION BY … ORDER BY …)")));
+            return Err(SqlError::plan(
+                span,
+                format!("OVER clause is necessary for window functions: {name}"),
+            )
+            .help(format!("{name}() OVER (PARTITION BY … ORDER BY …)")));
         }
         if ast_call.star || ast_call.distinct || ast_call.filter.is_some() {
-            return Err(SqlError::plan(span, format!("'*', DISTINCT and FILTER are for aggregate functions, {name} is none")));
+            return Err(SqlError::plan(
+                span,
+                format!("'*', DISTINCT and FILTER are for aggregate functions, {name} is none"),
+            ));
         }
         let args = ast_call.args.iter().map(|arg| self.expr(arg, env)).collect::<SqlResult<Vec<_>>>()?;
         functions::resolve(name, args, ast_call.returning.clone(), span)
@@ -261,7 +277,10 @@ fn lookup(scope: &super::Scope, parts: &[ast::Ident], base: usize) -> SqlResult<
 /// `row.field`
 fn field_of(base: Expr, field: &ast::Ident) -> SqlResult<Expr> {
     let TypeKind::Row(fields) = &base.data_type.kind else {
-        return Err(SqlError::plan(field.span, format!("'{}' is a field of what is not a ROW but {}", field.value, base.data_type.kind)));
+        return Err(SqlError::plan(
+            field.span,
+            format!("'{}' is a field of what is not a ROW but {}", field.value, base.data_type.kind),
+        ));
     };
     match fields.iter().enumerate().find(|(_, f)| f.name == field.value) {
         Some((index, found)) => {
@@ -271,7 +290,8 @@ fn field_of(base: Expr, field: &ast::Ident) -> SqlResult<Expr> {
         }
         None => {
             let names = fields.iter().map(|f| f.name.as_str());
-            let error = SqlError::plan(field.span, format!("Column '{}' not found in any table", field.value));
+            let error =
+                SqlError::plan(field.span, format!("Column '{}' not found in any table", field.value));
             Err(match crate::sql::error::nearest(&field.value, names) {
                 Some(near) => error.help(format!("did you mean '{near}'?")),
                 None => error,
@@ -281,12 +301,21 @@ fn field_of(base: Expr, field: &ast::Ident) -> SqlResult<Expr> {
 }
 
 /// CAST and TRY_CAST.
-fn explicit_cast(inner: Expr, target: &DataType, lenient: bool, span: crate::sql::error::Span) -> SqlResult<Expr> {
+fn explicit_cast(
+    inner: Expr,
+    target: &DataType,
+    lenient: bool,
+    span: crate::sql::error::Span,
+) -> SqlResult<Expr> {
     let (from, to) = (&inner.data_type.kind, &target.kind);
     if !types::castable(from, to) {
         return Err(SqlError::plan(
             span,
-            format!("Cast function cannot convert value of type {} to type {}", types::calcite(from), types::calcite(to)),
+            format!(
+                "Cast function cannot convert value of type {} to type {}",
+                types::calcite(from),
+                types::calcite(to)
+            ),
         ));
     }
     if let TypeKind::Row(fields) = from

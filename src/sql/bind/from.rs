@@ -22,8 +22,11 @@ impl Binder<'_> {
         match table {
             TableExpr::Table { name, hints, system_time, alias } => {
                 if let Some(time) = system_time {
-                    return Err(SqlError::plan(time.span, "FOR SYSTEM_TIME AS OF stands on the right side of a join")
-                        .help("… FROM orders AS o JOIN rates FOR SYSTEM_TIME AS OF o.ts AS r ON …"));
+                    return Err(SqlError::plan(
+                        time.span,
+                        "FOR SYSTEM_TIME AS OF stands on the right side of a join",
+                    )
+                    .help("… FROM orders AS o JOIN rates FOR SYSTEM_TIME AS OF o.ts AS r ON …"));
                 }
                 self.named(name, hints, alias.as_ref())
             }
@@ -50,12 +53,19 @@ impl Binder<'_> {
     }
 
     /// A table, view or common table expression.
-    fn named(&self, name: &[ast::Ident], hints: &[ast::Hint], alias: Option<&ast::Alias>) -> SqlResult<(Rel, Scope)> {
+    fn named(
+        &self,
+        name: &[ast::Ident],
+        hints: &[ast::Hint],
+        alias: Option<&ast::Alias>,
+    ) -> SqlResult<(Rel, Scope)> {
         let Some(last) = name.last() else {
             return Err(SqlError::plan(Span::default(), "a table's name is missing"));
         };
         let cte = match name {
-            [single] => self.ctes.borrow().iter().rev().find(|(n, _)| *n == single.value).map(|(_, rel)| rel.clone()),
+            [single] => {
+                self.ctes.borrow().iter().rev().find(|(n, _)| *n == single.value).map(|(_, rel)| rel.clone())
+            }
             _ => None,
         };
         let rel = match cte {
@@ -69,7 +79,10 @@ impl Binder<'_> {
                 match &table.view {
                     Some(query) => {
                         if *self.depth.borrow() > 32 {
-                            return Err(SqlError::plan(last.span, format!("view '{}' refers to itself", table.name)));
+                            return Err(SqlError::plan(
+                                last.span,
+                                format!("view '{}' refers to itself", table.name),
+                            ));
                         }
                         *self.depth.borrow_mut() += 1;
                         // a view sees the catalog, not the common table expressions of its user
@@ -77,7 +90,9 @@ impl Binder<'_> {
                         let rel = self.query_in(query, None);
                         *self.ctes.borrow_mut() = ctes;
                         *self.depth.borrow_mut() -= 1;
-                        let mut rel = rel.map_err(|e| SqlError::plan(last.span, format!("in view '{}': {}", table.name, e.message)))?;
+                        let mut rel = rel.map_err(|e| {
+                            SqlError::plan(last.span, format!("in view '{}': {}", table.name, e.message))
+                        })?;
                         for (col, declared) in rel.cols.iter_mut().zip(&table.columns) {
                             col.name.clone_from(&declared.col.name);
                         }
@@ -121,7 +136,10 @@ impl Binder<'_> {
                 (JoinKind::Inner, JoinCondition::On(on)) if on.kind == ast::ExprKind::Bool(true) => false,
                 (JoinKind::Left, JoinCondition::On(on)) if on.kind == ast::ExprKind::Bool(true) => true,
                 _ => {
-                    return Err(SqlError::plan(span, "UNNEST is joined with CROSS JOIN or LEFT JOIN … ON TRUE"));
+                    return Err(SqlError::plan(
+                        span,
+                        "UNNEST is joined with CROSS JOIN or LEFT JOIN … ON TRUE",
+                    ));
                 }
             };
             return self.unnest(left, left_scope, expr, *ordinality, alias.as_ref(), pad);
@@ -131,7 +149,11 @@ impl Binder<'_> {
             TableExpr::Table { name, hints, system_time: Some(time), alias } => {
                 let bound = self.expr(time, Env::plain(&left_scope))?;
                 let index = match bound.node {
-                    ExprNode::Column(index) if left.cols.get(index).is_some_and(|c| c.time != TimeAttribute::None) => index,
+                    ExprNode::Column(index)
+                        if left.cols.get(index).is_some_and(|c| c.time != TimeAttribute::None) =>
+                    {
+                        index
+                    }
                     _ => {
                         return Err(SqlError::plan(
                             time.span,
@@ -198,12 +220,19 @@ impl Binder<'_> {
         let collection = self.expr(expr, Env::plain(&scope))?;
         let fields: Vec<(String, DataType)> = match &collection.data_type.kind {
             TypeKind::Array(element) | TypeKind::Multiset(element) => match &element.kind {
-                TypeKind::Row(fields) => fields.iter().map(|f| (f.name.clone(), f.data_type.clone())).collect(),
+                TypeKind::Row(fields) => {
+                    fields.iter().map(|f| (f.name.clone(), f.data_type.clone())).collect()
+                }
                 _ => vec![("f0".to_owned(), (**element).clone())],
             },
-            TypeKind::Map(key, value) => vec![("f0".to_owned(), (**key).clone()), ("f1".to_owned(), (**value).clone())],
+            TypeKind::Map(key, value) => {
+                vec![("f0".to_owned(), (**key).clone()), ("f1".to_owned(), (**value).clone())]
+            }
             other => {
-                return Err(SqlError::plan(expr.span, format!("UNNEST takes an array, a map or a multiset, this is {other}")));
+                return Err(SqlError::plan(
+                    expr.span,
+                    format!("UNNEST takes an array, a map or a multiset, this is {other}"),
+                ));
             }
         };
         let mut cols: Vec<Col> = fields.into_iter().map(|(name, t)| Col::new(name, t)).collect();
@@ -219,7 +248,12 @@ impl Binder<'_> {
             if alias.columns.len() != cols.len() {
                 return Err(SqlError::plan(
                     alias.name.span,
-                    format!("'{}' names {} columns, UNNEST gives {}", alias.name.value, alias.columns.len(), cols.len()),
+                    format!(
+                        "'{}' names {} columns, UNNEST gives {}",
+                        alias.name.value,
+                        alias.columns.len(),
+                        cols.len()
+                    ),
                 ));
             }
             for (col, name) in cols.iter_mut().zip(&alias.columns) {
@@ -251,7 +285,10 @@ impl Binder<'_> {
         if time_col.time == TimeAttribute::None {
             return Err(SqlError::plan(
                 time.span,
-                format!("The window function requires the timecol is a time attribute type, but is {}.", time_col.data_type.kind),
+                format!(
+                    "The window function requires the timecol is a time attribute type, but is {}.",
+                    time_col.data_type.kind
+                ),
             )
             .help(format!(
                 "declare it in CREATE TABLE: WATERMARK FOR {0} AS {0} - INTERVAL '5' SECOND",
@@ -270,7 +307,9 @@ impl Binder<'_> {
                 if *slide > 0 && size % slide != 0 {
                     return Err(SqlError::plan(
                         name.span,
-                        format!("HOP table function based aggregate requires size must be an integral multiple of slide, but got size {size} ms and slide {slide} ms"),
+                        format!(
+                            "HOP table function based aggregate requires size must be an integral multiple of slide, but got size {size} ms and slide {slide} ms"
+                        ),
                     ));
                 }
                 WindowKind::Hop { slide: *slide, size: *size, offset: offset(2) }
@@ -279,29 +318,41 @@ impl Binder<'_> {
                 if *step > 0 && size % step != 0 {
                     return Err(SqlError::plan(
                         name.span,
-                        format!("CUMULATE table function based aggregate requires maxSize must be an integral multiple of step, but got maxSize {size} ms and step {step} ms"),
+                        format!(
+                            "CUMULATE table function based aggregate requires maxSize must be an integral multiple of step, but got maxSize {size} ms and step {step} ms"
+                        ),
                     ));
                 }
                 WindowKind::Cumulate { step: *step, size: *size, offset: offset(2) }
             }
             ("SESSION", [gap]) => WindowKind::Session { gap: *gap, partition: partition.clone() },
             _ => {
-                return Err(SqlError::plan(name.span, format!("{} does not take this number of intervals", name.value)).help(
-                    match name.value.as_str() {
-                        "TUMBLE" => "TUMBLE(TABLE t, DESCRIPTOR(ts), size [, offset])",
-                        "HOP" => "HOP(TABLE t, DESCRIPTOR(ts), slide, size [, offset])",
-                        "CUMULATE" => "CUMULATE(TABLE t, DESCRIPTOR(ts), step, size [, offset])",
-                        _ => "SESSION(TABLE t [PARTITION BY k], DESCRIPTOR(ts), gap)",
-                    },
-                ));
+                return Err(SqlError::plan(
+                    name.span,
+                    format!("{} does not take this number of intervals", name.value),
+                )
+                .help(match name.value.as_str() {
+                    "TUMBLE" => "TUMBLE(TABLE t, DESCRIPTOR(ts), size [, offset])",
+                    "HOP" => "HOP(TABLE t, DESCRIPTOR(ts), slide, size [, offset])",
+                    "CUMULATE" => "CUMULATE(TABLE t, DESCRIPTOR(ts), step, size [, offset])",
+                    _ => "SESSION(TABLE t [PARTITION BY k], DESCRIPTOR(ts), gap)",
+                }));
             }
         };
-        if millis.first().is_some_and(|size| *size <= 0) || millis.get(1).is_some_and(|size| *size <= 0 && name.value != "TUMBLE") {
-            return Err(SqlError::plan(name.span, format!("{} takes intervals longer than nothing", name.value)));
+        if millis.first().is_some_and(|size| *size <= 0)
+            || millis.get(1).is_some_and(|size| *size <= 0 && name.value != "TUMBLE")
+        {
+            return Err(SqlError::plan(
+                name.span,
+                format!("{} takes intervals longer than nothing", name.value),
+            ));
         }
         let window = Window { kind, time: time_col.index, rowtime: time_col.time == TimeAttribute::Rowtime };
         let time_kind = time_col.data_type.kind.clone();
-        let info = Arc::new(WindowInfo { window: window.clone(), ltz: matches!(time_kind, TypeKind::TimestampLtz(_)) });
+        let info = Arc::new(WindowInfo {
+            window: window.clone(),
+            ltz: matches!(time_kind, TypeKind::TimestampLtz(_)),
+        });
         let mut cols = rel.cols.clone();
         for property in [WindowProperty::Start, WindowProperty::End, WindowProperty::Time] {
             let mut col = property_col(property, &time_kind, window.rowtime);

@@ -33,7 +33,10 @@ pub(super) fn number(text: &str, span: Span) -> SqlResult<Expr> {
         if scale == 0 {
             return integer(unscaled, span);
         }
-        return Ok(literal(Value::Decimal(Decimal::new(unscaled, scale)), TypeKind::Decimal(precision.max(scale), scale)));
+        return Ok(literal(
+            Value::Decimal(Decimal::new(unscaled, scale)),
+            TypeKind::Decimal(precision.max(scale), scale),
+        ));
     }
     integer(text.parse().map_err(|_| too_big())?, span)
 }
@@ -47,7 +50,9 @@ fn integer(value: i128, span: Span) -> SqlResult<Expr> {
     }
     let digits = value.unsigned_abs().to_string().len();
     match u8::try_from(digits) {
-        Ok(precision) if precision <= 38 => Ok(literal(Value::Decimal(Decimal::new(value, 0)), TypeKind::Decimal(precision, 0))),
+        Ok(precision) if precision <= 38 => {
+            Ok(literal(Value::Decimal(Decimal::new(value, 0)), TypeKind::Decimal(precision, 0)))
+        }
         _ => Err(SqlError::plan(span, format!("Numeric literal '{value}' out of range"))),
     }
 }
@@ -93,7 +98,10 @@ pub(super) fn typed(keyword: &str, text: &str, span: Span) -> SqlResult<Expr> {
 pub(super) fn interval(interval: &Interval, span: Span) -> SqlResult<Expr> {
     let illegal = || {
         let to = interval.to.as_ref().map(|to| format!(" TO {to}")).unwrap_or_default();
-        SqlError::plan(span, format!("Illegal interval literal format '{}' for INTERVAL {}{to}", interval.text, interval.from))
+        SqlError::plan(
+            span,
+            format!("Illegal interval literal format '{}' for INTERVAL {}{to}", interval.text, interval.from),
+        )
     };
     let mut text = interval.text.trim();
     let mut negative = interval.negative;
@@ -139,7 +147,10 @@ pub(super) fn interval(interval: &Interval, span: Span) -> SqlResult<Expr> {
             Some(_) => return Err(illegal()),
             None => (field, ""),
         };
-        if whole.is_empty() || !whole.bytes().all(|b| b.is_ascii_digit()) || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        if whole.is_empty()
+            || !whole.bytes().all(|b| b.is_ascii_digit())
+            || !fraction.bytes().all(|b| b.is_ascii_digit())
+        {
             return Err(illegal());
         }
         let value: i64 = whole.parse().map_err(|_| illegal())?;
@@ -148,9 +159,16 @@ pub(super) fn interval(interval: &Interval, span: Span) -> SqlResult<Expr> {
             if whole.trim_start_matches('0').len() > precision as usize {
                 return Err(SqlError::plan(
                     span,
-                    format!("Interval field value {value} exceeds precision of {}({precision}) field", interval.from),
+                    format!(
+                        "Interval field value {value} exceeds precision of {}({precision}) field",
+                        interval.from
+                    ),
                 )
-                .help(format!("write INTERVAL '{value}' {}({}), or a larger unit", interval.from, whole.len())));
+                .help(format!(
+                    "write INTERVAL '{value}' {}({}), or a larger unit",
+                    interval.from,
+                    whole.len()
+                )));
             }
         } else if value >= [i64::MAX, 12, i64::MAX, 24, 60, 60].get(unit).copied().unwrap_or(i64::MAX) {
             return Err(illegal());
@@ -158,7 +176,8 @@ pub(super) fn interval(interval: &Interval, span: Span) -> SqlResult<Expr> {
         let factor = [12, 1, 86_400_000, 3_600_000, 60_000, 1000].get(unit).copied().unwrap_or(1) * scale;
         total = value.checked_mul(factor).and_then(|v| total.checked_add(v)).ok_or_else(illegal)?;
         if !fraction.is_empty() {
-            let millis: i64 = format!("{fraction:0<3}").get(..3).unwrap_or("0").parse().map_err(|_| illegal())?;
+            let millis: i64 =
+                format!("{fraction:0<3}").get(..3).unwrap_or("0").parse().map_err(|_| illegal())?;
             total += millis;
         }
     }

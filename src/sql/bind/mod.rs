@@ -146,7 +146,10 @@ impl Scope {
                 let error = SqlError::plan(name.span, format!("Column '{}' not found {place}", name.value));
                 match nearest(&name.value, names.iter().copied()) {
                     Some(near) => error.help(format!("did you mean '{near}'?")),
-                    None => error.help(format!("known columns: {}", names.iter().take(16).copied().collect::<Vec<_>>().join(", "))),
+                    None => error.help(format!(
+                        "known columns: {}",
+                        names.iter().take(16).copied().collect::<Vec<_>>().join(", ")
+                    )),
                 }
             }
         }
@@ -163,5 +166,13 @@ impl<'a> Binder<'a> {
             depth: RefCell::new(0),
             warnings: RefCell::new(Vec::new()),
         }
+    }
+}
+
+impl Binder<'_> {
+    /// Binds one expression over a relation's columns.
+    pub fn scalar_expression(&self, ast: &ast::Expr, rel: &Rel) -> SqlResult<crate::engine::expr::Expr> {
+        let scope = Scope::of(rel, Some("t"));
+        self.expr(ast, Env::plain(&scope))
     }
 }

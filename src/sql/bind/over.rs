@@ -49,13 +49,22 @@ impl Binder<'_> {
         };
         let name = ast_call.name.value.as_str();
         let Some(function) = aggregates::canonical(name).or(aggregates::over_only(name)) else {
-            return Err(SqlError::plan(ast_call.name.span, format!("{name} is no aggregate function and takes no OVER")));
+            return Err(SqlError::plan(
+                ast_call.name.span,
+                format!("{name} is no aggregate function and takes no OVER"),
+            ));
         };
         let spec = match &ast_call.over {
             Some(ast::Over::Spec(spec)) => spec,
-            Some(ast::Over::Named(wanted)) => match env.windows.iter().find(|(name, _)| name.value == wanted.value) {
+            Some(ast::Over::Named(wanted)) => match env
+                .windows
+                .iter()
+                .find(|(name, _)| name.value == wanted.value)
+            {
                 Some((_, spec)) => spec,
-                None => return Err(SqlError::plan(wanted.span, format!("Window '{}' not found", wanted.value))),
+                None => {
+                    return Err(SqlError::plan(wanted.span, format!("Window '{}' not found", wanted.value)));
+                }
             },
             None => return Err(SqlError::plan(span, "OVER is missing")),
         };
@@ -82,12 +91,17 @@ impl Binder<'_> {
             Some((rows, FrameStart::Preceding(bound))) => {
                 let bound_at = bound.span;
                 match (rows, self.expr(bound, inner)?.node) {
-                    (true, ExprNode::Literal(Value::Int(n))) => Frame::Rows(Some(
-                        u64::try_from(n).map_err(|_| SqlError::plan(bound_at, "ROWS … PRECEDING takes a number from 0"))?,
-                    )),
+                    (true, ExprNode::Literal(Value::Int(n))) => {
+                        Frame::Rows(Some(u64::try_from(n).map_err(|_| {
+                            SqlError::plan(bound_at, "ROWS … PRECEDING takes a number from 0")
+                        })?))
+                    }
                     (false, ExprNode::Literal(Value::Interval(millis))) => Frame::Range(Some(millis)),
                     _ => {
-                        return Err(SqlError::plan(bound_at, "ROWS takes a constant number, RANGE a constant interval"));
+                        return Err(SqlError::plan(
+                            bound_at,
+                            "ROWS takes a constant number, RANGE a constant interval",
+                        ));
                     }
                 }
             }
@@ -116,7 +130,12 @@ impl Binder<'_> {
     }
 
     /// Puts the OVER operators on the relation; gives for each call its column. `map` brings other placeholders home.
-    pub(super) fn build_overs(&self, mut rel: Rel, state: Overs, map: &dyn Fn(&Expr) -> Expr) -> (Rel, Vec<usize>) {
+    pub(super) fn build_overs(
+        &self,
+        mut rel: Rel,
+        state: Overs,
+        map: &dyn Fn(&Expr) -> Expr,
+    ) -> (Rel, Vec<usize>) {
         let mut places = vec![0; state.calls.len()];
         let mut done = vec![false; state.calls.len()];
         for first in 0..state.calls.len() {
@@ -164,7 +183,11 @@ impl Binder<'_> {
                 let Some(pending) = state.calls.get(*i) else { continue };
                 let args = pending.args.iter().map(&mut place).collect();
                 let filter = pending.filter.as_ref().map(|f| {
-                    place(&crate::sql::types::call("IS TRUE", vec![f.clone()], DataType::not_null(TypeKind::Boolean)))
+                    place(&crate::sql::types::call(
+                        "IS TRUE",
+                        vec![f.clone()],
+                        DataType::not_null(TypeKind::Boolean),
+                    ))
                 });
                 calls.push(AggregateCall {
                     function: pending.function,
@@ -180,7 +203,9 @@ impl Binder<'_> {
             let base = rel.cols.len();
             let mut out_cols = rel.cols.clone();
             for (n, i) in together.iter().enumerate() {
-                if let (Some(place), Some(done), Some(call)) = (places.get_mut(*i), done.get_mut(*i), calls.get(n)) {
+                if let (Some(place), Some(done), Some(call)) =
+                    (places.get_mut(*i), done.get_mut(*i), calls.get(n))
+                {
                     *place = base + n;
                     *done = true;
                     out_cols.push(Col::new(call.output.name.clone(), call.output.data_type.clone()));

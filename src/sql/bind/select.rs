@@ -49,7 +49,12 @@ impl Binder<'_> {
                         Some(column) => column,
                         None => match self.expr(&item.expr, Env::plain(&scope))?.node {
                             ExprNode::Column(column) => column,
-                            _ => return Err(SqlError::plan(item.expr.span, "ORDER BY of a set operation takes its columns")),
+                            _ => {
+                                return Err(SqlError::plan(
+                                    item.expr.span,
+                                    "ORDER BY of a set operation takes its columns",
+                                ));
+                            }
                         },
                     };
                     order.push(sort_key(item, column));
@@ -63,7 +68,12 @@ impl Binder<'_> {
         }
         let cols = rel.cols.clone();
         let rel = Rel {
-            node: RelNode::Sort { input: Box::new(rel), order, offset: query.offset.unwrap_or(0), limit: query.limit },
+            node: RelNode::Sort {
+                input: Box::new(rel),
+                order,
+                offset: query.offset.unwrap_or(0),
+                limit: query.limit,
+            },
             cols,
         };
         if visible == rel.cols.len() {
@@ -82,13 +92,26 @@ impl Binder<'_> {
             SetExpr::SetOp(op, all, left, right, span) => {
                 let (left, right) = (self.set_expr(left, outer)?, self.set_expr(right, outer)?);
                 if left.cols.len() != right.cols.len() {
-                    return Err(SqlError::plan(*span, format!("Column count mismatch in {op}: {} and {}", left.cols.len(), right.cols.len())));
+                    return Err(SqlError::plan(
+                        *span,
+                        format!(
+                            "Column count mismatch in {op}: {} and {}",
+                            left.cols.len(),
+                            right.cols.len()
+                        ),
+                    ));
                 }
                 let mut cols = Vec::new();
                 for (i, (a, b)) in left.cols.iter().zip(&right.cols).enumerate() {
                     let Some(data_type) = common(&a.data_type, &b.data_type) else {
-                        return Err(SqlError::plan(*span, format!("Type mismatch in column {} of {op}", i + 1))
-                            .help(format!("{} and {} have no common type: CAST one side", a.data_type, b.data_type)));
+                        return Err(SqlError::plan(
+                            *span,
+                            format!("Type mismatch in column {} of {op}", i + 1),
+                        )
+                        .help(format!(
+                            "{} and {} have no common type: CAST one side",
+                            a.data_type, b.data_type
+                        )));
                     };
                     let mut col = Col::new(a.name.clone(), data_type);
                     if a.time == b.time && *op == "UNION" && *all {
@@ -103,7 +126,10 @@ impl Binder<'_> {
                     return Ok(if *all { union } else { distinct(union) });
                 }
                 let (left, right) = (Box::new(left), Box::new(right));
-                Ok(Rel { node: RelNode::SetOp { intersect: *op == "INTERSECT", all: *all, left, right }, cols })
+                Ok(Rel {
+                    node: RelNode::SetOp { intersect: *op == "INTERSECT", all: *all, left, right },
+                    cols,
+                })
             }
         }
     }
@@ -114,11 +140,15 @@ impl Binder<'_> {
         let mut types: Vec<DataType> = Vec::new();
         for row in rows {
             let row_at = row.first().map(|e| e.span).unwrap_or_default();
-            let exprs = row.iter().map(|e| self.expr(e, Env::plain(&scope))).collect::<SqlResult<Vec<_>>>()?;
+            let exprs =
+                row.iter().map(|e| self.expr(e, Env::plain(&scope))).collect::<SqlResult<Vec<_>>>()?;
             if bound.is_empty() {
                 types = exprs.iter().map(|e| e.data_type.clone()).collect();
             } else if exprs.len() != types.len() {
-                return Err(SqlError::plan(row_at, "Values passed to VALUES operator must have compatible types"));
+                return Err(SqlError::plan(
+                    row_at,
+                    "Values passed to VALUES operator must have compatible types",
+                ));
             } else {
                 for (t, e) in types.iter_mut().zip(&exprs) {
                     *t = common(t, &e.data_type).ok_or_else(|| {
@@ -151,7 +181,12 @@ impl Binder<'_> {
         }
     }
 
-    fn select(&self, select: &ast::Select, order: &[ast::OrderItem], outer: Option<&Scope>) -> SqlResult<(Rel, Vec<SortKey>, usize)> {
+    fn select(
+        &self,
+        select: &ast::Select,
+        order: &[ast::OrderItem],
+        outer: Option<&Scope>,
+    ) -> SqlResult<(Rel, Vec<SortKey>, usize)> {
         let (mut rel, scope) = match &select.from {
             Some(from) => self.from(from, outer)?,
             None => (Rel { node: RelNode::Values(vec![Vec::new()]), cols: Vec::new() }, Scope::default()),
@@ -190,8 +225,15 @@ impl Binder<'_> {
         let mut joined = Vec::new();
         for (i, query) in queries.iter().enumerate() {
             let (inner, correlated) = self.scalar(query, &scope)?;
-            let data_type = inner.cols.first().map(|c| c.data_type.clone().with_nullable(true)).unwrap_or(DataType::new(TypeKind::Null));
-            scalars.push((std::ptr::from_ref(*query) as usize, crate::sql::types::column(SCALARS + i, data_type)));
+            let data_type = inner
+                .cols
+                .first()
+                .map(|c| c.data_type.clone().with_nullable(true))
+                .unwrap_or(DataType::new(TypeKind::Null));
+            scalars.push((
+                std::ptr::from_ref(*query) as usize,
+                crate::sql::types::column(SCALARS + i, data_type),
+            ));
             joined.push((inner, correlated));
         }
         let overs = RefCell::new(Overs::default());
@@ -201,7 +243,9 @@ impl Binder<'_> {
             exprs.push(self.expr(expr, env)?);
         }
         let having = match &select.having {
-            Some(having) => Some(operators::boolean(self.expr(having, Env { over: None, ..env })?, having.span)?),
+            Some(having) => {
+                Some(operators::boolean(self.expr(having, Env { over: None, ..env })?, having.span)?)
+            }
             None => None,
         };
         let names = names_of(&items);
@@ -226,7 +270,10 @@ impl Binder<'_> {
                     match exprs.iter().position(|e| *e == bound) {
                         Some(place) => place,
                         None if select.distinct => {
-                            return Err(SqlError::plan(item.expr.span, "ORDER BY of SELECT DISTINCT takes its columns"));
+                            return Err(SqlError::plan(
+                                item.expr.span,
+                                "ORDER BY of SELECT DISTINCT takes its columns",
+                            ));
                         }
                         None => {
                             exprs.push(bound);
@@ -313,18 +360,15 @@ pub(super) fn projected(expr: &Expr, input: &Rel, name: String) -> Col {
 }
 
 fn sort_key(item: &ast::OrderItem, column: usize) -> SortKey {
-    SortKey {
-        column,
-        descending: item.descending,
-        nulls_first: item.nulls_first.unwrap_or(!item.descending),
-    }
+    SortKey { column, descending: item.descending, nulls_first: item.nulls_first.unwrap_or(!item.descending) }
 }
 
 /// DISTINCT: a group of all columns.
 fn distinct(rel: Rel) -> Rel {
     let cols = rel.cols.iter().cloned().map(Col::materialized).collect();
     let group = (0..rel.cols.len()).collect();
-    let node = RelNode::Aggregate(Box::new(AggregateRel { input: rel, group, calls: Vec::new(), window: None }));
+    let node =
+        RelNode::Aggregate(Box::new(AggregateRel { input: rel, group, calls: Vec::new(), window: None }));
     Rel { node, cols }
 }
 
@@ -354,7 +398,10 @@ pub(super) fn renamed(mut rel: Rel, columns: &[ast::Ident], name: &ast::Ident) -
     Ok(rel)
 }
 
-fn expand_wildcards(items: &[(ast::Expr, Option<ast::Ident>)], scope: &Scope) -> SqlResult<Vec<(ast::Expr, Option<ast::Ident>)>> {
+fn expand_wildcards(
+    items: &[(ast::Expr, Option<ast::Ident>)],
+    scope: &Scope,
+) -> SqlResult<Vec<(ast::Expr, Option<ast::Ident>)>> {
     let mut out = Vec::new();
     for (expr, alias) in items {
         let ExprKind::Wildcard(table) = &expr.kind else {
@@ -363,7 +410,9 @@ fn expand_wildcards(items: &[(ast::Expr, Option<ast::Ident>)], scope: &Scope) ->
         };
         let before = out.len();
         for col in &scope.cols {
-            if col.hidden && table.is_none() || table.as_ref().is_some_and(|t| col.table.as_deref() != Some(&t.value)) {
+            if col.hidden && table.is_none()
+                || table.as_ref().is_some_and(|t| col.table.as_deref() != Some(&t.value))
+            {
                 continue;
             }
             let ident = |value: &str| ast::Ident { value: value.to_owned(), span: expr.span };

@@ -16,14 +16,23 @@ use super::{Binder, Env, OUTER, Scope};
 
 impl Binder<'_> {
     /// Applies WHERE.
-    pub(super) fn condition(&self, mut rel: Rel, scope: &Scope, filter: &ast::Expr, outer: Option<&Scope>) -> SqlResult<Rel> {
+    pub(super) fn condition(
+        &self,
+        mut rel: Rel,
+        scope: &Scope,
+        filter: &ast::Expr,
+        outer: Option<&Scope>,
+    ) -> SqlResult<Rel> {
         let mut parts = Vec::new();
         split(filter, &mut parts);
         let mut plain = Vec::new();
         let mut rest = Vec::new();
         for part in parts {
             let mut nested = false;
-            visit(part, &mut |e| nested |= matches!(e.kind, ExprKind::Subquery(_) | ExprKind::InQuery(..) | ExprKind::Exists(_)));
+            visit(part, &mut |e| {
+                nested |=
+                    matches!(e.kind, ExprKind::Subquery(_) | ExprKind::InQuery(..) | ExprKind::Exists(_))
+            });
             if nested {
                 rest.push(part);
             } else {
@@ -40,15 +49,25 @@ impl Binder<'_> {
         Ok(rel)
     }
 
-    fn subquery_condition(&self, rel: Rel, scope: &Scope, part: &ast::Expr, outer: Option<&Scope>) -> SqlResult<Rel> {
+    fn subquery_condition(
+        &self,
+        rel: Rel,
+        scope: &Scope,
+        part: &ast::Expr,
+        outer: Option<&Scope>,
+    ) -> SqlResult<Rel> {
         match &part.kind {
             ExprKind::Unary("NOT", inner) => match &inner.kind {
                 ExprKind::Exists(query) => return self.semi(rel, scope, query, None, true, part.span),
-                ExprKind::InQuery(value, query, negated) => return self.semi(rel, scope, query, Some(value), !negated, part.span),
+                ExprKind::InQuery(value, query, negated) => {
+                    return self.semi(rel, scope, query, Some(value), !negated, part.span);
+                }
                 _ => {}
             },
             ExprKind::Exists(query) => return self.semi(rel, scope, query, None, false, part.span),
-            ExprKind::InQuery(value, query, negated) => return self.semi(rel, scope, query, Some(value), *negated, part.span),
+            ExprKind::InQuery(value, query, negated) => {
+                return self.semi(rel, scope, query, Some(value), *negated, part.span);
+            }
             _ => {}
         }
         let mut queries: Vec<&ast::Query> = Vec::new();
@@ -63,7 +82,8 @@ impl Binder<'_> {
             let (inner, correlated) = self.scalar(query, scope)?;
             let index = rel.cols.len();
             rel = self.join_scalar(rel, inner, correlated);
-            let data_type = rel.cols.get(index).map_or(DataType::new(TypeKind::Null), |c| c.data_type.clone());
+            let data_type =
+                rel.cols.get(index).map_or(DataType::new(TypeKind::Null), |c| c.data_type.clone());
             scalars.push((std::ptr::from_ref(query) as usize, column(index, data_type)));
         }
         let bound = self.expr(part, Env { outer, scalars: &scalars, ..Env::plain(scope) })?;
@@ -71,10 +91,24 @@ impl Binder<'_> {
     }
 
     /// `[NOT] EXISTS (query)`, `value [NOT] IN (query)`.
-    fn semi(&self, left: Rel, scope: &Scope, query: &ast::Query, value: Option<&ast::Expr>, negated: bool, span: Span) -> SqlResult<Rel> {
+    fn semi(
+        &self,
+        left: Rel,
+        scope: &Scope,
+        query: &ast::Query,
+        value: Option<&ast::Expr>,
+        negated: bool,
+        span: Span,
+    ) -> SqlResult<Rel> {
         let inner = self.query_in(query, Some(scope))?;
-        if value.is_some() && inner.cols.len() != 1 && !matches!(value.map(|v| &v.kind), Some(ExprKind::Row(_))) {
-            return Err(SqlError::plan(span, format!("IN takes a query of one column, this one has {}", inner.cols.len())));
+        if value.is_some()
+            && inner.cols.len() != 1
+            && !matches!(value.map(|v| &v.kind), Some(ExprKind::Row(_)))
+        {
+            return Err(SqlError::plan(
+                span,
+                format!("IN takes a query of one column, this one has {}", inner.cols.len()),
+            ));
         }
         let width = left.cols.len();
         let (right, mut conditions) = decorrelate(inner, span)?;
@@ -93,7 +127,8 @@ impl Binder<'_> {
             for (i, value) in values.into_iter().enumerate() {
                 let value = self.expr(value, Env::plain(scope))?;
                 let element = right.cols.get(i).map(|c| column(i + width, c.data_type.clone()));
-                let element = element.ok_or_else(|| SqlError::plan(span, "IN compares as many columns as the query has"))?;
+                let element = element
+                    .ok_or_else(|| SqlError::plan(span, "IN compares as many columns as the query has"))?;
                 let mut test = operators::compare("=", value.clone(), element.clone(), span)?;
                 if negated {
                     // NOT IN: a NULL on either side is no proof of absence
@@ -117,17 +152,35 @@ impl Binder<'_> {
     pub(super) fn scalar(&self, query: &ast::Query, scope: &Scope) -> SqlResult<(Rel, Vec<Expr>)> {
         let inner = self.query_in(query, Some(scope))?;
         if inner.cols.len() != 1 {
-            return Err(SqlError::plan(query.span, format!("a subquery as a value has one column, this one has {}", inner.cols.len())));
+            return Err(SqlError::plan(
+                query.span,
+                format!("a subquery as a value has one column, this one has {}", inner.cols.len()),
+            ));
         }
         let single = is_global_aggregate(&inner);
         let (inner, conditions) = decorrelate(inner, query.span)?;
         if single || !conditions.is_empty() {
             return Ok((inner, conditions));
         }
-        let data_type = inner.cols.first().map_or(DataType::new(TypeKind::Null), |c| c.data_type.clone()).with_nullable(true);
+        let data_type = inner
+            .cols
+            .first()
+            .map_or(DataType::new(TypeKind::Null), |c| c.data_type.clone())
+            .with_nullable(true);
         let output = Field { name: "EXPR$0".to_owned(), data_type: data_type.clone() };
-        let calls = vec![AggregateCall { function: "SINGLE_VALUE", args: vec![0], distinct: false, filter: None, output }];
-        let node = RelNode::Aggregate(Box::new(AggregateRel { input: inner, group: Vec::new(), calls, window: None }));
+        let calls = vec![AggregateCall {
+            function: "SINGLE_VALUE",
+            args: vec![0],
+            distinct: false,
+            filter: None,
+            output,
+        }];
+        let node = RelNode::Aggregate(Box::new(AggregateRel {
+            input: inner,
+            group: Vec::new(),
+            calls,
+            window: None,
+        }));
         Ok((Rel { node, cols: vec![Col::new("EXPR$0", data_type)] }, Vec::new()))
     }
 
@@ -143,7 +196,14 @@ impl Binder<'_> {
             })
             .collect();
         let cols = Rel::join_cols(&left, &right, JoinKind::Left);
-        let join = JoinRel { left, right, kind: JoinKind::Left, condition: and_all(conditions), system_time: None, span: Span::default() };
+        let join = JoinRel {
+            left,
+            right,
+            kind: JoinKind::Left,
+            condition: and_all(conditions),
+            system_time: None,
+            span: Span::default(),
+        };
         let rel = Rel { node: RelNode::Join(Box::new(join)), cols };
         if rel.cols.len() == width + 1 {
             return rel;
@@ -253,12 +313,16 @@ fn decorrelate(rel: Rel, span: Span) -> SqlResult<(Rel, Vec<Expr>)> {
             let mut cols: Vec<Col> = rel.cols.iter().take(group.len()).cloned().collect();
             cols.extend(extra.iter().filter_map(|i| input.cols.get(*i).cloned()));
             cols.extend(rel.cols.iter().skip(group.len()).cloned());
-            let node = RelNode::Aggregate(Box::new(AggregateRel { input, group: all_groups.clone(), calls, window }));
+            let node = RelNode::Aggregate(Box::new(AggregateRel {
+                input,
+                group: all_groups.clone(),
+                calls,
+                window,
+            }));
             let wide = Rel { node, cols };
             // the old columns in their old order, the new keys behind
-            let mut exprs: Vec<Expr> = (0..old_width)
-                .map(|i| wide.col(if i < group.len() { i } else { i + extra.len() }))
-                .collect();
+            let mut exprs: Vec<Expr> =
+                (0..old_width).map(|i| wide.col(if i < group.len() { i } else { i + extra.len() })).collect();
             let mut out_cols = rel.cols;
             let mut places = std::collections::BTreeMap::new();
             for index in needed {
@@ -268,7 +332,12 @@ fn decorrelate(rel: Rel, span: Span) -> SqlResult<(Rel, Vec<Expr>)> {
                 } else {
                     places.insert(index, exprs.len());
                     exprs.push(wide.col(at));
-                    out_cols.push(wide.cols.get(at).cloned().unwrap_or_else(|| Col::new("$k", DataType::new(TypeKind::Null))));
+                    out_cols.push(
+                        wide.cols
+                            .get(at)
+                            .cloned()
+                            .unwrap_or_else(|| Col::new("$k", DataType::new(TypeKind::Null))),
+                    );
                 }
             }
             Ok((wide.project(exprs, out_cols), moved(&pulled, &places)))
@@ -284,7 +353,9 @@ fn moved(conditions: &[Expr], places: &std::collections::BTreeMap<usize, usize>)
     conditions
         .iter()
         .map(|expr| {
-            rewrite(expr, &|index, data_type| column(places.get(&index).copied().unwrap_or(index), data_type.clone()))
+            rewrite(expr, &|index, data_type| {
+                column(places.get(&index).copied().unwrap_or(index), data_type.clone())
+            })
         })
         .collect()
 }
@@ -296,7 +367,9 @@ fn depends(rel: &Rel) -> bool {
         RelNode::Project(input, exprs) => exprs.iter().any(is_outer) || depends(input),
         RelNode::Filter(input, predicate) => is_outer(predicate) || depends(input),
         RelNode::Watermark(input, ..) | RelNode::WindowTvf(input, _) => depends(input),
-        RelNode::Join(join) => join.condition.as_ref().is_some_and(is_outer) || depends(&join.left) || depends(&join.right),
+        RelNode::Join(join) => {
+            join.condition.as_ref().is_some_and(is_outer) || depends(&join.left) || depends(&join.right)
+        }
         RelNode::Aggregate(aggregate) => depends(&aggregate.input),
         RelNode::Over(over) => depends(&over.input),
         RelNode::Rank(rank) => depends(&rank.input),

@@ -16,7 +16,11 @@ use super::select::projected;
 use super::{Binder, Env, Scope};
 
 /// Makes a catalog entry of CREATE TABLE.
-pub fn declare_table(create: &ast::CreateTable, catalog: &Catalog, options: &BTreeMap<String, String>) -> SqlResult<Table> {
+pub fn declare_table(
+    create: &ast::CreateTable,
+    catalog: &Catalog,
+    options: &BTreeMap<String, String>,
+) -> SqlResult<Table> {
     let mut table = Table {
         name: create.name.value.clone(),
         columns: Vec::new(),
@@ -38,7 +42,10 @@ pub fn declare_table(create: &ast::CreateTable, catalog: &Catalog, options: &BTr
     let mut computed = Vec::new();
     for def in &create.columns {
         if table.column(&def.name.value).is_some() {
-            return Err(SqlError::plan(def.name.span, format!("Column names must contain unique names. Found duplicate: {}", def.name.value)));
+            return Err(SqlError::plan(
+                def.name.span,
+                format!("Column names must contain unique names. Found duplicate: {}", def.name.value),
+            ));
         }
         let (kind, data_type) = match &def.kind {
             ast::ColumnKind::Physical(data_type) => (ColumnKind::Physical, data_type.clone()),
@@ -51,7 +58,11 @@ pub fn declare_table(create: &ast::CreateTable, catalog: &Catalog, options: &BTr
                 (ColumnKind::Computed(expr.clone()), crate::engine::types::DataType::new(TypeKind::Null))
             }
         };
-        table.columns.push(Column { col: Col::new(def.name.value.clone(), data_type), kind, comment: def.comment.clone() });
+        table.columns.push(Column {
+            col: Col::new(def.name.value.clone(), data_type),
+            kind,
+            comment: def.comment.clone(),
+        });
     }
     if !create.primary_key.is_empty() {
         table.primary_key.clear();
@@ -60,7 +71,10 @@ pub fn declare_table(create: &ast::CreateTable, catalog: &Catalog, options: &BTr
         let Some(index) = table.column(&name.value) else {
             let error = SqlError::plan(
                 name.span,
-                format!("Primary key column '{}' is not defined in the schema at line {}, column {}", name.value, name.span.line, name.span.column),
+                format!(
+                    "Primary key column '{}' is not defined in the schema at line {}, column {}",
+                    name.value, name.span.line, name.span.column
+                ),
             );
             let names = table.columns.iter().map(|c| c.col.name.as_str());
             return Err(match crate::sql::error::nearest(&name.value, names) {
@@ -71,7 +85,10 @@ pub fn declare_table(create: &ast::CreateTable, catalog: &Catalog, options: &BTr
         let column = table.columns.get_mut(index);
         if let Some(column) = column {
             if matches!(column.kind, ColumnKind::Computed(_)) {
-                return Err(SqlError::plan(name.span, format!("Invalid primary key. Column '{}' is not a physical column.", name.value)));
+                return Err(SqlError::plan(
+                    name.span,
+                    format!("Invalid primary key. Column '{}' is not a physical column.", name.value),
+                ));
             }
             column.col.data_type.nullable = false;
         }
@@ -82,7 +99,10 @@ pub fn declare_table(create: &ast::CreateTable, catalog: &Catalog, options: &BTr
     let base = scan_scope(&table);
     for (index, expr) in computed {
         let bound = binder.expr(&expr, Env::plain(&base))?;
-        let base_rel = Rel { node: RelNode::Values(Vec::new()), cols: table.columns.iter().map(|c| c.col.clone()).collect() };
+        let base_rel = Rel {
+            node: RelNode::Values(Vec::new()),
+            cols: table.columns.iter().map(|c| c.col.clone()).collect(),
+        };
         if let Some(column) = table.columns.get_mut(index) {
             column.col = projected(&bound, &base_rel, column.col.name.clone());
         }
@@ -94,7 +114,10 @@ pub fn declare_table(create: &ast::CreateTable, catalog: &Catalog, options: &BTr
         let Some(index) = table.column(&name.value).filter(|_| path.len() == 1) else {
             return Err(SqlError::plan(
                 name.span,
-                format!("The rowtime attribute field '{}' is not defined in the table schema, at line {}, column {}", name.value, name.span.line, name.span.column),
+                format!(
+                    "The rowtime attribute field '{}' is not defined in the table schema, at line {}, column {}",
+                    name.value, name.span.line, name.span.column
+                ),
             ));
         };
         let kind = table.columns.get(index).map(|c| c.col.data_type.kind.clone()).unwrap_or(TypeKind::Null);
@@ -109,7 +132,13 @@ pub fn declare_table(create: &ast::CreateTable, catalog: &Catalog, options: &BTr
         let scope = Scope::of(&Rel { node: RelNode::Values(Vec::new()), cols }, Some(&table.name));
         let bound = binder.expr(expr, Env::plain(&scope))?;
         if !matches!(bound.data_type.kind, TypeKind::Timestamp(_) | TypeKind::TimestampLtz(_)) {
-            return Err(SqlError::plan(expr.span, format!("Invalid data type of expression for watermark definition. The watermark must be of type TIMESTAMP or TIMESTAMP_LTZ, but is {}", bound.data_type.kind)));
+            return Err(SqlError::plan(
+                expr.span,
+                format!(
+                    "Invalid data type of expression for watermark definition. The watermark must be of type TIMESTAMP or TIMESTAMP_LTZ, but is {}",
+                    bound.data_type.kind
+                ),
+            ));
         }
         if let Some(column) = table.columns.get_mut(index) {
             column.col.time = TimeAttribute::Rowtime;
@@ -148,7 +177,9 @@ fn like(table: &mut Table, source: &Table, clauses: &[String]) {
             table.columns.push(column);
         }
     }
-    let place = |index: usize| source.columns.get(index).and_then(|c| table.columns.iter().position(|t| t.col.name == c.col.name));
+    let place = |index: usize| {
+        source.columns.get(index).and_then(|c| table.columns.iter().position(|t| t.col.name == c.col.name))
+    };
     if wants("CONSTRAINTS") {
         table.primary_key = source.primary_key.iter().filter_map(|i| place(*i)).collect();
     }
@@ -175,7 +206,11 @@ pub fn declare_view(
     let rel = super::select::renamed(rel, columns, name)?;
     Ok(Table {
         name: name.value.clone(),
-        columns: rel.cols.into_iter().map(|col| Column { col, kind: ColumnKind::Physical, comment: None }).collect(),
+        columns: rel
+            .cols
+            .into_iter()
+            .map(|col| Column { col, kind: ColumnKind::Physical, comment: None })
+            .collect(),
         watermark: None,
         primary_key: Vec::new(),
         options: BTreeMap::new(),
@@ -199,7 +234,12 @@ fn scan_scope(table: &Table) -> Scope {
 
 impl Binder<'_> {
     /// A table as a relation: scan, computed columns, watermark.
-    pub(super) fn table_rel(&self, table: &Arc<Table>, hints: BTreeMap<String, String>, span: Span) -> SqlResult<Rel> {
+    pub(super) fn table_rel(
+        &self,
+        table: &Arc<Table>,
+        hints: BTreeMap<String, String>,
+        span: Span,
+    ) -> SqlResult<Rel> {
         let mut table = Arc::clone(table);
         if !hints.is_empty() {
             let mut own = (*table).clone();

@@ -6,8 +6,25 @@ use crate::sql::types::{UNBOUNDED, calcite, decimal_of, is_approximate, is_integ
 
 /// All aggregate functions.
 pub const NAMES: &[&str] = &[
-    "COUNT", "SUM", "SUM0", "AVG", "MIN", "MAX", "STDDEV_POP", "STDDEV_SAMP", "VAR_POP", "VAR_SAMP", "LISTAGG", "FIRST_VALUE",
-    "LAST_VALUE", "COLLECT", "ARRAY_AGG", "JSON_OBJECTAGG", "JSON_ARRAYAGG", "SINGLE_VALUE", "APPROX_COUNT_DISTINCT",
+    "COUNT",
+    "SUM",
+    "SUM0",
+    "AVG",
+    "MIN",
+    "MAX",
+    "STDDEV_POP",
+    "STDDEV_SAMP",
+    "VAR_POP",
+    "VAR_SAMP",
+    "LISTAGG",
+    "FIRST_VALUE",
+    "LAST_VALUE",
+    "COLLECT",
+    "ARRAY_AGG",
+    "JSON_OBJECTAGG",
+    "JSON_ARRAYAGG",
+    "SINGLE_VALUE",
+    "APPROX_COUNT_DISTINCT",
 ];
 
 /// Functions that only stand with OVER.
@@ -45,7 +62,10 @@ pub fn result_type(
         let types: Vec<String> = args.iter().map(|t| format!("<{}>", calcite(&t.kind))).collect();
         SqlError::plan(
             span,
-            format!("Cannot apply '{function}' to arguments of type '{function}({})'. Supported form(s): '{forms}'", types.join(", ")),
+            format!(
+                "Cannot apply '{function}' to arguments of type '{function}({})'. Supported form(s): '{forms}'",
+                types.join(", ")
+            ),
         )
     };
     // NULL comes of an empty group only
@@ -82,7 +102,11 @@ pub fn result_type(
             DataType { kind, nullable }
         }
         "MIN" | "MAX" => {
-            if matches!(kind, TypeKind::Array(_) | TypeKind::Map(..) | TypeKind::Row(_) | TypeKind::Multiset(_)) || args.len() != 1 {
+            if matches!(
+                kind,
+                TypeKind::Array(_) | TypeKind::Map(..) | TypeKind::Row(_) | TypeKind::Multiset(_)
+            ) || args.len() != 1
+            {
                 return Err(misfit(&format!("{function}(<COMPARABLE_TYPE>)")));
             }
             DataType { kind, nullable }
@@ -96,8 +120,14 @@ pub fn result_type(
         "FIRST_VALUE" | "LAST_VALUE" | "SINGLE_VALUE" | "LAG" | "LEAD" => {
             DataType { kind, nullable: nullable || matches!(function, "LAG" | "LEAD" | "SINGLE_VALUE") }
         }
-        "COLLECT" => DataType::not_null(TypeKind::Multiset(Box::new(DataType { kind, nullable: first.is_some_and(|t| t.nullable) }))),
-        "ARRAY_AGG" => DataType::new(TypeKind::Array(Box::new(DataType { kind, nullable: first.is_some_and(|t| t.nullable) }))),
+        "COLLECT" => DataType::not_null(TypeKind::Multiset(Box::new(DataType {
+            kind,
+            nullable: first.is_some_and(|t| t.nullable),
+        }))),
+        "ARRAY_AGG" => DataType::new(TypeKind::Array(Box::new(DataType {
+            kind,
+            nullable: first.is_some_and(|t| t.nullable),
+        }))),
         _ => DataType::not_null(TypeKind::Varchar(UNBOUNDED)),
     })
 }

@@ -12,11 +12,20 @@ const STRING: TypeKind = TypeKind::Varchar(UNBOUNDED);
 /// Resolves a JSON function; the parser has filled in the behaviours.
 pub fn resolve(name: &str, mut args: Vec<Expr>, returning: Option<DataType>, span: Span) -> SqlResult<Expr> {
     let nullable = any_nullable(&args);
-    let text = args.first().is_some_and(|arg| is_string(&arg.data_type.kind) || arg.data_type.kind == TypeKind::Null);
+    let text = args
+        .first()
+        .is_some_and(|arg| is_string(&arg.data_type.kind) || arg.data_type.kind == TypeKind::Null);
     Ok(match (name, args.len()) {
         ("JSON_VALUE", 6) if text => {
             let target = returning.map_or(STRING, |t| t.kind);
-            if !matches!(target, TypeKind::Varchar(_) | TypeKind::Char(_) | TypeKind::Boolean | TypeKind::Int | TypeKind::Double) {
+            if !matches!(
+                target,
+                TypeKind::Varchar(_)
+                    | TypeKind::Char(_)
+                    | TypeKind::Boolean
+                    | TypeKind::Int
+                    | TypeKind::Double
+            ) {
                 return Err(SqlError::plan(span, format!("JSON_VALUE cannot return {target}"))
                     .help("RETURNING takes STRING, BOOLEAN, INT or DOUBLE"));
             }
@@ -27,7 +36,9 @@ pub fn resolve(name: &str, mut args: Vec<Expr>, returning: Option<DataType>, spa
             }
             call("JSON_VALUE", args, DataType::new(target))
         }
-        ("JSON_QUERY", 5) if text => call("JSON_QUERY", args, DataType::new(returning.map_or(STRING, |t| t.kind))),
+        ("JSON_QUERY", 5) if text => {
+            call("JSON_QUERY", args, DataType::new(returning.map_or(STRING, |t| t.kind)))
+        }
         ("JSON_EXISTS", 3) if text => call("JSON_EXISTS", args, DataType::new(TypeKind::Boolean)),
         ("JSON_OBJECT", _) => {
             check_values(args.iter().skip(2).step_by(2), span)?;
@@ -52,7 +63,14 @@ fn check_values<'a>(values: impl Iterator<Item = &'a Expr>, span: Span) -> SqlRe
         let kind = &value.data_type.kind;
         let scalar = is_string(kind)
             || is_numeric(kind)
-            || matches!(kind, TypeKind::Boolean | TypeKind::Null | TypeKind::Array(_) | TypeKind::Map(..) | TypeKind::Row(_))
+            || matches!(
+                kind,
+                TypeKind::Boolean
+                    | TypeKind::Null
+                    | TypeKind::Array(_)
+                    | TypeKind::Map(..)
+                    | TypeKind::Row(_)
+            )
             || crate::sql::types::is_binary(kind);
         if !scalar {
             return Err(SqlError::plan(

@@ -11,7 +11,7 @@ use crate::engine::types::{DataType, Field, TypeKind};
 
 use super::error::{Span, SqlError, SqlResult, nearest};
 use super::types::{
-    UNBOUNDED, call, calcite, cast_to, common, common_kind, family, is_integer, is_interval, is_numeric,
+    UNBOUNDED, calcite, call, cast_to, common, common_kind, family, is_integer, is_interval, is_numeric,
     is_string, is_temporal, is_timestamp, null_of, string_literal,
 };
 use operators::{arithmetic, boolean, compare};
@@ -98,7 +98,9 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             Ok(case(vec![(condition, yes)], no, target))
         }
         ("GREATEST" | "LEAST", 1..) => {
-            let Some(target) = args.iter().skip(1).try_fold(kind, |k, arg| common_kind(&k, &arg.data_type.kind)) else {
+            let Some(target) =
+                args.iter().skip(1).try_fold(kind, |k, arg| common_kind(&k, &arg.data_type.kind))
+            else {
                 return wrong(&args, "<FUNCTION>(<COMPARABLE_TYPE>...)");
             };
             let function = if upper == "GREATEST" { "GREATEST" } else { "LEAST" };
@@ -166,9 +168,14 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             Ok(call(function, args, DataType { kind, nullable }))
         }
         ("TRIM", 3) => {
-            let Some(text) = args.get(2).map(|arg| arg.data_type.kind.clone()) else { return wrong(&args, "TRIM(<CHARACTER>)") };
+            let Some(text) = args.get(2).map(|arg| arg.data_type.kind.clone()) else {
+                return wrong(&args, "TRIM(<CHARACTER>)");
+            };
             if !is_string(&text) {
-                return wrong(args.get(2..).unwrap_or_default(), "TRIM([BOTH|LEADING|TRAILING] <STRING1> FROM <STRING2>)");
+                return wrong(
+                    args.get(2..).unwrap_or_default(),
+                    "TRIM([BOTH|LEADING|TRAILING] <STRING1> FROM <STRING2>)",
+                );
             }
             let kind = match text {
                 TypeKind::Char(n) | TypeKind::Varchar(n) => TypeKind::Varchar(n),
@@ -177,7 +184,11 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             Ok(call("TRIM", args, DataType { kind, nullable }))
         }
         ("OVERLAY", 3 | 4) if is_string(&kind) => {
-            let length = args.iter().take(2).map(|arg| string_length(&arg.data_type.kind)).fold(0_u32, u32::saturating_add);
+            let length = args
+                .iter()
+                .take(2)
+                .map(|arg| string_length(&arg.data_type.kind))
+                .fold(0_u32, u32::saturating_add);
             let kind = TypeKind::Varchar(length.min(UNBOUNDED));
             Ok(call("OVERLAY", args, DataType { kind, nullable }))
         }
@@ -192,10 +203,11 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             Ok(call("SHA2", args, DataType { kind, nullable }))
         }
         ("ELT", 2..) => {
-            let target = args.iter().skip(2).try_fold(
-                args.get(1).map_or(TypeKind::Null, |arg| arg.data_type.kind.clone()),
-                |k, arg| common_kind(&k, &arg.data_type.kind),
-            );
+            let target =
+                args.iter().skip(2).try_fold(
+                    args.get(1).map_or(TypeKind::Null, |arg| arg.data_type.kind.clone()),
+                    |k, arg| common_kind(&k, &arg.data_type.kind),
+                );
             match target {
                 Some(kind) => Ok(call("ELT", args, DataType::new(kind))),
                 None => wrong(&args, "ELT(<INTEGER_NUMERIC>, <CHARACTER_STRING>...)"),
@@ -205,7 +217,8 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             let text = first.map(|t| t.to_string()).unwrap_or_default();
             let mut out = cast_to(string_literal(&text), &TypeKind::Varchar(UNBOUNDED));
             out.data_type.nullable = true;
-            if matches!(args.first().map(|arg| &arg.node), Some(ExprNode::Call { function: "PROCTIME", .. })) {
+            if matches!(args.first().map(|arg| &arg.node), Some(ExprNode::Call { function: "PROCTIME", .. }))
+            {
                 return Err(SqlError::plan(
                     span,
                     "Mismatch of function's argument data type 'TIMESTAMP_LTZ(3) NOT NULL' and actual argument type 'TIMESTAMP_LTZ(3)'.",
@@ -219,7 +232,11 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             }
             _ => wrong(&args, "EXTRACT(<DATETIME_INTERVAL> FROM <DATETIME>)"),
         },
-        ("YEAR" | "QUARTER" | "MONTH" | "WEEK" | "DAYOFYEAR" | "DAYOFMONTH" | "DAYOFWEEK" | "HOUR" | "MINUTE" | "SECOND", 1) => {
+        (
+            "YEAR" | "QUARTER" | "MONTH" | "WEEK" | "DAYOFYEAR" | "DAYOFMONTH" | "DAYOFWEEK" | "HOUR"
+            | "MINUTE" | "SECOND",
+            1,
+        ) => {
             let unit = match upper {
                 "DAYOFYEAR" => "DOY",
                 "DAYOFMONTH" => "DAY",
@@ -233,8 +250,15 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
         ("TIMESTAMPDIFF", 3) => {
             let kinds: Vec<TypeKind> = args.iter().skip(1).map(|arg| arg.data_type.kind.clone()).collect();
             if let [a, b] = kinds.as_slice() {
-                if matches!((a, b), (TypeKind::TimestampLtz(_), TypeKind::Timestamp(_)) | (TypeKind::Timestamp(_), TypeKind::TimestampLtz(_))) {
-                    return Err(SqlError::plan(span, "TIMESTAMP_LTZ only supports diff between the same type."));
+                if matches!(
+                    (a, b),
+                    (TypeKind::TimestampLtz(_), TypeKind::Timestamp(_))
+                        | (TypeKind::Timestamp(_), TypeKind::TimestampLtz(_))
+                ) {
+                    return Err(SqlError::plan(
+                        span,
+                        "TIMESTAMP_LTZ only supports diff between the same type.",
+                    ));
                 }
                 if is_temporal(a) && is_temporal(b) {
                     return Ok(call("TIMESTAMPDIFF", args, DataType { kind: TypeKind::Int, nullable }));
@@ -243,7 +267,8 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             wrong(&args, "TIMESTAMPDIFF(<ANY>, <DATETIME>, <DATETIME>)")
         }
         ("TIMESTAMPADD", 3) => {
-            let Some(target) = args.get(2).map(|arg| arg.data_type.clone()).filter(|t| is_temporal(&t.kind)) else {
+            let Some(target) = args.get(2).map(|arg| arg.data_type.clone()).filter(|t| is_temporal(&t.kind))
+            else {
                 return wrong(&args, "TIMESTAMPADD(<ANY>, <INTEGER>, <DATETIME>)");
             };
             let small = matches!(&args.first().map(|arg| &arg.node),
@@ -261,14 +286,17 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             Ok(call("TIMESTAMPADD", args, DataType { kind, nullable }))
         }
         ("CURRENT_WATERMARK", 1) => {
-            let kind = if is_timestamp(&kind) { kind } else { return wrong(&args, "CURRENT_WATERMARK(<rowtime>)") };
+            let kind =
+                if is_timestamp(&kind) { kind } else { return wrong(&args, "CURRENT_WATERMARK(<rowtime>)") };
             Ok(call("CURRENT_WATERMARK", args, DataType::new(kind)))
         }
         ("ARRAY", _) => {
-            let element = args.iter().skip(1).try_fold(
-                first.clone().unwrap_or(DataType::new(TypeKind::Null)),
-                |t, arg| common(&t, &arg.data_type),
-            );
+            let element = args
+                .iter()
+                .skip(1)
+                .try_fold(first.clone().unwrap_or(DataType::new(TypeKind::Null)), |t, arg| {
+                    common(&t, &arg.data_type)
+                });
             let Some(element) = element else {
                 return Err(SqlError::plan(span, "Parameters must be of the same type"));
             };
@@ -277,7 +305,8 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
         }
         ("MAP", _) if arity % 2 == 0 => {
             let side = |parity: usize| {
-                let mut types = args.iter().enumerate().filter(|(i, _)| i % 2 == parity).map(|(_, a)| &a.data_type);
+                let mut types =
+                    args.iter().enumerate().filter(|(i, _)| i % 2 == parity).map(|(_, a)| &a.data_type);
                 let head = types.next().cloned().unwrap_or(DataType::new(TypeKind::Null));
                 types.try_fold(head, |t, other| common(&t, other))
             };
@@ -293,7 +322,9 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
         }
         ("ROW", 1..) => {
             if args.iter().any(|arg| arg.data_type.kind == TypeKind::Null) {
-                return Err(SqlError::plan(span, "Illegal type: NULL").help("CAST(NULL AS type) gives it one"));
+                return Err(
+                    SqlError::plan(span, "Illegal type: NULL").help("CAST(NULL AS type) gives it one")
+                );
             }
             let fields = args
                 .iter()
@@ -305,7 +336,9 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
         ("ITEM", 2) => {
             let [base, index] = pair(args)?;
             let (kind, index) = match &base.data_type.kind {
-                TypeKind::Array(element) if is_integer(&index.data_type.kind) => (element.kind.clone(), cast_to(index, &TypeKind::Int)),
+                TypeKind::Array(element) if is_integer(&index.data_type.kind) => {
+                    (element.kind.clone(), cast_to(index, &TypeKind::Int))
+                }
                 TypeKind::Map(key, value) if common_kind(&key.kind, &index.data_type.kind).is_some() => {
                     (value.kind.clone(), cast_to(index, &key.kind))
                 }
@@ -313,7 +346,9 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             };
             Ok(call("ITEM", vec![base, index], DataType::new(kind)))
         }
-        ("CARDINALITY", 1) if matches!(kind, TypeKind::Array(_) | TypeKind::Map(..) | TypeKind::Multiset(_)) => {
+        ("CARDINALITY", 1)
+            if matches!(kind, TypeKind::Array(_) | TypeKind::Map(..) | TypeKind::Multiset(_)) =>
+        {
             Ok(call("CARDINALITY", args, DataType { kind: TypeKind::Int, nullable }))
         }
         ("ELEMENT", 1) => match kind {
@@ -367,10 +402,12 @@ pub fn case(branches: Vec<(Expr, Expr)>, otherwise: Expr, data_type: DataType) -
 
 fn coalesce(args: Vec<Expr>, span: Span) -> SqlResult<Expr> {
     let nullable = args.iter().all(|arg| arg.data_type.nullable);
-    let target = args.iter().skip(1).try_fold(
-        args.first().map_or(TypeKind::Null, |arg| arg.data_type.kind.clone()),
-        |k, arg| common_kind(&k, &arg.data_type.kind),
-    );
+    let target = args
+        .iter()
+        .skip(1)
+        .try_fold(args.first().map_or(TypeKind::Null, |arg| arg.data_type.kind.clone()), |k, arg| {
+            common_kind(&k, &arg.data_type.kind)
+        });
     let Some(target) = target else {
         return Err(misfit("COALESCE", &args, "COALESCE(<ANY>...)", span));
     };
@@ -411,8 +448,12 @@ fn array_function(name: &str, args: Vec<Expr>, span: Span) -> SqlResult<Expr> {
                     ("ARRAY_CONTAINS", args, DataType { kind: TypeKind::Boolean, nullable: array_nullable })
                 }
                 "ARRAY_POSITION" => ("ARRAY_POSITION", args, DataType { kind: TypeKind::Int, nullable }),
-                "ARRAY_REMOVE" => ("ARRAY_REMOVE", args, DataType { kind: same(wide), nullable: array_nullable }),
-                "ARRAY_APPEND" => ("ARRAY_APPEND", args, DataType { kind: same(grown), nullable: array_nullable }),
+                "ARRAY_REMOVE" => {
+                    ("ARRAY_REMOVE", args, DataType { kind: same(wide), nullable: array_nullable })
+                }
+                "ARRAY_APPEND" => {
+                    ("ARRAY_APPEND", args, DataType { kind: same(grown), nullable: array_nullable })
+                }
                 _ => ("ARRAY_PREPEND", args, DataType { kind: same(grown), nullable: array_nullable }),
             }
         }
@@ -430,7 +471,10 @@ fn array_function(name: &str, args: Vec<Expr>, span: Span) -> SqlResult<Expr> {
             (function, args, DataType::new(element.kind))
         }
         ("ARRAY_CONCAT" | "ARRAY_UNION" | "ARRAY_EXCEPT" | "ARRAY_INTERSECT", 1..) => {
-            let target = args.iter().skip(1).try_fold(DataType::not_null(same(*element)), |t, arg| common(&t, &arg.data_type));
+            let target = args
+                .iter()
+                .skip(1)
+                .try_fold(DataType::not_null(same(*element)), |t, arg| common(&t, &arg.data_type));
             let Some(target) = target else { return fail(&args) };
             let args: Vec<Expr> = args.into_iter().map(|arg| cast_to(arg, &target.kind)).collect();
             let function = match name {
@@ -441,7 +485,9 @@ fn array_function(name: &str, args: Vec<Expr>, span: Span) -> SqlResult<Expr> {
             };
             (function, args, DataType { kind: target.kind, nullable })
         }
-        ("ARRAY_JOIN", 2 | 3) => ("ARRAY_JOIN", args, DataType { kind: TypeKind::Varchar(UNBOUNDED), nullable }),
+        ("ARRAY_JOIN", 2 | 3) => {
+            ("ARRAY_JOIN", args, DataType { kind: TypeKind::Varchar(UNBOUNDED), nullable })
+        }
         _ => return Err(unknown(name, &args, span)),
     };
     Ok(call(function, args, result))

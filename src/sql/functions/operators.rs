@@ -4,8 +4,8 @@ use crate::engine::expr::Expr;
 use crate::engine::types::{DataType, TypeKind};
 use crate::sql::error::{Span, SqlError, SqlResult};
 use crate::sql::types::{
-    UNBOUNDED, call, calcite, cast_to, common_kind, decimal_of, decimal_result, family, is_approximate, is_binary, is_integer,
-    is_interval, is_numeric, is_string, is_temporal, is_timestamp, null_of,
+    UNBOUNDED, calcite, call, cast_to, common_kind, decimal_of, decimal_result, family, is_approximate,
+    is_binary, is_integer, is_interval, is_numeric, is_string, is_temporal, is_timestamp, null_of,
 };
 
 /// `a op b` does not fit.
@@ -69,9 +69,15 @@ pub fn comparable(op: &str, a: Expr, b: Expr, span: Span) -> SqlResult<(Expr, Ex
     let target = match (&x, &y) {
         (TypeKind::Date, t) | (t, TypeKind::Date) if is_timestamp(t) => None,
         // a DECIMAL takes a text that holds a number; integers do not (as in Flink)
-        (TypeKind::Decimal(..), s) | (s, TypeKind::Decimal(..)) if is_string(s) => Some(TypeKind::Decimal(38, 18)),
-        (t, s) | (s, t) if is_string(s) && (is_temporal(t) || is_approximate(t)) && *t != TypeKind::Float => Some(t.clone()),
-        (s, n) | (n, s) if is_string(s) && (is_integer(n) || *n == TypeKind::Boolean || *n == TypeKind::Float) => {
+        (TypeKind::Decimal(..), s) | (s, TypeKind::Decimal(..)) if is_string(s) => {
+            Some(TypeKind::Decimal(38, 18))
+        }
+        (t, s) | (s, t) if is_string(s) && (is_temporal(t) || is_approximate(t)) && *t != TypeKind::Float => {
+            Some(t.clone())
+        }
+        (s, n) | (n, s)
+            if is_string(s) && (is_integer(n) || *n == TypeKind::Boolean || *n == TypeKind::Float) =>
+        {
             let (l, r) = (family(&x), family(&y));
             return Err(SqlError::plan(
                 span,
@@ -97,7 +103,9 @@ pub fn arithmetic(op: &'static str, a: Expr, b: Expr, span: Span) -> SqlResult<E
     let done = |a, b, kind| Ok(call(op, vec![a, b], DataType { kind, nullable }));
     match (&x, &y) {
         (TypeKind::Null, TypeKind::Null) => return Ok(null_of(TypeKind::Int)),
-        (TypeKind::Null, other) | (other, TypeKind::Null) if is_numeric(other) || is_interval(other) || is_temporal(other) => {
+        (TypeKind::Null, other) | (other, TypeKind::Null)
+            if is_numeric(other) || is_interval(other) || is_temporal(other) =>
+        {
             return Ok(null_of(other.clone()));
         }
         (t, i) if is_temporal(t) && is_interval(i) && matches!(op, "+" | "-") => {
@@ -156,7 +164,8 @@ pub fn negative(expr: Expr, span: Span) -> SqlResult<Expr> {
 /// `||`
 pub fn concat(a: Expr, b: Expr, span: Span) -> SqlResult<Expr> {
     let nullable = a.data_type.nullable || b.data_type.nullable;
-    let text = |e: Expr| if e.data_type.kind == TypeKind::Null { null_of(TypeKind::Varchar(UNBOUNDED)) } else { e };
+    let text =
+        |e: Expr| if e.data_type.kind == TypeKind::Null { null_of(TypeKind::Varchar(UNBOUNDED)) } else { e };
     let (a, b) = (text(a), text(b));
     let kind = match (&a.data_type.kind, &b.data_type.kind) {
         (TypeKind::Char(n), TypeKind::Char(m)) => TypeKind::Char(n.saturating_add(*m).min(UNBOUNDED)),

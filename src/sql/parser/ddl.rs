@@ -118,7 +118,11 @@ impl Parser {
             let key = if self.eat_word("FROM") { Some(self.string()?) } else { None };
             let virtual_ = self.eat_word("VIRTUAL");
             let comment = self.comment()?;
-            table.columns.push(ColumnDef { name, kind: ColumnKind::Metadata { data_type, key, virtual_ }, comment });
+            table.columns.push(ColumnDef {
+                name,
+                kind: ColumnKind::Metadata { data_type, key, virtual_ },
+                comment,
+            });
             return Ok(());
         }
         let key_at = self.span();

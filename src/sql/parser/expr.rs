@@ -51,8 +51,11 @@ impl Parser {
             if let Token::Symbol(op @ ("=" | "<>" | "<" | "<=" | ">" | ">=")) = *self.peek() {
                 self.at += 1;
                 if self.is_word("ANY") || self.is_word("ALL") || self.is_word("SOME") {
-                    return Err(SqlError::parse(self.span(), "comparisons with ANY, SOME or ALL are not supported")
-                        .help("write it with IN or EXISTS"));
+                    return Err(SqlError::parse(
+                        self.span(),
+                        "comparisons with ANY, SOME or ALL are not supported",
+                    )
+                    .help("write it with IN or EXISTS"));
                 }
                 let right = self.additive()?;
                 left = Self::binary(op, left, right);
@@ -66,10 +69,19 @@ impl Parser {
                 } else if self.eat_word("JSON") {
                     let what = ["VALUE", "OBJECT", "ARRAY", "SCALAR"].into_iter().find(|w| self.eat_word(w));
                     ExprKind::IsJson(boxed(left), what.unwrap_or("VALUE"), negated)
-                } else if let Some(what) = ["NULL", "TRUE", "FALSE", "UNKNOWN"].into_iter().find(|w| self.eat_word(w)) {
+                } else if let Some(what) =
+                    ["NULL", "TRUE", "FALSE", "UNKNOWN"].into_iter().find(|w| self.eat_word(w))
+                {
                     ExprKind::Is(boxed(left), what, negated)
                 } else {
-                    return Err(self.unexpected(&["NULL", "TRUE", "FALSE", "UNKNOWN", "DISTINCT FROM", "JSON"]));
+                    return Err(self.unexpected(&[
+                        "NULL",
+                        "TRUE",
+                        "FALSE",
+                        "UNKNOWN",
+                        "DISTINCT FROM",
+                        "JSON",
+                    ]));
                 };
                 left = Expr { kind, span: span.to(self.before()) };
                 continue;
@@ -77,11 +89,17 @@ impl Parser {
             if self.eat_word("OVERLAPS") {
                 let right = self.additive()?;
                 let (ExprKind::Row(a), ExprKind::Row(b)) = (left.kind, right.kind) else {
-                    return Err(SqlError::parse(span, "OVERLAPS compares two pairs: (start, end) OVERLAPS (start, end)"));
+                    return Err(SqlError::parse(
+                        span,
+                        "OVERLAPS compares two pairs: (start, end) OVERLAPS (start, end)",
+                    ));
                 };
                 let parts: Result<[Expr; 4], _> = a.into_iter().chain(b).collect::<Vec<_>>().try_into();
                 let Ok(parts) = parts else {
-                    return Err(SqlError::parse(span, "OVERLAPS compares two pairs: (start, end) OVERLAPS (start, end)"));
+                    return Err(SqlError::parse(
+                        span,
+                        "OVERLAPS compares two pairs: (start, end) OVERLAPS (start, end)",
+                    ));
                 };
                 left = Expr { kind: ExprKind::Overlaps(Box::new(parts)), span: span.to(self.before()) };
                 continue;
@@ -153,7 +171,9 @@ impl Parser {
                 ("-", ExprKind::Number(text)) if !text.starts_with('-') => {
                     Expr { kind: ExprKind::Number(format!("-{text}")), span }
                 }
-                (op, kind) => Expr { kind: ExprKind::Unary(op, Box::new(Expr { kind, span: inner.span })), span },
+                (op, kind) => {
+                    Expr { kind: ExprKind::Unary(op, Box::new(Expr { kind, span: inner.span })), span }
+                }
             });
         }
         let mut base = self.primary()?;
@@ -263,7 +283,9 @@ impl Parser {
                 };
                 ExprKind::Typed(keyword, self.string()?)
             }
-            "TIMESTAMP_LTZ" if matches!(self.peek_at(1), Token::Str(_)) => return Err(self.unexpected(&["an expression"])),
+            "TIMESTAMP_LTZ" if matches!(self.peek_at(1), Token::Str(_)) => {
+                return Err(self.unexpected(&["an expression"]));
+            }
             "INTERVAL" => {
                 self.at += 1;
                 let negative = self.eat("-");
@@ -313,7 +335,11 @@ impl Parser {
                 self.at += 2;
                 let items = if self.is("]") { Vec::new() } else { self.list(Self::expr)? };
                 self.expect("]")?;
-                return Ok(Some(self.simple_call(if word == "ARRAY" { "ARRAY" } else { "MAP" }, span, items)));
+                return Ok(Some(self.simple_call(
+                    if word == "ARRAY" { "ARRAY" } else { "MAP" },
+                    span,
+                    items,
+                )));
             }
             "ROW" if self.is_at(1, "(") => {
                 self.at += 1;
@@ -355,10 +381,14 @@ fn hex(text: &str, span: Span) -> SqlResult<Vec<u8>> {
     bytes
         .chunks(2)
         .map(|pair| {
-            std::str::from_utf8(pair)
-                .ok()
-                .and_then(|digits| u8::from_str_radix(digits, 16).ok())
-                .ok_or_else(|| SqlError::parse(span, "Binary literal string must contain only characters '0' - '9', 'A' - 'F'"))
+            std::str::from_utf8(pair).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok()).ok_or_else(
+                || {
+                    SqlError::parse(
+                        span,
+                        "Binary literal string must contain only characters '0' - '9', 'A' - 'F'",
+                    )
+                },
+            )
         })
         .collect()
 }

@@ -42,7 +42,10 @@ impl Parser {
             }
             args = self.list(Self::expr)?;
             if self.eat_words(&["ORDER", "BY"]) {
-                return Err(SqlError::plan(self.before(), "ORDER BY inside an aggregate is not supported on streams"));
+                return Err(SqlError::plan(
+                    self.before(),
+                    "ORDER BY inside an aggregate is not supported on streams",
+                ));
             }
         }
         self.expect(")")?;
@@ -130,7 +133,11 @@ impl Parser {
                     vec![flag, blank, self.expr()?]
                 } else {
                     let first = self.expr()?;
-                    if self.eat_word("FROM") { vec![flag, first, self.expr()?] } else { vec![flag, blank, first] }
+                    if self.eat_word("FROM") {
+                        vec![flag, first, self.expr()?]
+                    } else {
+                        vec![flag, blank, first]
+                    }
                 }
             }
             "POSITION" => {

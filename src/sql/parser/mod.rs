@@ -155,9 +155,9 @@ impl Parser {
             ),
         );
         match self.peek() {
-            Token::Word { value, quoted: false } if is_reserved(value) => {
-                error.help(format!("'{value}' is a reserved word; a name like this stands in backticks: `{value}`"))
-            }
+            Token::Word { value, quoted: false } if is_reserved(value) => error.help(format!(
+                "'{value}' is a reserved word; a name like this stands in backticks: `{value}`"
+            )),
             Token::Word { value, quoted: false } => {
                 match nearest(value, wanted.iter().copied().filter(|w| w.chars().all(char::is_alphabetic))) {
                     Some(near) => error.help(format!("did you mean {near}?")),
@@ -255,7 +255,8 @@ impl Parser {
     fn hints(&mut self) -> SqlResult<Vec<Hint>> {
         let mut out = Vec::new();
         while let Token::Hint(text) = self.peek() {
-            let mut inner = Parser::new(&text.clone()).map_err(|e| SqlError::parse(self.span(), e.message))?;
+            let mut inner =
+                Parser::new(&text.clone()).map_err(|e| SqlError::parse(self.span(), e.message))?;
             let span = self.span();
             self.at += 1;
             while !inner.done() {
@@ -267,11 +268,18 @@ impl Parser {
                     while !inner.eat(")") {
                         let key = match inner.next() {
                             Token::Str(text) | Token::Word { value: text, .. } | Token::Number(text) => text,
-                            _ => return Err(SqlError::parse(span, "a hint has the form NAME('key'='value', …)")),
+                            _ => {
+                                return Err(SqlError::parse(
+                                    span,
+                                    "a hint has the form NAME('key'='value', …)",
+                                ));
+                            }
                         };
                         let value = if inner.eat("=") {
                             match inner.next() {
-                                Token::Str(text) | Token::Word { value: text, .. } | Token::Number(text) => text,
+                                Token::Str(text) | Token::Word { value: text, .. } | Token::Number(text) => {
+                                    text
+                                }
                                 _ => return Err(SqlError::parse(span, "a hint's value is missing")),
                             }
                         } else {

@@ -1,8 +1,8 @@
 //! Queries: SELECT, FROM, joins, set operations.
 
 use crate::sql::ast::{
-    Alias, Expr, ExprKind, FrameStart, GroupItem, Ident, JoinCondition, JoinKind, OrderItem, Query, Select, SetExpr,
-    TableExpr, WindowSpec,
+    Alias, Expr, ExprKind, FrameStart, GroupItem, Ident, JoinCondition, JoinKind, OrderItem, Query, Select,
+    SetExpr, TableExpr, WindowSpec,
 };
 use crate::sql::error::{SqlError, SqlResult};
 
@@ -102,7 +102,12 @@ impl Parser {
                 distinct: false,
                 hints: Vec::new(),
                 items: vec![(star, None)],
-                from: Some(TableExpr::Table { name: vec![name], hints: Vec::new(), system_time: None, alias: None }),
+                from: Some(TableExpr::Table {
+                    name: vec![name],
+                    hints: Vec::new(),
+                    system_time: None,
+                    alias: None,
+                }),
                 filter: None,
                 group: None,
                 having: None,
@@ -141,8 +146,7 @@ impl Parser {
             None
         };
         let filter = if self.eat_word("WHERE") { Some(self.expr()?) } else { None };
-        let group =
-            if self.eat_words(&["GROUP", "BY"]) { Some(self.list(Self::group_item)?) } else { None };
+        let group = if self.eat_words(&["GROUP", "BY"]) { Some(self.list(Self::group_item)?) } else { None };
         let having = if self.eat_word("HAVING") { Some(self.expr()?) } else { None };
         let windows = if self.eat_word("WINDOW") {
             self.list(|p| {
@@ -337,7 +341,8 @@ impl Parser {
         let lateral = self.eat_word("LATERAL");
         if self.is_word("TABLE") && self.is_at(1, "(") {
             self.at += 2;
-            let mut table = if self.is_word("UNNEST") { self.table_factor()? } else { self.window_function()? };
+            let mut table =
+                if self.is_word("UNNEST") { self.table_factor()? } else { self.window_function()? };
             self.expect(")")?;
             let outer = self.table_alias()?;
             if let TableExpr::Window { alias, .. } | TableExpr::Unnest { alias, .. } = &mut table {
@@ -368,10 +373,20 @@ impl Parser {
                         self.at += 1;
                         return Ok(TableExpr::Derived { query, lateral, alias: self.table_alias()? });
                     }
-                    Ok(_) if !matches!(self.tokens.get(at).map(|t| &t.token), Some(crate::sql::dialect::Token::Symbol("("))) => {
+                    Ok(_)
+                        if !matches!(
+                            self.tokens.get(at).map(|t| &t.token),
+                            Some(crate::sql::dialect::Token::Symbol("("))
+                        ) =>
+                    {
                         return Err(self.unexpected(&["\")\""]));
                     }
-                    Err(error) if !matches!(self.tokens.get(at).map(|t| &t.token), Some(crate::sql::dialect::Token::Symbol("("))) => {
+                    Err(error)
+                        if !matches!(
+                            self.tokens.get(at).map(|t| &t.token),
+                            Some(crate::sql::dialect::Token::Symbol("("))
+                        ) =>
+                    {
                         return Err(error);
                     }
                     // `((a JOIN b …) JOIN c)`

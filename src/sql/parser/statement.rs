@@ -55,7 +55,12 @@ impl Parser {
                 }
                 if self.eat_words(&["RENAME", "TO"]) {
                     let rename = Some(self.table_name()?);
-                    return Ok(StatementKind::AlterTable { name, set: Vec::new(), reset: Vec::new(), rename });
+                    return Ok(StatementKind::AlterTable {
+                        name,
+                        set: Vec::new(),
+                        reset: Vec::new(),
+                        rename,
+                    });
                 }
                 Err(self.unexpected(&["SET", "RESET", "RENAME"]))
             }
@@ -143,8 +148,8 @@ impl Parser {
             }
             _ => {
                 let known = [
-                    "SELECT", "WITH", "CREATE", "DROP", "ALTER", "INSERT", "EXECUTE", "BEGIN", "SET", "RESET",
-                    "EXPLAIN", "SHOW", "DESCRIBE", "USE",
+                    "SELECT", "WITH", "CREATE", "DROP", "ALTER", "INSERT", "EXECUTE", "BEGIN", "SET",
+                    "RESET", "EXPLAIN", "SHOW", "DESCRIBE", "USE",
                 ];
                 let error = self.unexpected(&["a statement"]);
                 Err(match crate::sql::error::nearest(&word, known) {
@@ -183,7 +188,9 @@ impl Parser {
     fn create(&mut self) -> SqlResult<StatementKind> {
         let span = self.span();
         if self.eat_words(&["OR", "REPLACE"]) {
-            return Err(SqlError::parse(span, "CREATE OR REPLACE is not supported").help("DROP … IF EXISTS first"));
+            return Err(
+                SqlError::parse(span, "CREATE OR REPLACE is not supported").help("DROP … IF EXISTS first")
+            );
         }
         let temporary = self.eat_word("TEMPORARY");
         self.eat_word("SYSTEM");
@@ -198,11 +205,19 @@ impl Parser {
                 self.string()?;
             }
             self.expect_word("AS")?;
-            return Ok(StatementKind::CreateView { name, columns, if_not_exists, query: self.boxed_query()? });
+            return Ok(StatementKind::CreateView {
+                name,
+                columns,
+                if_not_exists,
+                query: self.boxed_query()?,
+            });
         }
         if self.is_word("FUNCTION") {
-            return Err(SqlError::parse(self.span(), "CREATE FUNCTION needs a JVM: user-defined functions are not supported")
-                .help("write the function as an expression, or keep that job on Flink"));
+            return Err(SqlError::parse(
+                self.span(),
+                "CREATE FUNCTION needs a JVM: user-defined functions are not supported",
+            )
+            .help("write the function as an expression, or keep that job on Flink"));
         }
         if self.is_word("DATABASE") || self.is_word("CATALOG") {
             return self.skip_statement("CREATE");
@@ -231,7 +246,10 @@ impl Parser {
         let span = self.span();
         self.expect_word("INSERT")?;
         if self.is_word("OVERWRITE") {
-            return Err(SqlError::parse(self.span(), "INSERT OVERWRITE is for bounded jobs; a stream is inserted INTO"));
+            return Err(SqlError::parse(
+                self.span(),
+                "INSERT OVERWRITE is for bounded jobs; a stream is inserted INTO",
+            ));
         }
         self.expect_word("INTO")?;
         let table = self.table_name()?;
@@ -240,7 +258,10 @@ impl Parser {
             return Err(SqlError::parse(self.before(), "INSERT … PARTITION is not supported")
                 .help("give the partition's columns in the query"));
         }
-        let columns = if self.is("(") && !self.is_word_at(1, "SELECT") && !self.is_word_at(1, "WITH") && !self.is_at(1, "(")
+        let columns = if self.is("(")
+            && !self.is_word_at(1, "SELECT")
+            && !self.is_word_at(1, "WITH")
+            && !self.is_at(1, "(")
         {
             self.in_parens(Self::ident)?
         } else {

@@ -157,9 +157,28 @@ impl Parser {
             _ => {
                 self.at -= 1;
                 let known = [
-                    "BOOLEAN", "TINYINT", "SMALLINT", "INT", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL", "CHAR", "VARCHAR",
-                    "STRING", "BINARY", "VARBINARY", "BYTES", "DATE", "TIME", "TIMESTAMP", "TIMESTAMP_LTZ", "ARRAY",
-                    "MAP", "MULTISET", "ROW",
+                    "BOOLEAN",
+                    "TINYINT",
+                    "SMALLINT",
+                    "INT",
+                    "BIGINT",
+                    "FLOAT",
+                    "DOUBLE",
+                    "DECIMAL",
+                    "CHAR",
+                    "VARCHAR",
+                    "STRING",
+                    "BINARY",
+                    "VARBINARY",
+                    "BYTES",
+                    "DATE",
+                    "TIME",
+                    "TIMESTAMP",
+                    "TIMESTAMP_LTZ",
+                    "ARRAY",
+                    "MAP",
+                    "MULTISET",
+                    "ROW",
                 ];
                 let error = self.unexpected(&["a data type"]);
                 return Err(match (error.help.is_some(), crate::sql::error::nearest(&name, known)) {
@@ -212,14 +231,35 @@ impl Parser {
         } else {
             unit
         };
-        Ok(if matches!(last.as_str(), "YEAR" | "MONTH") { TypeKind::IntervalMonths } else { TypeKind::IntervalMillis })
+        Ok(if matches!(last.as_str(), "YEAR" | "MONTH") {
+            TypeKind::IntervalMonths
+        } else {
+            TypeKind::IntervalMillis
+        })
     }
 
     /// A time unit, upper case, singular.
     pub(super) fn unit(&mut self) -> SqlResult<String> {
         let units = [
-            "MILLENNIUM", "CENTURY", "DECADE", "YEAR", "QUARTER", "MONTH", "WEEK", "DAY", "HOUR", "MINUTE", "SECOND",
-            "MILLISECOND", "MICROSECOND", "NANOSECOND", "DOW", "DOY", "ISODOW", "ISOYEAR", "EPOCH",
+            "MILLENNIUM",
+            "CENTURY",
+            "DECADE",
+            "YEAR",
+            "QUARTER",
+            "MONTH",
+            "WEEK",
+            "DAY",
+            "HOUR",
+            "MINUTE",
+            "SECOND",
+            "MILLISECOND",
+            "MICROSECOND",
+            "NANOSECOND",
+            "DOW",
+            "DOY",
+            "ISODOW",
+            "ISOYEAR",
+            "EPOCH",
         ];
         if let Token::Word { value, quoted: false } = self.peek() {
             let upper = value.to_uppercase();

@@ -1,0 +1,368 @@
+//! EXPLAIN: operators with their changelog modes, in Flink's style.
+
+use std::fmt::Write as _;
+
+use crate::engine::expr::{Expr, ExprNode};
+use crate::engine::plan::{ChangelogMode, JoinKind, NodeId, Op, Plan, WindowInput, WindowKind};
+use crate::engine::row::Value;
+
+use super::rel::Col;
+
+/// The plan as text, a tree per sink.
+pub fn explain(plan: &Plan, with_modes: bool) -> String {
+    let mut out = String::from("== Optimized Physical Plan ==\n");
+    let used: std::collections::HashSet<NodeId> =
+        plan.nodes.iter().flat_map(|n| n.inputs.iter().copied()).collect();
+    let mut first = true;
+    for id in 0..plan.nodes.len() {
+        if used.contains(&id) {
+            continue;
+        }
+        if !first {
+            out.push('\n');
+        }
+        first = false;
+        tree(plan, id, &mut String::new(), true, with_modes, &mut out);
+    }
+    for warning in &plan.warnings {
+        let _ = writeln!(out, "\nwarning: {warning}");
+    }
+    out
+}
+
+fn tree(plan: &Plan, id: NodeId, indent: &mut String, last: bool, with_modes: bool, out: &mut String) {
+    let Some(node) = plan.nodes.get(id) else { return };
+    let names = |fields: &[crate::engine::types::Field]| -> Vec<Col> {
+        fields.iter().map(|f| Col::new(f.name.clone(), f.data_type.clone())).collect()
+    };
+    let inputs: Vec<Vec<Col>> =
+        node.inputs.iter().filter_map(|i| plan.nodes.get(*i)).map(|n| names(&n.schema)).collect();
+    let mut text = describe(&node.op, &names(&node.schema), &inputs);
+    if with_modes {
+        let sink = matches!(node.op, Op::Sink(_));
+        let mode = if sink { "NONE".to_owned() } else { mode_text(&node.changelog) };
+        match text.strip_suffix(')') {
+            Some(open) => {
+                text = format!("{open}{}changelogMode=[{mode}])", if open.ends_with('(') { "" } else { ", " })
+            }
+            None => text = format!("{text}(changelogMode=[{mode}])"),
+        }
+    }
+    let depth = indent.len();
+    if depth == 0 {
+        let _ = writeln!(out, "{text}");
+    } else {
+        let head = indent.get(..depth - 3).unwrap_or("");
+        let _ = writeln!(out, "{head}{}{text}", if last { "+- " } else { ":- " });
+    }
+    let count = node.inputs.len();
+    for (i, input) in node.inputs.iter().enumerate() {
+        let is_last = i + 1 == count;
+        // the child's own branch takes three columns; below it a line goes on while brothers follow
+        indent.push_str(if is_last { "   " } else { ":  " });
+        tree(plan, *input, indent, is_last, with_modes, out);
+        indent.truncate(depth);
+    }
+}
+
+/// `I,UB,UA,D`
+pub fn mode_text(mode: &ChangelogMode) -> String {
+    let mut out = vec!["I"];
+    if mode.update_before {
+        out.push("UB");
+    }
+    if mode.update_after {
+        out.push("UA");
+    }
+    if mode.delete {
+        out.push("D");
+    }
+    out.join(",")
+}
+
+fn list(columns: &[usize], cols: &[Col]) -> String {
+    columns.iter().map(|c| name(*c, cols)).collect::<Vec<_>>().join(", ")
+}
+
+fn name(column: usize, cols: &[Col]) -> String {
+    cols.get(column).map_or_else(|| format!("${column}"), |c| c.name.clone())
+}
+
+/// An operator in words.
+pub fn describe(op: &Op, cols: &[Col], inputs: &[Vec<Col>]) -> String {
+    let none: &[Col] = &[];
+    let input = inputs.first().map_or(none, Vec::as_slice);
+    let right = inputs.get(1).map_or(none, Vec::as_slice);
+    let both: Vec<Col> = input.iter().chain(right).cloned().collect();
+    let fields = cols.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
+    let equalities = |on: &[(usize, usize)]| {
+        on.iter().map(|(l, r)| format!("=({}, {})", name(*l, input), name(*r, right))).collect::<Vec<_>>()
+    };
+    let condition = |on: &[(usize, usize)], residual: &Option<Expr>| {
+        let mut parts = equalities(on);
+        parts.extend(residual.iter().map(|e| expression(e, &both)));
+        match parts.len() {
+            0 => "true".to_owned(),
+            1 => parts.concat(),
+            _ => format!("AND({})", parts.join(", ")),
+        }
+    };
+    match op {
+        Op::Source(table) => format!(
+            "TableSourceScan(table=[[default_catalog, default_database, {}]], fields=[{fields}])",
+            table.name
+        ),
+        Op::Sink(table) => {
+            format!("Sink(table=[default_catalog.default_database.{}], fields=[{fields}])", table.name)
+        }
+        Op::Filter(predicate) => format!("Calc(select=[{fields}], where=[{}])", expression(predicate, input)),
+        Op::Project(exprs) => {
+            let items: Vec<String> = exprs
+                .iter()
+                .zip(cols)
+                .map(|(e, c)| {
+                    let text = expression(e, input);
+                    if text == c.name { text } else { format!("{text} AS {}", c.name) }
+                })
+                .collect();
+            format!("Calc(select=[{}])", items.join(", "))
+        }
+        Op::Normalize { key, .. } => format!("ChangelogNormalize(key=[{}])", list(key, cols)),
+        Op::DropUpdateBefore => "DropUpdateBefore()".to_owned(),
+        Op::WatermarkAssigner { rowtime, watermark } => {
+            format!(
+                "WatermarkAssigner(rowtime=[{}], watermark=[{}])",
+                name(*rowtime, cols),
+                expression(watermark, input)
+            )
+        }
+        Op::Join(join) => format!(
+            "Join(joinType=[{}], where=[{}], select=[{fields}], leftInputSpec=[{}], rightInputSpec=[{}])",
+            join_type(join.kind),
+            condition(&join.on, &join.residual),
+            key_spec(join.left_key.as_deref(), &join.on.iter().map(|(l, _)| *l).collect::<Vec<_>>()),
+            key_spec(join.right_key.as_deref(), &join.on.iter().map(|(_, r)| *r).collect::<Vec<_>>())
+        ),
+        Op::Aggregate(aggregate) => {
+            let calls = calls(&aggregate.calls, input);
+            let group = if aggregate.group.is_empty() {
+                String::new()
+            } else {
+                format!("groupBy=[{}], ", list(&aggregate.group, input))
+            };
+            let mut select: Vec<String> = aggregate.group.iter().map(|c| name(*c, input)).collect();
+            select.extend(calls);
+            format!("GroupAggregate({group}select=[{}])", select.join(", "))
+        }
+        Op::Union => format!("Union(all=[true], union=[{fields}])"),
+        Op::Materialize { key, conflict } => {
+            format!("SinkUpsertMaterializer(key=[{}], conflictStrategy=[{conflict:?}])", list(key, cols))
+        }
+        Op::NotNull { columns, drop } => {
+            format!("ConstraintEnforcer(NotNullEnforcer(fields=[{}]), drop=[{drop}])", list(columns, cols))
+        }
+        Op::Values(rows) => format!("Values(rows=[{}], fields=[{fields}])", rows.len()),
+        Op::WindowTvf(window) => format!(
+            "WindowTableFunction(window=[{}])",
+            window_text(&WindowInput::Assign(window.clone()), input)
+        ),
+        Op::WindowAggregate(aggregate) => {
+            let group = if aggregate.group.is_empty() {
+                String::new()
+            } else {
+                format!("groupBy=[{}], ", list(&aggregate.group, input))
+            };
+            format!(
+                "WindowAggregate({group}window=[{}], select=[{}])",
+                window_text(&aggregate.window, input),
+                calls(&aggregate.calls, input).join(", ")
+            )
+        }
+        Op::WindowJoin(join) => format!(
+            "WindowJoin(leftWindow=[{}], rightWindow=[{}], joinType=[{}], where=[{}], select=[{fields}])",
+            window_text(&join.left, input),
+            window_text(&join.right, right),
+            join_type(join.kind),
+            condition(&join.on, &join.residual)
+        ),
+        Op::WindowRank(rank) => format!(
+            "WindowRank(window=[{}], rankRange=[rankStart={}, rankEnd={}], partitionBy=[{}], orderBy=[{}], select=[{fields}])",
+            window_text(&rank.window, input),
+            rank.from,
+            rank.to,
+            list(&rank.partition, input),
+            order(&rank.order, input)
+        ),
+        Op::IntervalJoin(join) => format!(
+            "IntervalJoin(joinType=[{}], windowBounds=[isRowTime={}, lowerBound={}, upperBound={}], where=[{}], select=[{fields}])",
+            join_type(join.kind),
+            join.rowtime,
+            join.lower,
+            join.upper,
+            condition(&join.on, &join.residual)
+        ),
+        Op::TemporalJoin(join) => {
+            format!(
+                "TemporalJoin(joinType=[{}], where=[{}], select=[{fields}])",
+                join_type(join.kind),
+                condition(&join.on, &join.residual)
+            )
+        }
+        Op::LookupJoin(join) => {
+            let keys: Vec<String> = join
+                .keys
+                .iter()
+                .map(|(c, e)| {
+                    format!(
+                        "{}={}",
+                        join.table.columns.get(*c).map_or("?", |c| c.field.name.as_str()),
+                        expression(e, input)
+                    )
+                })
+                .collect();
+            format!(
+                "LookupJoin(table=[default_catalog.default_database.{}], joinType=[{}], lookup=[{}], select=[{fields}])",
+                join.table.name,
+                join_type(join.kind),
+                keys.join(", ")
+            )
+        }
+        Op::Rank(rank) => format!(
+            "Rank(rankType=[{:?}], rankRange=[rankStart={}, rankEnd={}], partitionBy=[{}], orderBy=[{}], select=[{fields}])",
+            rank.function,
+            rank.from,
+            rank.to.map_or("*".to_owned(), |n| n.to_string()),
+            list(&rank.partition, input),
+            order(&rank.order, input)
+        ),
+        Op::Deduplicate(dedup) => format!(
+            "Deduplicate(keep=[{}], key=[{}], order=[{}])",
+            if dedup.last { "LastRow" } else { "FirstRow" },
+            list(&dedup.key, input),
+            if dedup.rowtime { "ROWTIME" } else { "PROCTIME" }
+        ),
+        Op::TemporalSort { rowtime, .. } => format!("TemporalSort(orderBy=[{} ASC])", name(*rowtime, cols)),
+        Op::Over(over) => format!(
+            "OverAggregate(partitionBy=[{}], orderBy=[{} ASC], window=[{:?}], select=[{fields}])",
+            list(&over.partition, input),
+            name(over.time, input),
+            over.frame
+        ),
+        Op::Expand(rows) => format!("Expand(projects=[{}])", rows.len()),
+        Op::Unnest(unnest) => format!(
+            "Correlate(invocation=[UNNEST({})], select=[{fields}], joinType=[{}])",
+            expression(&unnest.collection, input),
+            if unnest.outer { "LEFT" } else { "INNER" }
+        ),
+        Op::SetOp { intersect, all } => {
+            format!("{}(all=[{all}], select=[{fields}])", if *intersect { "Intersect" } else { "Minus" })
+        }
+    }
+}
+
+fn key_spec(key: Option<&[usize]>, on: &[usize]) -> &'static str {
+    match key {
+        None => "NoUniqueKey",
+        Some(key) if key.iter().all(|c| on.contains(c)) => "JoinKeyContainsUniqueKey",
+        Some(_) => "HasUniqueKey",
+    }
+}
+
+fn join_type(kind: JoinKind) -> &'static str {
+    match kind {
+        JoinKind::Inner => "InnerJoin",
+        JoinKind::Left => "LeftOuterJoin",
+        JoinKind::Right => "RightOuterJoin",
+        JoinKind::Full => "FullOuterJoin",
+        JoinKind::Semi => "LeftSemiJoin",
+        JoinKind::Anti => "LeftAntiJoin",
+    }
+}
+
+fn calls(calls: &[crate::engine::plan::AggregateCall], input: &[Col]) -> Vec<String> {
+    calls
+        .iter()
+        .map(|c| {
+            let args = if c.args.is_empty() { "*".to_owned() } else { list(&c.args, input) };
+            let distinct = if c.distinct { "DISTINCT " } else { "" };
+            let filter = c.filter.map(|f| format!(" FILTER {}", name(f, input))).unwrap_or_default();
+            format!("{}({distinct}{args}){filter} AS {}", c.function, c.output.name)
+        })
+        .collect()
+}
+
+fn order(keys: &[crate::engine::plan::SortKey], input: &[Col]) -> String {
+    keys.iter()
+        .map(|k| format!("{} {}", name(k.column, input), if k.descending { "DESC" } else { "ASC" }))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn window_text(window: &WindowInput, input: &[Col]) -> String {
+    match window {
+        WindowInput::Assign(window) => {
+            let time = name(window.time, input);
+            match &window.kind {
+                WindowKind::Tumble { size, .. } => format!("TUMBLE(time_col=[{time}], size=[{size} ms])"),
+                WindowKind::Hop { slide, size, .. } => {
+                    format!("HOP(time_col=[{time}], size=[{size} ms], slide=[{slide} ms])")
+                }
+                WindowKind::Cumulate { step, size, .. } => {
+                    format!("CUMULATE(time_col=[{time}], max_size=[{size} ms], step=[{step} ms])")
+                }
+                WindowKind::Session { gap, partition } => {
+                    format!(
+                        "SESSION(time_col=[{time}], gap=[{gap} ms], partition keys=[{}])",
+                        list(partition, input)
+                    )
+                }
+            }
+        }
+        WindowInput::Attached { start, end, .. } => format!(
+            "win_start=[{}], win_end=[{}]",
+            start.map(|s| name(s, input)).unwrap_or_default(),
+            name(*end, input)
+        ),
+    }
+}
+
+/// An expression over named columns.
+pub fn expression(expr: &Expr, cols: &[Col]) -> String {
+    match &expr.node {
+        ExprNode::Column(c) => name(*c, cols),
+        ExprNode::Literal(value) => match value {
+            Value::Null => format!("null:{}", expr.data_type.kind),
+            Value::Str(text) => format!("'{}'", text.replace('\'', "''")),
+            Value::Bool(b) => b.to_string(),
+            Value::Int(n) | Value::Interval(n) => n.to_string(),
+            Value::Double(d) => d.to_string(),
+            Value::Decimal(d) => {
+                let digits = d.unscaled();
+                if d.scale == 0 { digits.to_string() } else { format!("{digits}E-{}", d.scale) }
+            }
+            other => format!("{other:?}"),
+        },
+        ExprNode::Cast { input, lenient } => {
+            format!(
+                "{}({} AS {})",
+                if *lenient { "TRY_CAST" } else { "CAST" },
+                expression(input, cols),
+                expr.data_type.kind
+            )
+        }
+        ExprNode::Case { branches, otherwise } => {
+            let mut parts: Vec<String> = Vec::new();
+            for (condition, result) in branches {
+                parts.push(expression(condition, cols));
+                parts.push(expression(result, cols));
+            }
+            parts.push(expression(otherwise, cols));
+            format!("CASE({})", parts.join(", "))
+        }
+        ExprNode::Call { function, args } => {
+            let args: Vec<String> = args.iter().map(|a| expression(a, cols)).collect();
+            format!("{function}({})", args.join(", "))
+        }
+        ExprNode::Field { input, index } => format!("{}.f{index}", expression(input, cols)),
+    }
+}

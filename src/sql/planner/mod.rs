@@ -1,0 +1,26 @@
+//! The planner: logical plans are simplified, operators chosen, changelog modes settled.
+
+mod aggregate;
+mod changelog;
+mod intervals;
+mod join;
+mod keys;
+mod physical;
+mod prune;
+mod pushdown;
+mod rank;
+mod sink;
+
+pub use changelog::Emitter;
+pub use physical::{Context, Phys};
+pub use sink::plan_insert;
+
+use super::error::SqlResult;
+use super::rel::Rel;
+
+/// A query's logical plan, simplified, as a tree of operators.
+pub fn plan_query(rel: Rel, context: &Context<'_>) -> SqlResult<Phys> {
+    let rel = pushdown::push(rel, Vec::new());
+    let rel = prune::prune(rel);
+    physical::physical(rel, context)
+}
