@@ -10,14 +10,18 @@
 pub mod epoch;
 mod options;
 pub mod pipeline;
+pub mod registry;
+pub mod scratch;
 mod source;
 pub mod start;
 pub mod status;
 mod worker;
 mod writer;
 
-pub use pipeline::{Environment, Pipeline, PipelineHandle};
+pub use pipeline::{Environment, Pipeline, PipelineControl, PipelineHandle};
 pub use status::{Hop, Phase, PipelineStatus, SinkStatus};
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::registry;
 use super::start;
 use super::status::{Hop, Phase, PipelineStatus, Shared};
 use super::worker::{Command, Event};
@@ -35,6 +36,8 @@ pub struct Environment {
     pub fresh: bool,
     /// Keep no state: `data` is a temporary directory, and nothing is synced to disk.
     pub ephemeral: bool,
+    /// Start held: nothing is read until [`PipelineControl::release`] (for a replay with the pipeline stopped).
+    pub held: bool,
     /// Gets the hops of each epoch, as far as it keeps up.
     pub watcher: Option<mpsc::Sender<Hop>>,
 }
@@ -50,6 +53,7 @@ impl Environment {
             wait_for_topics: false,
             fresh: false,
             ephemeral: false,
+            held: false,
             watcher: None,
         }
     }
@@ -75,7 +79,7 @@ impl Pipeline {
         if environment.fresh {
             remove_state(&environment, name).await?;
         }
-        start::start(plan, name, environment).await.map(|opened| opened.handle)
+        start::start(plan, name, environment).await
     }
 }
 
@@ -105,33 +109,95 @@ async fn remove_state(environment: &Environment, name: &str) -> Result<()> {
     }
 }
 
-/// A running pipeline. Dropping the handle stops it without waiting.
+/// A running pipeline, owned: dropping the handle stops it without waiting.
 #[derive(Debug)]
 pub struct PipelineHandle {
-    name: String,
-    shared: Arc<Shared>,
-    commands: Sender<Event>,
+    control: PipelineControl,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl PipelineHandle {
-    pub(super) fn new(
-        name: String,
-        shared: Arc<Shared>,
-        commands: Sender<Event>,
-        thread: std::thread::JoinHandle<()>,
-    ) -> Self {
-        Self { name, shared, commands, thread: Some(thread) }
+    pub(super) fn new(control: PipelineControl, thread: std::thread::JoinHandle<()>) -> Self {
+        registry::add(&control);
+        Self { control, thread: Some(thread) }
     }
 
+    /// A way to look at it and to speak to it that does not own it.
+    pub fn control(&self) -> PipelineControl {
+        self.control.clone()
+    }
+
+    /// Stops it cleanly: what was read is committed and written, within about eight seconds.
+    ///
+    /// # Errors
+    /// What the pipeline failed of.
+    pub async fn stop(mut self) -> Result<()> {
+        let result = self.control.stop().await;
+        let timed_out = matches!(&result, Err(e) if e.kind() == Kind::Stopped);
+        if let Some(thread) = self.thread.take()
+            && !timed_out
+        {
+            // It has said its last word: this takes no time.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        result
+    }
+}
+
+impl std::ops::Deref for PipelineHandle {
+    type Target = PipelineControl;
+
+    fn deref(&self) -> &PipelineControl {
+        &self.control
+    }
+}
+
+impl Drop for PipelineHandle {
+    fn drop(&mut self) {
+        // The thread may have ended already: then there is nobody to tell.
+        let _ = self.control.inner.commands.send(Event::Command(Command::Stop));
+    }
+}
+
+/// A running pipeline as those see it who do not own it.
+#[derive(Clone, Debug)]
+pub struct PipelineControl {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) name: String,
+    pub(super) plan: Arc<Plan>,
+    pub(super) environment: Environment,
+    pub(super) shared: Arc<Shared>,
+    pub(super) commands: Sender<Event>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl PipelineControl {
     /// The pipeline's name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.inner.name
+    }
+
+    /// What it runs.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.inner.plan
+    }
+
+    /// What it runs in.
+    pub fn environment(&self) -> &Environment {
+        &self.inner.environment
     }
 
     /// Where it stands.
     pub fn status(&self) -> PipelineStatus {
-        self.shared.status()
+        self.inner.shared.status()
     }
 
     /// Waits for the end, whoever asks for it.
@@ -139,11 +205,11 @@ impl PipelineHandle {
     /// # Errors
     /// What the pipeline failed of.
     pub async fn wait(&self) -> Result<Phase> {
-        let mut changes = self.shared.subscribe();
+        let mut changes = self.inner.shared.subscribe();
         loop {
-            let phase = self.shared.status().phase;
+            let phase = self.inner.shared.status().phase;
             if phase.is_final() {
-                return match self.shared.failure() {
+                return match self.inner.shared.failure() {
                     Some(failure) => Err(copy_error(&failure)),
                     None => Ok(phase),
                 };
@@ -159,12 +225,12 @@ impl PipelineHandle {
     /// # Errors
     /// What the pipeline failed of.
     pub async fn idle(&self, quiet: Duration) -> Result<()> {
-        let mut changes = self.shared.subscribe();
+        let mut changes = self.inner.shared.subscribe();
         loop {
-            if self.shared.status().phase.is_final() {
+            if self.inner.shared.status().phase.is_final() {
                 return self.wait().await.map(drop);
             }
-            let left = self.shared.idle_since().map(|since| quiet.saturating_sub(since.elapsed()));
+            let left = self.inner.shared.idle_since().map(|since| quiet.saturating_sub(since.elapsed()));
             match left {
                 Some(Duration::ZERO) => return Ok(()),
                 left => {
@@ -189,9 +255,9 @@ impl PipelineHandle {
                 }
             }
         }
-        let mut changes = self.shared.subscribe();
+        let mut changes = self.inner.shared.subscribe();
         loop {
-            let status = self.shared.status();
+            let status = self.inner.shared.status();
             if status.phase.is_final() {
                 return self.wait().await.map(drop);
             }
@@ -199,30 +265,25 @@ impl PipelineHandle {
                 let partition = key.split_once('/').map_or("", |(_, p)| p);
                 ends.get(partition).is_some_and(|end| next < end)
             });
-            if !behind && self.shared.idle_since().is_some() && !status.positions.is_empty() {
+            if !behind && self.inner.shared.idle_since().is_some() && !status.positions.is_empty() {
                 return Ok(());
             }
             let _ = tokio::time::timeout(Duration::from_millis(200), changes.changed()).await;
         }
     }
 
-    /// Stops it cleanly: what was read is committed and written, within about eight seconds.
+    /// Stops it cleanly, within about eight seconds.
     ///
     /// # Errors
-    /// What the pipeline failed of.
-    pub async fn stop(mut self) -> Result<()> {
+    /// What the pipeline failed of; [`Kind::Stopped`] where it does not end in time.
+    pub async fn stop(&self) -> Result<()> {
         // The thread may have ended already: then there is nobody to tell.
-        let _ = self.commands.send(Event::Command(Command::Stop));
-        let ended = tokio::time::timeout(Duration::from_secs(10), self.wait()).await;
-        if let Some(thread) = self.thread.take()
-            && ended.is_ok()
-        {
-            // It has said its last word: this takes no time.
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-        }
-        match ended {
+        let _ = self.inner.commands.send(Event::Command(Command::Stop));
+        match tokio::time::timeout(Duration::from_secs(10), self.wait()).await {
             Ok(result) => result.map(drop),
-            Err(_) => Err(Error::new(Kind::Stopped, format!("pipeline {} did not stop in time", self.name))),
+            Err(_) => {
+                Err(Error::new(Kind::Stopped, format!("pipeline {} did not stop in time", self.name())))
+            }
         }
     }
 
@@ -238,20 +299,14 @@ impl PipelineHandle {
 
     /// Lets it go on.
     pub(crate) fn release(&self) {
-        let _ = self.commands.send(Event::Command(Command::Release));
+        let _ = self.inner.commands.send(Event::Command(Command::Release));
     }
 
     async fn ask<R>(&self, command: impl FnOnce(oneshot::Sender<R>) -> Command) -> Result<R> {
         let (reply, answer) = oneshot::channel();
-        let gone = || Error::new(Kind::Stopped, format!("pipeline {} is not running", self.name));
-        self.commands.send(Event::Command(command(reply))).map_err(|_| gone())?;
+        let gone = || Error::new(Kind::Stopped, format!("pipeline {} is not running", self.name()));
+        self.inner.commands.send(Event::Command(command(reply))).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())
-    }
-}
-
-impl Drop for PipelineHandle {
-    fn drop(&mut self) {
-        let _ = self.commands.send(Event::Command(Command::Stop));
     }
 }
 

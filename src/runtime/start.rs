@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::epoch::{self, Recovery};
 use super::options;
-use super::pipeline::{Environment, PipelineHandle};
+use super::pipeline::{Environment, Inner, PipelineControl, PipelineHandle};
 use super::source::{READ_AHEAD, SourceTask};
 use super::status::{Phase, Shared, SinkStatus};
 use super::worker::{Event, SinkSlot, SourceSlot, Work, Worker, engine_error, state_error};
@@ -73,12 +73,8 @@ struct Opening {
     reduction: Reduction,
 }
 
-pub(super) struct Opened {
-    pub(super) handle: PipelineHandle,
-}
-
 /// Starts a pipeline.
-pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> Result<Opened> {
+pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> Result<PipelineHandle> {
     let format = FormatContext::new(&plan.options).map_err(|e| format_error(name, e))?;
     let mut sinks = open_sinks(plan, name, &environment, &format)?;
     let mut slots = source_slots(plan, &format)?;
@@ -132,6 +128,8 @@ pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> 
     shared.sinks(statuses);
     shared.committed(head.epoch, &head.inputs, None);
 
+    shared.held(environment.held);
+
     let room = Arc::new(Semaphore::new(READ_AHEAD));
     for (index, (slot, kind)) in slots.iter().enumerate() {
         let task = SourceTask {
@@ -153,7 +151,7 @@ pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> 
 
     let worker = Worker {
         graph,
-        work: Work::new(store.head()),
+        work: Work::new(store.head(), environment.held),
         store,
         sources: slots.drain(..).map(|(slot, _)| slot).collect(),
         sinks: sink_slots,
@@ -175,7 +173,9 @@ pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> 
             }
         })
         .map_err(|e| Error::transient("cannot start a thread for the pipeline").with_source(e))?;
-    Ok(Opened { handle: PipelineHandle::new(name.to_owned(), shared, events, thread) })
+    let inner =
+        Inner { name: name.to_owned(), plan: Arc::new(plan.clone()), environment, shared, commands: events };
+    Ok(PipelineHandle::new(PipelineControl { inner: Arc::new(inner) }, thread))
 }
 
 /// Names for the sinks of a plan: the table's, with a number where it is written more than once.

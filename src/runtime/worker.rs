@@ -122,8 +122,8 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn new(head: &Head) -> Self {
-        Self { positions: head.inputs.clone(), ..Self::default() }
+    pub(super) fn new(head: &Head, held: bool) -> Self {
+        Self { positions: head.inputs.clone(), held, ..Self::default() }
     }
 }
 
@@ -167,7 +167,7 @@ pub(super) fn state_error(error: StateError) -> Error {
     }
 }
 
-fn decode_error(slot: &SourceSlot, at: &TopicPartition, offset: i64, error: FormatError) -> Error {
+pub(super) fn decode_error(slot: &SourceSlot, at: &TopicPartition, offset: i64, error: FormatError) -> Error {
     let column = error.column.as_ref().map(|c| format!(", column {c}")).unwrap_or_default();
     let outer = Error::data(format!(
         "table {}: cannot decode topic {}, partition {}, offset {offset}{column}",

@@ -1,0 +1,85 @@
+use std::time::Duration;
+
+use super::*;
+use crate::Kind;
+use crate::log::{Position, TopicPartition};
+use crate::runtime::testing::{World, create, plan, upsert_topic};
+use crate::runtime::{Environment, Pipeline};
+
+fn update(id: u32, old: &str, new: &str) -> String {
+    format!(r#"{{"before":{{"id":{id},"name":"{old}"}},"after":{{"id":{id},"name":"{new}"}},"op":"u"}}"#)
+}
+
+fn range(from: &str, to: &[&str]) -> Range {
+    Range { from: vec![from.parse().unwrap()], to: to.iter().map(|t| t.parse().unwrap()).collect() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn touched_keys_get_their_newest_row_and_others_are_left_alone() {
+    let mut world = World::new().await;
+    let plan = plan(&[upsert_topic()]);
+    let delete = r#"{"before":{"id":3,"name":"c"},"after":null,"op":"d"}"#;
+    world
+        .send(&[
+            &create(1, "a"),
+            &create(2, "b"),
+            &create(3, "c"),
+            &update(2, "b", "b2"),
+            delete,
+            &create(4, "d"),
+        ])
+        .await;
+    let pipeline = Pipeline::start(&plan, "p", world.environment()).await.unwrap();
+    pipeline.caught_up(world.log.as_ref()).await.unwrap();
+    let before = world.read("copy").await.len();
+
+    // Offsets 1 and 2: keys 2 (updated later) and 3 (deleted later).
+    let report = replay(&pipeline, &range("orders:0:1", &["orders:0:3"])).await.unwrap();
+    assert_eq!((report.records, report.range), (6, 2));
+    assert_eq!(report.sinks["copy"], Written { upserts: 1, deletes: 1 });
+    assert_eq!(world.read("copy").await[before..], [r#"{"id":2,"name":"b2"}"#.to_owned(), "null".to_owned()]);
+
+    // It goes on, and a second replay writes the same rows.
+    world.send(&[&create(5, "e")]).await;
+    pipeline.caught_up(world.log.as_ref()).await.unwrap();
+    let again = replay(&pipeline, &range("orders:0:1", &["orders:0:3"])).await.unwrap();
+    assert_eq!(again.sinks["copy"], Written { upserts: 1, deletes: 1 });
+    pipeline.stop().await.unwrap();
+
+    // With the pipeline stopped: it is started held for the time of the replay, and not read on.
+    world.send(&[&create(6, "f")]).await;
+    let held = Environment { held: true, ..world.environment() };
+    let pipeline = Pipeline::start(&plan, "p", held).await.unwrap();
+    let all = replay(&pipeline, &range("earliest", &[])).await.unwrap();
+    assert_eq!(all.sinks["copy"], Written { upserts: 4, deletes: 1 });
+    pipeline.stop().await.unwrap();
+    let copy = world.read("copy").await;
+    assert!(!copy.contains(&r#"{"id":6,"name":"f"}"#.to_owned()));
+    let pipeline = Pipeline::start(&plan, "p", world.environment()).await.unwrap();
+    pipeline.caught_up(world.log.as_ref()).await.unwrap();
+    assert_eq!(world.read("copy").await.last().unwrap(), r#"{"id":6,"name":"f"}"#);
+    pipeline.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_by_time_and_what_is_refused() {
+    let mut world = World::new().await;
+    let plan = plan(&[upsert_topic()]);
+    world.send(&[&create(1, "a")]).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let middle = chrono::Utc::now().timestamp_millis();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    world.send(&[&create(2, "b")]).await;
+    let pipeline = Pipeline::start(&plan, "p", world.environment()).await.unwrap();
+    pipeline.caught_up(world.log.as_ref()).await.unwrap();
+    let at = TopicPartition { topic: "orders".into(), partition: 0 };
+    assert_eq!(world.log.resolve(&at, Position::Timestamp(middle)).await.unwrap(), 1);
+    let report = replay(&pipeline, &range(&middle.to_string(), &[])).await.unwrap();
+    assert_eq!(report.sinks["copy"], Written { upserts: 1, deletes: 0 });
+
+    let error = replay(&pipeline, &range("nothing:0:1", &[])).await.unwrap_err();
+    assert!(error.screen().contains("it reads orders:0"), "{error}");
+    let far = i64::MAX.to_string();
+    assert_eq!(replay(&pipeline, &range(&far, &[])).await.unwrap_err().kind(), Kind::Config);
+    pipeline.stop().await.unwrap();
+}
