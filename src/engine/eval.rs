@@ -306,10 +306,19 @@ fn compile_call(function: &'static str, args: &[Expr], result: &DataType) -> Res
         _ => {
             let (scalar, strict) = functions::lookup(function)
                 .ok_or_else(|| EngineError::Plan(format!("function {function} is not implemented")))?;
-            let types = args.iter().map(|arg| arg.data_type.clone()).collect();
+            let types = args.iter().map(|arg| argument_type(function, arg)).collect();
             Node::Call { scalar, strict, args: nodes.collect(), types, result: result.clone() }
         }
     })
+}
+
+/// The type of an argument; for JSON constructors NULL's type marks an argument that is JSON already.
+fn argument_type(function: &str, arg: &Expr) -> DataType {
+    let is_json = matches!(arg.node, ExprNode::Call { function: "JSON_OBJECT" | "JSON_ARRAY" | "JSON", .. });
+    if is_json && matches!(function, "JSON_OBJECT" | "JSON_ARRAY") {
+        return DataType::new(TypeKind::Null);
+    }
+    arg.data_type.clone()
 }
 
 impl Node {

@@ -1,7 +1,221 @@
 //! JSON functions.
 
+use super::super::error::EvalError;
 use super::super::row::Value;
 use super::super::types::{DataType, TypeKind};
+use super::json_tree::{Found, Json, find};
+use super::{Call, Scalar, cast};
+
+pub(super) fn lookup(name: &str) -> Option<(Scalar, bool)> {
+    Some(match name {
+        "JSON_VALUE" => (json_value, false),
+        "JSON_QUERY" => (json_query, false),
+        "JSON_EXISTS" => (json_exists, false),
+        "JSON_OBJECT" => (json_object, false),
+        "JSON_ARRAY" => (json_array, false),
+        "JSON_STRING" => (json_string, true),
+        "JSON" => (|call| Ok(call.arg(0).clone()), true),
+        "IS JSON" => (is_json, false),
+        "JSON_QUOTE" => (json_quote, true),
+        "JSON_UNQUOTE" => (json_unquote, true),
+        _ => return None,
+    })
+}
+
+/// What a path finds in a JSON text, in the path's mode.
+struct Lookup {
+    /// `None`: nothing there.
+    found: Option<Json>,
+    /// Strict mode, which is the default: what is missing is an error.
+    strict: bool,
+}
+
+fn look_up(call: &Call<'_>) -> Result<Lookup, EvalError> {
+    let path = call.str(1)?.trim();
+    let (strict, path) = match (path.strip_prefix("lax "), path.strip_prefix("strict ")) {
+        (Some(path), _) => (false, path),
+        (_, Some(path)) => (true, path),
+        _ => (true, path),
+    };
+    let json = Json::parse(call.str(0)?).map_err(EvalError::new)?;
+    let found = match find(&json, path) {
+        Found::Invalid => return Err(EvalError::new(format!("Illegal jsonpath spec: {path}"))),
+        Found::One(None) if strict => return Err(EvalError::new(format!("No results for path: {path}"))),
+        Found::One(found) => found,
+        Found::Many(items) => Some(Json::Array(items)),
+    };
+    Ok(Lookup { found: found.filter(|found| *found != Json::Null), strict })
+}
+
+fn json_value(call: &Call<'_>) -> Result<Value, EvalError> {
+    if call.arg(0).is_null() {
+        return Ok(Value::Null);
+    }
+    let on_empty = || match call.str(2)? {
+        "DEFAULT" => Ok(call.arg(3).clone()),
+        "ERROR" => Err(EvalError::new("Empty result of JSON_VALUE function is not allowed")),
+        _ => Ok(Value::Null),
+    };
+    let on_error = |error: EvalError| match call.str(4)? {
+        "DEFAULT" => Ok(call.arg(5).clone()),
+        "ERROR" => Err(error),
+        _ => Ok(Value::Null),
+    };
+    let found = match look_up(call) {
+        Err(error) => return on_error(error),
+        Ok(Lookup { found: None, .. }) => return on_empty(),
+        Ok(Lookup { found: Some(found), strict }) if !found.is_scalar() => {
+            if !strict {
+                return on_empty();
+            }
+            let mut text = String::new();
+            found.write(&mut text);
+            return on_error(EvalError::new(format!(
+                "Strict jsonpath mode requires scalar value, and the actual value is: '{text}'"
+            )));
+        }
+        Ok(Lookup { found: Some(found), .. }) => found,
+    };
+    let Some(text) = found.scalar_text() else { return Ok(Value::Null) };
+    match &call.result.kind {
+        TypeKind::Varchar(_) | TypeKind::Char(_) => Ok(Value::from(text)),
+        kind => cast::cast(&Value::from(text), &DataType::string().kind, kind, call.context).or_else(on_error),
+    }
+}
+
+fn json_query(call: &Call<'_>) -> Result<Value, EvalError> {
+    if call.arg(0).is_null() {
+        return Ok(Value::Null);
+    }
+    let instead = |behaviour: &str, error: EvalError| match (behaviour, &call.result.kind) {
+        ("ERROR", _) => Err(error),
+        ("EMPTY ARRAY", TypeKind::Array(_)) => Ok(Value::Array([].into())),
+        ("EMPTY ARRAY", _) => Ok(Value::str("[]")),
+        ("EMPTY OBJECT", _) => Ok(Value::str("{}")),
+        _ => Ok(Value::Null),
+    };
+    let empty = || instead(call.str(3)?, EvalError::new("Empty result of JSON_QUERY function is not allowed"));
+    let (found, strict) = match look_up(call) {
+        Err(error) => return instead(call.str(4)?, error),
+        Ok(Lookup { found: None, .. }) => return empty(),
+        Ok(Lookup { found: Some(found), strict }) => (found, strict),
+    };
+    let wrapped = match call.str(2)? {
+        "UNCONDITIONAL" => Json::Array(vec![found]),
+        "CONDITIONAL" if !matches!(found, Json::Array(_)) => Json::Array(vec![found]),
+        _ => found,
+    };
+    if wrapped.is_scalar() {
+        return if strict {
+            instead(call.str(4)?, EvalError::new("Strict jsonpath mode requires array or object value"))
+        } else {
+            empty()
+        };
+    }
+    if let (TypeKind::Array(_), Json::Array(items)) = (&call.result.kind, &wrapped) {
+        let text = |item: &Json| match item {
+            Json::Null => Value::Null,
+            item => Value::from(item.scalar_text().unwrap_or_else(|| {
+                let mut text = String::new();
+                item.write(&mut text);
+                text
+            })),
+        };
+        return Ok(Value::Array(items.iter().map(text).collect()));
+    }
+    let mut text = String::new();
+    wrapped.write(&mut text);
+    Ok(Value::from(text))
+}
+
+fn json_exists(call: &Call<'_>) -> Result<Value, EvalError> {
+    if call.arg(0).is_null() {
+        return Ok(Value::Null);
+    }
+    match look_up(call) {
+        Ok(lookup) => Ok(Value::Bool(lookup.found.is_some())),
+        Err(error) => match call.str(2)? {
+            "TRUE" => Ok(Value::Bool(true)),
+            "UNKNOWN" => Ok(Value::Null),
+            "ERROR" => Err(error),
+            _ => Ok(Value::Bool(false)),
+        },
+    }
+}
+
+/// Appends an argument; one whose type was replaced by NULL's is JSON already.
+fn write_argument(out: &mut String, call: &Call<'_>, at: usize) {
+    match (call.arg(at), call.types.get(at).map(|t| &t.kind)) {
+        (Value::Str(json), Some(TypeKind::Null)) => out.push_str(json),
+        (value, kind) => write(out, value, kind.unwrap_or(&TypeKind::Null)),
+    }
+}
+
+fn json_object(call: &Call<'_>) -> Result<Value, EvalError> {
+    let absent = call.str(0)? == "ABSENT";
+    let mut out = String::from("{");
+    for at in (1..call.args.len()).step_by(2) {
+        if absent && call.arg(at + 1).is_null() {
+            continue;
+        }
+        if out.len() > 1 {
+            out.push(',');
+        }
+        let name = call.arg(at).as_str().ok_or_else(|| EvalError::new("JSON_OBJECT: a key is NULL"))?;
+        write_string(&mut out, name);
+        out.push(':');
+        write_argument(&mut out, call, at + 1);
+    }
+    out.push('}');
+    Ok(Value::from(out))
+}
+
+fn json_array(call: &Call<'_>) -> Result<Value, EvalError> {
+    let absent = call.str(0)? == "ABSENT";
+    let mut out = String::from("[");
+    for at in 1..call.args.len() {
+        if absent && call.arg(at).is_null() {
+            continue;
+        }
+        if out.len() > 1 {
+            out.push(',');
+        }
+        write_argument(&mut out, call, at);
+    }
+    out.push(']');
+    Ok(Value::from(out))
+}
+
+fn json_string(call: &Call<'_>) -> Result<Value, EvalError> {
+    let mut out = String::new();
+    write(&mut out, call.arg(0), call.types.first().map_or(&TypeKind::Null, |t| &t.kind));
+    Ok(Value::from(out))
+}
+
+fn is_json(call: &Call<'_>) -> Result<Value, EvalError> {
+    let Value::Str(text) = call.arg(0) else { return Ok(Value::Bool(false)) };
+    let Ok(json) = Json::parse(text) else { return Ok(Value::Bool(false)) };
+    Ok(Value::Bool(match call.arg(1).as_str().unwrap_or("VALUE") {
+        "SCALAR" => json.is_scalar(),
+        "ARRAY" => matches!(json, Json::Array(_)),
+        "OBJECT" => matches!(json, Json::Object(_)),
+        _ => true,
+    }))
+}
+
+fn json_quote(call: &Call<'_>) -> Result<Value, EvalError> {
+    let mut out = String::new();
+    write_string(&mut out, call.str(0)?);
+    Ok(Value::from(out))
+}
+
+fn json_unquote(call: &Call<'_>) -> Result<Value, EvalError> {
+    let text = call.str(0)?;
+    Ok(match Json::parse(text) {
+        Ok(Json::String(inner)) if text.starts_with('"') => Value::from(inner),
+        _ => Value::str(text),
+    })
+}
 
 /// Appends a string as JSON, quoted.
 pub(crate) fn write_string(out: &mut String, text: &str) {

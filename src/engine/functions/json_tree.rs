@@ -1,0 +1,362 @@
+//! A small JSON tree for the JSON functions: numbers keep their text, so that no digit is lost.
+
+use super::json::write_string;
+
+/// Deepest nesting that is read.
+const MAX_DEPTH: u32 = 256;
+
+/// A JSON value.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Json {
+    Null,
+    Bool(bool),
+    Number(String),
+    String(String),
+    Array(Vec<Json>),
+    /// By name; of a name that occurs twice the last value counts.
+    Object(Vec<(String, Json)>),
+}
+
+impl Json {
+    /// Parses a text that holds one value.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut parser = Parser { text, at: 0 };
+        let value = parser.value(0)?;
+        parser.blanks();
+        if parser.at == text.len() { Ok(value) } else { Err(parser.unexpected()) }
+    }
+
+    /// Whether it is neither array nor object.
+    pub(crate) fn is_scalar(&self) -> bool {
+        !matches!(self, Self::Array(_) | Self::Object(_))
+    }
+
+    /// Writes it without blanks, names sorted.
+    pub(crate) fn write(&self, out: &mut String) {
+        match self {
+            Self::Null => out.push_str("null"),
+            Self::Bool(truth) => out.push_str(if *truth { "true" } else { "false" }),
+            Self::Number(digits) => out.push_str(digits),
+            Self::String(text) => write_string(out, text),
+            Self::Array(items) => {
+                out.push('[');
+                for (at, item) in items.iter().enumerate() {
+                    if at > 0 {
+                        out.push(',');
+                    }
+                    item.write(out);
+                }
+                out.push(']');
+            }
+            Self::Object(entries) => {
+                let mut sorted: Vec<_> = entries.iter().collect();
+                sorted.sort_by(|left, right| left.0.cmp(&right.0));
+                out.push('{');
+                for (at, (name, item)) in sorted.into_iter().enumerate() {
+                    if at > 0 {
+                        out.push(',');
+                    }
+                    write_string(out, name);
+                    out.push(':');
+                    item.write(out);
+                }
+                out.push('}');
+            }
+        }
+    }
+
+    /// A scalar as the text of a string; `None` for null, arrays and objects.
+    pub(crate) fn scalar_text(&self) -> Option<String> {
+        match self {
+            Self::Bool(truth) => Some(truth.to_string()),
+            Self::Number(digits) => Some(digits.clone()),
+            Self::String(text) => Some(text.clone()),
+            _ => None,
+        }
+    }
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl Parser<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn blanks(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn unexpected(&self) -> String {
+        match self.text.get(self.at..).and_then(|rest| rest.chars().next()) {
+            Some(c) => format!("Unexpected character ('{c}' (code {})) at column {}", u32::from(c), self.at + 1),
+            None => "Unexpected end-of-input".to_owned(),
+        }
+    }
+
+    fn take(&mut self, word: &str) -> Result<(), String> {
+        if self.text.get(self.at..).is_some_and(|rest| rest.starts_with(word)) {
+            self.at += word.len();
+            Ok(())
+        } else {
+            Err(self.unexpected())
+        }
+    }
+
+    fn value(&mut self, depth: u32) -> Result<Json, String> {
+        if depth > MAX_DEPTH {
+            return Err("nested too deep".to_owned());
+        }
+        self.blanks();
+        match self.peek() {
+            Some(b'{') => self.object(depth),
+            Some(b'[') => {
+                self.at += 1;
+                let mut items = Vec::new();
+                self.blanks();
+                if self.peek() == Some(b']') {
+                    self.at += 1;
+                    return Ok(Json::Array(items));
+                }
+                loop {
+                    items.push(self.value(depth + 1)?);
+                    self.blanks();
+                    match self.peek() {
+                        Some(b',') => self.at += 1,
+                        Some(b']') => {
+                            self.at += 1;
+                            return Ok(Json::Array(items));
+                        }
+                        _ => return Err(self.unexpected()),
+                    }
+                }
+            }
+            Some(b'"') => self.string().map(Json::String),
+            Some(b't') => self.take("true").map(|()| Json::Bool(true)),
+            Some(b'f') => self.take("false").map(|()| Json::Bool(false)),
+            Some(b'n') => self.take("null").map(|()| Json::Null),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    fn object(&mut self, depth: u32) -> Result<Json, String> {
+        self.at += 1;
+        let mut entries: Vec<(String, Json)> = Vec::new();
+        self.blanks();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return Ok(Json::Object(entries));
+        }
+        loop {
+            self.blanks();
+            if self.peek() != Some(b'"') {
+                return Err(format!("{}: was expecting double-quote to start field name", self.unexpected()));
+            }
+            let name = self.string()?;
+            self.blanks();
+            self.take(":")?;
+            let value = self.value(depth + 1)?;
+            match entries.iter_mut().find(|entry| entry.0 == name) {
+                Some(entry) => entry.1 = value,
+                None => entries.push((name, value)),
+            }
+            self.blanks();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.at += 1;
+                    return Ok(Json::Object(entries));
+                }
+                _ => return Err(self.unexpected()),
+            }
+        }
+    }
+
+    fn number(&mut self) -> Result<Json, String> {
+        let start = self.at;
+        let digits = |parser: &mut Self| {
+            let from = parser.at;
+            while parser.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+                parser.at += 1;
+            }
+            if parser.at > from { Ok(()) } else { Err(parser.unexpected()) }
+        };
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        if self.peek() == Some(b'0') {
+            self.at += 1;
+        } else {
+            digits(self)?;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            digits(self)?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            digits(self)?;
+        }
+        Ok(Json::Number(self.text.get(start..self.at).unwrap_or("0").to_owned()))
+    }
+
+    fn string(&mut self) -> Result<String, String> {
+        self.at += 1;
+        let mut out = String::new();
+        loop {
+            let rest = self.text.get(self.at..).unwrap_or("");
+            let plain = rest.find(|c: char| c == '"' || c == '\\' || u32::from(c) < 0x20).unwrap_or(rest.len());
+            out.push_str(rest.get(..plain).unwrap_or(""));
+            self.at += plain;
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(out);
+                }
+                Some(b'\\') => {
+                    self.at += 1;
+                    let escaped = self.peek().ok_or_else(|| self.unexpected())?;
+                    self.at += 1;
+                    out.push(match escaped {
+                        b'"' | b'\\' | b'/' => char::from(escaped),
+                        b'b' => '\u{8}',
+                        b'f' => '\u{c}',
+                        b'n' => '\n',
+                        b'r' => '\r',
+                        b't' => '\t',
+                        b'u' => self.unicode()?,
+                        _ => return Err(self.unexpected()),
+                    });
+                }
+                _ => return Err(self.unexpected()),
+            }
+        }
+    }
+
+    fn hex4(&mut self) -> Result<u32, String> {
+        let digits = self.text.get(self.at..self.at + 4).ok_or_else(|| self.unexpected())?;
+        let unit = u32::from_str_radix(digits, 16).map_err(|_| self.unexpected())?;
+        self.at += 4;
+        Ok(unit)
+    }
+
+    fn unicode(&mut self) -> Result<char, String> {
+        let first = self.hex4()?;
+        if (0xd800..0xdc00).contains(&first) && self.take("\\u").is_ok() {
+            let second = self.hex4()?;
+            let code = 0x10000 + ((first - 0xd800) << 10) + (second.wrapping_sub(0xdc00) & 0x3ff);
+            return Ok(char::from_u32(code).unwrap_or('\u{fffd}'));
+        }
+        Ok(char::from_u32(first).unwrap_or('\u{fffd}'))
+    }
+}
+
+/// What a JSON path finds.
+pub(crate) enum Found {
+    /// One place: what stands there, or nothing.
+    One(Option<Json>),
+    /// A path with wildcards finds a list.
+    Many(Vec<Json>),
+    /// The path is not valid.
+    Invalid,
+}
+
+enum Step {
+    Name(String),
+    Index(i64),
+    Wildcard,
+    Descend(String),
+}
+
+/// Follows a JSON path (`$.a[1].b`, `$['x']`, `$..k`, `$[*]`).
+pub(crate) fn find(json: &Json, path: &str) -> Found {
+    let Some(steps) = steps(path.trim()) else { return Found::Invalid };
+    let many = steps.iter().any(|step| matches!(step, Step::Wildcard | Step::Descend(_)));
+    let mut places: Vec<&Json> = vec![json];
+    for step in &steps {
+        let mut next = Vec::new();
+        for place in places {
+            match (step, place) {
+                (Step::Name(name), Json::Object(entries)) => {
+                    next.extend(entries.iter().find(|entry| entry.0 == *name).map(|entry| &entry.1));
+                }
+                (Step::Index(index), Json::Array(items)) => {
+                    let len = i64::try_from(items.len()).unwrap_or(i64::MAX);
+                    let index = if *index < 0 { len + index } else { *index };
+                    next.extend(usize::try_from(index).ok().and_then(|index| items.get(index)));
+                }
+                (Step::Wildcard, Json::Array(items)) => next.extend(items),
+                (Step::Wildcard, Json::Object(entries)) => next.extend(entries.iter().map(|entry| &entry.1)),
+                (Step::Descend(name), place) => descend(place, name, &mut next),
+                _ => {}
+            }
+        }
+        places = next;
+    }
+    if many {
+        Found::Many(places.into_iter().cloned().collect())
+    } else {
+        Found::One(places.first().map(|&place| place.clone()))
+    }
+}
+
+fn descend<'a>(json: &'a Json, name: &str, found: &mut Vec<&'a Json>) {
+    match json {
+        Json::Object(entries) => {
+            for (key, value) in entries {
+                if key == name || name == "*" {
+                    found.push(value);
+                }
+                descend(value, name, found);
+            }
+        }
+        Json::Array(items) => items.iter().for_each(|item| descend(item, name, found)),
+        _ => {}
+    }
+}
+
+fn steps(path: &str) -> Option<Vec<Step>> {
+    let mut rest = path.strip_prefix('$')?;
+    let mut steps = Vec::new();
+    let name = |rest: &str| rest.find(['.', '[']).unwrap_or(rest.len());
+    while !rest.is_empty() {
+        if let Some(tail) = rest.strip_prefix("..") {
+            let end = name(tail);
+            steps.push(Step::Descend(tail.get(..end).filter(|name| !name.is_empty())?.to_owned()));
+            rest = tail.get(end..)?;
+        } else if let Some(tail) = rest.strip_prefix('.') {
+            let end = name(tail);
+            steps.push(match tail.get(..end)? {
+                "" => return None,
+                "*" => Step::Wildcard,
+                name => Step::Name(name.to_owned()),
+            });
+            rest = tail.get(end..)?;
+        } else {
+            let tail = rest.strip_prefix('[')?;
+            if let Some(quote) = tail.chars().next().filter(|c| *c == '\'' || *c == '"') {
+                let body = tail.get(1..)?;
+                let end = body.find(quote)?;
+                steps.push(Step::Name(body.get(..end)?.to_owned()));
+                rest = body.get(end + 1..)?.strip_prefix(']')?;
+            } else {
+                let end = tail.find(']')?;
+                steps.push(match tail.get(..end)?.trim() {
+                    "*" => Step::Wildcard,
+                    index => Step::Index(index.parse().ok()?),
+                });
+                rest = tail.get(end + 1..)?;
+            }
+        }
+    }
+    Some(steps)
+}
