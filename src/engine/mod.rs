@@ -15,6 +15,9 @@ mod operators;
 pub mod plan;
 pub mod print;
 pub mod row;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+pub(crate) mod testing;
 pub mod types;
 
 pub use error::{EngineError, EvalError};

@@ -15,7 +15,9 @@ pub(super) fn lookup(name: &str) -> Option<(Scalar, bool)> {
         "ITEM" => (item, true),
         "CARDINALITY" => (cardinality, true),
         "ELEMENT" => (element, true),
-        "ARRAY_CONTAINS" => (|call| on_array(call, |items| Value::Bool(items.iter().any(|v| same(v, call.arg(1))))), false),
+        "ARRAY_CONTAINS" => {
+            (|call| on_array(call, |items| Value::Bool(items.iter().any(|v| same(v, call.arg(1))))), false)
+        }
         "ARRAY_POSITION" => (
             |call| {
                 on_array(call, |items| {
@@ -29,11 +31,17 @@ pub(super) fn lookup(name: &str) -> Option<(Scalar, bool)> {
             false,
         ),
         "ARRAY_REMOVE" => (
-            |call| on_array(call, |items| array(items.iter().filter(|value| !same(value, call.arg(1))).cloned())),
+            |call| {
+                on_array(call, |items| array(items.iter().filter(|value| !same(value, call.arg(1))).cloned()))
+            },
             false,
         ),
-        "ARRAY_APPEND" => (|call| on_array(call, |items| array(items.iter().chain([call.arg(1)]).cloned())), false),
-        "ARRAY_PREPEND" => (|call| on_array(call, |items| array([call.arg(1)].into_iter().chain(items).cloned())), false),
+        "ARRAY_APPEND" => {
+            (|call| on_array(call, |items| array(items.iter().chain([call.arg(1)]).cloned())), false)
+        }
+        "ARRAY_PREPEND" => {
+            (|call| on_array(call, |items| array([call.arg(1)].into_iter().chain(items).cloned())), false)
+        }
         "ARRAY_DISTINCT" => (|call| on_array(call, |items| distinct(items.iter())), true),
         "ARRAY_REVERSE" => (|call| on_array(call, |items| array(items.iter().rev().cloned())), true),
         "ARRAY_SORT" => (sort, true),
@@ -116,12 +124,15 @@ fn item(call: &Call<'_>) -> Result<Value, EvalError> {
             let at = call.int(1)?;
             usize::try_from(at - 1).ok().and_then(|at| items.get(at)).cloned().unwrap_or(Value::Null)
         }
-        Value::Map(entries) => {
-            entries.iter().find(|entry| same(&entry.0, call.arg(1))).map_or(Value::Null, |entry| entry.1.clone())
-        }
-        Value::Row(fields) => {
-            usize::try_from(call.int(1)? - 1).ok().and_then(|at| fields.get(at)).cloned().unwrap_or(Value::Null)
-        }
+        Value::Map(entries) => entries
+            .iter()
+            .find(|entry| same(&entry.0, call.arg(1)))
+            .map_or(Value::Null, |entry| entry.1.clone()),
+        Value::Row(fields) => usize::try_from(call.int(1)? - 1)
+            .ok()
+            .and_then(|at| fields.get(at))
+            .cloned()
+            .unwrap_or(Value::Null),
         _ => return Err(EvalError::new("[] takes an array or a map")),
     })
 }
@@ -177,7 +188,13 @@ fn sort(call: &Call<'_>) -> Result<Value, EvalError> {
             let order = arithmetic::compare_nulls_first(left, right);
             if ascending { order } else { order.reverse() }
         }
-        (left, right) => if nulls_first { right.cmp(&left) } else { left.cmp(&right) },
+        (left, right) => {
+            if nulls_first {
+                right.cmp(&left)
+            } else {
+                left.cmp(&right)
+            }
+        }
     });
     Ok(Value::Array(sorted.into()))
 }
@@ -203,7 +220,9 @@ fn slice(call: &Call<'_>) -> Result<Value, EvalError> {
 fn from_arrays(call: &Call<'_>) -> Result<Value, EvalError> {
     let (keys, values) = (items(call, 0)?, items(call, 1)?);
     if keys.len() != values.len() {
-        return Err(EvalError::new("Invalid function MAP_FROM_ARRAYS call: the lengths of the arrays are not the same"));
+        return Err(EvalError::new(
+            "Invalid function MAP_FROM_ARRAYS call: the lengths of the arrays are not the same",
+        ));
     }
     let mut entries = Vec::with_capacity(keys.len());
     keys.iter().zip(values).for_each(|(key, value)| put(&mut entries, key, value));

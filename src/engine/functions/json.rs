@@ -79,7 +79,9 @@ fn json_value(call: &Call<'_>) -> Result<Value, EvalError> {
     let Some(text) = found.scalar_text() else { return Ok(Value::Null) };
     match &call.result.kind {
         TypeKind::Varchar(_) | TypeKind::Char(_) => Ok(Value::from(text)),
-        kind => cast::cast(&Value::from(text), &DataType::string().kind, kind, call.context).or_else(on_error),
+        kind => {
+            cast::cast(&Value::from(text), &DataType::string().kind, kind, call.context).or_else(on_error)
+        }
     }
 }
 
@@ -94,7 +96,8 @@ fn json_query(call: &Call<'_>) -> Result<Value, EvalError> {
         ("EMPTY OBJECT", _) => Ok(Value::str("{}")),
         _ => Ok(Value::Null),
     };
-    let empty = || instead(call.str(3)?, EvalError::new("Empty result of JSON_QUERY function is not allowed"));
+    let empty =
+        || instead(call.str(3)?, EvalError::new("Empty result of JSON_QUERY function is not allowed"));
     let (found, strict) = match look_up(call) {
         Err(error) => return instead(call.str(4)?, error),
         Ok(Lookup { found: None, .. }) => return empty(),

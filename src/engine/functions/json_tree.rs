@@ -94,7 +94,9 @@ impl Parser<'_> {
 
     fn unexpected(&self) -> String {
         match self.text.get(self.at..).and_then(|rest| rest.chars().next()) {
-            Some(c) => format!("Unexpected character ('{c}' (code {})) at column {}", u32::from(c), self.at + 1),
+            Some(c) => {
+                format!("Unexpected character ('{c}' (code {})) at column {}", u32::from(c), self.at + 1)
+            }
             None => "Unexpected end-of-input".to_owned(),
         }
     }
@@ -214,7 +216,8 @@ impl Parser<'_> {
         let mut out = String::new();
         loop {
             let rest = self.text.get(self.at..).unwrap_or("");
-            let plain = rest.find(|c: char| c == '"' || c == '\\' || u32::from(c) < 0x20).unwrap_or(rest.len());
+            let plain =
+                rest.find(|c: char| c == '"' || c == '\\' || u32::from(c) < 0x20).unwrap_or(rest.len());
             out.push_str(rest.get(..plain).unwrap_or(""));
             self.at += plain;
             match self.peek() {

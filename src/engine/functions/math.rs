@@ -11,8 +11,12 @@ use super::{Call, Scalar, arithmetic, time};
 pub(super) fn lookup(name: &str) -> Option<(Scalar, bool)> {
     Some(match name {
         "ABS" => (abs, true),
-        "CEIL" => (|call| if call.args.len() > 1 { time::round_to(call, true) } else { whole(call, true) }, true),
-        "FLOOR" => (|call| if call.args.len() > 1 { time::round_to(call, false) } else { whole(call, false) }, true),
+        "CEIL" => {
+            (|call| if call.args.len() > 1 { time::round_to(call, true) } else { whole(call, true) }, true)
+        }
+        "FLOOR" => {
+            (|call| if call.args.len() > 1 { time::round_to(call, false) } else { whole(call, false) }, true)
+        }
         "ROUND" => (|call| round(call, true), true),
         "TRUNCATE" => (|call| round(call, false), true),
         "SIGN" => (sign, true),

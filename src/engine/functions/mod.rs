@@ -295,9 +295,30 @@ mod tests {
     fn every_name_has_an_evaluation() {
         // These are compiled to nodes of their own, or fixed when the job is planned.
         let nodes = [
-            "=", "<>", "<", "<=", ">", ">=", "AND", "OR", "NOT", "IS NULL", "IS NOT NULL", "IS TRUE", "IS NOT TRUE",
-            "IS FALSE", "IS NOT FALSE", "IS UNKNOWN", "IS NOT UNKNOWN", "IS DISTINCT FROM", "IS NOT DISTINCT FROM", "IN",
-            "COALESCE", "IF", "IFNULL", "CURRENT_WATERMARK",
+            "=",
+            "<>",
+            "<",
+            "<=",
+            ">",
+            ">=",
+            "AND",
+            "OR",
+            "NOT",
+            "IS NULL",
+            "IS NOT NULL",
+            "IS TRUE",
+            "IS NOT TRUE",
+            "IS FALSE",
+            "IS NOT FALSE",
+            "IS UNKNOWN",
+            "IS NOT UNKNOWN",
+            "IS DISTINCT FROM",
+            "IS NOT DISTINCT FROM",
+            "IN",
+            "COALESCE",
+            "IF",
+            "IFNULL",
+            "CURRENT_WATERMARK",
         ];
         for name in super::NAMES {
             assert!(nodes.contains(name) || super::lookup(name).is_some(), "{name}");

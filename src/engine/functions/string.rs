@@ -15,7 +15,9 @@ pub(super) fn lookup(name: &str) -> Option<(Scalar, bool)> {
         "RIGHT" => (right, true),
         "POSITION" => (|call| position(call.str(1)?, call.str(0)?, 1, 1), true),
         "LOCATE" => (
-            |call| position(call.str(1)?, call.str(0)?, if call.args.len() > 2 { call.int(2)? } else { 1 }, 1),
+            |call| {
+                position(call.str(1)?, call.str(0)?, if call.args.len() > 2 { call.int(2)? } else { 1 }, 1)
+            },
             true,
         ),
         "INSTR" => (instr, true),
@@ -110,7 +112,8 @@ fn position(text: &str, wanted: &str, from: i64, nth: i64) -> Result<Value, Eval
     if from < 1 || nth < 1 {
         return Ok(Value::Int(0));
     }
-    let Some(start) = text.char_indices().map(|(at, _)| at).chain([text.len()]).nth(as_count(from - 1)) else {
+    let Some(start) = text.char_indices().map(|(at, _)| at).chain([text.len()]).nth(as_count(from - 1))
+    else {
         return Ok(Value::Int(0));
     };
     let mut at = start;
@@ -185,7 +188,8 @@ fn overlay(call: &Call<'_>) -> Result<Value, EvalError> {
     if start < 1 || as_count(start) > have {
         return Ok(call.arg(0).clone());
     }
-    let len = if call.args.len() > 3 { call.int(3)? } else { i64::try_from(new.chars().count()).unwrap_or(0) };
+    let len =
+        if call.args.len() > 3 { call.int(3)? } else { i64::try_from(new.chars().count()).unwrap_or(0) };
     let start = as_count(start - 1);
     let tail = if len < 0 { have } else { start.saturating_add(as_count(len)) };
     Ok(Value::from([slice(text, 0, start), new, slice(text, tail, have)].concat()))
@@ -202,7 +206,10 @@ fn translate(call: &Call<'_>) -> Result<Value, EvalError> {
 
 fn concat(call: &Call<'_>) -> Result<Value, EvalError> {
     if let Value::Bytes(_) = call.arg(0) {
-        let parts = call.args.iter().filter_map(|arg| if let Value::Bytes(bytes) = arg { Some(&**bytes) } else { None });
+        let parts = call
+            .args
+            .iter()
+            .filter_map(|arg| if let Value::Bytes(bytes) = arg { Some(&**bytes) } else { None });
         return Ok(Value::Bytes(parts.collect::<Vec<_>>().concat().into()));
     }
     let mut out = String::new();
@@ -377,7 +384,9 @@ fn printf(call: &Call<'_>) -> Result<Value, EvalError> {
     while let Some(at) = rest.find('%') {
         out.push_str(rest.get(..at).unwrap_or(""));
         rest = rest.get(at + 1..).unwrap_or("");
-        let Some(end) = rest.find(|c: char| c.is_ascii_alphabetic() || c == '%') else { return Ok(Value::Null) };
+        let Some(end) = rest.find(|c: char| c.is_ascii_alphabetic() || c == '%') else {
+            return Ok(Value::Null);
+        };
         let (spec, tail) = rest.split_at(end);
         let conversion = tail.chars().next().unwrap_or('%');
         rest = tail.get(1..).unwrap_or("");
@@ -400,7 +409,12 @@ fn printf(call: &Call<'_>) -> Result<Value, EvalError> {
         match (conversion.to_ascii_lowercase(), value) {
             ('f', value) if !value.is_null() => {
                 let digits: usize = precision.parse().unwrap_or(6);
-                let _ = write!(text, "{:.*}", digits.min(100), super::arithmetic::to_f64(value).unwrap_or_default());
+                let _ = write!(
+                    text,
+                    "{:.*}",
+                    digits.min(100),
+                    super::arithmetic::to_f64(value).unwrap_or_default()
+                );
             }
             ('x', Value::Int(v)) => {
                 let _ = write!(text, "{v:x}");

@@ -32,10 +32,9 @@ pub(super) fn lookup(name: &str) -> Option<(Scalar, bool)> {
         "SHA2" => (sha2, true),
         "HEX" => (hex, true),
         "UNHEX" => (unhex, true),
-        "TO_BASE64" => (
-            |call| Ok(Value::from(base64::engine::general_purpose::STANDARD.encode(bytes(call, 0)?))),
-            true,
-        ),
+        "TO_BASE64" => {
+            (|call| Ok(Value::from(base64::engine::general_purpose::STANDARD.encode(bytes(call, 0)?))), true)
+        }
         "FROM_BASE64" => (from_base64, true),
         "ENCODE" => (encode, true),
         "DECODE" => (decode, true),
@@ -70,7 +69,8 @@ fn pattern(text: &str) -> Option<Rc<Regex>> {
 
 fn regexp(call: &Call<'_>) -> Result<Value, EvalError> {
     let (text, regex) = (call.str(0)?, call.str(1)?);
-    let found = !regex.is_empty() && pattern(regex).is_some_and(|regex| regex.is_match(text).unwrap_or(false));
+    let found =
+        !regex.is_empty() && pattern(regex).is_some_and(|regex| regex.is_match(text).unwrap_or(false));
     Ok(Value::Bool(found))
 }
 
@@ -84,24 +84,36 @@ fn regexp_replace(call: &Call<'_>) -> Result<Value, EvalError> {
 
 /// A group number; `None` outside of what the pattern has.
 fn group(call: &Call<'_>, at: usize, default: usize) -> Option<usize> {
-    if call.args.len() > at { call.int(at).ok().and_then(|group| usize::try_from(group).ok()) } else { Some(default) }
+    if call.args.len() > at {
+        call.int(at).ok().and_then(|group| usize::try_from(group).ok())
+    } else {
+        Some(default)
+    }
 }
 
 fn regexp_extract(call: &Call<'_>) -> Result<Value, EvalError> {
     let text = call.str(0)?;
-    let (Some(regex), Some(group)) = (pattern(call.str(1)?), group(call, 2, 0)) else { return Ok(Value::Null) };
+    let (Some(regex), Some(group)) = (pattern(call.str(1)?), group(call, 2, 0)) else {
+        return Ok(Value::Null);
+    };
     let captures = regex.captures(text).ok().flatten();
-    Ok(captures.and_then(|captures| captures.get(group).map(|found| Value::str(found.as_str()))).unwrap_or(Value::Null))
+    Ok(captures
+        .and_then(|captures| captures.get(group).map(|found| Value::str(found.as_str())))
+        .unwrap_or(Value::Null))
 }
 
 fn regexp_extract_all(call: &Call<'_>) -> Result<Value, EvalError> {
     let text = call.str(0)?;
-    let (Some(regex), Some(group)) = (pattern(call.str(1)?), group(call, 2, 1)) else { return Ok(Value::Null) };
+    let (Some(regex), Some(group)) = (pattern(call.str(1)?), group(call, 2, 1)) else {
+        return Ok(Value::Null);
+    };
     if group >= regex.captures_len() {
         return Ok(Value::Null);
     }
     let all = regex.captures_iter(text).filter_map(Result::ok);
-    Ok(Value::Array(all.map(|found| found.get(group).map_or(Value::Null, |m| Value::str(m.as_str()))).collect()))
+    Ok(Value::Array(
+        all.map(|found| found.get(group).map_or(Value::Null, |m| Value::str(m.as_str()))).collect(),
+    ))
 }
 
 fn regexp_count(call: &Call<'_>) -> Result<Value, EvalError> {
@@ -112,7 +124,8 @@ fn regexp_count(call: &Call<'_>) -> Result<Value, EvalError> {
 
 fn regexp_substr(call: &Call<'_>) -> Result<Value, EvalError> {
     let text = call.str(0)?;
-    let found = pattern(call.str(1)?).and_then(|regex| regex.find(text).ok().flatten().map(|m| Value::str(m.as_str())));
+    let found = pattern(call.str(1)?)
+        .and_then(|regex| regex.find(text).ok().flatten().map(|m| Value::str(m.as_str())));
     Ok(found.unwrap_or(Value::Null))
 }
 
@@ -178,9 +191,12 @@ fn str_to_map(call: &Call<'_>) -> Result<Value, EvalError> {
         return Ok(Value::Map(entries.into()));
     }
     for part in java_split(text, list) {
-        let found = pattern(pair).and_then(|regex| regex.find(part).ok().flatten().map(|m| (m.start(), m.end())));
+        let found =
+            pattern(pair).and_then(|regex| regex.find(part).ok().flatten().map(|m| (m.start(), m.end())));
         let (key, value) = match found {
-            Some((start, end)) => (part.get(..start).unwrap_or(""), part.get(end..).map_or(Value::Null, Value::str)),
+            Some((start, end)) => {
+                (part.get(..start).unwrap_or(""), part.get(end..).map_or(Value::Null, Value::str))
+            }
             None => (part, Value::Null),
         };
         let key = Value::str(key);
@@ -257,7 +273,10 @@ fn charset(name: &str) -> Result<&'static str, EvalError> {
 
 fn encode(call: &Call<'_>) -> Result<Value, EvalError> {
     let text = call.str(0)?;
-    let narrow = |limit: u32| text.chars().map(move |c| u8::try_from(u32::from(c)).ok().filter(|_| u32::from(c) < limit).unwrap_or(b'?'));
+    let narrow = |limit: u32| {
+        text.chars()
+            .map(move |c| u8::try_from(u32::from(c)).ok().filter(|_| u32::from(c) < limit).unwrap_or(b'?'))
+    };
     Ok(Value::Bytes(match charset(call.str(1)?)? {
         "UTF-8" => text.as_bytes().into(),
         "US-ASCII" => narrow(128).collect(),
@@ -321,10 +340,12 @@ fn url_decode(call: &Call<'_>) -> Result<Value, EvalError> {
 fn parse_url(call: &Call<'_>) -> Result<Value, EvalError> {
     let (url, part) = (call.str(0)?, call.str(1)?);
     let Some((protocol, rest)) = url.split_once("://") else { return Ok(Value::Null) };
-    let (rest, reference) = rest.split_once('#').map_or((rest, None), |(rest, reference)| (rest, Some(reference)));
+    let (rest, reference) =
+        rest.split_once('#').map_or((rest, None), |(rest, reference)| (rest, Some(reference)));
     let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
+    let (user, host) =
+        authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
     let host = host.rsplit_once(':').map_or(host, |(name, port)| {
         if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host }
     });
@@ -334,10 +355,11 @@ fn parse_url(call: &Call<'_>) -> Result<Value, EvalError> {
         "PATH" => Some(path.to_owned()),
         "QUERY" if call.args.len() > 2 => {
             let key = call.str(2)?;
-            query.and_then(|query| {
-                query.split('&').find_map(|pair| pair.split_once('=').filter(|(name, _)| *name == key))
-            })
-            .map(|(_, value)| value.to_owned())
+            query
+                .and_then(|query| {
+                    query.split('&').find_map(|pair| pair.split_once('=').filter(|(name, _)| *name == key))
+                })
+                .map(|(_, value)| value.to_owned())
         }
         "QUERY" => query.map(str::to_owned),
         "REF" => reference.map(str::to_owned),

@@ -13,6 +13,9 @@ mod aggregate;
 mod bucket;
 mod join;
 mod row;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_wrap)]
+mod tests;
 mod upsert;
 
 /// What an operator hands on, in order.
