@@ -15,7 +15,7 @@ use std::process::{Command, Output, Stdio};
 use crate::error::{Error, Result};
 
 /// How a [`TemporaryPostgres`] is set up.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PostgresOptions {
     /// Lines for `postgresql.conf`, beyond `wal_level=logical` and what a temporary server needs.
     pub settings: Vec<String>,
@@ -23,12 +23,6 @@ pub struct PostgresOptions {
     pub hba: Vec<String>,
     /// `fsync`: off is faster; crash tests of the server itself want it on.
     pub fsync: bool,
-}
-
-impl Default for PostgresOptions {
-    fn default() -> Self {
-        Self { settings: Vec::new(), hba: Vec::new(), fsync: false }
-    }
 }
 
 /// A running temporary server; stopped and removed when dropped.

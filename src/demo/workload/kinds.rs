@@ -56,7 +56,7 @@ impl Workload {
         let customer = self.random.pick(&self.model.customers);
         let day = self.random.below(700);
         let comment = match self.random.below(12) {
-            0 => Literal(&self.random.pick(ODD_TEXTS)).to_string(),
+            0 => Literal(self.random.pick(ODD_TEXTS)).to_string(),
             1 => {
                 // Long and hard to compress, so that it is stored out of line.
                 let chunks = self.random.between(80, 250);
