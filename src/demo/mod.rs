@@ -3,16 +3,18 @@
 pub mod check;
 pub mod databases;
 mod hops;
+mod plant;
 pub mod postgres;
 mod probe;
 mod screen;
 pub mod workload;
 
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use tokio_postgres::Client;
-
-use self::databases::Databases;
+use self::databases::{Databases, Made, Sessions};
+use self::hops::Hops;
+use self::plant::Plant;
 use self::probe::Probe;
 use self::screen::Screen;
 use self::workload::Workload;
@@ -43,51 +45,98 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Pause between the transactions of the live show.
 const LIVE_PAUSE: Duration = Duration::from_millis(20);
 
+/// Resolves when the user wants an end.
+type Stop<'a> = Pin<&'a mut (dyn Future<Output = Result<()>> + Send)>;
+
 /// Runs the demo until it is done or stopped by Ctrl-C, and removes what it made.
 ///
 /// # Errors
 /// When something cannot be started, when a part fails, or with `check` when the target differs.
 pub async fn run(options: Options) -> Result<()> {
     let mut screen = Screen::new(!options.check);
+    let mut stop = Box::pin(crate::cli::stop_signal());
     let databases = match &options.databases {
         Some((source, target)) => Databases::named(source, target)?,
-        None => screen.step("PostgreSQL", Databases::temporary()).await?,
+        None => screen.step("PostgreSQL with two databases", Databases::temporary()).await?,
     };
-    let (source, target) = databases.sessions().await?;
-    let show = show(&options, &mut screen, &source, &target);
-    tokio::select! {
-        result = show => result,
-        stopped = crate::cli::stop_signal() => stopped,
+    let sessions = databases.sessions().await?;
+    if options.attach {
+        return tokio::select! {
+            result = show(&options, &mut screen, &sessions, None) => result,
+            stopped = &mut stop => stopped,
+        };
     }
+    let made = screen.step("sample data", Made::prepare(&sessions)).await?;
+    let result = Box::pin(run_parts(&options, &databases, &sessions, &mut screen, stop.as_mut())).await;
+    let removed = if databases.server.is_none() { made.remove(&sessions).await } else { Ok(()) };
+    // A temporary server takes all with it; stopping it blocks for a moment.
+    let _ = tokio::task::spawn_blocking(move || drop(databases)).await;
+    result.and(removed)
 }
 
-async fn show(options: &Options, screen: &mut Screen, source: &Client, target: &Client) -> Result<()> {
-    let mut workload = Workload::load(source, options.seed).await?;
-    let begin = Instant::now();
-    let changes = if options.check {
-        run_fixed(options, screen, source, &mut workload).await?
-    } else {
-        run_live(options, screen, source, target, &mut workload).await?
+/// Starts log, connector and pipeline, runs the show over them, and stops them.
+async fn run_parts(
+    options: &Options,
+    databases: &Databases,
+    sessions: &Sessions,
+    screen: &mut Screen,
+    mut stop: Stop<'_>,
+) -> Result<()> {
+    let mut plant = tokio::select! {
+        plant = Plant::start(options, databases, screen) => plant?,
+        stopped = &mut stop => return stopped,
     };
-    if options.check { verify(screen, source, target, changes, begin).await } else { Ok(()) }
+    let hops = match plant.hops.take() {
+        Some(epochs) if !options.check => Some(Hops::watch(&plant.log, probe::watched(), epochs).await?),
+        _ => None,
+    };
+    let result = tokio::select! {
+        result = Box::pin(show(options, screen, sessions, hops.as_ref())) => result,
+        error = plant.failure() => Err(error),
+        stopped = &mut stop => stopped,
+    };
+    drop(hops);
+    screen.line("stopping");
+    let stopped = plant.stop().await;
+    result.and(stopped)
+}
+
+async fn show(
+    options: &Options,
+    screen: &mut Screen,
+    sessions: &Sessions,
+    hops: Option<&Hops>,
+) -> Result<()> {
+    let mut workload = Workload::load(&sessions.source, options.seed).await?;
+    if options.check {
+        let begin = Instant::now();
+        let changes = run_fixed(options, screen, sessions, &mut workload).await?;
+        verify(screen, sessions, changes, begin).await
+    } else {
+        run_live(options, screen, sessions, &mut workload, hops).await
+    }
 }
 
 /// The fixed workload, as fast as the source takes it.
 async fn run_fixed(
     options: &Options,
     screen: &mut Screen,
-    source: &Client,
+    sessions: &Sessions,
     workload: &mut Workload,
 ) -> Result<u64> {
     let wanted = options.changes.unwrap_or(20_000);
     let (mut changes, mut transactions) = (0, 0_u64);
+    let begin = Instant::now();
     while changes < wanted {
         let transaction = workload.next_transaction();
-        changes += workload::run(source, &transaction).await?;
+        changes += workload::run(&sessions.source, &transaction).await?;
         transactions += 1;
         screen.progress(changes, wanted);
     }
-    screen.line(&format!("{changes} changes in {transactions} transactions are on the source"));
+    screen.line(&format!(
+        "{:>8.3} s  {changes} changes in {transactions} transactions on the source",
+        begin.elapsed().as_secs_f64()
+    ));
     Ok(changes)
 }
 
@@ -95,19 +144,19 @@ async fn run_fixed(
 async fn run_live(
     options: &Options,
     screen: &mut Screen,
-    source: &Client,
-    target: &Client,
+    sessions: &Sessions,
     workload: &mut Workload,
-) -> Result<u64> {
-    let mut probe = Probe::new(source, target).await?;
+    hops: Option<&Hops>,
+) -> Result<()> {
+    let mut probe = Probe::new(sessions).await?;
     let mut changes = 0;
-    let mut next_probe = Instant::now();
     let begin = Instant::now();
+    let mut next_probe = begin;
     while options.changes.is_none_or(|wanted| changes < wanted) {
         let transaction = workload.next_transaction();
-        changes += workload::run(source, &transaction).await?;
+        changes += workload::run(&sessions.source, &transaction).await?;
         if Instant::now() >= next_probe {
-            let trace = probe.follow(source, target, None).await?;
+            let trace = probe.follow(sessions, hops).await?;
             screen.trace(&trace);
             changes += 1;
             next_probe = Instant::now() + Duration::from_secs(1);
@@ -115,17 +164,11 @@ async fn run_live(
         screen.summary(changes, begin.elapsed(), probe.latencies());
         tokio::time::sleep(LIVE_PAUSE).await;
     }
-    probe.remove(source).await?;
-    Ok(changes)
+    probe.remove(sessions).await
 }
 
-async fn verify(
-    screen: &mut Screen,
-    source: &Client,
-    target: &Client,
-    changes: u64,
-    begin: Instant,
-) -> Result<()> {
+async fn verify(screen: &mut Screen, sessions: &Sessions, changes: u64, begin: Instant) -> Result<()> {
+    let Sessions { source, target } = sessions;
     let results = check::compare_until(source, target, PATIENCE).await?;
     let took = begin.elapsed();
     // Once more after a while: a row that was right may not go back.
@@ -147,7 +190,7 @@ async fn verify(
             screen.line(&format!("  {example}"));
         }
     }
-    screen.finish(&format!(
+    screen.closing(format!(
         "demo: {changes} source changes, {rows} target rows, {mismatches} mismatches, {:.1} s",
         took.as_secs_f64()
     ));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio_postgres::Client;
 
-use super::databases;
+use super::databases::{self, Sessions};
 use super::hops::{Hops, Watched};
 use crate::error::{Error, Result};
 
@@ -54,34 +54,29 @@ pub(super) struct Probe {
 
 impl Probe {
     /// Puts the probe's product on the source and waits until the target has it.
-    pub(super) async fn new(source: &Client, target: &Client) -> Result<Self> {
+    pub(super) async fn new(sessions: &Sessions) -> Result<Self> {
         let insert = format!(
             "INSERT INTO classicmodels.products SELECT '{PRODUCT}', 'The probe', \"productLine\", '1:1', 'Millstream', \
              'followed from hop to hop', 0, 1.00, 1.00 FROM classicmodels.productlines ORDER BY 3 LIMIT 1 \
              ON CONFLICT (\"productCode\") DO UPDATE SET \"quantityInStock\" = 0"
         );
-        databases::run(source, &insert, "adding the probe's product").await?;
+        databases::run(&sessions.source, &insert, "adding the probe's product").await?;
         let probe = Self { value: 0, latencies: VecDeque::new() };
-        probe.arrived(target).await?;
+        probe.arrived(&sessions.target).await?;
         Ok(probe)
     }
 
     /// Makes a change and follows it; without `hops` only source and target are seen.
-    pub(super) async fn follow(
-        &mut self,
-        source: &Client,
-        target: &Client,
-        hops: Option<&Hops>,
-    ) -> Result<Trace> {
+    pub(super) async fn follow(&mut self, sessions: &Sessions, hops: Option<&Hops>) -> Result<Trace> {
         self.value += 1;
         let update = format!(
             "UPDATE classicmodels.products SET \"quantityInStock\" = {} WHERE \"productCode\" = '{PRODUCT}'",
             self.value
         );
         let (begin, clock) = (Instant::now(), SystemTime::now());
-        databases::run(source, &update, "changing the probe's product").await?;
+        databases::run(&sessions.source, &update, "changing the probe's product").await?;
         let committed = begin.elapsed();
-        self.arrived(target).await?;
+        self.arrived(&sessions.target).await?;
         let arrived = begin.elapsed();
         let mut trace = Trace {
             change: format!("products({PRODUCT}).quantityInStock = {}", self.value),
@@ -124,9 +119,9 @@ impl Probe {
     }
 
     /// Takes the probe's product away.
-    pub(super) async fn remove(&self, source: &Client) -> Result<()> {
+    pub(super) async fn remove(&self, sessions: &Sessions) -> Result<()> {
         let delete = format!("DELETE FROM classicmodels.products WHERE \"productCode\" = '{PRODUCT}'");
-        databases::run(source, &delete, "removing the probe's product").await
+        databases::run(&sessions.source, &delete, "removing the probe's product").await
     }
 
     async fn arrived(&self, target: &Client) -> Result<()> {

@@ -15,6 +15,7 @@ pub(super) struct Screen {
     bar: ProgressBar,
     live: bool,
     last: Instant,
+    closing: Option<String>,
 }
 
 impl Screen {
@@ -26,7 +27,7 @@ impl Screen {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
             bar.set_style(style);
         }
-        Self { bar, live: live && terminal, last: Instant::now() }
+        Self { bar, live: live && terminal, last: Instant::now(), closing: None }
     }
 
     /// A line that stays.
@@ -37,10 +38,9 @@ impl Screen {
         });
     }
 
-    /// The last line; nothing moves after it.
-    pub(super) fn finish(&self, text: &str) {
-        self.bar.finish_and_clear();
-        self.line(text);
+    /// The line that closes everything, printed when this is dropped.
+    pub(super) fn closing(&mut self, text: String) {
+        self.closing = Some(text);
     }
 
     /// Waits for a part to start and says how long it took.
@@ -89,6 +89,15 @@ impl Screen {
         self.line(&format!("\nchange {}", trace.change));
         for hop in &trace.hops {
             self.line(&format!("  {:>10}  {:<7} {}", format!("+{}", millis(hop.after)), hop.name, hop.text));
+        }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+        if let Some(text) = self.closing.take() {
+            self.line(&text);
         }
     }
 }
