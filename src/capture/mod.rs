@@ -4,10 +4,8 @@
 //! the last of them are one batch of the log; a change's identity is its commit LSN and its ordinal within
 //! the transaction ([`position`]); the slot is confirmed only up to what is durable.
 
-mod catalog;
 mod committer;
 mod connector;
-mod copy;
 pub mod decide;
 pub mod offset;
 pub mod offsets;

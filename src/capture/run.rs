@@ -15,16 +15,16 @@ use super::decide::{SnapshotBase, Start, decide};
 use super::offset::{self, Offset, SlotBinding};
 use super::position::Position;
 use super::pump::Pump;
-use super::source::{self, TableName};
+use super::source;
 use super::status::{Phase, StatusCell};
 use super::stream::{Step, Stream, Table, now_ns};
-use super::{catalog, offsets, snapshot};
+use super::{offsets, snapshot};
 use crate::config::ConnectorConfig;
 use crate::config::connector::{CaptureOptions, LsnFlushMode};
 use crate::error::{Error, Result};
 use crate::event::{Encoder, EventError, EventOptions};
 use crate::log::{LogWriter, TopicSpec};
-use crate::pg::catalog::TypeRegistry;
+use crate::pg::catalog::{self, TableName, TypeRegistry};
 use crate::pg::pgoutput::Relation;
 use crate::pg::{
     ConnectConfig, CreateSlot, Lsn, ReplicationClient, StartOptions, SystemIdentity, WalChunk, WalFrame,
@@ -95,7 +95,7 @@ impl Run {
     async fn prepare(&self) -> Result<(Box<dyn LogWriter>, Session)> {
         let options = &self.options;
         let side = source::connect(&self.database, options, "Debezium General").await?;
-        source::check_wal_level(&side).await?;
+        catalog::server_facts(&side).await?.check_capture()?;
         // The writer comes first: it fences a task of this connector that still runs somewhere, so that the
         // offset read next is the last there will be.
         let mut writer = self.env.log.writer(&self.env.transactional_id).await?;
@@ -128,7 +128,7 @@ impl Run {
             slot.as_ref(),
             &system.system_id,
         )?;
-        let tables = source::list_tables(&side).await?;
+        let tables = catalog::list_tables(&side).await?;
         let types = catalog::load_types(&side).await?;
         Ok((writer, Session { side, replication, system, tables, types, offset, start }))
     }

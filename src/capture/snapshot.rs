@@ -6,18 +6,17 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio_postgres::Client;
 
-use super::catalog;
-use super::copy::{CopyRow, CopyRows};
 use super::offset::{Offset, SlotBinding, SnapshotState};
 use super::pump::Pump;
 use super::run::Run;
-use super::source::{self, TableName};
+use super::source;
 use super::stream::now_ns;
 use crate::config::connector::CaptureOptions;
 use crate::error::{Error, Result};
 use crate::event::{Encoder, SnapshotMarker, SourceInfo, TablePlan};
-use crate::pg::catalog::{TableInfo, TypeRegistry};
+use crate::pg::catalog::{self, TableInfo, TableName, TypeRegistry};
 use crate::pg::pgoutput::Column;
+use crate::pg::snapshot::{CopyDecoder, CopyReader, SESSION_SETTINGS};
 use crate::pg::{CreatedSlot, Ident, Literal, Lsn, Qualified, sql_error};
 
 /// A row that waits for its marker: whether it is the last is known only when the next one comes, or none.
@@ -33,7 +32,7 @@ struct Snapshot<'s> {
     pump: &'s mut Pump,
     plans: Vec<TablePlan>,
     source: SourceInfo<'static>,
-    row: CopyRow,
+    decoder: CopyDecoder,
     waiting: Option<Waiting>,
     tables: usize,
 }
@@ -51,6 +50,7 @@ pub(super) async fn read(
 ) -> Result<Lsn> {
     let options = &run.options;
     let client = source::connect(&run.database, options, "Debezium Snapshot").await?;
+    client.batch_execute(SESSION_SETTINGS).await.map_err(|e| sql_error("cannot set up the snapshot's session", e))?;
     let (at, txid) = open(&client, options, captured, exported).await?;
     let began = now_ns() / 1000 * 1000;
     let mut offset = Offset::start(at, binding.clone());
@@ -81,7 +81,7 @@ pub(super) async fn read(
         pump,
         plans,
         source,
-        row: CopyRow::default(),
+        decoder: CopyDecoder::new(),
         waiting: None,
         tables: tables.len(),
     };
@@ -168,9 +168,16 @@ impl Snapshot<'_> {
     ) -> Result<u64> {
         let name = format!("{}.{}", table.schema, table.name);
         let select = select(options, table, &name);
-        let mut rows = CopyRows::start(client, format!("cannot read table {name}"), &select).await?;
+        let named = |e: Error| {
+            let mut error = Error::new(e.kind(), format!("cannot read table {name} for the snapshot"));
+            if let Some(next) = e.next_step() {
+                error = error.next(next.to_owned());
+            }
+            error.with_source(e)
+        };
+        let mut rows = CopyReader::start(client, &select).await.map_err(named)?;
         let mut count = 0u64;
-        while let Some(line) = rows.next().await? {
+        while let Some(line) = rows.next_line().await.map_err(named)? {
             self.push(line, n, count == 0).await?;
             count += 1;
         }
@@ -216,8 +223,7 @@ impl Snapshot<'_> {
         };
         self.source.now_ns = now_ns();
         let Some(plan) = self.plans.get(waiting.table) else { return Ok(()) };
-        self.row.read(&waiting.line);
-        let columns: SmallVec<[Column<'_>; 32]> = self.row.columns().collect();
+        let columns: SmallVec<[Column<'_>; 32]> = self.decoder.decode(&waiting.line)?.iter().collect();
         self.encoder.read(plan, &columns, &self.source, &mut self.pump.batch).map_err(|e| {
             Error::data(format!("a row of table {} cannot be made an event", plan.table_id())).because(e)
         })?;

@@ -5,29 +5,14 @@ use tokio_postgres::Client;
 use super::decide::SlotState;
 use crate::config::connector::{CaptureOptions, PublicationMode};
 use crate::error::{Error, Result};
+use crate::pg::catalog::{self, TableName};
 use crate::pg::{self, ConnectConfig, Ident, Literal, Lsn, Qualified, sql_error};
-
-/// A table by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TableName {
-    pub(super) oid: u32,
-    pub(super) schema: String,
-    pub(super) name: String,
-}
 
 /// An ordinary session for the catalog, kept beside the stream.
 pub(super) async fn connect(config: &ConnectConfig, options: &CaptureOptions, name: &str) -> Result<Client> {
     let client = pg::connect(&config.clone().with_application_name(name)).await?;
-    let mut setup = format!(
-        "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = 0;",
-        options.query_timeout.as_millis()
-    );
-    // Text in the form that pgoutput has it: the walsender decodes with the session's defaults for these.
-    setup.push_str(
-        "SET DateStyle = 'ISO, MDY'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 1; \
-         SET TimeZone = 'UTC'; SET bytea_output = 'hex';",
-    );
-    client.batch_execute(&setup).await.map_err(|e| sql_error("cannot set up a session", e))?;
+    let timeout = format!("SET statement_timeout = {}", options.query_timeout.as_millis());
+    client.batch_execute(&timeout).await.map_err(|e| sql_error("cannot set up a session", e))?;
     for statement in &options.initial_statements {
         client
             .batch_execute(statement)
@@ -35,21 +20,6 @@ pub(super) async fn connect(config: &ConnectConfig, options: &CaptureOptions, na
             .map_err(|e| sql_error("a statement of database.initial.statements failed", e))?;
     }
     Ok(client)
-}
-
-/// `wal_level` must be `logical`.
-pub(super) async fn check_wal_level(client: &Client) -> Result<()> {
-    let row = client
-        .query_one("SELECT current_setting('wal_level')", &[])
-        .await
-        .map_err(|e| sql_error("cannot read wal_level", e))?;
-    let level: String = row.get(0);
-    if level == "logical" {
-        return Ok(());
-    }
-    Err(Error::refused("the server does not write what logical replication needs")
-        .because(format!("wal_level is {level}, not logical"))
-        .next("ALTER SYSTEM SET wal_level = logical, then restart the server (managed services have a parameter for it)"))
 }
 
 /// The present end of the WAL.
@@ -63,43 +33,25 @@ pub(super) async fn current_lsn(client: &Client) -> Result<Lsn> {
 
 /// The slot's state; `None` where it does not exist.
 pub(super) async fn slot_state(client: &Client, options: &CaptureOptions) -> Result<Option<SlotState>> {
-    let sql = "SELECT plugin::text, database::text, confirmed_flush_lsn::text, restart_lsn::text, \
-               coalesce(to_jsonb(s) ->> 'wal_status', '') FROM pg_replication_slots s WHERE slot_name = $1::text";
-    let row = client
-        .query_opt(sql, &[&options.slot])
-        .await
-        .map_err(|e| sql_error(format!("cannot look up replication slot \"{}\"", options.slot), e))?;
-    let Some(row) = row else { return Ok(None) };
-    let plugin: Option<String> = row.get(0);
-    let database: Option<String> = row.get(1);
+    let Some(slot) = catalog::slot(client, &options.slot).await? else { return Ok(None) };
     let other = |what: String| {
         Error::config(format!("replication slot \"{}\" cannot be used", options.slot))
             .because(what)
             .next("set slot.name to a name of this connector's own, or drop the slot")
     };
-    if plugin.as_deref() != Some("pgoutput") {
-        return Err(other(match plugin {
+    if slot.plugin.as_deref() != Some("pgoutput") {
+        return Err(other(match slot.plugin {
             None => "it is a physical slot".to_owned(),
             Some(plugin) => format!("it was made for the output plugin {plugin}, not pgoutput"),
         }));
     }
-    if database.as_deref() != Some(options.database.as_str()) {
-        return Err(other(format!("it belongs to database {}", database.unwrap_or_default())));
+    if slot.database.as_deref() != Some(options.database.as_str()) {
+        return Err(other(format!("it belongs to database {}", slot.database.unwrap_or_default())));
     }
-    let lsn = |i: usize| row.get::<_, Option<String>>(i).and_then(|t| t.parse::<Lsn>().ok());
-    let lost = row.get::<_, String>(4) == "lost";
-    Ok(Some(SlotState { confirmed: lsn(2).or_else(|| lsn(3)).unwrap_or_default(), lost }))
-}
-
-/// All tables that can be captured, by name.
-pub(super) async fn list_tables(client: &Client) -> Result<Vec<TableName>> {
-    let sql = "SELECT c.oid, n.nspname::text, c.relname::text FROM pg_class c \
-               JOIN pg_namespace n ON n.oid = c.relnamespace \
-               WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' \
-               AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') \
-               ORDER BY n.nspname, c.relname";
-    let rows = client.query(sql, &[]).await.map_err(|e| sql_error("cannot list the tables", e))?;
-    Ok(rows.iter().map(|r| TableName { oid: r.get(0), schema: r.get(1), name: r.get(2) }).collect())
+    Ok(Some(SlotState {
+        confirmed: slot.confirmed_flush_lsn.or(slot.restart_lsn).unwrap_or_default(),
+        lost: slot.wal_status.as_deref() == Some("lost"),
+    }))
 }
 
 /// The captured ones, in the order of a snapshot.
