@@ -50,7 +50,10 @@ pub(super) async fn read(
 ) -> Result<Lsn> {
     let options = &run.options;
     let client = source::connect(&run.database, options, "Debezium Snapshot").await?;
-    client.batch_execute(SESSION_SETTINGS).await.map_err(|e| sql_error("cannot set up the snapshot's session", e))?;
+    client
+        .batch_execute(SESSION_SETTINGS)
+        .await
+        .map_err(|e| sql_error("cannot set up the snapshot's session", e))?;
     let (at, txid) = open(&client, options, captured, exported).await?;
     let began = now_ns() / 1000 * 1000;
     let mut offset = Offset::start(at, binding.clone());

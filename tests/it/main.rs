@@ -6,5 +6,6 @@
 mod capture;
 mod catalog;
 mod cli;
+mod crash;
 mod replication;
 mod support;
