@@ -1,1 +1,26 @@
 //! The worker: connectors, tasks, states, offsets topics, in Kafka Connect's semantics.
+//!
+//! Specified by Kafka Connect 4.3's distributed worker. Configurations, target states, statuses and offsets
+//! lie in the log in Connect's own topic formats, so that a Connect cluster can take a connector over and
+//! hand it back.
+
+pub mod loggers;
+pub mod model;
+pub mod plugins;
+pub mod store;
+pub mod worker;
+
+pub use model::{ConnectorInfo, ConnectorState, State, TargetState, TaskState};
+pub use worker::{ApiError, Env, Worker};
+
+/// The version of Kafka Connect whose API this is: clients switch features on by it.
+pub const KAFKA_VERSION: &str = "4.3.1";
+
+/// What `GET /` shows as the commit: this build's version.
+pub const COMMIT: &str = concat!("millstream-", env!("CARGO_PKG_VERSION"));
+
+/// Whether a class name means the PostgreSQL connector: Connect takes the full name, the simple name, and that
+/// without `Connector`.
+pub fn is_connector_class(name: &str) -> bool {
+    matches!(name, model::CONNECTOR_CLASS | "PostgresConnector" | "Postgres")
+}

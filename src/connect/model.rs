@@ -1,0 +1,202 @@
+//! The shapes of Kafka Connect's REST API and internal topics.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// A connector's configuration: property names and text values; a null stands for "not set".
+pub type Config = Map<String, Value>;
+
+/// What Debezium's connector class is called.
+pub const CONNECTOR_CLASS: &str = "io.debezium.connector.postgresql.PostgresConnector";
+
+/// What stands in place of a secret in answers. Sent back in a PUT or PATCH it means "the one you hold".
+pub const MASKED: &str = "********";
+
+/// Whether a property holds a secret: what the property table says, and what Connect itself would leak.
+pub fn is_secret(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    crate::config::connector::is_secret(name)
+        || lower.ends_with("token")
+        || lower.ends_with("ssl.keystore.key")
+        || lower.contains(".with.salt.")
+}
+
+/// The configuration as it may be shown: secrets are replaced by [`MASKED`], references to a config provider
+/// (`${…}`) stay, since they hold no secret.
+pub fn masked(config: &Config) -> Config {
+    config
+        .iter()
+        .map(|(name, value)| {
+            let shown = match value {
+                Value::String(text) if is_secret(name) && !text.starts_with("${") => Value::from(MASKED),
+                other => other.clone(),
+            };
+            (name.clone(), shown)
+        })
+        .collect()
+}
+
+/// Puts the secrets of the held configuration where the new one says [`MASKED`].
+pub fn unmasked(mut new: Config, held: Option<&Config>) -> Config {
+    for (name, value) in &mut new {
+        if is_secret(name)
+            && value.as_str() == Some(MASKED)
+            && let Some(secret) = held.and_then(|h| h.get(name))
+        {
+            *value = secret.clone();
+        }
+    }
+    new
+}
+
+/// The state of a connector or a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum State {
+    /// Not started yet.
+    Unassigned,
+    /// Data moves.
+    Running,
+    /// Halted, keeps its task.
+    Paused,
+    /// Halted, no task.
+    Stopped,
+    /// Failed for good; needs a restart.
+    Failed,
+    /// On its way to another run.
+    Restarting,
+}
+
+/// The state a user wants a connector to be in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetState {
+    /// Running.
+    Started,
+    /// Halted, task kept.
+    Paused,
+    /// Halted, no task.
+    Stopped,
+}
+
+impl TargetState {
+    /// As `initial_state` of a create request names it, in any case.
+    pub fn from_initial(text: &str) -> Option<Self> {
+        match text.to_ascii_uppercase().as_str() {
+            "RUNNING" => Some(Self::Started),
+            "PAUSED" => Some(Self::Paused),
+            "STOPPED" => Some(Self::Stopped),
+            _ => None,
+        }
+    }
+
+    /// The record in the config topic: workers before 3.5 read `state` and know no STOPPED.
+    pub fn to_record(self) -> Value {
+        let (v1, v2) = match self {
+            Self::Started => ("STARTED", "STARTED"),
+            Self::Paused => ("PAUSED", "PAUSED"),
+            Self::Stopped => ("PAUSED", "STOPPED"),
+        };
+        serde_json::json!({ "state": v1, "state.v2": v2 })
+    }
+
+    /// From a record of the config topic.
+    pub fn from_record(record: &Value) -> Option<Self> {
+        let text = record.get("state.v2").or_else(|| record.get("state"))?.as_str()?;
+        match text {
+            "STARTED" => Some(Self::Started),
+            "PAUSED" => Some(Self::Paused),
+            "STOPPED" => Some(Self::Stopped),
+            _ => None,
+        }
+    }
+}
+
+/// `{"connector","task"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TaskId {
+    /// Connector name.
+    pub connector: String,
+    /// Task number.
+    pub task: u32,
+}
+
+/// Answer of `GET /connectors/NAME`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ConnectorInfo {
+    /// Name.
+    pub name: String,
+    /// Configuration, secrets masked.
+    pub config: Config,
+    /// Its tasks.
+    pub tasks: Vec<TaskId>,
+    /// `source`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+}
+
+/// State of the connector itself.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct InstanceState {
+    /// State.
+    pub state: State,
+    /// Address of the worker.
+    pub worker_id: String,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+    /// Version of the connector.
+    pub version: &'static str,
+}
+
+/// State of a task.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TaskState {
+    /// Task number.
+    pub id: u32,
+    /// State.
+    #[serde(flatten)]
+    pub state: InstanceState,
+}
+
+/// Answer of `GET /connectors/NAME/status`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ConnectorState {
+    /// Name.
+    pub name: String,
+    /// The connector.
+    pub connector: InstanceState,
+    /// Its tasks.
+    pub tasks: Vec<TaskState>,
+    /// `source`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> Config {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), Value::from(*v))).collect()
+    }
+
+    #[test]
+    fn secrets_are_masked_and_come_back() {
+        let held = config(&[("database.password", "s3cret"), ("database.user", "ann")]);
+        let shown = masked(&held);
+        assert_eq!(shown["database.password"], MASKED);
+        assert_eq!(shown["database.user"], "ann");
+        assert_eq!(unmasked(shown, Some(&held)), held);
+        let provided = config(&[("database.password", "${env:PW}")]);
+        assert_eq!(masked(&provided), provided);
+    }
+
+    #[test]
+    fn target_states_round_trip_through_their_record() {
+        for state in [TargetState::Started, TargetState::Paused, TargetState::Stopped] {
+            assert_eq!(TargetState::from_record(&state.to_record()), Some(state));
+        }
+        let old = serde_json::json!({"state": "PAUSED"});
+        assert_eq!(TargetState::from_record(&old), Some(TargetState::Paused));
+    }
+}

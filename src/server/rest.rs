@@ -1,0 +1,439 @@
+//! Kafka Connect's REST API over the [`Worker`], with its status codes, bodies and messages.
+//!
+//! Where Connect answers 500 for a client's mistake, this answers 400 and names the mistake.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::connect::loggers::Loggers;
+use crate::connect::model::{Config, TargetState};
+use crate::connect::worker::{ApiError, Worker};
+
+/// What the handlers share.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// The worker.
+    pub worker: Arc<Worker>,
+    /// Log levels.
+    pub loggers: Arc<Loggers>,
+}
+
+type Answer = Result<Response, ApiError>;
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        body(status, &json!({ "error_code": self.status, "message": self.message }))
+    }
+}
+
+fn body(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+fn ok(value: &impl Serialize) -> Response {
+    body(StatusCode::OK, value)
+}
+
+/// The routes of Kafka Connect's REST API.
+pub fn routes(api: Api) -> Router {
+    Router::new()
+        .route("/", get(root))
+        .route("/health", get(health))
+        .route("/connectors", get(list).post(create))
+        .route("/connectors/{name}", get(info).delete(delete))
+        .route("/connectors/{name}/config", get(config).put(put_config).patch(patch_config))
+        .route("/connectors/{name}/status", get(status))
+        .route("/connectors/{name}/restart", post(restart))
+        .route("/connectors/{name}/pause", put(pause))
+        .route("/connectors/{name}/resume", put(resume))
+        .route("/connectors/{name}/stop", put(stop))
+        .route("/connectors/{name}/tasks", get(tasks))
+        .route("/connectors/{name}/tasks/{task}/status", get(task_status))
+        .route("/connectors/{name}/tasks/{task}/restart", post(restart_task))
+        .route("/connectors/{name}/topics", get(topics))
+        .route("/connectors/{name}/topics/reset", put(reset_topics))
+        .route("/connectors/{name}/offsets", get(offsets).patch(alter_offsets).delete(reset_offsets))
+        .route("/connector-plugins", get(plugins))
+        .route("/connector-plugins/{plugin}/config", get(plugin_config))
+        .route("/connector-plugins/{plugin}/config/validate", put(validate))
+        .route("/admin/loggers", get(loggers))
+        .route("/admin/loggers/{logger}", get(logger).put(set_logger))
+        .fallback(|| async { ApiError::new(404, "HTTP 404 Not Found") })
+        .method_not_allowed_fallback(|| async { ApiError::new(405, "HTTP 405 Method Not Allowed") })
+        .with_state(api)
+}
+
+/// Parses a JSON body; Connect insists on the content type.
+fn parse(headers: &HeaderMap, bytes: &Bytes) -> Result<Value, ApiError> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("application/json");
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/json") {
+        return Err(ApiError::new(415, "HTTP 415 Unsupported Media Type"));
+    }
+    if bytes.is_empty() {
+        return Err(ApiError::new(400, "the request has no body: JSON is expected"));
+    }
+    serde_json::from_slice(bytes).map_err(|e| ApiError::new(400, format!("the body is not valid JSON: {e}")))
+}
+
+fn object(value: Value, what: &str) -> Result<Map<String, Value>, ApiError> {
+    match value {
+        Value::Object(map) => Ok(map),
+        other => Err(ApiError::new(400, format!("{what} must be a JSON object, not {}", kind_of(&other)))),
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// Property values as texts: Connect's JSON reader turns numbers and booleans into texts too.
+fn config_of(value: Value, what: &str) -> Result<Config, ApiError> {
+    let mut config = Config::new();
+    for (name, value) in object(value, what)? {
+        let text = match value {
+            Value::Null => Value::Null,
+            Value::String(text) => Value::String(text),
+            Value::Bool(b) => Value::String(b.to_string()),
+            Value::Number(n) => Value::String(n.to_string()),
+            other => {
+                return Err(ApiError::new(
+                    400,
+                    format!("the value of property '{name}' must be a text, not {}", kind_of(&other)),
+                ));
+            }
+        };
+        config.insert(name, text);
+    }
+    Ok(config)
+}
+
+/// A query parameter's values, percent-decoded.
+fn query(raw: Option<&str>, name: &str) -> Vec<String> {
+    raw.unwrap_or_default()
+        .split('&')
+        .filter_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (key == name).then(|| percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
+        })
+        .collect()
+}
+
+fn flag(raw: Option<&str>, name: &str) -> Option<bool> {
+    query(raw, name).first().map(|value| value.eq_ignore_ascii_case("true"))
+}
+
+fn location(name: &str) -> String {
+    // Connect percent-encodes as java.net.URI does for a path segment.
+    const SEGMENT: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'~')
+        .remove(b'!')
+        .remove(b'$')
+        .remove(b'&')
+        .remove(b'\'')
+        .remove(b'(')
+        .remove(b')')
+        .remove(b'*')
+        .remove(b'+')
+        .remove(b',')
+        .remove(b';')
+        .remove(b'=')
+        .remove(b':')
+        .remove(b'@');
+    format!("/connectors/{}", percent_encoding::utf8_percent_encode(name, SEGMENT))
+}
+
+async fn root(State(api): State<Api>) -> Answer {
+    Ok(ok(&json!({
+        "version": crate::connect::KAFKA_VERSION,
+        "commit": crate::connect::COMMIT,
+        "kafka_cluster_id": api.worker.cluster_id(),
+    })))
+}
+
+async fn health() -> Answer {
+    Ok(ok(&json!({
+        "status": "healthy",
+        "message": "Worker has completed startup and is ready to handle requests.",
+    })))
+}
+
+async fn list(State(api): State<Api>, RawQuery(raw): RawQuery) -> Answer {
+    let expand = query(raw.as_deref(), "expand");
+    let names = api.worker.names().await;
+    if expand.is_empty() {
+        return Ok(ok(&names));
+    }
+    let mut all = Map::new();
+    for name in names {
+        let mut one = Map::new();
+        for what in &expand {
+            let part = match what.as_str() {
+                "info" => serde_json::to_value(api.worker.info(&name).await?),
+                "status" => serde_json::to_value(api.worker.status(&name).await?),
+                _ => continue,
+            };
+            one.insert(what.clone(), part.map_err(|e| ApiError::new(500, e.to_string()))?);
+        }
+        all.insert(name, Value::Object(one));
+    }
+    Ok(ok(&all))
+}
+
+async fn create(State(api): State<Api>, headers: HeaderMap, bytes: Bytes) -> Answer {
+    let mut request = object(parse(&headers, &bytes)?, "the request")?;
+    let name = match request.remove("name") {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(name)) => name,
+        Some(other) => {
+            return Err(ApiError::new(400, format!("'name' must be a text, not {}", kind_of(&other))));
+        }
+    };
+    let config = match request.remove("config") {
+        None | Some(Value::Null) => {
+            return Err(ApiError::new(400, "the request has no 'config': an object of properties is expected"));
+        }
+        Some(value) => config_of(value, "'config'")?,
+    };
+    let target = match request.remove("initial_state") {
+        None | Some(Value::Null) => TargetState::Started,
+        Some(value) => value.as_str().and_then(TargetState::from_initial).ok_or_else(|| {
+            ApiError::new(400, format!("'initial_state' is {value}: RUNNING, PAUSED or STOPPED is expected"))
+        })?,
+    };
+    if let Some(field) = request.keys().next() {
+        return Err(ApiError::new(
+            400,
+            format!("unrecognised field '{field}': the request takes name, config and initial_state"),
+        ));
+    }
+    let info = api.worker.create(&name, config, target).await?;
+    let mut response = body(StatusCode::CREATED, &info);
+    set_location(&mut response, &info.name);
+    Ok(response)
+}
+
+fn set_location(response: &mut Response, name: &str) {
+    if let Ok(value) = location(name).parse() {
+        response.headers_mut().insert(header::LOCATION, value);
+    }
+}
+
+async fn info(State(api): State<Api>, Path(name): Path<String>) -> Answer {
+    Ok(ok(&api.worker.info(&name).await?))
+}
+
+async fn config(State(api): State<Api>, Path(name): Path<String>) -> Answer {
+    Ok(ok(&api.worker.info(&name).await?.config))
+}
+
+async fn put_config(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Answer {
+    let config = config_of(parse(&headers, &bytes)?, "the configuration")?;
+    let (created, info) = api.worker.put_config(&name, config).await?;
+    if created {
+        let mut response = body(StatusCode::CREATED, &info);
+        set_location(&mut response, &name);
+        return Ok(response);
+    }
+    Ok(ok(&info))
+}
+
+async fn patch_config(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Answer {
+    let patch = config_of(parse(&headers, &bytes)?, "the patch")?;
+    Ok(ok(&api.worker.patch_config(&name, patch).await?))
+}
+
+async fn delete(State(api): State<Api>, Path(name): Path<String>, RawQuery(raw): RawQuery) -> Answer {
+    let drop_slot = flag(raw.as_deref(), "dropSlot").unwrap_or(false);
+    api.worker.delete(&name, drop_slot).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn status(State(api): State<Api>, Path(name): Path<String>) -> Answer {
+    Ok(ok(&api.worker.status(&name).await?))
+}
+
+async fn restart(State(api): State<Api>, Path(name): Path<String>, RawQuery(raw): RawQuery) -> Answer {
+    let tasks = flag(raw.as_deref(), "includeTasks").unwrap_or(false);
+    let failed = flag(raw.as_deref(), "onlyFailed").unwrap_or(false);
+    let plan = api.worker.restart(&name, tasks, failed).await?;
+    if !tasks && !failed {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    Ok(body(StatusCode::ACCEPTED, &plan))
+}
+
+async fn pause(State(api): State<Api>, Path(name): Path<String>) -> Answer {
+    api.worker.set_target(&name, TargetState::Paused).await?;
+    Ok(StatusCode::ACCEPTED.into_response())
+}
+
+async fn resume(State(api): State<Api>, Path(name): Path<String>) -> Answer {
+    api.worker.set_target(&name, TargetState::Started).await?;
+    Ok(StatusCode::ACCEPTED.into_response())
+}
+
+async fn stop(State(api): State<Api>, Path(name): Path<String>) -> Answer {
+    api.worker.set_target(&name, TargetState::Stopped).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn tasks(State(api): State<Api>, Path(name): Path<String>) -> Answer {
+    Ok(ok(&api.worker.tasks(&name).await?))
+}
+
+fn task_number(text: &str) -> Result<u32, ApiError> {
+    // Connect's router matches numbers only.
+    text.parse().map_err(|_| ApiError::new(404, "HTTP 404 Not Found"))
+}
+
+async fn task_status(State(api): State<Api>, Path((name, task)): Path<(String, String)>) -> Answer {
+    let task = task_number(&task)?;
+    let missing = || ApiError::new(404, format!("No status found for task {name}-{task}"));
+    let status = api.worker.status(&name).await.map_err(|_| missing())?;
+    let state = status.tasks.into_iter().find(|t| t.id == task).ok_or_else(missing)?;
+    Ok(ok(&state))
+}
+
+async fn restart_task(State(api): State<Api>, Path((name, task)): Path<(String, String)>) -> Answer {
+    api.worker.restart_task(&name, task_number(&task)?).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn topics(State(api): State<Api>, Path(name): Path<String>) -> Answer {
+    let topics = api.worker.topics(&name).await;
+    Ok(ok(&json!({ name: { "topics": topics } })))
+}
+
+async fn reset_topics(State(api): State<Api>, Path(name): Path<String>) -> Answer {
+    api.worker.reset_topics(&name).await?;
+    Ok(StatusCode::ACCEPTED.into_response())
+}
+
+async fn offsets(State(api): State<Api>, Path(name): Path<String>) -> Answer {
+    let offsets: Vec<Value> = api
+        .worker
+        .offsets(&name)
+        .await?
+        .into_iter()
+        .map(|(partition, offset)| json!({ "partition": partition, "offset": offset }))
+        .collect();
+    Ok(ok(&json!({ "offsets": offsets })))
+}
+
+const ALTERED: &str = "The Connect framework-managed offsets for this connector have been altered successfully. \
+    However, if this connector manages offsets externally, they will need to be manually altered in the system \
+    that the connector uses.";
+const RESET: &str = "The Connect framework-managed offsets for this connector have been reset successfully. \
+    However, if this connector manages offsets externally, they will need to be manually reset in the system \
+    that the connector uses.";
+
+async fn alter_offsets(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Answer {
+    let mut request = object(parse(&headers, &bytes)?, "the request")?;
+    let entries = match request.remove("offsets") {
+        Some(Value::Array(entries)) if !entries.is_empty() => entries,
+        None | Some(Value::Null | Value::Array(_)) => {
+            return Err(ApiError::new(400, "Partitions / offsets need to be provided for an alter offsets request"));
+        }
+        Some(other) => {
+            return Err(ApiError::new(400, format!("'offsets' must be an array, not {}", kind_of(&other))));
+        }
+    };
+    api.worker.alter_offsets(&name, entries).await?;
+    Ok(ok(&json!({ "message": ALTERED })))
+}
+
+async fn reset_offsets(State(api): State<Api>, Path(name): Path<String>) -> Answer {
+    api.worker.reset_offsets(&name).await?;
+    Ok(ok(&json!({ "message": RESET })))
+}
+
+async fn plugins(RawQuery(raw): RawQuery) -> Answer {
+    let connectors_only = flag(raw.as_deref(), "connectorsOnly").unwrap_or(true);
+    Ok(ok(&crate::connect::plugins::list(connectors_only)))
+}
+
+async fn plugin_config(Path(plugin): Path<String>) -> Answer {
+    let definitions = crate::connect::plugins::definitions(&plugin)
+        .ok_or_else(|| ApiError::new(404, format!("Unknown plugin {plugin}.")))?;
+    Ok(ok(&definitions))
+}
+
+async fn validate(
+    State(api): State<Api>,
+    Path(plugin): Path<String>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Answer {
+    let config = config_of(parse(&headers, &bytes)?, "the configuration")?;
+    Ok(ok(&api.worker.validate(&plugin, config).await?))
+}
+
+async fn loggers(State(api): State<Api>) -> Answer {
+    Ok(ok(&api.loggers.all()))
+}
+
+async fn logger(State(api): State<Api>, Path(logger): Path<String>) -> Answer {
+    let level =
+        api.loggers.get(&logger).ok_or_else(|| ApiError::new(404, format!("Logger {logger} not found.")))?;
+    Ok(ok(&level))
+}
+
+async fn set_logger(
+    State(api): State<Api>,
+    Path(logger): Path<String>,
+    RawQuery(raw): RawQuery,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Answer {
+    let request = object(parse(&headers, &bytes)?, "the request")?;
+    let level = request
+        .get("level")
+        .and_then(Value::as_str)
+        .ok_or_else(|| ApiError::new(400, "Desired 'level' parameter was not specified in request."))?;
+    let changed = api
+        .loggers
+        .set(&logger, level)
+        .ok_or_else(|| ApiError::new(404, format!("invalid log level '{level}'.")))?;
+    if query(raw.as_deref(), "scope").first().is_some_and(|scope| scope.eq_ignore_ascii_case("cluster")) {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    Ok(ok(&changed))
+}
