@@ -203,7 +203,6 @@ fn start_tracing(verbose: u8) {
 }
 
 /// Puts another filter in force (`directive,directive,…` as in `RUST_LOG`).
-#[expect(dead_code, reason = "set by the admin API")]
 fn change_tracing(directives: &str) {
     if let Some(handle) = FILTER.get()
         && let Err(error) = handle.reload(EnvFilter::new(directives))

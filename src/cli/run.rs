@@ -1,16 +1,174 @@
-//! `millstream run`.
+//! `millstream run`: the service.
 
-use super::GlobalArgs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::{GlobalArgs, change_tracing, stop_signal};
+use crate::config::settings::Settings;
+use crate::config::{AddressMap, connector};
+use crate::connect::loggers::{Level, Loggers};
+use crate::connect::model::Config;
+use crate::connect::{ApiError, Env, Worker};
 use crate::error::{Error, Result};
+use crate::log::Log;
+use crate::runtime::job::Job;
+use crate::runtime::{Environment, Pipeline, PipelineHandle};
+use crate::server::{self, rest};
 
 /// Arguments of `millstream run`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Without a settings file every connectors/*.json and pipelines/*.sql of the current directory runs, and the REST \
+API listens on 127.0.0.1:8083.
 
-/// Runs the command.
+Every setting can come from the environment: MILLSTREAM_SERVER__BIND=127.0.0.1:9000 sets `bind` of [server].")]
+pub struct Args {
+    /// Settings file
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Runs connectors and pipelines until it is stopped.
 ///
 /// # Errors
-/// See [`Error`].
-pub async fn run(_args: Args, _global: &GlobalArgs) -> Result<()> {
-    Err(Error::internal("`millstream run` is not part of this build"))
+/// When something cannot be started, or the HTTP server fails. A connector or pipeline that fails later shows
+/// it in its state.
+pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
+    let settings = match &args.config {
+        None if Path::new("millstream.toml").is_file() => Settings::load(Some(Path::new("millstream.toml")))?,
+        file => Settings::load(file.as_deref())?,
+    };
+    let base = args.config.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+    let connectors = Settings::files(&base, &settings.connectors)?;
+    let jobs = Settings::files(&base, &settings.pipelines)?
+        .iter()
+        .map(|path| Job::from_file(path))
+        .collect::<Result<Vec<_>>>()?;
+    let listener = server::bind(settings.server.bind).await?;
+    let service = Box::pin(Service::start(&settings, global)).await?;
+
+    let (stop, stopped) = watch::channel(false);
+    let api = rest::Api {
+        worker: Arc::clone(&service.worker),
+        loggers: Arc::new(Loggers::new("INFO", Box::new(apply_levels))),
+    };
+    let http = tokio::spawn(server::serve(listener, rest::routes(api), ended(stopped)));
+
+    let result = tokio::select! {
+        result = Box::pin(service.run(&connectors, jobs)) => result,
+        result = stop_signal() => result,
+    };
+    // A second owner may come once this one is gone: the API goes first, then what moves data.
+    let _ = stop.send(true);
+    let served = http.await.map_err(|e| Error::internal("the HTTP server failed").with_source(e))?;
+    service.stop().await;
+    result.and(served)
+}
+
+async fn ended(mut stopped: watch::Receiver<bool>) {
+    // A sender that is gone means the same as one that says so.
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+/// What runs.
+struct Service {
+    log: Arc<dyn Log>,
+    data: PathBuf,
+    addresses: AddressMap,
+    worker: Arc<Worker>,
+    pipelines: parking_lot::Mutex<Vec<PipelineHandle>>,
+}
+
+impl Service {
+    async fn start(settings: &Settings, global: &GlobalArgs) -> Result<Self> {
+        let mut global = global.clone();
+        global.log = global.log.or_else(|| settings.log.clone());
+        global.data = settings.data.clone().unwrap_or(global.data);
+        let log = global.open_log().await?;
+        let mut addresses = global.addresses()?;
+        for mapping in &settings.connect_to {
+            addresses.push(mapping.parse()?);
+        }
+        let worker = Worker::start(Env {
+            log: Arc::clone(&log),
+            topics: settings.worker.clone(),
+            addresses: addresses.clone(),
+            tls: settings.security.tls,
+            worker_id: settings.server.bind.to_string(),
+        })
+        .await?;
+        Ok(Self { log, data: global.data, addresses, worker, pipelines: parking_lot::Mutex::default() })
+    }
+
+    /// Brings up connectors and pipelines of the files; ends only with an error.
+    async fn run(&self, connectors: &[PathBuf], jobs: Vec<Job>) -> Result<()> {
+        for path in connectors {
+            let (name, config) = read_connector(path)?;
+            let (created, _) =
+                Box::pin(self.worker.put_config(&name, config)).await.map_err(|e| refused(path, e))?;
+            tracing::info!(connector = name, created, "connector from {}", path.display());
+        }
+        for job in jobs {
+            job.warn();
+            let environment = Environment {
+                addresses: self.addresses.clone(),
+                wait_for_topics: true,
+                ..Environment::new(Arc::clone(&self.log), &self.data)
+            };
+            let handle = Box::pin(Pipeline::start(&job.script.plan, &job.name, environment)).await?;
+            tracing::info!(pipeline = job.name, "pipeline started");
+            self.pipelines.lock().push(handle);
+        }
+        std::future::pending().await
+    }
+
+    async fn stop(&self) {
+        let pipelines = std::mem::take(&mut *self.pipelines.lock());
+        for pipeline in pipelines {
+            if let Err(error) = pipeline.stop().await {
+                tracing::warn!(%error, "a pipeline did not stop cleanly");
+            }
+        }
+        self.worker.shut_down().await;
+    }
+}
+
+fn read_connector(path: &Path) -> Result<(String, Config)> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::config(format!("cannot read {}", path.display())).with_source(e))?;
+    let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned());
+    let (name, values) = connector::parse_json(&text, stem.as_deref()).map_err(|e| {
+        Error::config(format!("{} is not a connector configuration", path.display())).with_source(e)
+    })?;
+    Ok((name, values.into_iter().map(|(key, value)| (key, Value::from(value))).collect()))
+}
+
+fn refused(path: &Path, error: ApiError) -> Error {
+    Error::config(format!("the connector of {} cannot be started", path.display())).because(error.message)
+}
+
+/// Logger names are Connect's and Debezium's; the nearest parts of this program answer to them.
+fn apply_levels(levels: &std::collections::BTreeMap<String, Level>) {
+    let directive = |(name, level): (&String, &Level)| {
+        let level = match level.level.as_str() {
+            "OFF" => "off",
+            "FATAL" | "ERROR" => "error",
+            "WARN" => "warn",
+            "DEBUG" => "debug",
+            "TRACE" => "trace",
+            _ => "info",
+        };
+        match name.as_str() {
+            "root" => level.to_owned(),
+            "io.debezium" => format!("millstream::capture={level},millstream::pg={level}"),
+            "org.apache.kafka.connect" => format!("millstream::connect={level}"),
+            "org.apache.kafka" => format!("millstream::log={level}"),
+            other => format!("{}={level}", other.replace('.', "::")),
+        }
+    };
+    let all: Vec<String> = levels.iter().map(directive).collect();
+    change_tracing(&all.join(","));
 }

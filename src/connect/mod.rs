@@ -24,3 +24,6 @@ pub const COMMIT: &str = concat!("millstream-", env!("CARGO_PKG_VERSION"));
 pub fn is_connector_class(name: &str) -> bool {
     matches!(name, model::CONNECTOR_CLASS | "PostgresConnector" | "Postgres")
 }
+
+/// The connector's version as the API shows it: this build's.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

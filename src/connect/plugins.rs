@@ -3,15 +3,15 @@
 use serde_json::{Value, json};
 
 use super::model::{self, CONNECTOR_CLASS, Config};
-use crate::config::connector::{Problem, properties};
 use crate::config::connector::properties::Property;
+use crate::config::connector::{Problem, properties};
 
 /// The plugins: the connector, and with `connectors_only` off the transforms and converters too.
 pub fn list(connectors_only: bool) -> Value {
     let mut plugins = vec![json!({
         "class": CONNECTOR_CLASS,
         "type": "source",
-        "version": crate::event::DEBEZIUM_VERSION,
+        "version": super::VERSION,
     })];
     if !connectors_only {
         for class in ["org.apache.kafka.connect.json.JsonConverter"] {

@@ -74,7 +74,8 @@ impl Store {
         for (key, value) in read_compacted(self.log.as_ref(), &self.topics.config_storage_topic).await? {
             let key = String::from_utf8_lossy(&key).into_owned();
             if let Some(name) = key.strip_prefix("connector-") {
-                let Some(Value::Object(mut properties)) = value.as_ref().and_then(|v| v.get("properties")).cloned()
+                let Some(Value::Object(mut properties)) =
+                    value.as_ref().and_then(|v| v.get("properties")).cloned()
                 else {
                     continue;
                 };

@@ -104,8 +104,7 @@ impl Worker {
     pub async fn start(env: Env) -> Result<Arc<Self>> {
         let store = Store::open(Arc::clone(&env.log), env.topics.clone()).await?;
         let stored = store.connectors().await?;
-        let worker =
-            Arc::new(Self { inner: Mutex::new(Inner { store, connectors: BTreeMap::new() }), env });
+        let worker = Arc::new(Self { inner: Mutex::new(Inner { store, connectors: BTreeMap::new() }), env });
         let mut inner = worker.inner.lock().await;
         for (name, stored) in stored {
             let mut held = Held::new(stored.config, stored.target);
@@ -166,7 +165,9 @@ impl Worker {
         {
             return Err(ApiError::new(
                 400,
-                format!("Connector name configuration ({other}) doesn't match connector name in the URL ({name})"),
+                format!(
+                    "Connector name configuration ({other}) doesn't match connector name in the URL ({name})"
+                ),
             ));
         }
         config.insert("name".to_owned(), Value::from(name));
@@ -207,7 +208,9 @@ impl Worker {
         {
             return Err(ApiError::new(
                 400,
-                format!("Connector name configuration ({other}) doesn't match connector name in the URL ({name})"),
+                format!(
+                    "Connector name configuration ({other}) doesn't match connector name in the URL ({name})"
+                ),
             ));
         }
         config.insert("name".to_owned(), Value::from(name));
@@ -221,7 +224,11 @@ impl Worker {
     pub async fn patch_config(&self, name: &str, patch: Config) -> Result<ConnectorInfo, ApiError> {
         let old = {
             let inner = self.inner.lock().await;
-            inner.connectors.get(name).map(|held| held.config.clone()).ok_or_else(|| ApiError::not_found(name))?
+            inner
+                .connectors
+                .get(name)
+                .map(|held| held.config.clone())
+                .ok_or_else(|| ApiError::not_found(name))?
         };
         let mut config = old.clone();
         for (key, value) in model::unmasked(patch, Some(&old)) {
@@ -288,8 +295,9 @@ impl Worker {
     pub async fn set_target(&self, name: &str, target: TargetState) -> Result<(), ApiError> {
         let mut inner = self.inner.lock().await;
         let Inner { store, connectors } = &mut *inner;
-        let held =
-            connectors.get_mut(name).ok_or_else(|| ApiError::new(404, format!("Unknown connector {name}")))?;
+        let held = connectors
+            .get_mut(name)
+            .ok_or_else(|| ApiError::new(404, format!("Unknown connector {name}")))?;
         if held.target != target {
             store.put_target(name, target).await?;
             held.target = target;
@@ -375,12 +383,7 @@ impl Worker {
         let held = inner.connectors.get(name).ok_or_else(|| ApiError::not_found(name))?;
         let mut config = model::masked(&held.config);
         config.insert("task.class".to_owned(), Value::from(task_class()));
-        Ok(held
-            .info(name)
-            .tasks
-            .into_iter()
-            .map(|id| json!({ "id": id, "config": config }))
-            .collect())
+        Ok(held.info(name).tasks.into_iter().map(|id| json!({ "id": id, "config": config })).collect())
     }
 
     /// Topics a connector has written to since the last reset; none for an unknown one.
@@ -446,7 +449,9 @@ impl Worker {
                 _ => {
                     return Err(ApiError::new(
                         400,
-                        format!("offsets[{number}] has no 'offset': an object, or null to remove it, is expected"),
+                        format!(
+                            "offsets[{number}] has no 'offset': an object, or null to remove it, is expected"
+                        ),
                     ));
                 }
             };
@@ -499,10 +504,9 @@ impl Worker {
     /// # Errors
     /// 400 where the plugin of the path and the configuration do not fit together.
     pub async fn validate(&self, plugin: &str, config: Config) -> Result<Value, ApiError> {
-        let class = config
-            .get("connector.class")
-            .and_then(Value::as_str)
-            .ok_or_else(|| ApiError::new(400, format!("Connector config {:?} contains no connector type", names(&config))))?;
+        let class = config.get("connector.class").and_then(Value::as_str).ok_or_else(|| {
+            ApiError::new(400, format!("Connector config {:?} contains no connector type", names(&config)))
+        })?;
         if !same_class(class, plugin) {
             return Err(ApiError::new(
                 400,
@@ -528,7 +532,10 @@ impl Worker {
         let slot = config.text("slot.name");
         let client = self.connect(config).await?;
         client
-            .execute("select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1", &[&slot])
+            .execute(
+                "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1",
+                &[&slot],
+            )
             .await
             .map_err(|e| crate::pg::sql_error(format!("cannot drop replication slot {slot}"), e))?;
         Ok(())
@@ -551,7 +558,10 @@ impl Worker {
         match config.get("connector.class").and_then(Value::as_str) {
             None => {
                 let name = config.get("name").and_then(Value::as_str).unwrap_or_default();
-                return Err(ApiError::new(400, format!("Connector config {{name={name}}} contains no connector type")));
+                return Err(ApiError::new(
+                    400,
+                    format!("Connector config {{name={name}}} contains no connector type"),
+                ));
             }
             Some(class) if !same_class(class, CONNECTOR_CLASS) => {
                 return Err(ApiError::new(
@@ -629,17 +639,19 @@ fn names(config: &Config) -> Vec<&String> {
 fn check_offset(offset: &Map<String, Value>) -> Result<(), ApiError> {
     let number = |field: &str| match offset.get(field) {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => value
-            .as_u64()
-            .map(Some)
-            .ok_or_else(|| ApiError::new(400, format!("offset field '{field}' is {value}: a whole number is expected"))),
+        Some(value) => value.as_u64().map(Some).ok_or_else(|| {
+            ApiError::new(400, format!("offset field '{field}' is {value}: a whole number is expected"))
+        }),
     };
     let lsn = number("lsn")?;
     for field in ["lsn_proc", "lsn_commit", "txId", "ts_usec"] {
         number(field)?;
     }
     if lsn.is_none() {
-        return Err(ApiError::new(400, "the offset has no 'lsn': the WAL position of the last event is expected"));
+        return Err(ApiError::new(
+            400,
+            "the offset has no 'lsn': the WAL position of the last event is expected",
+        ));
     }
     Ok(())
 }
@@ -659,14 +671,7 @@ fn same_class(given: &str, plugin: &str) -> bool {
 
 impl Held {
     fn new(config: Config, target: TargetState) -> Self {
-        Self {
-            config,
-            target,
-            handle: None,
-            failed: None,
-            restarting: false,
-            forgotten: BTreeSet::new(),
-        }
+        Self { config, target, handle: None, failed: None, restarting: false, forgotten: BTreeSet::new() }
     }
 
     fn info(&self, name: &str) -> ConnectorInfo {
@@ -691,7 +696,9 @@ impl Held {
                         None => (State::Unassigned, None, None),
                     },
                     Some(Phase::Failed) => (State::Running, Some(State::Failed), error),
-                    Some(Phase::Starting) if self.restarting => (State::Restarting, Some(State::Restarting), None),
+                    Some(Phase::Starting) if self.restarting => {
+                        (State::Restarting, Some(State::Restarting), None)
+                    }
                     Some(Phase::Starting) => (State::Running, Some(State::Unassigned), None),
                     // Connect knows no name for it; the trace says why nothing moves.
                     Some(Phase::Reconnecting) => (State::Running, Some(State::Running), error),
@@ -703,12 +710,15 @@ impl Held {
             state,
             worker_id: worker_id.to_owned(),
             trace,
-            version: crate::event::DEBEZIUM_VERSION,
+            version: super::VERSION,
         };
         ConnectorState {
             name: name.to_owned(),
             connector: state(connector, None),
-            tasks: task.into_iter().map(|task| TaskState { id: 0, state: state(task, trace.clone()) }).collect(),
+            tasks: task
+                .into_iter()
+                .map(|task| TaskState { id: 0, state: state(task, trace.clone()) })
+                .collect(),
             kind: "source",
         }
     }

@@ -133,7 +133,8 @@ fn query(raw: Option<&str>, name: &str) -> Vec<String> {
         .split('&')
         .filter_map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (key == name).then(|| percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
+            (key == name)
+                .then(|| percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
         })
         .collect()
 }
@@ -213,7 +214,10 @@ async fn create(State(api): State<Api>, headers: HeaderMap, bytes: Bytes) -> Ans
     };
     let config = match request.remove("config") {
         None | Some(Value::Null) => {
-            return Err(ApiError::new(400, "the request has no 'config': an object of properties is expected"));
+            return Err(ApiError::new(
+                400,
+                "the request has no 'config': an object of properties is expected",
+            ));
         }
         Some(value) => config_of(value, "'config'")?,
     };
@@ -370,7 +374,10 @@ async fn alter_offsets(
     let entries = match request.remove("offsets") {
         Some(Value::Array(entries)) if !entries.is_empty() => entries,
         None | Some(Value::Null | Value::Array(_)) => {
-            return Err(ApiError::new(400, "Partitions / offsets need to be provided for an alter offsets request"));
+            return Err(ApiError::new(
+                400,
+                "Partitions / offsets need to be provided for an alter offsets request",
+            ));
         }
         Some(other) => {
             return Err(ApiError::new(400, format!("'offsets' must be an array, not {}", kind_of(&other))));
