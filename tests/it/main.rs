@@ -7,5 +7,6 @@ mod capture;
 mod catalog;
 mod cli;
 mod crash;
+mod flinksql_goldens;
 mod replication;
 mod support;

@@ -127,9 +127,14 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             Ok(call(function, args, DataType { kind, nullable }))
         }
         ("FLOOR_TO" | "CEIL_TO", 2) => {
-            let function = if upper == "FLOOR_TO" { "FLOOR_TO" } else { "CEIL_TO" };
+            let function = if upper == "FLOOR_TO" { "FLOOR" } else { "CEIL" };
             match args.get(1).map(|arg| arg.data_type.clone()) {
-                Some(t) if is_temporal(&t.kind) => Ok(call(function, args, t)),
+                Some(t) if is_temporal(&t.kind) => {
+                    // the engine takes the value first, then the unit
+                    let mut args = args;
+                    args.swap(0, 1);
+                    Ok(call(function, args, t))
+                }
                 _ => wrong(&args, "FLOOR(<DATETIME> TO <TIME_UNIT>)"),
             }
         }

@@ -147,7 +147,7 @@ pub fn arithmetic(op: &'static str, a: Expr, b: Expr, span: Span) -> SqlResult<E
 pub fn negative(expr: Expr, span: Span) -> SqlResult<Expr> {
     let data_type = expr.data_type.clone();
     if is_numeric(&data_type.kind) || is_interval(&data_type.kind) {
-        return Ok(call("NEG", vec![expr], data_type));
+        return Ok(call("NEGATE", vec![expr], data_type));
     }
     if data_type.kind == TypeKind::Null {
         return Ok(expr);
