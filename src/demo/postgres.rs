@@ -10,7 +10,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use crate::error::{Error, Result};
 
@@ -33,7 +33,13 @@ pub struct TemporaryPostgres {
     port: u16,
     owner: Option<(u32, u32)>,
     running: bool,
+    /// Stops the server and removes the directory when this process ends without doing so itself.
+    keeper: Option<Child>,
 }
+
+/// The keeper: waits for the end of its standard input, which is the end of the process that holds it.
+const KEEPER: &str =
+    r#"cat >/dev/null; "$1/pg_ctl" -D "$2/data" -m immediate stop >/dev/null 2>&1; rm -rf "$2""#;
 
 impl TemporaryPostgres {
     /// Makes a cluster (superuser `postgres`, trust on loopback, UTF8, C.UTF-8, UTC) and starts it.
@@ -47,8 +53,9 @@ impl TemporaryPostgres {
             .tempdir()
             .map_err(|e| Error::config("cannot make a temporary directory for PostgreSQL").with_source(e))?;
         let owner = service_user();
-        let mut server = Self { bin, root, port: free_port()?, owner, running: false };
+        let mut server = Self { bin, root, port: free_port()?, owner, running: false, keeper: None };
         server.init(options)?;
+        server.keeper = Some(server.keep()?);
         server.boot()?;
         Ok(server)
     }
@@ -208,6 +215,18 @@ impl TemporaryPostgres {
         Ok(())
     }
 
+    fn keep(&self) -> Result<Child> {
+        let mut command = Command::new("sh");
+        command.args(["-c", KEEPER, "sh"]).arg(&self.bin).arg(self.root.path());
+        // Not in the directory that it removes, and out of reach of a terminal's Ctrl-C.
+        command.current_dir("/").process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some((uid, gid)) = self.owner {
+            command.uid(uid).gid(gid);
+        }
+        command.spawn().map_err(|e| Error::config("cannot start sh").with_source(e))
+    }
+
     fn run(&self, program: &str, args: &[OsString]) -> Result<Output> {
         let mut command = Command::new(self.bin.join(program));
         command
@@ -234,6 +253,10 @@ impl Drop for TemporaryPostgres {
     fn drop(&mut self) {
         // Immediate: the directory is removed next, nothing needs a clean shutdown.
         let _ = self.stop(true);
+        if let Some(mut keeper) = self.keeper.take() {
+            drop(keeper.stdin.take());
+            let _ = keeper.wait();
+        }
     }
 }
 
@@ -316,6 +339,15 @@ fn service_user() -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_left_behind() {
+        let server = TemporaryPostgres::start(&PostgresOptions::default()).unwrap();
+        let (directory, port) = (server.socket_dir().to_owned(), server.port());
+        drop(server);
+        assert!(!directory.exists());
+        assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
+    }
 
     #[test]
     fn a_server_starts_answers_and_survives_a_crash() {
