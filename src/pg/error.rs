@@ -64,7 +64,7 @@ impl ServerError {
 
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (SQLSTATE {})", self.message, self.code)
+        write!(f, "{} (SQLSTATE {})", without_value(&self.code, &self.message), self.code)
     }
 }
 
@@ -157,7 +157,18 @@ fn classify(error: &ServerError) -> (Kind, Option<&'static str>) {
                 "the slot can no longer be read (the server gave up its WAL): drop it and take a new snapshot",
             ),
         ),
+        // Data exceptions and violated constraints: the rows are what does not fit.
+        code if code.starts_with("22") || code.starts_with("23") => (Kind::Data, None),
         _ => (Kind::Refused, None),
+    }
+}
+
+/// A data exception's message may quote the value (`invalid input syntax for type uuid: "…"`), and row values
+/// are shown nowhere.
+fn without_value(code: &str, message: &str) -> String {
+    match message.split_once(": \"") {
+        Some((text, _)) if code.starts_with("22") => format!("{text} (value not shown)"),
+        _ => message.to_owned(),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod filesystem;
 pub mod open;
 pub mod outbox;
 pub mod output;
+pub mod postgres;
 pub mod print;
 pub mod topic;
 

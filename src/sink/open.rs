@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::filesystem::FilesystemSink;
+use super::postgres::PostgresSink;
 use super::print::{BlackholeSink, PrintSink, PrintTarget};
 use super::topic::TopicSink;
 use super::{Sink, SinkId};
@@ -41,6 +42,7 @@ pub fn open(table: &TableRef, id: SinkId, context: &SinkContext) -> Result<Box<d
         }
         "blackhole" => Ok(Box::new(BlackholeSink)),
         "filesystem" => Ok(Box::new(FilesystemSink::new(table, id, &context.format)?)),
+        "jdbc" => Ok(Box::new(PostgresSink::new(table, id, context.addresses.clone())?)),
         other => Err(Error::config(format!("table {}: connector '{other}' cannot be written", table.name))
             .next("use one of: jdbc, kafka, upsert-kafka, filesystem, print, blackhole")),
     }

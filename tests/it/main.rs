@@ -8,5 +8,6 @@ mod catalog;
 mod cli;
 mod crash;
 mod flinksql_goldens;
+mod postgres_sink;
 mod replication;
 mod support;

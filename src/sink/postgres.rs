@@ -1,0 +1,344 @@
+//! The PostgreSQL sink: `'connector' = 'jdbc'`.
+//!
+//! An epoch is one transaction: the fence moves, rows that went are deleted, rows that came or changed are
+//! upserted, each with one statement per 10,000 rows (`unnest` of one array per column, so that the statement's
+//! text never changes). BEGIN, statements and COMMIT of an ordinary epoch travel together: one round trip.
+//!
+//! The table's options are those of Flink's JDBC connector (`url`, `table-name`, `username`, `password`; those
+//! that tune its buffer and its retries change nothing here, since epochs decide when rows are written), and
+//! `millstream.create-table` (`true`: a missing target table is made from the SQL schema) and
+//! `millstream.epoch-table` (where the fence lies; `millstream_epoch` in the target's schema).
+
+mod encode;
+mod fence;
+mod target;
+
+use async_trait::async_trait;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Statement};
+
+use super::{Fence, Output, Reduction, Sink, SinkId};
+use crate::config::{AddressMap, Secret};
+use crate::engine::plan::TableRef;
+use crate::engine::row::{Row, RowKind, Value};
+use crate::error::{Error, Kind, Result};
+use crate::pg::{ConnectConfig, sql_error, sqlstate};
+
+use encode::ColumnParameter;
+use fence::Fences;
+use target::{Target, TargetColumn, TargetName};
+
+/// Most rows of one statement.
+const MAX_ROWS: usize = 10_000;
+/// Most bytes of strings in one statement, about: what is in memory a second time while it is sent.
+const MAX_BYTES: usize = 8 << 20;
+
+/// Writes a table of a PostgreSQL database, upserting by primary key (append-only without one).
+#[derive(Debug)]
+pub struct PostgresSink {
+    id: SinkId,
+    table: TableRef,
+    config: ConnectConfig,
+    name: TargetName,
+    epoch_table: Option<TargetName>,
+    create: bool,
+    /// The token that [`Sink::claim`] set.
+    writer: Option<String>,
+    session: Option<Session>,
+}
+
+/// An open connection with all that is prepared on it.
+struct Session {
+    client: Client,
+    target: Target,
+    fences: Fences,
+    insert: Statement,
+    delete: Option<Statement>,
+    advance: Statement,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+impl PostgresSink {
+    /// Reads the table's options; connects nowhere yet.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] where an option is missing or cannot be read.
+    pub fn new(table: &TableRef, id: SinkId, addresses: AddressMap) -> Result<Self> {
+        let option = |name: &str| table.options.get(name).map(String::as_str);
+        let needed = |name: &str| {
+            option(name).ok_or_else(|| {
+                Error::config(format!("table {}: option '{name}' is missing", table.name))
+                    .because("connector 'jdbc' needs 'url' and 'table-name'")
+            })
+        };
+        let url = needed("url")?;
+        if let Some(other) = url.strip_prefix("jdbc:").filter(|u| !u.starts_with("postgresql:")) {
+            let product = other.split(':').next().unwrap_or_default();
+            return Err(Error::config(format!(
+                "table {}: '{product}' databases are not supported",
+                table.name
+            ))
+            .next("use a jdbc:postgresql://HOST:PORT/DATABASE url"));
+        }
+        let mut config = ConnectConfig::from_url(url)?
+            .with_addresses(addresses)
+            .with_application_name(format!("millstream {id}"));
+        if let Some(user) = option("username") {
+            config.user = user.to_owned();
+        }
+        if let Some(password) = option("password") {
+            config.password = Some(Secret::from(password));
+        }
+        // What a wall clock means when it meets a timestamptz column.
+        config.parameters.push(("TimeZone".to_owned(), "UTC".to_owned()));
+        let create = match option("millstream.create-table") {
+            None | Some("true") => true,
+            Some("false") => false,
+            Some(other) => {
+                return Err(Error::config(format!(
+                    "table {}: 'millstream.create-table' is '{other}', neither true nor false",
+                    table.name
+                )));
+            }
+        };
+        let epoch_table = option("millstream.epoch-table").map(TargetName::parse).transpose()?;
+        let name = TargetName::parse(needed("table-name")?)?;
+        let table = table.clone();
+        Ok(Self { id, table, config, name, epoch_table, create, writer: None, session: None })
+    }
+
+    /// The open session, made when there is none or when its connection is gone.
+    async fn session(&mut self) -> Result<&Session> {
+        if self.session.as_ref().is_none_or(|s| s.client.is_closed()) {
+            self.session = None;
+            let client = crate::pg::connect(&self.config).await?;
+            let target = Target::open(&client, &self.name, &self.table, self.create).await?;
+            let fences = Fences::new(&target.name, self.epoch_table.as_ref());
+            fences.ensure(&client).await?;
+            let session = prepare(client, target, fences).await?;
+            self.session = Some(session);
+        }
+        self.session.as_ref().ok_or_else(|| Error::internal("a session was lost while it was opened"))
+    }
+}
+
+async fn prepare(client: Client, target: Target, fences: Fences) -> Result<Session> {
+    let failed = |e| sql_error(format!("cannot prepare to write table {}", target.name.plain()), e);
+    let arrays = |columns: &mut dyn Iterator<Item = &TargetColumn>| -> Vec<Type> {
+        columns.map(|c| c.wire.types().1).collect()
+    };
+    let types = arrays(&mut target.columns.iter());
+    let insert = client.prepare_typed(&target.insert_sql(), &types).await.map_err(failed)?;
+    let delete = if target.key.is_empty() {
+        None
+    } else {
+        let types = arrays(&mut target.key_columns());
+        Some(client.prepare_typed(&target.delete_sql(), &types).await.map_err(failed)?)
+    };
+    let types = [Type::TEXT, Type::TEXT, Type::INT8, Type::TEXT];
+    let advance = client.prepare_typed(&fences.advance_sql(), &types).await.map_err(failed)?;
+    Ok(Session { client, target, fences, insert, delete, advance })
+}
+
+/// One statement's worth of rows.
+struct Piece<'a> {
+    upsert: bool,
+    rows: &'a [&'a Row],
+}
+
+impl Session {
+    async fn execute(&self, piece: &Piece<'_>) -> Result<()> {
+        let all: Vec<usize> = (0..self.target.columns.len()).collect();
+        let (statement, columns) = match (&self.delete, piece.upsert) {
+            (_, true) => (&self.insert, &all),
+            (Some(delete), false) => (delete, &self.target.key),
+            (None, false) => {
+                return Err(Error::internal("a row is to be deleted from a table without a key"));
+            }
+        };
+        let parameters: Vec<ColumnParameter<'_>> = columns
+            .iter()
+            .filter_map(|i| {
+                let column = self.target.columns.get(*i)?;
+                let (wire, data_type) = (column.wire, &column.data_type);
+                Some(ColumnParameter { wire, data_type, column: *i, rows: piece.rows })
+            })
+            .collect();
+        let parameters: Vec<&(dyn ToSql + Sync)> =
+            parameters.iter().map(|p| -> &(dyn ToSql + Sync) { p }).collect();
+        match self.client.execute(statement, &parameters).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.write_error(error)),
+        }
+    }
+
+    fn write_error(&self, error: tokio_postgres::Error) -> Error {
+        let what = format!("cannot write to table {}", self.target.name.plain());
+        if error.as_db_error().is_none()
+            && std::error::Error::source(&error).is_some_and(|s| s.to_string().contains("of column"))
+        {
+            return Error::data(what)
+                .because(std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default());
+        }
+        sql_error(what, error)
+    }
+
+    async fn simple(&self, sql: &str) -> Result<()> {
+        self.client.batch_execute(sql).await.map_err(|e| self.write_error(e))
+    }
+
+    async fn advance(&self, id: &SinkId, epoch: i64, writer: &str) -> Result<()> {
+        let moved = self.client.query_one(&self.advance, &[&id.pipeline, &id.sink, &epoch, &writer]).await;
+        let Err(error) = moved else { return Ok(()) };
+        let error = self.write_error(error);
+        if sqlstate(&error) != Some(fence::NOT_THERE) {
+            return Err(error);
+        }
+        Err(Error::new(Kind::Fenced, format!("epoch {epoch} of {id} was not written"))
+            .because(format!(
+                "the target's epoch is not {}, or another writer has claimed it: {} holds what is there",
+                epoch - 1,
+                self.target.name.plain()
+            ))
+            .next(
+                "make sure that only one process runs this pipeline; if its state was copied or restored, reset \
+                 the pipeline (millstream pipelines reset)",
+            ))
+    }
+
+    /// One transaction. An ordinary epoch is sent in one go; what comes after a failed statement does nothing,
+    /// and COMMIT then rolls back.
+    async fn write(&self, id: &SinkId, epoch: i64, writer: &str, pieces: &[Piece<'_>]) -> Result<()> {
+        if let [first, second] = pieces {
+            let (begin, advance, one, two, commit) = futures_util::future::join5(
+                self.simple("BEGIN"),
+                self.advance(id, epoch, writer),
+                self.execute(first),
+                self.execute(second),
+                self.simple("COMMIT"),
+            )
+            .await;
+            return begin.and(advance).and(one).and(two).and(commit);
+        }
+        if let [only] = pieces {
+            let (begin, advance, one, commit) = futures_util::future::join4(
+                self.simple("BEGIN"),
+                self.advance(id, epoch, writer),
+                self.execute(only),
+                self.simple("COMMIT"),
+            )
+            .await;
+            return begin.and(advance).and(one).and(commit);
+        }
+        // A large epoch goes piece by piece, so that only one of them is in memory a second time.
+        self.simple("BEGIN").await?;
+        let written = async {
+            self.advance(id, epoch, writer).await?;
+            for piece in pieces {
+                self.execute(piece).await?;
+            }
+            Ok(())
+        };
+        match written.await {
+            Ok(()) => self.simple("COMMIT").await,
+            Err(error) => {
+                // The connection may be the reason; then the server rolls back by itself.
+                let _ = self.client.batch_execute("ROLLBACK").await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Cuts rows into pieces of bounded size.
+fn cut<'a>(rows: &'a [&'a Row], upsert: bool, pieces: &mut Vec<Piece<'a>>) {
+    let mut start = 0;
+    let mut bytes = 0;
+    for (i, row) in rows.iter().enumerate() {
+        if i > start && (i - start >= MAX_ROWS || bytes >= MAX_BYTES) {
+            pieces.push(Piece { upsert, rows: rows.get(start..i).unwrap_or_default() });
+            (start, bytes) = (i, 0);
+        }
+        bytes += row.iter().map(size).sum::<usize>();
+    }
+    if start < rows.len() {
+        pieces.push(Piece { upsert, rows: rows.get(start..).unwrap_or_default() });
+    }
+}
+
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Str(text) => text.len() + 4,
+        Value::Bytes(bytes) => bytes.len() + 4,
+        Value::Array(items) => items.iter().map(size).sum(),
+        _ => 12,
+    }
+}
+
+#[async_trait]
+impl Sink for PostgresSink {
+    fn describe(&self) -> String {
+        let (host, port) = self.config.target();
+        format!("table {} at {host}:{port}/{}", self.name.plain(), self.config.dbname)
+    }
+
+    fn reduction(&self) -> Reduction {
+        if self.table.primary_key.is_empty() {
+            Reduction::None
+        } else {
+            Reduction::ByKey(self.table.primary_key.clone())
+        }
+    }
+
+    async fn fence(&mut self) -> Result<Option<Fence>> {
+        let id = self.id.clone();
+        let session = self.session().await?;
+        session.fences.read(&session.client, &id).await
+    }
+
+    async fn claim(&mut self, expected: Option<&Fence>, new: &Fence) -> Result<bool> {
+        let id = self.id.clone();
+        let session = self.session().await?;
+        let claimed = session.fences.claim(&session.client, &id, expected, new).await?;
+        if claimed {
+            self.writer = Some(new.writer.clone());
+        }
+        Ok(claimed)
+    }
+
+    async fn write(&mut self, epoch: u64, output: &Output) -> Result<()> {
+        let writer = self.writer.clone();
+        let writer =
+            writer.ok_or_else(|| Error::internal("an epoch is to be written before its fence is claimed"))?;
+        let (id, keyed) = (self.id.clone(), !self.table.primary_key.is_empty());
+        let mut upserts: Vec<&Row> = Vec::with_capacity(output.changes.len());
+        let mut deletes: Vec<&Row> = Vec::new();
+        for change in &output.changes {
+            match change.kind {
+                RowKind::Insert | RowKind::UpdateAfter => upserts.push(&change.row),
+                RowKind::Delete if keyed => deletes.push(&change.row),
+                RowKind::UpdateBefore | RowKind::Delete => {
+                    return Err(Error::config(format!("table {} has no PRIMARY KEY", self.table.name))
+                        .because("the query changes and deletes rows, which needs a key to find them by")
+                        .next("declare PRIMARY KEY (…) NOT ENFORCED on the sink table"));
+                }
+            }
+        }
+        let mut pieces = Vec::new();
+        cut(&deletes, false, &mut pieces);
+        cut(&upserts, true, &mut pieces);
+        let session = self.session().await?;
+        session.write(&id, fence::number(epoch)?, &writer, &pieces).await
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        // Dropping the client ends its connection task, which says goodbye to the server.
+        self.session = None;
+        Ok(())
+    }
+}
