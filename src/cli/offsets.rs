@@ -1,16 +1,105 @@
 //! `millstream offsets`.
 
+use serde_json::{Value, json};
+
 use super::GlobalArgs;
+use crate::capture::{offsets, transactional_id};
+use crate::config::Settings;
 use crate::error::{Error, Result};
+use crate::runtime::saved;
 
 /// Arguments of `millstream offsets`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Show how far a connector has read its database, or a pipeline its topics
+    Show {
+        /// The connector's or the pipeline's name
+        name: String,
+        /// The topic of connectors' offsets
+        #[arg(long, value_name = "TOPIC")]
+        offsets_topic: Option<String>,
+    },
+    /// Forget it (stopped): a connector makes a new snapshot, a pipeline computes everything anew
+    Reset {
+        /// The connector's or the pipeline's name
+        name: String,
+        /// The topic of connectors' offsets
+        #[arg(long, value_name = "TOPIC")]
+        offsets_topic: Option<String>,
+    },
+}
+
+fn topic(given: Option<String>) -> Result<String> {
+    match given {
+        Some(topic) => Ok(topic),
+        None => Ok(Settings::load(None)?.worker.offset_storage_topic),
+    }
+}
 
 /// Runs the command.
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn run(_args: Args, _global: &GlobalArgs) -> Result<()> {
-    Err(Error::internal("`millstream offsets` is not part of this build"))
+pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
+    match args.command {
+        Command::Show { name, offsets_topic } => {
+            if saved::find(&global.data, &name).is_ok() {
+                let status = super::pipelines::status(global, &name).await?;
+                show_pipeline(&name, &status, global.json);
+                return Ok(());
+            }
+            let log = global.open_log().await?;
+            let found = offsets::read_all(&log, &topic(offsets_topic)?, &name).await?;
+            if found.is_empty() {
+                return Err(unknown(global, &name));
+            }
+            for (partition, offset) in found {
+                if global.json {
+                    println!("{}", json!({"connector": name, "partition": partition, "offset": offset}));
+                } else {
+                    println!("{name}: {partition}\n  {offset}");
+                }
+            }
+            Ok(())
+        }
+        Command::Reset { name, offsets_topic } => {
+            if saved::find(&global.data, &name).is_ok() {
+                saved::reset(&global.data, &name)?;
+                println!("pipeline {name}: its next start computes everything anew and takes its targets over");
+                return Ok(());
+            }
+            let group = Settings::load(None)?.worker.group_id;
+            let topic = topic(offsets_topic)?;
+            let log = global.open_log().await?;
+            if offsets::read_all(&log, &topic, &name).await?.is_empty() {
+                return Err(unknown(global, &name));
+            }
+            offsets::delete(&log, &topic, &transactional_id(&group, &name), &name).await?;
+            println!("connector {name}: its offsets are gone; its next start makes a new snapshot");
+            Ok(())
+        }
+    }
+}
+
+fn unknown(global: &GlobalArgs, name: &str) -> Error {
+    Error::config(format!("no pipeline and no connector {name} has offsets"))
+        .because(format!("looked in {} and in {}", global.data.display(), global.log_url()))
+        .next("check the name, --data and --log; `millstream pipelines list` and `millstream topics list` show what is there")
+}
+
+fn show_pipeline(name: &str, status: &Value, as_json: bool) {
+    let positions = status.get("positions").cloned().unwrap_or_default();
+    if as_json {
+        println!("{}", json!({"pipeline": name, "positions": positions}));
+        return;
+    }
+    for (input, offset) in positions.as_object().into_iter().flatten() {
+        println!("{name}: {input}: next offset {offset}");
+    }
 }

@@ -1,16 +1,199 @@
 //! `millstream pipelines`.
 
+use serde_json::{Value, json};
+
 use super::GlobalArgs;
 use crate::error::{Error, Result};
+use crate::runtime::saved;
+use crate::server::control::{self, segment};
 
 /// Arguments of `millstream pipelines`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List the pipelines of the data directory, running or not
+    List,
+    /// Show where a pipeline stands: state, cause, inputs, sinks
+    Status {
+        /// The pipeline's name
+        name: String,
+    },
+    /// Run a stopped pipeline again, in the foreground, from where it stopped
+    Start {
+        /// The pipeline's name
+        name: String,
+    },
+    /// Stop a running pipeline cleanly
+    Stop {
+        /// The pipeline's name
+        name: String,
+    },
+    /// Forget a stopped pipeline's state: at its next start it computes everything anew
+    Reset {
+        /// The pipeline's name
+        name: String,
+    },
+}
 
 /// Runs the command.
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn run(_args: Args, _global: &GlobalArgs) -> Result<()> {
-    Err(Error::internal("`millstream pipelines` is not part of this build"))
+pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
+    match args.command {
+        Command::List => list(global).await,
+        Command::Status { name } => {
+            let status = status(global, &name).await?;
+            show(&status, global.json);
+            Ok(())
+        }
+        Command::Start { name } => start(global, &name).await,
+        Command::Stop { name } => {
+            let path = format!("/pipelines/{}/stop", segment(&name));
+            let Some(answer) = control::request(&global.data, "POST", &path, None).await? else {
+                saved::find(&global.data, &name)?;
+                println!("{name} is not running");
+                return Ok(());
+            };
+            show(&answer.json()?, global.json);
+            Ok(())
+        }
+        Command::Reset { name } => {
+            saved::find(&global.data, &name)?;
+            saved::reset(&global.data, &name)?;
+            println!(
+                "{name} starts anew: its next start computes everything from the log and takes its targets over"
+            );
+            Ok(())
+        }
+    }
+}
+
+async fn list(global: &GlobalArgs) -> Result<()> {
+    let running = match control::request(&global.data, "GET", "/pipelines", None).await? {
+        Some(answer) => answer.json()?.as_array().cloned().unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let mut all = running.clone();
+    for known in saved::list(&global.data)? {
+        if !running.iter().any(|r| r.get("name").and_then(Value::as_str) == Some(known.name.as_str())) {
+            all.push(stopped(global, &known.name)?);
+        }
+    }
+    if global.json {
+        println!("{}", Value::Array(all));
+    } else if all.is_empty() {
+        println!("no pipelines in {}", global.data.display());
+    } else {
+        for status in &all {
+            println!(
+                "{:<30} {:<9} epoch {}",
+                text(status, "name"),
+                text(status, "state"),
+                status.get("epoch").and_then(Value::as_u64).unwrap_or(0)
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Where a pipeline stands, from its process or from its state.
+pub(super) async fn status(global: &GlobalArgs, name: &str) -> Result<Value> {
+    let path = format!("/pipelines/{}", segment(name));
+    if let Some(answer) = control::request(&global.data, "GET", &path, None).await?
+        && answer.status != 404
+    {
+        return answer.json();
+    }
+    saved::find(&global.data, name)?;
+    stopped(global, name)
+}
+
+fn stopped(global: &GlobalArgs, name: &str) -> Result<Value> {
+    Ok(match saved::head(&global.data, name)? {
+        Some(head) => json!({
+            "name": name,
+            "state": "STOPPED",
+            "causes": [],
+            "epoch": head.epoch,
+            "positions": head.inputs,
+            "sinks": head.sinks.iter().map(|(s, e)| json!({"name": s, "epoch": e})).collect::<Vec<_>>(),
+        }),
+        None => json!({
+            "name": name,
+            "state": "RUNNING",
+            "causes": ["it runs in a process that serves no control socket"],
+            "epoch": 0,
+            "positions": {},
+            "sinks": [],
+        }),
+    })
+}
+
+async fn start(global: &GlobalArgs, name: &str) -> Result<()> {
+    let known = saved::find(&global.data, name)?;
+    let path = format!("/pipelines/{}", segment(name));
+    if let Some(answer) = control::request(&global.data, "GET", &path, None).await?
+        && answer.status == 200
+    {
+        let state = text(&answer.json()?, "state");
+        if !matches!(state.as_str(), "STOPPED" | "FAILED" | "FINISHED") {
+            println!("{name} is running already ({state})");
+            return Ok(());
+        }
+    }
+    let file = known.directory.join("pipeline.sql");
+    let args = super::sql::Args {
+        file: Some(file),
+        execute: None,
+        until_idle: None,
+        fresh: false,
+        wait_for_topics: false,
+        name: Some(name.to_owned()),
+    };
+    Box::pin(super::sql::run(args, global)).await
+}
+
+fn text(value: &Value, key: &str) -> String {
+    value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn show(status: &Value, as_json: bool) {
+    if as_json {
+        println!("{status}");
+        return;
+    }
+    println!("{}: {}", text(status, "name"), text(status, "state"));
+    let list = |key: &str| status.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    for cause in list("causes") {
+        println!("  {}", cause.as_str().unwrap_or_default().replace('\n', "\n  "));
+    }
+    println!("  epoch {}", status.get("epoch").and_then(Value::as_u64).unwrap_or(0));
+    if let Some(positions) = status.get("positions").and_then(Value::as_object) {
+        for (input, offset) in positions {
+            println!("  input {input}: next offset {offset}");
+        }
+    }
+    for sink in list("sinks") {
+        let target = text(&sink, "target");
+        let rows = sink.get("rows").and_then(Value::as_u64);
+        println!(
+            "  sink {}: epoch {}{}{}",
+            text(&sink, "name"),
+            sink.get("epoch").and_then(Value::as_u64).unwrap_or(0),
+            rows.map(|r| format!(", {r} rows since the start")).unwrap_or_default(),
+            if target.is_empty() { String::new() } else { format!(", {target}") },
+        );
+    }
+}
+
+/// The error for a command that needs the pipeline's process.
+pub(super) fn runs_elsewhere(name: &str) -> Error {
+    Error::new(crate::Kind::Fenced, format!("pipeline {name} runs in a process that serves no control socket"))
+        .next("stop that process, then try again")
 }

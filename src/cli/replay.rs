@@ -1,16 +1,91 @@
 //! `millstream replay`.
 
+use serde_json::{Value, json};
+
 use super::GlobalArgs;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::replay::{Point, Range};
+use crate::runtime::{Environment, Pipeline, saved};
+use crate::server::control::{self, segment};
 
 /// Arguments of `millstream replay`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(
+    after_help = "Example: millstream replay star_schema --from 2026-11-22T10:00:00Z --to 2026-11-22T11:00:00Z\n\
+                  computes the query anew from the first event and writes, for every key that events of that hour \
+                  touched, its newest row (or deletes it). Running it twice changes nothing."
+)]
+pub struct Args {
+    /// The pipeline's name
+    pub pipeline: String,
 
-/// Runs the command.
+    /// Where the range of events begins: earliest, a time, or TOPIC:PARTITION:OFFSET (repeatable)
+    #[arg(long, required = true, value_name = "POINT", value_parser = point, num_args = 1..)]
+    pub from: Vec<Point>,
+
+    /// Where it ends (exclusive); where the pipeline stands, if not given
+    #[arg(long, value_name = "POINT", value_parser = point, num_args = 1..)]
+    pub to: Vec<Point>,
+}
+
+fn point(text: &str) -> Result<Point, String> {
+    text.parse().map_err(|e: crate::Error| e.to_string())
+}
+
+fn text(point: &Point) -> String {
+    match point {
+        Point::Earliest => "earliest".into(),
+        Point::Present => "present".into(),
+        Point::Time(ms) => ms.to_string(),
+        Point::Offset { topic, partition, offset } => format!("{topic}:{partition}:{offset}"),
+    }
+}
+
+/// Runs the command: through the pipeline's process, or with the pipeline stopped.
 ///
 /// # Errors
-/// See [`Error`].
-pub async fn run(_args: Args, _global: &GlobalArgs) -> Result<()> {
-    Err(Error::internal("`millstream replay` is not part of this build"))
+/// See [`crate::Error`].
+pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
+    let path = format!("/pipelines/{}/replay", segment(&args.pipeline));
+    let body = json!({
+        "from": args.from.iter().map(text).collect::<Vec<_>>(),
+        "to": args.to.iter().map(text).collect::<Vec<_>>(),
+    });
+    if let Some(answer) = control::request(&global.data, "POST", &path, Some(&body)).await?
+        && answer.status != 404
+    {
+        show(&args.pipeline, &answer.json()?, global.json);
+        return Ok(());
+    }
+    let known = saved::find(&global.data, &args.pipeline)?;
+    if saved::head(&global.data, &args.pipeline)?.is_none() {
+        return Err(super::pipelines::runs_elsewhere(&args.pipeline));
+    }
+    let script = super::sql::compile_script(&saved::script(&known)?, "the pipeline's script")?;
+    let mut environment = Environment::new(global.open_log().await?, &global.data);
+    environment.addresses = global.addresses()?;
+    environment.held = true;
+    let handle = Pipeline::start(&script.plan, &args.pipeline, environment).await?;
+    let result = crate::replay::replay(&handle, &Range { from: args.from, to: args.to }).await;
+    let stopped = handle.stop().await;
+    let report = result?;
+    stopped?;
+    show(&args.pipeline, &json!(report), global.json);
+    Ok(())
+}
+
+fn show(pipeline: &str, report: &Value, as_json: bool) {
+    if as_json {
+        println!("{report}");
+        return;
+    }
+    let number = |of: &Value, key: &str| of.get(key).and_then(Value::as_u64).unwrap_or(0);
+    println!(
+        "{pipeline}: {} events of the range replayed ({} read)",
+        number(report, "range"),
+        number(report, "records")
+    );
+    for (sink, written) in report.get("sinks").and_then(Value::as_object).into_iter().flatten() {
+        println!("  {sink}: {} rows written, {} deleted", number(written, "upserts"), number(written, "deletes"));
+    }
 }

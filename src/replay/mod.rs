@@ -140,6 +140,14 @@ async fn beginnings(
     log: &dyn Log,
     present: &BTreeMap<String, i64>,
 ) -> Result<BTreeMap<String, i64>> {
+    let files = plan.nodes.iter().find_map(|node| match &node.op {
+        Op::Source(table) if table.options.get("connector").is_some_and(|c| c == "filesystem") => Some(&table.name),
+        _ => None,
+    });
+    if let Some(table) = files {
+        return Err(Error::config(format!("table {table} reads files, and a replay reads topics"))
+            .next("start the pipeline anew with `millstream pipelines reset`: it reads the files again"));
+    }
     let mut begins = BTreeMap::new();
     for (key, topic, partition, _) in keys_of(present) {
         let gone = |why: String| {

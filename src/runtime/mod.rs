@@ -12,6 +12,7 @@ pub mod job;
 mod options;
 pub mod pipeline;
 pub mod registry;
+pub mod saved;
 pub mod scratch;
 mod source;
 pub mod start;

@@ -77,35 +77,11 @@ impl Pipeline {
     /// reached ([`Kind::Transient`]: the caller may try again).
     pub async fn start(plan: &Plan, name: &str, environment: Environment) -> Result<PipelineHandle> {
         if environment.fresh {
-            remove_state(&environment, name).await?;
+            let (data, name) = (environment.data.clone(), name.to_owned());
+            let reset = tokio::task::spawn_blocking(move || super::saved::reset(&data, &name));
+            reset.await.map_err(|e| Error::internal("removing the state failed").with_source(e))??;
         }
         start::start(plan, name, environment).await
-    }
-}
-
-async fn remove_state(environment: &Environment, name: &str) -> Result<()> {
-    let directory = environment.state_directory(name);
-    // Whoever runs it holds the lock: opening says so before anything is removed.
-    let opened = directory.clone();
-    let locked = tokio::task::spawn_blocking(move || {
-        if opened.exists() {
-            crate::state::Store::open(&opened, crate::state::store::StoreOptions::default()).map(drop)
-        } else {
-            Ok(())
-        }
-    });
-    match locked.await.map_err(|e| Error::internal("opening the state failed").with_source(e))? {
-        Err(error @ crate::state::StateError::Locked { .. }) => {
-            return Err(super::worker::state_error(error));
-        }
-        // Damaged or newer state may go.
-        Ok(()) | Err(_) => {}
-    }
-    match tokio::fs::remove_dir_all(&directory).await {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::config(format!("cannot remove the state in {}", directory.display())).with_source(e))
-        }
-        _ => Ok(()),
     }
 }
 

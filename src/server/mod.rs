@@ -1,5 +1,7 @@
 //! HTTP: REST, health, metrics, and the control socket.
 
+pub mod control;
+pub mod pipelines;
 pub mod rest;
 
 use std::future::Future;

@@ -1,0 +1,129 @@
+//! What a data directory knows of pipelines: script, state, and the way back to the start.
+
+use std::path::{Path, PathBuf};
+
+use super::start::{directory, state_directory};
+use super::worker::state_error;
+use crate::error::{Error, Result};
+use crate::state::store::StoreOptions;
+use crate::state::{Head, StateError, Store};
+
+const SCRIPT: &str = "pipeline.sql";
+const NAME: &str = "name";
+
+/// A pipeline that a data directory knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// Its name.
+    pub name: String,
+    /// Its directory.
+    pub directory: PathBuf,
+}
+
+fn failed(path: &Path, e: std::io::Error) -> Error {
+    Error::config(format!("cannot use {}", path.display())).with_source(e)
+}
+
+/// Keeps the script of a pipeline that is about to run, for replays and restarts while it is stopped.
+///
+/// # Errors
+/// What the file system says.
+pub fn save(data: &Path, name: &str, script: &str) -> Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let dir = directory(data, name);
+    std::fs::create_dir_all(&dir).map_err(|e| failed(&dir, e))?;
+    for (file, content) in [(NAME, name), (SCRIPT, script)] {
+        let path = dir.join(file);
+        // Scripts hold passwords: nobody else reads them.
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(&path).and_then(|mut f| f.write_all(content.as_bytes())).map_err(|e| failed(&path, e))?;
+    }
+    Ok(())
+}
+
+/// All pipelines of a data directory, by name.
+///
+/// # Errors
+/// What the file system says.
+pub fn list(data: &Path) -> Result<Vec<Saved>> {
+    let parent = data.join("pipelines");
+    let entries = match std::fs::read_dir(&parent) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(failed(&parent, e)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let directory = entry.map_err(|e| failed(&parent, e))?.path();
+        if let Ok(name) = std::fs::read_to_string(directory.join(NAME)) {
+            found.push(Saved { name, directory });
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+/// Finds a pipeline by name.
+///
+/// # Errors
+/// [`crate::Kind::Config`] naming those that exist.
+pub fn find(data: &Path, name: &str) -> Result<Saved> {
+    let all = list(data)?;
+    if let Some(found) = all.iter().find(|s| s.name == name) {
+        return Ok(found.clone());
+    }
+    let names: Vec<&str> = all.iter().map(|s| s.name.as_str()).collect();
+    let error = Error::config(format!("there is no pipeline {name} in {}", data.display()));
+    Err(if names.is_empty() {
+        error.because("no pipeline has run with this data directory").next("run one with `millstream sql -f FILE.sql`")
+    } else {
+        error.because(format!("known: {}", names.join(", "))).next("check the name, and --data")
+    })
+}
+
+/// The script that the pipeline ran last.
+///
+/// # Errors
+/// What the file system says.
+pub fn script(saved: &Saved) -> Result<String> {
+    let path = saved.directory.join(SCRIPT);
+    std::fs::read_to_string(&path).map_err(|e| failed(&path, e))
+}
+
+/// The head of a stopped pipeline's state; `None` where another process has it open.
+///
+/// # Errors
+/// What the state store says.
+pub fn head(data: &Path, name: &str) -> Result<Option<Head>> {
+    let dir = state_directory(data, name);
+    if !dir.exists() {
+        return Ok(Some(Head::default()));
+    }
+    match Store::open(&dir, StoreOptions::default()) {
+        Ok(store) => Ok(Some(store.head().clone())),
+        Err(StateError::Locked { .. }) => Ok(None),
+        Err(error) => Err(state_error(error)),
+    }
+}
+
+/// Throws a stopped pipeline's state away. At its next start it computes everything anew and takes the targets
+/// over.
+///
+/// # Errors
+/// [`crate::Kind::Fenced`] where it runs; what the file system says.
+pub fn reset(data: &Path, name: &str) -> Result<()> {
+    let dir = state_directory(data, name);
+    let options = StoreOptions::default();
+    if dir.exists() {
+        // Whoever runs it holds the lock. Damaged state, or that of a newer version, may go.
+        if let Err(error @ StateError::Locked { .. }) = Store::open(&dir, options).map(drop) {
+            return Err(state_error(error).next(format!("stop it first: `millstream pipelines stop {name}`")));
+        }
+        std::fs::remove_dir_all(&dir).map_err(|e| failed(&dir, e))?;
+    }
+    let mut store = Store::open(&dir, options).map_err(state_error)?;
+    let head = Head { takeover: true, ..store.head().clone() };
+    store.commit(head, &[]).map_err(state_error)
+}
