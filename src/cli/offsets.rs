@@ -71,7 +71,9 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
         Command::Reset { name, offsets_topic } => {
             if saved::find(&global.data, &name).is_ok() {
                 saved::reset(&global.data, &name)?;
-                println!("pipeline {name}: its next start computes everything anew and takes its targets over");
+                println!(
+                    "pipeline {name}: its next start computes everything anew and takes its targets over"
+                );
                 return Ok(());
             }
             let group = Settings::load(None)?.worker.group_id;

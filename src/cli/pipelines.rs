@@ -194,6 +194,9 @@ fn show(status: &Value, as_json: bool) {
 
 /// The error for a command that needs the pipeline's process.
 pub(super) fn runs_elsewhere(name: &str) -> Error {
-    Error::new(crate::Kind::Fenced, format!("pipeline {name} runs in a process that serves no control socket"))
-        .next("stop that process, then try again")
+    Error::new(
+        crate::Kind::Fenced,
+        format!("pipeline {name} runs in a process that serves no control socket"),
+    )
+    .next("stop that process, then try again")
 }

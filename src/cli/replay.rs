@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::GlobalArgs;
 use crate::error::Result;
 use crate::replay::{Point, Range};
+use crate::runtime::job::Job;
 use crate::runtime::{Environment, Pipeline, saved};
 use crate::server::control::{self, segment};
 
@@ -61,11 +62,11 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     if saved::head(&global.data, &args.pipeline)?.is_none() {
         return Err(super::pipelines::runs_elsewhere(&args.pipeline));
     }
-    let script = super::sql::compile_script(&saved::script(&known)?, "the pipeline's script")?;
+    let job = Job::from_text(&saved::script(&known)?, &args.pipeline, "the pipeline's script")?;
     let mut environment = Environment::new(global.open_log().await?, &global.data);
     environment.addresses = global.addresses()?;
     environment.held = true;
-    let handle = Pipeline::start(&script.plan, &args.pipeline, environment).await?;
+    let handle = Pipeline::start(&job.script.plan, &args.pipeline, environment).await?;
     let result = crate::replay::replay(&handle, &Range { from: args.from, to: args.to }).await;
     let stopped = handle.stop().await;
     let report = result?;
@@ -86,6 +87,10 @@ fn show(pipeline: &str, report: &Value, as_json: bool) {
         number(report, "records")
     );
     for (sink, written) in report.get("sinks").and_then(Value::as_object).into_iter().flatten() {
-        println!("  {sink}: {} rows written, {} deleted", number(written, "upserts"), number(written, "deletes"));
+        println!(
+            "  {sink}: {} rows written, {} deleted",
+            number(written, "upserts"),
+            number(written, "deletes")
+        );
     }
 }

@@ -55,6 +55,9 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
         worker: Arc::clone(&service.worker),
         loggers: Arc::new(Loggers::new("INFO", Box::new(apply_levels))),
     };
+    let control = server::control::router().merge(rest::routes(api.clone()));
+    // Another process may serve the data directory already; commands then go there.
+    let _control = server::control::serve(&service.data, control).await?;
     let http = tokio::spawn(server::serve(listener, rest::routes(api), ended(stopped)));
 
     let result = tokio::select! {
@@ -116,6 +119,7 @@ impl Service {
             let environment = Environment {
                 addresses: self.addresses.clone(),
                 wait_for_topics: true,
+                script: Some(job.text.clone()),
                 ..Environment::new(Arc::clone(&self.log), &self.data)
             };
             let handle = Box::pin(Pipeline::start(&job.script.plan, &job.name, environment)).await?;

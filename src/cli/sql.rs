@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::GlobalArgs;
 use crate::error::{Error, Result};
-use crate::runtime::{Environment, Phase, Pipeline, PipelineHandle, saved};
+use crate::runtime::job::Job;
+use crate::runtime::{Environment, Phase, Pipeline, PipelineHandle};
 use crate::server::control;
-use crate::sql::{CompileOptions, Script, compile};
 
 /// Arguments of `millstream sql`.
 #[derive(Debug, clap::Args)]
@@ -54,23 +54,6 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * unit).map_err(|_| bad())
 }
 
-/// Reads and compiles a script; a mistake is shown with its line, column and a caret.
-///
-/// # Errors
-/// See [`Error`].
-pub fn compile_script(text: &str, shown: &str) -> Result<Script> {
-    compile(text, &CompileOptions::default()).map_err(|error| {
-        Error::config(format!("{shown} cannot be run")).because(error.render(text, shown))
-    })
-}
-
-/// A pipeline's name: `SET 'pipeline.name'`, or the file's stem.
-pub fn pipeline_name(script: &Script, file: &Path) -> String {
-    script.pipeline_name.clone().unwrap_or_else(|| {
-        file.file_stem().map_or_else(|| "pipeline".to_owned(), |stem| stem.to_string_lossy().into_owned())
-    })
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -91,14 +74,15 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
         }
         (None, text) => (text.clone().unwrap_or_default(), "-e".to_owned(), PathBuf::new()),
     };
-    let script = compile_script(&text, &shown)?;
-    for output in &script.outputs {
+    let stem = file.file_stem().map_or_else(|| "pipeline".into(), |stem| stem.to_string_lossy());
+    let job = Job::from_text(&text, &stem, &shown)?;
+    for output in &job.script.outputs {
         println!("{output}");
     }
-    for warning in &script.plan.warnings {
+    for warning in &job.script.plan.warnings {
         eprintln!("warning: {warning}");
     }
-    if !script.has_sinks() {
+    if !job.script.has_sinks() {
         return Ok(());
     }
     let log = global.open_log().await?;
@@ -112,13 +96,13 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
         environment.data = scratch.path().to_owned();
         environment.ephemeral = true;
         let name = format!("e-{}", uuid::Uuid::new_v4().simple());
-        let result = drive(Pipeline::start(&script.plan, &name, environment).await?, &args, global).await;
+        let result = drive(Pipeline::start(&job.script.plan, &name, environment).await?, &args, global).await;
         drop(scratch);
         return result;
     }
-    let name = args.name.clone().unwrap_or_else(|| pipeline_name(&script, &file));
-    saved::save(&global.data, &name, &text)?;
-    let handle = Pipeline::start(&script.plan, &name, environment).await?;
+    let name = args.name.clone().unwrap_or(job.name);
+    environment.script = Some(text);
+    let handle = Pipeline::start(&job.script.plan, &name, environment).await?;
     // Where another process (a service with its own pipelines) serves the socket already, this pipeline is
     // controlled by its terminal alone.
     let _socket = control::serve(&global.data, control::router()).await?;

@@ -141,7 +141,9 @@ async fn beginnings(
     present: &BTreeMap<String, i64>,
 ) -> Result<BTreeMap<String, i64>> {
     let files = plan.nodes.iter().find_map(|node| match &node.op {
-        Op::Source(table) if table.options.get("connector").is_some_and(|c| c == "filesystem") => Some(&table.name),
+        Op::Source(table) if table.options.get("connector").is_some_and(|c| c == "filesystem") => {
+            Some(&table.name)
+        }
         _ => None,
     });
     if let Some(table) = files {

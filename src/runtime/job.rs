@@ -12,6 +12,8 @@ pub struct Job {
     pub name: String,
     /// What it does.
     pub script: Script,
+    /// The text it was compiled from.
+    pub text: String,
 }
 
 impl Job {
@@ -35,7 +37,7 @@ impl Job {
         let script =
             crate::sql::compile(text, &CompileOptions::default()).map_err(|e| invalid(&e, text, origin))?;
         let name = script.pipeline_name.clone().unwrap_or_else(|| name.to_owned());
-        Ok(Self { name, script })
+        Ok(Self { name, script, text: text.to_owned() })
     }
 
     /// Shows the planner's warnings.

@@ -36,6 +36,8 @@ pub struct Environment {
     pub fresh: bool,
     /// Keep no state: `data` is a temporary directory, and nothing is synced to disk.
     pub ephemeral: bool,
+    /// The script to keep beside the state, for replays and restarts while the pipeline is stopped.
+    pub script: Option<String>,
     /// Start held: nothing is read until [`PipelineControl::release`] (for a replay with the pipeline stopped).
     pub held: bool,
     /// Gets the hops of each epoch, as far as it keeps up.
@@ -53,6 +55,7 @@ impl Environment {
             wait_for_topics: false,
             fresh: false,
             ephemeral: false,
+            script: None,
             held: false,
             watcher: None,
         }
@@ -80,6 +83,9 @@ impl Pipeline {
             let (data, name) = (environment.data.clone(), name.to_owned());
             let reset = tokio::task::spawn_blocking(move || super::saved::reset(&data, &name));
             reset.await.map_err(|e| Error::internal("removing the state failed").with_source(e))??;
+        }
+        if let Some(script) = &environment.script {
+            super::saved::save(&environment.data, name, script)?;
         }
         start::start(plan, name, environment).await
     }

@@ -38,7 +38,10 @@ pub fn save(data: &Path, name: &str, script: &str) -> Result<()> {
         // Scripts hold passwords: nobody else reads them.
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
-        options.open(&path).and_then(|mut f| f.write_all(content.as_bytes())).map_err(|e| failed(&path, e))?;
+        options
+            .open(&path)
+            .and_then(|mut f| f.write_all(content.as_bytes()))
+            .map_err(|e| failed(&path, e))?;
     }
     Ok(())
 }
@@ -77,7 +80,9 @@ pub fn find(data: &Path, name: &str) -> Result<Saved> {
     let names: Vec<&str> = all.iter().map(|s| s.name.as_str()).collect();
     let error = Error::config(format!("there is no pipeline {name} in {}", data.display()));
     Err(if names.is_empty() {
-        error.because("no pipeline has run with this data directory").next("run one with `millstream sql -f FILE.sql`")
+        error
+            .because("no pipeline has run with this data directory")
+            .next("run one with `millstream sql -f FILE.sql`")
     } else {
         error.because(format!("known: {}", names.join(", "))).next("check the name, and --data")
     })

@@ -80,14 +80,16 @@ impl Answer {
     /// # Errors
     /// What the other process answered, or that it is not JSON.
     pub fn json(&self) -> Result<Value> {
-        let value: Value = serde_json::from_slice(&self.body)
-            .map_err(|e| Error::internal("the running process gave an answer that is not JSON").with_source(e))?;
+        let value: Value = serde_json::from_slice(&self.body).map_err(|e| {
+            Error::internal("the running process gave an answer that is not JSON").with_source(e)
+        })?;
         if (200..300).contains(&self.status) {
             return Ok(value);
         }
         let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
         let kind = if self.status < 500 { Kind::Config } else { Kind::Internal };
-        let what = text("what").or_else(|| text("message")).unwrap_or_else(|| format!("status {}", self.status));
+        let what =
+            text("what").or_else(|| text("message")).unwrap_or_else(|| format!("status {}", self.status));
         let mut error = Error::new(kind, what);
         if let Some(cause) = text("cause") {
             error = error.because(cause);
@@ -119,7 +121,9 @@ pub async fn request(data: &Path, method: &str, path: &str, body: Option<&Value>
         Ok(read) => drop(read.map_err(broken)?),
         Err(_) => return Err(Error::transient("the running process did not answer in a day")),
     }
-    parse(&bytes).map(Some).ok_or_else(|| Error::internal("the running process gave an answer that is no HTTP"))
+    parse(&bytes)
+        .map(Some)
+        .ok_or_else(|| Error::internal("the running process gave an answer that is no HTTP"))
 }
 
 fn parse(bytes: &[u8]) -> Option<Answer> {
