@@ -19,6 +19,8 @@ use crate::log::Log;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// First pause while somebody else holds the slot; doubled each time up to `slot.retry.delay.ms`.
 const FIRST_SLOT_RETRY: Duration = Duration::from_millis(50);
+/// How long [`Env::fail_fast`] waits for a slot.
+const FAIL_FAST: Duration = Duration::from_secs(10);
 /// A run that held this long starts the count of tries anew.
 const HEALTHY: Duration = Duration::from_secs(10);
 
@@ -37,6 +39,9 @@ pub struct Env {
     pub tls: TlsDefault,
     /// Gets every batch that became durable; an observer that lags misses some.
     pub observer: Option<mpsc::Sender<Committed>>,
+    /// Give up at the first failure before anything moved, instead of trying again: for somebody who waits at
+    /// a terminal. Once data has moved, the connector heals as always.
+    pub fail_fast: bool,
 }
 
 impl Env {
@@ -52,6 +57,7 @@ impl Env {
             addresses: AddressMap::default(),
             tls: TlsDefault::default(),
             observer: None,
+            fail_fast: false,
         }
     }
 }
@@ -187,6 +193,8 @@ fn restate(error: &Error) -> Error {
 /// Runs until a stop or a failure that no retry heals.
 async fn supervise(mut run: Run) {
     let (mut tries, mut slot_tries) = (0u32, 0u32);
+    // A few seconds suffice to see a crashed predecessor's session go.
+    let patience = if run.env.fail_fast { FAIL_FAST } else { Duration::MAX };
     loop {
         let begun = Instant::now();
         let result = Box::pin(run.once()).await;
@@ -202,7 +210,10 @@ async fn supervise(mut run: Run) {
             Err(error) => error,
         };
         let pause = match error.kind() {
-            Kind::Transient if run.options.max_retries.is_none_or(|max| tries < max) => {
+            Kind::Transient
+                if (!run.env.fail_fast || run.status.has_moved())
+                    && run.options.max_retries.is_none_or(|max| tries < max) =>
+            {
                 tries += 1;
                 Some(backoff(FIRST_RETRY, tries, run.options.retry_wait))
             }
@@ -210,7 +221,8 @@ async fn supervise(mut run: Run) {
             Kind::Fenced if is_slot_in_use(&error) => {
                 slot_tries += 1;
                 let pause = backoff(FIRST_SLOT_RETRY, slot_tries, run.options.slot_retry_delay);
-                let spent = run.options.slot_retry_delay.saturating_mul(run.options.slot_max_retries);
+                let spent =
+                    run.options.slot_retry_delay.saturating_mul(run.options.slot_max_retries).min(patience);
                 (waited(FIRST_SLOT_RETRY, slot_tries, run.options.slot_retry_delay) <= spent).then_some(pause)
             }
             _ => None,

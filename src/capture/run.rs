@@ -63,6 +63,13 @@ struct Session {
     start: Start,
 }
 
+/// What a start has made on the server.
+#[derive(Default)]
+struct Made {
+    publication: bool,
+    slot: bool,
+}
+
 pub(super) fn unusable(error: EventError) -> Error {
     Error::config("the connector's configuration cannot be used").because(error)
 }
@@ -147,9 +154,13 @@ impl Run {
         if captured.is_empty() {
             tracing::warn!(connector = options.name, "no table matches the connector's filters");
         }
+        if matches!(session.start, Start::Snapshot(_)) {
+            source::check_readable(&session.side, &captured).await?;
+        }
+        let mut made = Made::default();
         if options.snapshot_mode.streams() {
             // Before the slot: old WAL is decoded with the catalog of its time.
-            source::publication(&session.side, options, &session.tables).await?;
+            made.publication = source::publication(&session.side, options, &session.tables).await?;
         }
         let binding = SlotBinding {
             system: session.system.system_id.clone(),
@@ -166,11 +177,27 @@ impl Run {
             options.queue_bytes,
         );
         pump.offset.binding = Some(binding.clone());
-        let result = self.begin(&mut session, &mut encoder, &mut pump, &captured, &binding).await;
-        let result = match result {
-            Ok(Some((from, position))) => self.stream(session, encoder, &mut pump, from, position).await,
-            Ok(None) => self.rest(&mut pump).await,
-            Err(e) => Err(e),
+        let mut stop = self.stop.clone();
+        let begun = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => None,
+            begun = self.begin(&mut session, &mut encoder, &mut pump, &captured, &binding, &mut made) => Some(begun),
+        };
+        let result = match begun {
+            // A snapshot that is stopped starts again.
+            None => Ok(Ended::Stopped),
+            Some(Ok(Some((from, position)))) => {
+                self.stream(session, encoder, &mut pump, from, position).await
+            }
+            Some(Ok(None)) => self.rest(&mut pump).await,
+            Some(Err(e)) => {
+                if !e.is_transient() {
+                    let slot = made.slot.then_some(self.options.slot.as_str());
+                    let publication = made.publication.then_some(self.options.publication.as_str());
+                    source::undo(&session.side, slot, publication).await;
+                }
+                Err(e)
+            }
         };
         pump.close().await;
         result
@@ -184,6 +211,7 @@ impl Run {
         pump: &mut Pump,
         captured: &[TableName],
         binding: &SlotBinding,
+        made: &mut Made,
     ) -> Result<Option<(Lsn, Position)>> {
         let options = &self.options;
         let mut slot = CreateSlot::new(&options.slot);
@@ -198,6 +226,7 @@ impl Run {
             Start::StreamNew => {
                 slot.export_snapshot = false;
                 let created = session.replication.create_slot(&slot, SLOT_TIMEOUT).await?;
+                made.slot = true;
                 crate::failpoint!("capture.slot_created");
                 pump.offset = Offset::start(created.consistent_point, binding.clone());
                 pump.offset.ts_usec = now_ns() / 1000;
@@ -211,7 +240,11 @@ impl Run {
             tokio::time::sleep(options.snapshot_delay).await;
         }
         let exported = match base {
-            SnapshotBase::NewSlot => Some(session.replication.create_slot(&slot, SLOT_TIMEOUT).await?),
+            SnapshotBase::NewSlot => {
+                let created = session.replication.create_slot(&slot, SLOT_TIMEOUT).await?;
+                made.slot = true;
+                Some(created)
+            }
             SnapshotBase::BesideSlot => {
                 slot.name = format!("millstream_{}", uuid::Uuid::new_v4().simple());
                 slot.temporary = true;

@@ -90,12 +90,12 @@ fn create(name: &str, tables: &str, parts: &[String]) -> String {
     format!("CREATE PUBLICATION {}{tables}{with}", Ident(name))
 }
 
-/// Makes or checks the publication as `publication.autocreate.mode` says.
+/// Makes or checks the publication as `publication.autocreate.mode` says. Says whether it was made now.
 pub(super) async fn publication(
     client: &Client,
     options: &CaptureOptions,
     tables: &[TableName],
-) -> Result<()> {
+) -> Result<bool> {
     let name = &options.publication;
     let row = client
         .query_opt("SELECT puballtables FROM pg_publication WHERE pubname = $1::text", &[name])
@@ -142,7 +142,7 @@ pub(super) async fn publication(
             present.sort_unstable();
             oids.sort_unstable();
             if present == oids || wanted.is_empty() {
-                return Ok(());
+                return Ok(false);
             }
             let mut sql = format!("ALTER PUBLICATION {} SET TABLE {}", Ident(name), list(&wanted));
             if let Some(publish) = publish.first() {
@@ -150,7 +150,7 @@ pub(super) async fn publication(
             }
             sql
         }
-        (_, Some(_)) => return Ok(()),
+        (_, Some(_)) => return Ok(false),
     };
     let in_recovery = client
         .query_one("SELECT pg_is_in_recovery()", &[])
@@ -173,5 +173,37 @@ pub(super) async fn publication(
         }
     })?;
     tracing::info!(publication = %name, "publication made or changed");
-    Ok(())
+    Ok(all_tables.is_none())
+}
+
+/// A snapshot reads every captured table: whether it may is asked before anything is made.
+pub(super) async fn check_readable(client: &Client, captured: &[TableName]) -> Result<()> {
+    let oids: Vec<u32> = captured.iter().map(|t| t.oid).collect();
+    let sql = "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY($1) \
+               AND NOT (has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))";
+    let rows = client.query(sql, &[&oids]).await.map_err(|e| sql_error("cannot ask for privileges", e))?;
+    let denied: Vec<u32> = rows.iter().map(|r| r.get(0)).collect();
+    let denied: Vec<&TableName> = captured.iter().filter(|t| denied.contains(&t.oid)).collect();
+    if denied.is_empty() {
+        return Ok(());
+    }
+    Err(Error::refused("the captured tables cannot be read")
+        .because(format!("the role has no SELECT on {}", list(&denied)))
+        .next("GRANT USAGE ON SCHEMA … and GRANT SELECT ON … to the connector's role, or narrow table.include.list"))
+}
+
+/// Takes back what a failed first start has made: it would only hold WAL back.
+pub(super) async fn undo(client: &Client, slot: Option<&str>, publication: Option<&str>) {
+    let mut statements = Vec::new();
+    if let Some(slot) = slot {
+        statements.push(format!("SELECT pg_drop_replication_slot({})", Literal(slot)));
+    }
+    if let Some(publication) = publication {
+        statements.push(format!("DROP PUBLICATION {}", Ident(publication)));
+    }
+    for sql in statements {
+        if let Err(error) = client.batch_execute(&sql).await {
+            tracing::warn!(%error, "cannot take back what the failed start has made: {sql}");
+        }
+    }
 }

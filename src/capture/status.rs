@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -116,6 +116,8 @@ pub(super) struct StatusCell {
     durable_lsn: AtomicU64,
     last_event_ms: AtomicU64,
     topics: Mutex<BTreeSet<Arc<str>>>,
+    /// It was in a running phase before.
+    moved: AtomicBool,
 }
 
 impl StatusCell {
@@ -134,10 +136,14 @@ impl StatusCell {
             durable_lsn: AtomicU64::new(0),
             last_event_ms: AtomicU64::new(0),
             topics: Mutex::new(BTreeSet::new()),
+            moved: AtomicBool::new(false),
         })
     }
 
     pub(super) fn phase(&self, phase: Phase) {
+        if phase.is_running() {
+            self.moved.store(true, Ordering::Relaxed);
+        }
         self.state.send_if_modified(|s| {
             let changed = s.phase != phase || s.error.is_some();
             s.phase = phase;
@@ -154,6 +160,11 @@ impl StatusCell {
             s.phase = phase;
             s.error = Some(error);
         });
+    }
+
+    /// Whether it was in a running phase before.
+    pub(super) fn has_moved(&self) -> bool {
+        self.moved.load(Ordering::Relaxed)
     }
 
     pub(super) fn caught_up(&self) {

@@ -42,6 +42,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     let log = crate::log::open(&global.log_url(), &options).await?;
     let mut env = Env::new(log, config.name());
     env.addresses = global.addresses()?;
+    env.fail_fast = true;
     for warning in config.warnings() {
         eprintln!("warning: {warning}");
     }

@@ -157,3 +157,128 @@ async fn snapshot_then_stream_then_restart() {
     handle.stop().await;
     assert!(handle.status().error.is_none());
 }
+
+/// A connector that cannot start ends with one error that says what to do, and leaves nothing behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_is_said_and_nothing_is_left() {
+    let setup = Setup::new(&format!(
+        "{TABLES} CREATE ROLE plain LOGIN; CREATE ROLE blind LOGIN REPLICATION;
+         CREATE PUBLICATION mine FOR TABLE a;"
+    ))
+    .await;
+    let missing = setup.server.port() - 1;
+    for (extra, words) in [
+        (vec![("database.port", missing.to_string())], vec!["127.0.0.1", "refused"]),
+        (vec![("database.dbname", "nowhere".into())], vec!["nowhere", "check the name of the database"]),
+        (vec![("database.user", "nobody".into())], vec!["nobody"]),
+        (vec![("database.user", "plain".into())], vec!["may not replicate", "REPLICATION"]),
+        (
+            vec![
+                ("database.user", "blind".into()),
+                ("publication.autocreate.mode", "disabled".into()),
+                ("publication.name", "mine".into()),
+            ],
+            vec!["no SELECT on \"public\".\"a\"", "GRANT"],
+        ),
+        (vec![("database.user", "blind".into()), ("snapshot.mode", "no_data".into())], vec!["publication"]),
+        (
+            vec![("publication.autocreate.mode", "disabled".into())],
+            vec!["dbz_publication", "CREATE PUBLICATION"],
+        ),
+        (
+            vec![
+                ("publication.autocreate.mode", "filtered".into()),
+                ("table.include.list", "no.such".into()),
+            ],
+            vec!["no table matches"],
+        ),
+    ] {
+        let extra: Vec<(&str, &str)> = extra.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        let config = config(&setup.server, &extra);
+        let mut env = Env::new(Arc::clone(&setup.log), config.name());
+        env.fail_fast = true;
+        let handle = Connector::start(config, env).unwrap();
+        let error = tokio::time::timeout(Duration::from_secs(20), handle.ended_by_itself())
+            .await
+            .unwrap()
+            .unwrap_err();
+        let screen = error.screen();
+        for word in words {
+            assert!(screen.contains(word), "{extra:?}: {word} is missing in\n{screen}");
+        }
+        assert!(screen.contains("\nnext:"), "{extra:?}: no next step in\n{screen}");
+        let left = setup.server.psql("shop", "SELECT count(*) FROM pg_replication_slots; SELECT count(*) FROM pg_publication WHERE pubname <> 'mine'").unwrap();
+        assert_eq!(left, "0\n0\n", "{extra:?}");
+    }
+    let handle = setup.start(&[]);
+    caught_up(&handle).await;
+    let config = config(&setup.server, &[]);
+    let mut env = Env::new(Arc::clone(&setup.log), "other");
+    env.fail_fast = true;
+    env.offsets_topic = "others".to_owned();
+    let second = Connector::start(config, env).unwrap();
+    let error =
+        tokio::time::timeout(Duration::from_secs(30), second.ended_by_itself()).await.unwrap().unwrap_err();
+    assert!(error.screen().contains("another process reads from this slot"), "{}", error.screen());
+    handle.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_restart_heals() {
+    let mut setup = Setup::new(TABLES).await;
+    let handle = setup.start(&[]);
+    caught_up(&handle).await;
+    setup.sql("INSERT INTO b VALUES (2)");
+    setup.wait_for("s.public.b", 2).await;
+    for immediate in [false, true] {
+        setup.server.stop(immediate).unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while handle.status().phase != Phase::Reconnecting {
+            assert!(std::time::Instant::now() < deadline, "{:?}", handle.status());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(handle.status().error.is_some());
+        setup.server.boot().unwrap();
+        setup.sql("INSERT INTO b SELECT max(id) + 1 FROM b");
+    }
+    let seen = setup.wait_for("s.public.b", 4).await;
+    assert_eq!(ops(&seen), "r c c c");
+    assert!(handle.status().counters.reconnects >= 2);
+    handle.stop().await;
+}
+
+/// A quiet connector beside a busy neighbour: the slot moves on, and never past the stored offset.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_slot_follows_keepalives_behind_the_offset() {
+    let setup = Setup::new(&format!("{TABLES} CREATE TABLE noise (t text)")).await;
+    let extra = [("table.include.list", "public.a"), ("publication.autocreate.mode", "filtered")];
+    let handle = setup.start(&extra);
+    caught_up(&handle).await;
+    let confirmed = || -> millstream::pg::Lsn {
+        let sql = "SELECT confirmed_flush_lsn FROM pg_replication_slots";
+        setup.server.psql("shop", sql).unwrap().trim().parse().unwrap()
+    };
+    let before = confirmed();
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        setup.sql("INSERT INTO noise SELECT repeat('n', 200) FROM generate_series(1, 20000)");
+        let now = confirmed();
+        let offset =
+            millstream::capture::offsets::read_all(&setup.log, "millstream-offsets", "c").await.unwrap();
+        let stored = offset[0].1["millstream.restart_lsn"].as_u64().unwrap();
+        // Read after the slot: the offset can only be further.
+        assert!(now.as_u64() <= stored, "slot {now} ahead of offset {stored}");
+        if now.as_u64() > before.as_u64() + (8 << 20) {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "the slot stays at {now}");
+    }
+    assert_eq!(handle.status().phase, Phase::Streaming);
+    handle.stop().await;
+    // Resumed from an idle offset: nothing again, nothing lost.
+    setup.sql("INSERT INTO a VALUES (50, 'after idle')");
+    let handle = setup.start(&extra);
+    caught_up(&handle).await;
+    assert_eq!(ops(&setup.read("s.public.a").await), "r r r c");
+    handle.stop().await;
+}
