@@ -613,6 +613,7 @@ impl Worker {
                 addresses: self.env.addresses.clone(),
                 tls: self.env.tls,
                 observer: None,
+                fail_fast: false,
             };
             Connector::start(config, env)
         };
