@@ -9,7 +9,6 @@ mod probe;
 mod screen;
 pub mod workload;
 
-use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use self::databases::{Databases, Made, Sessions};
@@ -46,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LIVE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Resolves when the user wants an end.
-type Stop<'a> = Pin<&'a mut (dyn Future<Output = Result<()>> + Send)>;
+type Stop = tokio::task::JoinHandle<Result<()>>;
 
 /// Runs the demo until it is done or stopped by Ctrl-C, and removes what it made.
 ///
@@ -54,7 +53,8 @@ type Stop<'a> = Pin<&'a mut (dyn Future<Output = Result<()>> + Send)>;
 /// When something cannot be started, when a part fails, or with `check` when the target differs.
 pub async fn run(options: Options) -> Result<()> {
     let mut screen = Screen::new(!options.check);
-    let mut stop = Box::pin(crate::cli::stop_signal());
+    // A task, so that a Ctrl-C counts from the first moment on.
+    let mut stop = tokio::spawn(crate::cli::stop_signal());
     let databases = match &options.databases {
         Some((source, target)) => Databases::named(source, target)?,
         None => screen.step("PostgreSQL with two databases", Databases::temporary()).await?,
@@ -63,11 +63,11 @@ pub async fn run(options: Options) -> Result<()> {
     if options.attach {
         return tokio::select! {
             result = show(&options, &mut screen, &sessions, None) => result,
-            stopped = &mut stop => stopped,
+            stopped = &mut stop => stopped.unwrap_or(Ok(())),
         };
     }
     let made = screen.step("sample data", Made::prepare(&sessions)).await?;
-    let result = Box::pin(run_parts(&options, &databases, &sessions, &mut screen, stop.as_mut())).await;
+    let result = Box::pin(run_parts(&options, &databases, &sessions, &mut screen, &mut stop)).await;
     let removed = if databases.server.is_none() { made.remove(&sessions).await } else { Ok(()) };
     // A temporary server takes all with it; stopping it blocks for a moment.
     let _ = tokio::task::spawn_blocking(move || drop(databases)).await;
@@ -80,22 +80,23 @@ async fn run_parts(
     databases: &Databases,
     sessions: &Sessions,
     screen: &mut Screen,
-    mut stop: Stop<'_>,
+    stop: &mut Stop,
 ) -> Result<()> {
-    let mut plant = tokio::select! {
-        plant = Plant::start(options, databases, screen) => plant?,
-        stopped = &mut stop => return stopped,
-    };
-    let hops = match plant.hops.take() {
-        Some(epochs) if !options.check => Some(Hops::watch(&plant.log, probe::watched(), epochs).await?),
-        _ => None,
+    let mut plant = Plant::start(options, databases, screen).await?;
+    let epochs = plant.hops.take();
+    let work = async {
+        plant.settle(screen).await?;
+        let hops = match epochs {
+            Some(epochs) if !options.check => Some(Hops::watch(&plant.log, probe::watched(), epochs).await?),
+            _ => None,
+        };
+        show(options, screen, sessions, hops.as_ref()).await
     };
     let result = tokio::select! {
-        result = Box::pin(show(options, screen, sessions, hops.as_ref())) => result,
+        result = Box::pin(work) => result,
         error = plant.failure() => Err(error),
-        stopped = &mut stop => stopped,
+        stopped = stop => stopped.unwrap_or(Ok(())),
     };
-    drop(hops);
     screen.line("stopping");
     let stopped = plant.stop().await;
     result.and(stopped)

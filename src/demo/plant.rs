@@ -12,6 +12,7 @@ use crate::config::address::Mapping;
 use crate::config::{AddressMap, ConnectorConfig};
 use crate::error::{Error, Result};
 use crate::log::Log;
+use crate::runtime::job::Job;
 use crate::runtime::{Environment, Hop, Pipeline, PipelineHandle};
 
 const CONNECTOR: &str = include_str!("../../connectors/register-classicmodels.json");
@@ -34,7 +35,7 @@ pub(super) struct Plant {
 }
 
 impl Plant {
-    /// Starts all, and waits until the connector streams and the target has what the snapshot found.
+    /// Starts all.
     ///
     /// # Errors
     /// When a part does not start.
@@ -53,13 +54,26 @@ impl Plant {
             refuse_used_log(&log).await?;
         }
         let addresses = addresses(databases);
-        let connector = start_connector(&log, &addresses)?;
+        let connector = start_connector(&log, databases, &addresses)?;
         let (watcher, hops) = mpsc::channel(1024);
-        let pipeline = start_pipeline(&log, data.path(), &addresses, watcher).await?;
-        let plant = Self { log, connector, pipeline, hops: Some(hops), foreign_log, _data: data };
-        screen.step("connector: snapshot into topics, then streaming", plant.streaming()).await?;
-        screen.step("pipeline: snapshot into the target", plant.caught_up()).await?;
-        Ok(plant)
+        let pipeline = match start_pipeline(&log, data.path(), databases, &addresses, watcher).await {
+            Ok(pipeline) => pipeline,
+            Err(error) => {
+                // Before the directory goes away under it.
+                connector.stop().await;
+                return Err(error);
+            }
+        };
+        Ok(Self { log, connector, pipeline, hops: Some(hops), foreign_log, _data: data })
+    }
+
+    /// Waits until the connector streams and the target has what the snapshot found.
+    ///
+    /// # Errors
+    /// When a part fails.
+    pub(super) async fn settle(&self, screen: &Screen) -> Result<()> {
+        screen.step("connector: snapshot into topics, then streaming", self.streaming()).await?;
+        screen.step("pipeline: snapshot into the target", self.caught_up()).await
     }
 
     async fn streaming(&self) -> Result<()> {
@@ -124,8 +138,14 @@ fn addresses(databases: &Databases) -> AddressMap {
     map
 }
 
-fn start_connector(log: &Arc<dyn Log>, addresses: &AddressMap) -> Result<ConnectorHandle> {
-    let (name, properties) = crate::config::connector::parse_json(CONNECTOR, None)?;
+fn start_connector(
+    log: &Arc<dyn Log>,
+    databases: &Databases,
+    addresses: &AddressMap,
+) -> Result<ConnectorHandle> {
+    let (name, mut properties) = crate::config::connector::parse_json(CONNECTOR, None)?;
+    // The user's database may have another name than the sample's.
+    properties.insert("database.dbname".to_owned(), databases.source.dbname.clone());
     let config = ConnectorConfig::from_map(&name, properties)?;
     let mut env = Env::new(Arc::clone(log), &name);
     OFFSETS_TOPIC.clone_into(&mut env.offsets_topic);
@@ -136,17 +156,18 @@ fn start_connector(log: &Arc<dyn Log>, addresses: &AddressMap) -> Result<Connect
 async fn start_pipeline(
     log: &Arc<dyn Log>,
     data: &std::path::Path,
+    databases: &Databases,
     addresses: &AddressMap,
     watcher: mpsc::Sender<Hop>,
 ) -> Result<PipelineHandle> {
-    let script = crate::sql::compile(PIPELINE, &crate::sql::CompileOptions::default())
-        .map_err(|e| Error::internal("the demo's pipeline does not compile").because(e))?;
-    let name = script.pipeline_name.unwrap_or_else(|| "star_schema".to_owned());
+    let text = PIPELINE
+        .replace("target-db:5432/warehouse'", &format!("target-db:5432/{}'", databases.target.dbname));
+    let job = Job::from_text(&text, "star_schema", "pipelines/star_schema.sql")?;
     let mut environment = Environment::new(Arc::clone(log), data);
     environment.addresses = addresses.clone();
     environment.wait_for_topics = true;
     environment.watcher = Some(watcher);
-    Pipeline::start(&script.plan, &name, environment).await
+    Pipeline::start(&job.script.plan, &job.name, environment).await
 }
 
 async fn our_topics(log: &Arc<dyn Log>) -> Result<Vec<String>> {
