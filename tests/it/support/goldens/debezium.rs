@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream::capture::{Connector, ConnectorHandle, Env, Phase};
-use millstream::config::AddressMap;
 use millstream::config::connector::ConnectorConfig;
 use millstream::demo::postgres::{PostgresOptions, TemporaryPostgres};
 use millstream::log::embedded::EmbeddedLog;
@@ -222,14 +221,10 @@ impl Session<'_> {
 
     fn start(&mut self, config: &BTreeMap<String, String>) -> Result<(), String> {
         let config = ConnectorConfig::from_map(&self.case.name, config.clone()).map_err(|e| e.screen())?;
-        let env = Env {
-            log: Arc::clone(&self.log) as Arc<dyn Log>,
-            offsets_topic: OFFSETS.into(),
-            transactional_id: format!("golden-{}", self.case.name),
-            addresses: AddressMap::default(),
-        };
+        let mut env = Env::new(Arc::clone(&self.log) as Arc<dyn Log>, &self.case.name);
+        env.offsets_topic = OFFSETS.into();
         let guard = self.runtime.enter();
-        self.handle = Some(Connector::start(config, env));
+        self.handle = Some(Connector::start(config, env).map_err(|e| e.screen())?);
         drop(guard);
         let least = self.case.case.get("min_records").and_then(Value::as_u64).unwrap_or(0);
         let begun = Instant::now();
