@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use smallvec::SmallVec;
 
+use super::offset::SnapshotState;
 use super::position::{Position, Resume};
 use super::pump::Pump;
 use super::status::StatusCell;
@@ -223,6 +224,7 @@ impl Stream {
     fn advance(&mut self, lsn: Lsn, kind: &'static str, pump: &mut Pump) {
         let Some(tx) = &self.transaction else { return };
         let offset = &mut pump.offset;
+        offset.snapshot = SnapshotState::None;
         offset.position = Position { commit: tx.commit, ordinal: tx.ordinal, complete: false, through: None };
         offset.lsn = lsn;
         offset.tx_id = Some(tx.xid);
@@ -343,6 +345,7 @@ impl Stream {
         };
         self.encoder.message(prefix, content, &source, &mut pump.batch).map_err(|e| undecodable(lsn, &e))?;
         let offset = &mut pump.offset;
+        offset.snapshot = SnapshotState::None;
         offset.position = Position { commit: lsn, ordinal: 1, complete: true, through: None };
         offset.restart = offset.restart.max(lsn);
         offset.lsn = lsn;
@@ -359,6 +362,7 @@ impl Stream {
         };
         self.status.transactions.fetch_add(1, Ordering::Relaxed);
         let offset = &mut pump.offset;
+        offset.snapshot = SnapshotState::None;
         if tx.resume != Resume::Skip {
             if self.metadata {
                 let ms = tx.ts_ns / 1_000_000;

@@ -33,6 +33,10 @@ fn adjust(name: &str, mode: Adjustment, full: bool) -> String {
             for _ in 0..c.len_utf16() {
                 out.push('_');
             }
+            // a digit that may only not stand first stays
+            if c.is_ascii_digit() {
+                out.push(c);
+            }
         }
     }
     out

@@ -59,7 +59,7 @@ impl ColumnPlan {
         match (&self.conv, &self.mask) {
             // PostgreSQL's text of an integer is JSON's
             (Conv::Int, None) => return out.extend_from_slice(text),
-            (Conv::Text, None) => return json::write_str(out, text),
+            (Conv::Text | Conv::Uuid, None) => return json::write_str(out, text),
             _ => {}
         }
         match self.conv.convert(text) {

@@ -34,7 +34,6 @@ impl Schemas {
         let content = if options.binary == BinaryMode::Bytes { Kind::Bytes } else { Kind::String };
         let message_block =
             Schema::structure([("prefix", text().optional()), ("content", Schema::new(content).optional())])
-                .optional()
                 .named(name("io.debezium.connector.postgresql.Message"), 1);
         let collection = Schema::structure([("data_collection", text()), ("event_count", long())])
             .optional()

@@ -173,7 +173,7 @@ fn scalar(options: &EventOptions, pg: &PgType, typmod: i32, origin: Origin) -> O
         "bytea" => Some(opaque(Conv::Bytea(options.binary), options.binary)),
         "json" | "jsonb" => text("io.debezium.data.Json"),
         "xml" => text("io.debezium.data.Xml"),
-        "uuid" => text("io.debezium.data.Uuid"),
+        "uuid" => Some(Mapped { conv: Conv::Uuid, schema: named(Kind::String, "io.debezium.data.Uuid") }),
         "ltree" => text("io.debezium.data.Ltree"),
         "tsvector" => text("io.debezium.data.Tsvector"),
         "bit" if typmod <= 1 => plain(Conv::BitBool, Kind::Boolean),
@@ -274,7 +274,7 @@ fn money(options: &EventOptions) -> Mapped {
             Mapped { conv: Conv::Money(Decimals::Double), schema: Schema::new(Kind::Float64) }
         }
         DecimalMode::String => {
-            Mapped { conv: Conv::Money(Decimals::Text(Some(scale))), schema: Schema::new(Kind::String) }
+            Mapped { conv: Conv::Money(Decimals::Text(None)), schema: Schema::new(Kind::String) }
         }
     }
 }

@@ -85,7 +85,7 @@ pub struct ColumnInfo {
     pub type_oid: u32,
     /// `atttypmod`, -1 for none.
     pub typmod: i32,
-    /// `attnotnull` is false.
+    /// `attnotnull` is false, and so is a domain's `typnotnull`.
     pub optional: bool,
     /// `pg_get_expr(adbin, adrelid)`, where the column has a default (not for generated columns).
     pub default_expr: Option<String>,

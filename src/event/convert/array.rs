@@ -32,11 +32,18 @@ pub(super) fn convert<'a>(
         out.push(match item {
             Element::Null | Element::Nested if null_is_fatal => return Err(Unconvertible),
             Element::Null | Element::Nested => Datum::Null,
-            Element::Value(Cow::Borrowed(v)) => element.convert(v).unwrap_or(Datum::Null),
-            Element::Value(Cow::Owned(v)) => element.convert(&v).map_or(Datum::Null, Datum::into_owned),
+            Element::Value(Cow::Borrowed(v)) => element.convert(millis(element, v)).unwrap_or(Datum::Null),
+            Element::Value(Cow::Owned(v)) => {
+                element.convert(millis(element, &v)).map_or(Datum::Null, Datum::into_owned)
+            }
         });
     }
     Ok(Datum::Array(out))
+}
+
+/// Debezium reads the elements of a `time[]` through `java.sql.Time`, which ends at milliseconds.
+fn millis<'v>(element: &Conv, text: &'v [u8]) -> &'v [u8] {
+    if matches!(element, Conv::Time(_)) { &text[..text.len().min(12)] } else { text }
 }
 
 struct Parser<'a> {
@@ -155,8 +162,16 @@ pub(super) fn placeholder(element: &Conv, placeholder: &[u8]) -> Option<Datum<'s
             Some(Datum::Array(placeholder.iter().map(|b| Datum::Int(i64::from(b.cast_signed()))).collect()))
         }
         Conv::Text | Conv::Bytea(_) => Some(Datum::Array(vec![element.placeholder(placeholder)?])),
+        Conv::Uuid => Some(Datum::Array(vec![Datum::string(name_uuid(placeholder))])),
         _ => None,
     }
+}
+
+/// Java's `UUID.nameUUIDFromBytes`: version 3 without a namespace.
+fn name_uuid(bytes: &[u8]) -> String {
+    use md5::Digest as _;
+    let digest: [u8; 16] = md5::Md5::digest(bytes).into();
+    uuid::Builder::from_md5_bytes(digest).into_uuid().to_string()
 }
 
 #[cfg(test)]
@@ -165,6 +180,11 @@ mod tests {
 
     fn texts(text: &str) -> Datum<'_> {
         convert(text.as_bytes(), &Conv::Text, b',', false).unwrap()
+    }
+
+    #[test]
+    fn uuid_of_bytes() {
+        assert_eq!(name_uuid(&[0xDE, 0xAD, 0xBE, 0xEF]), "2f249230-a8e7-32bf-a005-ccd2679259ec");
     }
 
     #[test]

@@ -62,6 +62,8 @@ pub enum Conv {
     F64,
     /// Text as it is.
     Text,
+    /// `uuid`.
+    Uuid,
     /// `numeric`.
     Numeric(Decimals),
     /// `money`.
@@ -136,7 +138,7 @@ impl Conv {
             Conv::Int => Datum::Int(utf8(text)?.parse().map_err(|_| Unconvertible)?),
             Conv::F32 => Datum::F32(utf8(text)?.parse().map_err(|_| Unconvertible)?),
             Conv::F64 => Datum::F64(utf8(text)?.parse().map_err(|_| Unconvertible)?),
-            Conv::Text => Datum::str(utf8(text)?),
+            Conv::Text | Conv::Uuid => Datum::str(utf8(text)?),
             Conv::Numeric(mode) => numeric(text, *mode)?,
             Conv::Money(mode) => {
                 let plain: Inline = money(text);
@@ -206,7 +208,7 @@ impl Conv {
             Conv::Int => Datum::Int(0),
             Conv::F32 => Datum::F32(0.0),
             Conv::F64 | Conv::Numeric(Decimals::Double) | Conv::Money(Decimals::Double) => Datum::F64(0.0),
-            Conv::Text => text(""),
+            Conv::Text | Conv::Uuid => text(""),
             Conv::Numeric(Decimals::Scaled(_)) | Conv::Money(Decimals::Scaled(_)) => {
                 Datum::Short(Inline::from_slice(&[0]))
             }
@@ -244,13 +246,13 @@ impl Conv {
     pub fn placeholder(&self, placeholder: &[u8]) -> Option<Datum<'static>> {
         let text = || Some(Datum::string(String::from_utf8_lossy(placeholder)));
         match self {
-            Conv::Text | Conv::Numeric(Decimals::Text(_)) | Conv::TimestampTz(_) | Conv::TimeTz => text(),
+            Conv::Text | Conv::Uuid | Conv::Numeric(Decimals::Text(_)) | Conv::TimestampTz(_) | Conv::TimeTz => text(),
             Conv::Bytea(BinaryMode::Bytes) | Conv::Unknown(BinaryMode::Bytes) => {
                 Some(Datum::Bytes(Cow::Owned(placeholder.to_vec())))
             }
-            Conv::Bytea(mode) | Conv::Unknown(mode) | Conv::UnknownGeometric(mode) => {
-                Some(encode(placeholder, *mode))
-            }
+            // Debezium has bytes for a column of text then, and leaves it null
+            Conv::Bytea(_) => None,
+            Conv::Unknown(mode) | Conv::UnknownGeometric(mode) => Some(encode(placeholder, *mode)),
             Conv::Hstore(HstoreMode::Json) => {
                 let mut out = vec![b'{'];
                 super::json::write_str(&mut out, placeholder);

@@ -169,11 +169,12 @@ pub async fn load_tables(client: &Client, oids: &[u32]) -> Result<Vec<TableInfo>
         WHERE c.oid = ANY($1)";
     const COLUMNS: &str = "
         SELECT a.attrelid AS oid, a.attname::text AS name, a.attnum, a.atttypid AS type_oid,
-               a.atttypmod AS typmod, a.attnotnull AS not_null,
+               a.atttypmod AS typmod, a.attnotnull OR (t.typtype = 'd' AND t.typnotnull) AS not_null,
                CASE WHEN a.attgenerated = '' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END AS default_expr,
                a.attgenerated <> '' AS generated, a.attidentity <> '' AS identity,
                pg_catalog.col_description(a.attrelid, a.attnum) AS comment
         FROM pg_catalog.pg_attribute a
+        JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
         LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
         WHERE a.attrelid = ANY($1) AND a.attnum > 0 AND NOT a.attisdropped
         ORDER BY a.attrelid, a.attnum";

@@ -50,26 +50,52 @@ pub fn name(path: &Path) -> String {
     path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Runs cases one after the other, a line each.
-pub fn run_each(suite: &str, cases: &[PathBuf], mut run: impl FnMut(&Path) -> Result<String, String>) -> Outcome {
-    let mut outcome = Outcome::default();
-    for case in cases {
-        let start = Instant::now();
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(case)))
-            .unwrap_or_else(|_| Err("panicked".into()));
-        let seconds = start.elapsed().as_secs_f64();
-        match result {
-            Ok(what) => {
-                outcome.passed += 1;
-                println!("{suite} {}: ok ({what}, {seconds:.1} s)", name(case));
-            }
-            Err(why) => {
-                outcome.failed += 1;
-                println!("{suite} {}: FAILED ({seconds:.1} s): {why}", name(case));
-            }
-        }
+/// Runs one case and says how it went, in a line.
+fn run_one(suite: &str, case: &Path, run: &impl Fn(&Path) -> Result<String, String>) -> (bool, String) {
+    let start = Instant::now();
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(case)))
+        .unwrap_or_else(|_| Err("panicked".into()));
+    let seconds = start.elapsed().as_secs_f64();
+    match result {
+        Ok(what) => (true, format!("{suite} {}: ok ({what}, {seconds:.1} s)", name(case))),
+        Err(why) => (false, format!("{suite} {}: FAILED ({seconds:.1} s): {why}", name(case))),
     }
-    outcome
+}
+
+/// Runs cases, several at a time, and prints a line for each in their order.
+pub fn run_several(
+    suite: &str,
+    cases: &[PathBuf],
+    at_once: usize,
+    run: impl Fn(&Path) -> Result<String, String> + Sync,
+) -> Outcome {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let done = std::sync::Mutex::new((0, vec![None; cases.len()]));
+    let outcome = std::sync::Mutex::new(Outcome::default());
+    std::thread::scope(|scope| {
+        for _ in 0..at_once.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let Some(case) = cases.get(at) else { return };
+                    let (passed, line) = run_one(suite, case, &run);
+                    let mut outcome = outcome.lock().unwrap();
+                    if passed {
+                        outcome.passed += 1;
+                    } else {
+                        outcome.failed += 1;
+                    }
+                    let mut done = done.lock().unwrap();
+                    done.1[at] = Some(line);
+                    while let Some(Some(line)) = done.1.get(done.0) {
+                        println!("{line}");
+                        done.0 += 1;
+                    }
+                }
+            });
+        }
+    });
+    outcome.into_inner().unwrap()
 }
 
 /// A suite that nothing runs yet: all its cases count as failed.
