@@ -1,9 +1,25 @@
-//! The golden cases: see `it/support/goldens`.
+//! The golden cases: see `it/support/goldens`, `it/flinksql_goldens` and `it/connect_rest_goldens`.
+//!
+//! `cargo test --test goldens` runs the cases that issues have asked for so far, `-- --all` all of them, and
+//! `-- debezium/08` those whose suite and name hold the text.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test program")]
+#![allow(
+    missing_docs,
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test program; some of what it shares with tests/it is only used there"
+)]
 
+#[path = "it/connect_rest_goldens.rs"]
+mod connect_rest_goldens;
+#[path = "it/flinksql_goldens/mod.rs"]
+mod flinksql_goldens;
 #[path = "it/support/goldens/mod.rs"]
 mod goldens;
+#[path = "it/support/mod.rs"]
+mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,6 +28,8 @@ use goldens::{Outcome, Selection};
 
 /// Debezium cases that issues have asked for so far.
 const DEBEZIUM: &[&str] = &["01", "02", "06", "08", "12", "13", "39", "40", "43", "49"];
+/// Flink SQL cases that issues have asked for so far.
+const FLINKSQL: &[&str] = &["p01", "p06", "p07", "p16", "p17", "p40", "p44"];
 
 fn main() -> ExitCode {
     let mut all = false;
@@ -28,16 +46,28 @@ fn main() -> ExitCode {
         Some(dir) => PathBuf::from(dir),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens"),
     };
-    let select = |suite: &str, gate: &'static [&'static str]| Selection {
-        folder: root.join(suite),
-        gate: (!all).then_some(gate),
+    let wanted =
+        |suite: &str| filters.is_empty() || filters.iter().any(|f| f.starts_with(suite) || !f.contains('/'));
+    let debezium = goldens::debezium::run(&Selection {
+        folder: root.join("debezium"),
+        gate: (!all && filters.is_empty()).then_some(DEBEZIUM),
         filters: filters.clone(),
-    };
-    let suites = [
-        ("debezium", goldens::debezium::run(&select("debezium", DEBEZIUM))),
-        ("flinksql", Outcome::default()),
-        ("connect-rest", goldens::not_built(&select("connect-rest", &[]))),
-    ];
+    });
+    let mut flinksql = Outcome::default();
+    if wanted("flinksql") {
+        let names: Vec<String> = match (all, filters.is_empty()) {
+            (false, true) => FLINKSQL.iter().map(|n| format!("{n}_")).collect(),
+            _ => filters.iter().map(|f| f.trim_start_matches("flinksql/").to_owned()).collect(),
+        };
+        let (passed, failed) = flinksql_goldens::run_all(&root.join("flinksql"), &names, false);
+        flinksql = Outcome { passed, failed };
+    }
+    let mut connect_rest = Outcome::default();
+    if all && filters.is_empty() {
+        let (passed, failed) = connect_rest_goldens::run_all(&root.join("connect-rest"));
+        connect_rest = Outcome { passed, failed };
+    }
+    let suites = [("debezium", debezium), ("flinksql", flinksql), ("connect-rest", connect_rest)];
     for (suite, outcome) in suites {
         println!("{suite} goldens: {} passed, {} failed", outcome.passed, outcome.failed);
     }

@@ -202,13 +202,23 @@ impl Conversation<'_> {
         }
         let short = |value: &Value| value.to_string().chars().take(600).collect::<String>();
         Ok((!good).then(|| {
-            format!("{}: {status} {} instead of {want} {}", step["do"], short(&answer), short(&step["answer"]))
+            format!(
+                "{}: {status} {} instead of {want} {}",
+                step["do"],
+                short(&answer),
+                short(&step["answer"])
+            )
         }))
     }
 }
 
 /// Runs one file: requests that were answered right, and what was wrong.
-fn run_file(file: &Path, setup: &str, source: &TemporaryPostgres, database: &str) -> Result<(usize, Vec<String>), String> {
+fn run_file(
+    file: &Path,
+    setup: &str,
+    source: &TemporaryPostgres,
+    database: &str,
+) -> Result<(usize, Vec<String>), String> {
     let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
     let document: Value = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", file.display()))?;
     let steps = document["steps"].as_array().ok_or_else(|| format!("{}: no steps", file.display()))?;
@@ -249,7 +259,10 @@ pub fn run_all(dir: &Path) -> (usize, usize) {
         return (0, 0);
     }
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/connect-rest");
-    let setup = [dir, &own].iter().find_map(|d| std::fs::read_to_string(d.join("setup.sql")).ok()).unwrap_or_default();
+    let setup = [dir, &own]
+        .iter()
+        .find_map(|d| std::fs::read_to_string(d.join("setup.sql")).ok())
+        .unwrap_or_default();
     let source = match TemporaryPostgres::start(&PostgresOptions::default()) {
         Ok(source) => source,
         Err(error) => {
@@ -264,7 +277,11 @@ pub fn run_all(dir: &Path) -> (usize, usize) {
             Ok((good, wrong)) => {
                 passed += good;
                 failed += wrong.len();
-                println!("{} {name}: {good} requests passed, {} failed", if wrong.is_empty() { "ok  " } else { "FAIL" }, wrong.len());
+                println!(
+                    "{} {name}: {good} requests passed, {} failed",
+                    if wrong.is_empty() { "ok  " } else { "FAIL" },
+                    wrong.len()
+                );
                 for fault in wrong {
                     println!("       {fault}");
                 }

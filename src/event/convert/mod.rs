@@ -246,7 +246,11 @@ impl Conv {
     pub fn placeholder(&self, placeholder: &[u8]) -> Option<Datum<'static>> {
         let text = || Some(Datum::string(String::from_utf8_lossy(placeholder)));
         match self {
-            Conv::Text | Conv::Uuid | Conv::Numeric(Decimals::Text(_)) | Conv::TimestampTz(_) | Conv::TimeTz => text(),
+            Conv::Text
+            | Conv::Uuid
+            | Conv::Numeric(Decimals::Text(_))
+            | Conv::TimestampTz(_)
+            | Conv::TimeTz => text(),
             Conv::Bytea(BinaryMode::Bytes) | Conv::Unknown(BinaryMode::Bytes) => {
                 Some(Datum::Bytes(Cow::Owned(placeholder.to_vec())))
             }

@@ -56,8 +56,8 @@ fn lines(text: &str) -> Result<Vec<Json>, String> {
 
 impl Case {
     fn load(folder: &Path) -> Result<Self, String> {
-        let connector: Value =
-            serde_json::from_str(&read(&folder.join("connector.json"))?).map_err(|e| format!("connector.json: {e}"))?;
+        let connector: Value = serde_json::from_str(&read(&folder.join("connector.json"))?)
+            .map_err(|e| format!("connector.json: {e}"))?;
         let name = connector.get("name").and_then(Value::as_str).unwrap_or("golden").to_owned();
         let properties = connector.get("config").unwrap_or(&connector);
         let mut config = BTreeMap::new();
@@ -97,10 +97,7 @@ impl Case {
                 .replace("${PGPORT}", &port)
                 .replace("${WORK}", &work.path().display().to_string());
         }
-        for (name, value) in [
-            ("database.hostname", "127.0.0.1"),
-            ("database.port", port.as_str()),
-        ] {
+        for (name, value) in [("database.hostname", "127.0.0.1"), ("database.port", port.as_str())] {
             self.config.insert(name.into(), value.into());
         }
         for (name, value) in [
@@ -112,12 +109,18 @@ impl Case {
         ] {
             self.config.entry(name.into()).or_insert_with(|| value.into());
         }
-        let embedded = runtime
-            .block_on(async { EmbeddedLog::open(work.path().join("log")) })
-            .map_err(|e| e.screen())?;
+        let embedded =
+            runtime.block_on(async { EmbeddedLog::open(work.path().join("log")) }).map_err(|e| e.screen())?;
         let log = Arc::new(RecordingLog::new(Arc::new(embedded)));
         self.make_topics(runtime, &log)?;
-        let mut session = Session { case: &self, postgres: &postgres, database, log: Arc::clone(&log), runtime, handle: None };
+        let mut session = Session {
+            case: &self,
+            postgres: &postgres,
+            database,
+            log: Arc::clone(&log),
+            runtime,
+            handle: None,
+        };
         let ran = session.script();
         let stopped = session.stop();
         ran.and(stopped)?;
@@ -190,7 +193,8 @@ impl Session<'_> {
         let mut chunk = String::new();
         let changes = self.case.changes.clone();
         for line in changes.lines() {
-            let Some(directive) = line.trim_start().strip_prefix("--").map(str::trim_start).and_then(|l| l.strip_prefix('@'))
+            let Some(directive) =
+                line.trim_start().strip_prefix("--").map(str::trim_start).and_then(|l| l.strip_prefix('@'))
             else {
                 chunk.push_str(line);
                 chunk.push('\n');
@@ -334,7 +338,9 @@ impl Session<'_> {
 
     fn stop(&mut self) -> Result<(), String> {
         let Some(handle) = self.handle.take() else { return Ok(()) };
-        let stopped = self.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(15), handle.stop()).await });
+        let stopped = self
+            .runtime
+            .block_on(async { tokio::time::timeout(Duration::from_secs(15), handle.stop()).await });
         match stopped {
             Ok(_) => Ok(()),
             Err(_) => Err("does not stop within 15 s".into()),
@@ -351,7 +357,8 @@ fn in_the_log(runtime: &Runtime, log: &Arc<RecordingLog>, recorded: &[Recorded])
     runtime.block_on(async {
         for (topic, records) in topics {
             let mut reader = log.reader().await.map_err(|e| e.screen())?;
-            let partitions = log.topic(topic).await.map_err(|e| e.screen())?.map_or(0, |t| t.partitions.len());
+            let partitions =
+                log.topic(topic).await.map_err(|e| e.screen())?.map_or(0, |t| t.partitions.len());
             for partition in 0..partitions {
                 let at = TopicPartition::new(topic, i32::try_from(partition).unwrap_or(0));
                 let start = log.resolve(&at, Position::Earliest).await.map_err(|e| e.screen())?;
@@ -417,7 +424,8 @@ fn to_json(record: &Recorded) -> Json {
     fields.push(("key".into(), bytes_to_json(record.key.as_ref())));
     fields.push(("value".into(), bytes_to_json(record.value.as_ref())));
     let headers = record.headers.iter().map(|(name, value)| {
-        let value = value.as_ref().map_or(Json::Null, |v| Json::Text(String::from_utf8_lossy(v).into_owned()));
+        let value =
+            value.as_ref().map_or(Json::Null, |v| Json::Text(String::from_utf8_lossy(v).into_owned()));
         Json::Object(vec![("key".into(), Json::text(name)), ("simple".into(), value)])
     });
     fields.push(("headers".into(), Json::Array(headers.collect())));
@@ -431,7 +439,10 @@ fn wire_headers(record: &Json) -> Json {
     if let Some(Json::Array(headers)) = record.get("headers").cloned() {
         let headers = headers.iter().map(|h| {
             let simple = h.get("simple").or_else(|| h.get("value")).cloned().unwrap_or(Json::Null);
-            Json::Object(vec![("key".into(), h.get("key").cloned().unwrap_or(Json::Null)), ("simple".into(), simple)])
+            Json::Object(vec![
+                ("key".into(), h.get("key").cloned().unwrap_or(Json::Null)),
+                ("simple".into(), simple),
+            ])
         });
         record.set("headers", Json::Array(headers.collect()));
     }

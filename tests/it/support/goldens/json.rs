@@ -80,7 +80,9 @@ impl Json {
         match self {
             Json::Text(t) => Json::Text(f(t)),
             Json::Array(items) => Json::Array(items.iter().map(|i| i.map_texts(f)).collect()),
-            Json::Object(fields) => Json::Object(fields.iter().map(|(n, v)| (f(n), v.map_texts(f))).collect()),
+            Json::Object(fields) => {
+                Json::Object(fields.iter().map(|(n, v)| (f(n), v.map_texts(f))).collect())
+            }
             other => other.clone(),
         }
     }
@@ -224,6 +226,7 @@ impl Parser<'_> {
             }
         }
         self.at += 1;
-        serde_json::from_slice(&self.bytes[start..self.at]).map_err(|e| format!("string at byte {start}: {e}"))
+        serde_json::from_slice(&self.bytes[start..self.at])
+            .map_err(|e| format!("string at byte {start}: {e}"))
     }
 }

@@ -9,7 +9,8 @@ use regex::Regex;
 use super::json::Json;
 
 static FLAT: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^(?:__|_|meta_|dbz\.|x-)?(?:source[._])?(ts_ms|ts_us|ts_ns|lsn|txId|sequence|xmin)$").unwrap()
+    Regex::new(r"^(?:__|_|meta_|dbz\.|x-)?(?:source[._])?(ts_ms|ts_us|ts_ns|lsn|txId|sequence|xmin)$")
+        .unwrap()
 });
 static UUID: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").unwrap());
@@ -91,9 +92,9 @@ impl Masker<'_> {
                     let parts = v.as_str().and_then(|t| Json::parse(t).ok());
                     match parts {
                         Some(Json::Array(parts)) => {
-                            let masked = parts.iter().map(|p| {
-                                if p.is_null() && !self.anonymous { Json::Null } else { hash() }
-                            });
+                            let masked = parts
+                                .iter()
+                                .map(|p| if p.is_null() && !self.anonymous { Json::Null } else { hash() });
                             Json::Text(Json::Array(masked.collect()).to_string())
                         }
                         _ => v.clone(),
@@ -224,7 +225,11 @@ impl Masker<'_> {
 
     /// The key in the transaction topic.
     fn mask_key(&mut self, key: &mut Json) {
-        let payload = if key.has_only(&["schema", "payload"]) { key.get("payload").cloned() } else { Some(key.clone()) };
+        let payload = if key.has_only(&["schema", "payload"]) {
+            key.get("payload").cloned()
+        } else {
+            Some(key.clone())
+        };
         let Some(mut payload) = payload else { return };
         let Some(id) = payload.get("id").cloned().filter(|_| payload.has_only(&["id"])) else { return };
         if !id.as_str().is_some_and(|t| TXID.is_match(t)) {
@@ -250,8 +255,7 @@ pub fn masked(records: &[Json], options: &Options) -> Vec<Json> {
         !options.drop_topics.iter().any(|d| d.is_match(topic))
     });
     if options.mask_uuids {
-        let mask =
-            |t: &str| INSTANT.replace_all(&UUID.replace_all(t, "<uuid>"), "<instant>").into_owned();
+        let mask = |t: &str| INSTANT.replace_all(&UUID.replace_all(t, "<uuid>"), "<instant>").into_owned();
         out = out.iter().map(|r| r.map_texts(&mask)).collect();
     }
     out
@@ -261,7 +265,8 @@ fn final_state(records: &[Json]) -> Vec<(String, String)> {
     let mut state: Vec<(String, Option<String>)> = Vec::new();
     for r in records {
         let value = r.get("value").unwrap();
-        let payload = if value.has_only(&["schema", "payload"]) { value.get("payload").unwrap() } else { value };
+        let payload =
+            if value.has_only(&["schema", "payload"]) { value.get("payload").unwrap() } else { value };
         let after = if payload.is_object() { payload.get("after").unwrap_or(payload) } else { payload };
         let key = format!("{} {}", r.get("topic").unwrap(), r.get("key").unwrap());
         let after = (!after.is_null()).then(|| after.to_string());
@@ -359,7 +364,9 @@ pub fn relations(records: &[Json]) -> Vec<String> {
         let Some(s) = p.get("source").filter(|s| s.is_object() && p.get("op").is_some()) else { continue };
         let int = |o: &Json, n: &str| o.get(n).and_then(Json::as_i64);
         for block in [s, p] {
-            if let (Some(ns), Some(us), Some(ms)) = (int(block, "ts_ns"), int(block, "ts_us"), int(block, "ts_ms")) {
+            if let (Some(ns), Some(us), Some(ms)) =
+                (int(block, "ts_ns"), int(block, "ts_us"), int(block, "ts_ms"))
+            {
                 if ns.div_euclid(1000) != us || us.div_euclid(1000) != ms {
                     bad.push(format!("{i}: ts_ms, ts_us, ts_ns are not one instant"));
                 }
