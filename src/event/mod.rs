@@ -8,6 +8,7 @@
 //! [`Datum`] into bytes by a converter of Kafka Connect's ([`json`]). Where a transform is configured, a whole
 //! [`record::Record`] is built instead and goes through a [`record::Pipeline`].
 
+pub mod avro;
 pub mod columns;
 pub mod convert;
 pub mod datum;

@@ -1,13 +1,14 @@
 //! The chain of a connector: transforms with their predicates, then the converters.
 
 use super::config::Options;
+use super::converter::Converter;
 use super::predicate::Predicate;
 use super::{
     Transform, changed, debezium_misc, decode_message, kafka_fields, kafka_keys, kafka_records, kafka_values,
     logical_table, outbox, timezone, unwrap,
 };
-use crate::event::options::Converter;
-use crate::event::record::{JsonConverters, Pipeline, Record};
+use crate::event::json::JsonOptions;
+use crate::event::record::{self, Pipeline, Record};
 use crate::event::{EventError, EventOptions};
 use crate::log::Batch;
 
@@ -21,7 +22,9 @@ struct Link {
 /// Transforms in order, then the converters.
 pub struct Chain {
     links: Vec<Link>,
-    converters: JsonConverters,
+    key: Converter,
+    value: Converter,
+    header: Option<JsonOptions>,
 }
 
 impl Chain {
@@ -53,28 +56,17 @@ impl Chain {
             let transform = make(&own, options)?;
             links.push(Link { name, transform, predicate });
         }
-        let converters = JsonConverters {
-            key: json("key.converter", &options.key_converter)?,
-            value: json("value.converter", &options.value_converter)?,
+        Ok(Self {
+            links,
+            key: Converter::new(&options.key_converter, true, all)?,
+            value: Converter::new(&options.value_converter, false, all)?,
             header: options.header_json,
-        };
-        Ok(Self { links, converters })
+        })
     }
 
     /// Whether there are no transforms.
     pub fn is_empty(&self) -> bool {
         self.links.is_empty()
-    }
-}
-
-fn json(name: &str, converter: &Converter) -> Result<crate::event::json::JsonOptions, EventError> {
-    match converter {
-        Converter::Json(options) => Ok(*options),
-        Converter::Other(class) => Err(EventError::Option {
-            name: name.into(),
-            value: class.clone(),
-            expected: "org.apache.kafka.connect.json.JsonConverter".into(),
-        }),
     }
 }
 
@@ -156,7 +148,35 @@ impl Pipeline for Chain {
                 }
             }
         }
-        self.converters.write(&record, batch);
+        let failed = |converter: &Converter, cause: String| EventError::Converter {
+            converter: converter.name().into(),
+            topic: record.topic.clone(),
+            cause,
+        };
+        let key = self
+            .key
+            .write(&record.topic, record.key_schema.as_ref(), &record.key)
+            .map_err(|e| failed(&self.key, e))?;
+        let value = self
+            .value
+            .write(&record.topic, record.value_schema.as_ref(), &record.value)
+            .map_err(|e| failed(&self.value, e))?;
+        let topic = batch.topic(&record.topic);
+        let mut out = batch.record(topic);
+        if let Some(bytes) = key {
+            out.key(|key| key.extend_from_slice(&bytes));
+        }
+        if let Some(bytes) = value {
+            out.value(|value| value.extend_from_slice(&bytes));
+        }
+        record::write_headers(&record, self.header.as_ref(), &mut out);
+        if let Some(partition) = record.partition {
+            out.partition(partition);
+        }
+        if let Some(timestamp) = record.timestamp {
+            out.timestamp(timestamp);
+        }
+        out.finish();
         Ok(())
     }
 }

@@ -21,6 +21,12 @@ impl<T: Clone> Derived<T> {
         Self { entries: HashMap::new() }
     }
 
+    /// What was derived from this schema (and these words) before.
+    pub(super) fn find(&self, from: &Arc<Schema>, words: &str) -> Option<T> {
+        let key = (Arc::as_ptr(from) as usize, words.to_owned());
+        self.entries.get(&key).map(|(_, derived)| derived.clone())
+    }
+
     /// What was derived from this schema (and these words), or derives it now.
     pub(super) fn get(&mut self, from: &Arc<Schema>, words: &str, make: impl FnOnce(&Schema) -> T) -> T {
         let key = (Arc::as_ptr(from) as usize, words.to_owned());

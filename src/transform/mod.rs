@@ -5,6 +5,7 @@
 mod chain;
 mod changed;
 mod config;
+mod converter;
 mod debezium_misc;
 mod decode_message;
 mod edit;
@@ -17,6 +18,7 @@ mod outbox;
 mod outbox_json;
 mod predicate;
 mod regex;
+mod registry;
 mod timezone;
 mod unwrap;
 

@@ -34,7 +34,8 @@ pub fn request(
     stream.write_all(body.unwrap_or_default())?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
-    parse(&bytes).ok_or_else(|| std::io::Error::other(format!("not HTTP: {}", String::from_utf8_lossy(&bytes))))
+    parse(&bytes)
+        .ok_or_else(|| std::io::Error::other(format!("not HTTP: {}", String::from_utf8_lossy(&bytes))))
 }
 
 fn parse(bytes: &[u8]) -> Option<Answer> {

@@ -1,5 +1,7 @@
 //! What several capabilities need.
 
+pub mod http;
+
 use std::process::Command;
 
 /// The `millstream` binary of this build, with the environment of the tests' caller cleaned of its settings.
