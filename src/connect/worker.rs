@@ -172,9 +172,7 @@ impl Worker {
         }
         config.insert("name".to_owned(), Value::from(name));
         let config = model::unmasked(config, None);
-        if self.inner.lock().await.connectors.contains_key(name) {
-            return Err(ApiError::new(409, format!("Connector {name} already exists")));
-        }
+        // As Connect does it: an invalid configuration is the first thing to say, also of a name that is taken.
         self.check(&config).await?;
         let mut inner = self.inner.lock().await;
         if inner.connectors.contains_key(name) {
@@ -575,6 +573,11 @@ impl Worker {
             Some(_) => {}
         }
         let mut errors = connector::problems(&texts(config));
+        if config.get("name").and_then(Value::as_str).is_none_or(str::is_empty) {
+            errors.retain(|error| error.property != "name");
+            let message = "Invalid value  for configuration name: String may not be empty".to_owned();
+            errors.insert(0, Problem { property: "name".to_owned(), message });
+        }
         if errors.is_empty()
             && let Err(error) = self.try_connection(config).await
         {

@@ -114,20 +114,15 @@ impl Drop for Server {
 struct Conversation<'a> {
     server: &'a Server,
     source: &'a TemporaryPostgres,
-    database: &'a str,
 }
 
 impl Conversation<'_> {
     fn fill(&self, text: &str) -> String {
-        text.replace("${PGHOST}", "127.0.0.1")
-            .replace("${PGPORT}", &self.source.port().to_string())
-            .replace("\"shop\"", &format!("\"{}\"", self.database))
+        text.replace("${PGHOST}", "127.0.0.1").replace("${PGPORT}", &self.source.port().to_string())
     }
 
     fn unfill(&self, text: &str) -> String {
-        text.replace(&self.source.port().to_string(), "${PGPORT}")
-            .replace("127.0.0.1", "${PGHOST}")
-            .replace(&format!("\"{}\"", self.database), "\"shop\"")
+        text.replace(&self.source.port().to_string(), "${PGPORT}").replace("127.0.0.1", "${PGHOST}")
     }
 
     fn ask(&self, step: &Value) -> Result<(u16, Option<String>, Value), String> {
@@ -213,19 +208,17 @@ impl Conversation<'_> {
 }
 
 /// Runs one file: requests that were answered right, and what was wrong.
-fn run_file(
-    file: &Path,
-    setup: &str,
-    source: &TemporaryPostgres,
-    database: &str,
-) -> Result<(usize, Vec<String>), String> {
+fn run_file(file: &Path, setup: &str) -> Result<(usize, Vec<String>), String> {
+    // Slots belong to the cluster, and the conversations use the same names: a cluster each.
+    let source = &TemporaryPostgres::start(&PostgresOptions::default()).map_err(|e| e.to_string())?;
+    let database = "shop";
     let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
     let document: Value = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", file.display()))?;
     let steps = document["steps"].as_array().ok_or_else(|| format!("{}: no steps", file.display()))?;
     source.psql("postgres", &format!("create database {database}")).map_err(|e| e.to_string())?;
     source.psql(database, setup).map_err(|e| e.to_string())?;
     let server = Server::start()?;
-    let conversation = Conversation { server: &server, source, database };
+    let conversation = Conversation { server: &server, source };
     let (mut passed, mut wrong) = (0, Vec::new());
     for (number, step) in steps.iter().enumerate() {
         if step.get("until").is_some() {
@@ -263,17 +256,10 @@ pub fn run_all(dir: &Path) -> (usize, usize) {
         .iter()
         .find_map(|d| std::fs::read_to_string(d.join("setup.sql")).ok())
         .unwrap_or_default();
-    let source = match TemporaryPostgres::start(&PostgresOptions::default()) {
-        Ok(source) => source,
-        Err(error) => {
-            println!("connect-rest: {error}");
-            return (0, files.len());
-        }
-    };
     let (mut passed, mut failed) = (0, 0);
-    for (number, file) in files.iter().enumerate() {
+    for file in &files {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        match run_file(file, &setup, &source, &format!("shop{number}")) {
+        match run_file(file, &setup) {
             Ok((good, wrong)) => {
                 passed += good;
                 failed += wrong.len();
