@@ -6,6 +6,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use chrono_tz::Tz;
 use smallvec::SmallVec;
@@ -24,6 +25,8 @@ pub struct Context {
     pub zone: Tz,
     /// Processing time.
     pub clock: Arc<dyn Clock>,
+    /// The watermark that has reached the operator.
+    pub watermark: Arc<AtomicI64>,
     /// The job's options.
     pub options: Arc<BTreeMap<String, String>>,
 }
@@ -37,7 +40,13 @@ impl Context {
                 EngineError::Plan(format!("time zone '{name}' of table.local-time-zone is not known"))
             })?,
         };
-        Ok(Self { zone, clock, options: Arc::new(options.clone()) })
+        Ok(Self { zone, clock, watermark: Arc::new(AtomicI64::new(i64::MIN)), options: Arc::new(options.clone()) })
+    }
+
+    /// The same session for an operator with this watermark.
+    #[must_use]
+    pub fn with_watermark(&self, watermark: Arc<AtomicI64>) -> Self {
+        Self { watermark, ..self.clone() }
     }
 
     /// The value of an option.

@@ -5,6 +5,7 @@
 //! [`Graph::flush`], which the runtime calls at the end of an epoch, before it commits the state store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use super::error::EngineError;
 use super::eval::Context;
@@ -81,6 +82,10 @@ struct Slot {
     watermarks: Vec<i64>,
     /// The least of them.
     watermark: i64,
+    /// The same for the node's expressions (`CURRENT_WATERMARK`).
+    visible: Arc<AtomicI64>,
+    /// Partitions of the source that this node reads, or is.
+    partitions: Arc<AtomicU32>,
     emitter: Emitter,
 }
 
@@ -93,6 +98,7 @@ pub struct Graph {
     progress: Box<dyn StateTable>,
     progress_changed: bool,
     started: bool,
+    partition: Arc<AtomicU32>,
 }
 
 const PROGRESS: &str = "engine-progress";
@@ -111,7 +117,13 @@ impl Graph {
         let mut progress = state.table(PROGRESS)?;
         let mut slots: Vec<Slot> = Vec::with_capacity(plan.nodes.len());
         let (mut sources, mut sinks) = (Vec::new(), Vec::new());
+        let partition = Arc::new(AtomicU32::new(0));
         for (id, node) in plan.nodes.iter().enumerate() {
+            let visible = Arc::new(AtomicI64::new(i64::MIN));
+            let context = context.with_watermark(Arc::clone(&visible));
+            let above = node.inputs.first().and_then(|&input| slots.get(input));
+            let partitions =
+                above.map_or_else(|| Arc::new(AtomicU32::new(1)), |slot: &Slot| Arc::clone(&slot.partitions));
             let kind = match &node.op {
                 Op::Source(_) => {
                     sources.push(id);
@@ -128,6 +140,8 @@ impl Graph {
                         context: &context,
                         state,
                         lookup: environment.lookup,
+                        partition: &partition,
+                        partitions: &partitions,
                     };
                     Kind::Operator(operators::build(&mut builder)?)
                 }
@@ -147,17 +161,20 @@ impl Graph {
                 }
             }
             let watermark = watermarks.iter().copied().min().unwrap_or(i64::MIN);
+            visible.store(watermark, Ordering::Relaxed);
             slots.push(Slot {
                 name: node.name.clone(),
                 kind,
                 users: Vec::new(),
                 watermarks,
                 watermark,
+                visible,
+                partitions,
                 emitter: Emitter::default(),
             });
         }
         let started = progress.get(STARTED)?.is_some();
-        Ok(Self { slots, sources, sinks, progress, progress_changed: false, started })
+        Ok(Self { slots, sources, sinks, progress, progress_changed: false, started, partition })
     }
 
     /// The nodes that read tables.
@@ -194,6 +211,28 @@ impl Graph {
             self.deliver(source, 0, Message::Rows(std::mem::take(rows)), out)?;
         }
         Ok(())
+    }
+
+    /// As [`Graph::push`], of rows of one partition (from 0) of the source: a table's watermark is the least of
+    /// its partitions' (see [`Graph::set_partitions`]), so that reading them one after the other makes no row late.
+    pub fn push_partition(
+        &mut self,
+        source: NodeId,
+        partition: u32,
+        rows: &mut Vec<Change>,
+        out: &mut dyn Output,
+    ) -> Result<(), EngineError> {
+        self.partition.store(partition, Ordering::Relaxed);
+        let pushed = self.push(source, rows, out);
+        self.partition.store(0, Ordering::Relaxed);
+        pushed
+    }
+
+    /// How many partitions a source has (1 if this is never called).
+    pub fn set_partitions(&mut self, source: NodeId, partitions: u32) {
+        if let Some(slot) = self.slots.get(source) {
+            slot.partitions.store(partitions.max(1), Ordering::Relaxed);
+        }
     }
 
     /// A source's watermark, where the source itself knows it; `i64::MAX` when it has ended. (The watermarks of
@@ -304,6 +343,7 @@ impl Graph {
                     return Ok(());
                 }
                 slot.watermark = least;
+                slot.visible.store(least, Ordering::Relaxed);
                 self.progress_changed = true;
                 match &mut slot.kind {
                     Kind::Source => self.pass(id, Message::Watermark(least), out),

@@ -26,6 +26,7 @@ pub(super) fn lookup(name: &str) -> Option<(Scalar, bool)> {
         "CONVERT_TZ" => (convert_tz, true),
         "OVERLAPS" => (overlaps, true),
         "CURRENT_TIMESTAMP" | "NOW" | "CURRENT_ROW_TIMESTAMP" | "PROCTIME" => (current_timestamp, true),
+        "CURRENT_WATERMARK" => (current_watermark, false),
         "LOCALTIMESTAMP" => (local_timestamp, true),
         "CURRENT_DATE" => (current_date, true),
         "CURRENT_TIME" | "LOCALTIME" => (current_time, true),
@@ -71,6 +72,15 @@ pub(crate) fn to_instant(local: i64, zone: Tz) -> i64 {
         chrono::LocalResult::None => zone.offset_from_utc_datetime(&(naive - chrono::Duration::days(1))),
     };
     local - i64::from(offset.fix().local_minus_utc()) * 1000
+}
+
+/// The last instant at which a wall clock stood so: when a window of wall-clock time is complete.
+pub(crate) fn to_instant_late(local: i64, zone: Tz) -> i64 {
+    let at = chrono::DateTime::from_timestamp_millis(local).map(|at| at.naive_utc());
+    match at.map(|at| zone.offset_from_local_datetime(&at)) {
+        Some(chrono::LocalResult::Ambiguous(_, late)) => local - i64::from(late.fix().local_minus_utc()) * 1000,
+        _ => to_instant(local, zone),
+    }
 }
 
 /// Date of a day number since 1970.
@@ -429,6 +439,16 @@ fn overlaps(call: &Call<'_>) -> Result<Value, EvalError> {
 
 fn current_timestamp(call: &Call<'_>) -> Result<Value, EvalError> {
     Ok(Value::TimestampLtz(Instant::from_millis(call.context.clock.now())))
+}
+
+/// NULL before the first watermark.
+fn current_watermark(call: &Call<'_>) -> Result<Value, EvalError> {
+    let at = Instant::from_millis(call.context.watermark.load(std::sync::atomic::Ordering::Relaxed));
+    Ok(match &call.result.kind {
+        _ if at.millis == i64::MIN => Value::Null,
+        TypeKind::TimestampLtz(_) => Value::TimestampLtz(at),
+        _ => Value::Timestamp(at),
+    })
 }
 
 fn local_timestamp(call: &Call<'_>) -> Result<Value, EvalError> {

@@ -1,5 +1,8 @@
 //! The operators. Each takes the changes of one input at a time and appends what comes out to an [`Emitter`].
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
 use super::error::EngineError;
 use super::eval::{Context, Evaluator};
 use super::expr::Expr;
@@ -11,12 +14,17 @@ use crate::state::{StateBackend, StateTable};
 
 mod aggregate;
 mod bucket;
+mod buffer;
 mod join;
+mod rank;
 mod row;
+mod sets;
+mod time;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_wrap)]
 mod tests;
 mod upsert;
+mod window;
 
 /// What an operator hands on, in order.
 pub(crate) enum Message {
@@ -113,6 +121,10 @@ pub(crate) struct Builder<'a> {
     pub state: &'a mut dyn StateBackend,
     /// Tables for lookup joins.
     pub lookup: &'a mut dyn LookupProvider,
+    /// The partition that rows on their way come from.
+    pub partition: &'a Arc<AtomicU32>,
+    /// How many partitions the source above this node has.
+    pub partitions: &'a Arc<AtomicU32>,
 }
 
 impl Builder<'_> {
@@ -157,6 +169,17 @@ pub(crate) fn build(builder: &mut Builder<'_>) -> Result<Box<dyn Operator>, Engi
         Op::Aggregate(spec) => Box::new(aggregate::Aggregate::new(builder, spec)?),
         Op::Normalize { key, mode } => Box::new(upsert::Normalize::new(builder, key, mode)?),
         Op::Materialize { key, conflict } => Box::new(upsert::Materialize::new(builder, key, *conflict)?),
+        Op::WatermarkAssigner { rowtime, watermark } => {
+            Box::new(time::WatermarkAssigner::new(builder, *rowtime, watermark)?)
+        }
+        Op::TemporalSort { rowtime, then } => Box::new(time::TemporalSort::new(builder, *rowtime, then)?),
+        Op::WindowTvf(spec) => Box::new(window::WindowTvf::new(builder, spec)?),
+        Op::WindowAggregate(spec) => Box::new(window::WindowAggregate::new(builder, spec)?),
+        Op::Rank(spec) => Box::new(rank::Rank::new(builder, spec)?),
+        Op::Deduplicate(spec) => Box::new(rank::Deduplicate::new(builder, spec)?),
+        Op::SetOp { intersect, all } => Box::new(sets::SetOp::new(builder, *intersect, *all)?),
+        Op::Unnest(spec) => Box::new(sets::Unnest::new(builder, spec)?),
+        Op::LookupJoin(spec) => Box::new(sets::LookupJoin::new(builder, spec)?),
         other => {
             let name = format!("{other:?}");
             let name = name.split(['(', ' ']).next().unwrap_or_default();

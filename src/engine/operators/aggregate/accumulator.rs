@@ -9,7 +9,7 @@ use super::super::super::functions::{arithmetic, json};
 use super::super::super::plan::AggregateCall;
 use super::super::super::row::{Decimal, Row, Value};
 use super::super::super::types::{DataType, Field, TypeKind};
-use super::counts::Counts;
+use super::counts::{Counts, MemoryCounts};
 
 /// An aggregate function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -331,6 +331,66 @@ impl Call {
             }
         } else if kept == value {
             *kept = counts.first(at)?.unwrap_or(Value::Null);
+        }
+        Ok(())
+    }
+
+    /// Adds another group's accumulator and counts to this one's.
+    pub(in super::super) fn merge(
+        &self,
+        at: u8,
+        into: &mut Accumulator,
+        into_counts: &mut MemoryCounts,
+        from: Accumulator,
+        from_counts: &MemoryCounts,
+    ) -> Result<(), EngineError> {
+        let of_call = || from_counts.entries.range(vec![at]..).take_while(|(key, _)| key.first() == Some(&at));
+        if self.distinct {
+            for (key, (count, value)) in of_call() {
+                let (before, after) = into_counts.add(key, value, *count)?;
+                if before <= 0 && after > 0 {
+                    self.accumulate(at, into, value, &Value::Null, true, into_counts)?;
+                }
+            }
+            return Ok(());
+        }
+        for (key, (count, value)) in of_call() {
+            into_counts.add(key, value, *count)?;
+        }
+        match (into, from) {
+            (Accumulator::Count(count), Accumulator::Count(more)) => *count += more,
+            (Accumulator::Whole { sum, count }, Accumulator::Whole { sum: more, count: n }) => {
+                *sum = sum.wrapping_add(more);
+                *count += n;
+            }
+            (Accumulator::Double { sum, count }, Accumulator::Double { sum: more, count: n }) => {
+                *sum += more;
+                *count += n;
+            }
+            (Accumulator::Decimal { sum, count }, Accumulator::Decimal { sum: more, count: n }) => {
+                *sum = sum.zip(more).and_then(|(sum, more)| arithmetic::add_decimals(sum, more, 38, sum.scale));
+                *count += n;
+            }
+            (Accumulator::Moments { count, sum, squares }, Accumulator::Moments { count: n, sum: s, squares: q }) => {
+                *count += n;
+                *sum += s;
+                *squares += q;
+            }
+            (Accumulator::Value { value, count }, Accumulator::Value { value: more, count: n }) => {
+                let order = arithmetic::compare(&more, value);
+                let replace = match self.function {
+                    Function::Min => order.is_none_or(std::cmp::Ordering::is_lt) && !more.is_null(),
+                    Function::Max => order.is_none_or(std::cmp::Ordering::is_gt) && !more.is_null(),
+                    Function::Last => n > 0,
+                    _ => *count == 0,
+                };
+                if replace {
+                    *value = more;
+                }
+                *count += n;
+            }
+            (Accumulator::List(items), Accumulator::List(more)) => items.extend(more),
+            _ => return Err(EngineError::Plan("accumulators of different kinds were merged".to_owned())),
         }
         Ok(())
     }

@@ -1,0 +1,289 @@
+//! Top-N, and deduplication by time.
+
+use std::collections::BTreeMap;
+
+use ahash::RandomState;
+use hashbrown::HashMap;
+
+use super::super::codec;
+use super::super::error::EngineError;
+use super::super::plan::{Deduplicate as DeduplicateSpec, Rank as Spec, RankFunction};
+use super::super::row::{Change, Row, RowKind, Value};
+use super::buffer::{Buffer, Waiting, key_time, put_sort_key, row_time, time_key};
+use super::upsert::RowLists;
+use super::{Builder, Emitter, Operator};
+use crate::state::{StateError, StateTable};
+
+/// Partitions kept in memory per operator.
+const CACHED_PARTITIONS: usize = 1 << 16;
+
+/// `ROW_NUMBER() … BETWEEN from AND to` over a changing input.
+///
+/// All rows of a partition are kept, sorted (of an insert-only input only those that can still count). After a
+/// change the ranks from `from` to `to` are compared with what they were: with the rank column every rank that
+/// holds another row is an update, without it only rows that leave or enter are emitted.
+pub(super) struct Rank {
+    spec: Spec,
+    append_only: bool,
+    /// A row with a known key replaces the one with that key, because no `-U` comes.
+    upsert: bool,
+    table: Box<dyn StateTable>,
+    partitions: HashMap<Box<[u8]>, BTreeMap<Vec<u8>, Row>, RandomState>,
+    sequence: u64,
+    sequences: Box<dyn StateTable>,
+}
+
+const SEQUENCE: &[u8] = b"next";
+
+impl Rank {
+    pub(super) fn new(builder: &mut Builder<'_>, spec: &Spec) -> Result<Self, EngineError> {
+        if spec.function != RankFunction::RowNumber {
+            return Err(EngineError::Plan("RANK() and DENSE_RANK() on a streaming table are not supported".to_owned()));
+        }
+        let mode = builder.input_mode(0);
+        let mut sequences = builder.table("sequence")?;
+        let stored = sequences.get(SEQUENCE)?;
+        let sequence = stored.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
+        Ok(Self {
+            append_only: mode == super::super::plan::ChangelogMode::default(),
+            upsert: mode.update_after && !mode.update_before && spec.input_key.is_some(),
+            spec: spec.clone(),
+            table: builder.table("rows")?,
+            partitions: HashMap::default(),
+            sequence,
+            sequences,
+        })
+    }
+
+    fn load(&mut self, partition: &[u8]) -> Result<(), EngineError> {
+        if self.partitions.contains_key(partition) {
+            return Ok(());
+        }
+        let mut rows = BTreeMap::new();
+        self.table.scan(partition, &mut |key, bytes| {
+            let row = codec::get_row(bytes)
+                .map_err(|error| StateError::Corrupt { table: "ranked rows".to_owned(), what: error.to_string() })?;
+            rows.insert(key.get(partition.len()..).unwrap_or_default().to_vec(), row);
+            Ok(true)
+        })?;
+        self.partitions.insert(partition.into(), rows);
+        Ok(())
+    }
+
+    fn remove(&mut self, partition: &[u8], key: &[u8]) {
+        if let Some(rows) = self.partitions.get_mut(partition) {
+            rows.remove(key);
+        }
+        self.table.delete(&[partition, key].concat());
+    }
+
+    fn change(&mut self, change: &Change, out: &mut Vec<Change>) -> Result<(), EngineError> {
+        let mut partition = Vec::new();
+        codec::put_key(&mut partition, &change.row, &self.spec.partition);
+        self.load(&partition)?;
+        let before = self.top(&partition);
+        let mut sort_key = Vec::new();
+        put_sort_key(&mut sort_key, &change.row, &self.spec.order);
+        let known = match (&self.spec.input_key, change.kind.is_add()) {
+            (Some(key), _) if self.upsert => self.find(&partition, &[], |row| {
+                key.iter().all(|&column| row.get(column) == change.row.get(column))
+            }),
+            (_, false) => self.find(&partition, &sort_key, |row| *row == change.row),
+            _ => None,
+        };
+        if let Some(known) = known {
+            self.remove(&partition, &known);
+        }
+        if change.kind.is_add() {
+            sort_key.extend_from_slice(&self.sequence.to_be_bytes());
+            self.sequence += 1;
+            let mut bytes = Vec::new();
+            codec::put_row(&mut bytes, &change.row);
+            self.table.put(&[partition.as_slice(), &sort_key].concat(), &bytes);
+            if let Some(rows) = self.partitions.get_mut(partition.as_slice()) {
+                rows.insert(sort_key, Row::clone(&change.row));
+            }
+            if let (true, Some(to)) = (self.append_only, self.spec.to) {
+                self.prune(&partition, usize::try_from(to).unwrap_or(usize::MAX));
+            }
+        }
+        let after = self.top(&partition);
+        self.emit(&before, &after, out);
+        Ok(())
+    }
+
+    /// Forgets rows behind the last rank: in an insert-only input they never come back.
+    fn prune(&mut self, partition: &[u8], keep: usize) {
+        while let Some(rows) = self.partitions.get(partition)
+            && rows.len() > keep
+            && let Some(key) = rows.last_key_value().map(|(key, _)| key.clone())
+        {
+            self.remove(partition, &key);
+        }
+    }
+
+    fn find(&self, partition: &[u8], prefix: &[u8], test: impl Fn(&Row) -> bool) -> Option<Vec<u8>> {
+        let rows = self.partitions.get(partition)?;
+        rows.range(prefix.to_vec()..)
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .find(|(_, row)| test(row))
+            .map(|(key, _)| key.clone())
+    }
+
+    /// The rows whose ranks count.
+    fn top(&self, partition: &[u8]) -> Vec<Row> {
+        let Some(rows) = self.partitions.get(partition) else { return Vec::new() };
+        let from = usize::try_from(self.spec.from.saturating_sub(1)).unwrap_or(usize::MAX);
+        let to = self.spec.to.map_or(usize::MAX, |to| usize::try_from(to).unwrap_or(usize::MAX));
+        rows.values().take(to).skip(from).cloned().collect()
+    }
+
+    fn emit(&self, before: &[Row], after: &[Row], out: &mut Vec<Change>) {
+        if !self.spec.emit_rank {
+            let changed = |rows: &[Row], others: &[Row], kind: RowKind, out: &mut Vec<Change>| {
+                let mut others: Vec<Option<&Row>> = others.iter().map(Some).collect();
+                for row in rows {
+                    match others.iter_mut().find(|other| **other == Some(row)) {
+                        Some(other) => *other = None,
+                        None => out.push(Change { kind, row: Row::clone(row) }),
+                    }
+                }
+            };
+            changed(before, after, RowKind::Delete, out);
+            changed(after, before, RowKind::Insert, out);
+            return;
+        }
+        let mut rank = i64::try_from(self.spec.from).unwrap_or(i64::MAX);
+        for at in 0..before.len().max(after.len()) {
+            let ranked = |row: &Row| row.iter().cloned().chain([Value::Int(rank)]).collect::<Row>();
+            match (before.get(at), after.get(at)) {
+                (Some(old), Some(new)) if old == new => {}
+                (Some(old), Some(new)) => {
+                    if self.spec.emit_update_before {
+                        out.push(Change { kind: RowKind::UpdateBefore, row: ranked(old) });
+                    }
+                    out.push(Change { kind: RowKind::UpdateAfter, row: ranked(new) });
+                }
+                (Some(old), None) => out.push(Change { kind: RowKind::Delete, row: ranked(old) }),
+                (None, Some(new)) => out.push(Change { kind: RowKind::Insert, row: ranked(new) }),
+                (None, None) => {}
+            }
+            rank = rank.saturating_add(1);
+        }
+    }
+}
+
+impl Operator for Rank {
+    fn process(&mut self, _port: usize, rows: &mut Vec<Change>, out: &mut Emitter) -> Result<(), EngineError> {
+        let out = out.rows();
+        for change in rows.drain(..) {
+            self.change(&change, out)?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), EngineError> {
+        self.sequences.put(SEQUENCE, &self.sequence.to_be_bytes());
+        if self.partitions.len() > CACHED_PARTITIONS {
+            self.partitions.clear();
+        } else {
+            self.partitions.retain(|_, rows| !rows.is_empty());
+        }
+        Ok(())
+    }
+}
+
+/// The first or last row per key of an insert-only input.
+pub(super) struct Deduplicate {
+    spec: DeduplicateSpec,
+    /// The row that counts; of a first row by event time that was emitted, also an empty row as a mark.
+    rows: RowLists,
+    /// First rows by event time that wait for the watermark: by time, then key.
+    waiting: Option<Buffer>,
+    watermark: i64,
+}
+
+impl Deduplicate {
+    pub(super) fn new(builder: &mut Builder<'_>, spec: &DeduplicateSpec) -> Result<Self, EngineError> {
+        let waits = spec.rowtime && !spec.last;
+        Ok(Self {
+            spec: spec.clone(),
+            rows: RowLists::new(builder.table("rows")?),
+            waiting: if waits { Some(Buffer::new(builder.table("waiting")?)?) } else { None },
+            watermark: i64::MIN,
+        })
+    }
+
+    fn first_by_time(&mut self, key: &[u8], change: Change) -> Result<(), EngineError> {
+        let time = row_time(&change.row, self.spec.time)?;
+        let Some(waiting) = &mut self.waiting else { return Ok(()) };
+        let rows = self.rows.get(key)?;
+        if time <= self.watermark || rows.len() > 1 {
+            return Ok(());
+        }
+        if let Some(known) = rows.first() {
+            let known = row_time(known, self.spec.time)?;
+            if known <= time {
+                return Ok(());
+            }
+            waiting.remove(&[time_key(known).as_slice(), key].concat());
+        }
+        *rows = vec![Row::clone(&change.row)];
+        self.rows.changed(key);
+        let full = [time_key(time).as_slice(), key].concat();
+        waiting.put(full, Waiting { kind: RowKind::Insert, mark: false, row: change.row });
+        Ok(())
+    }
+}
+
+impl Operator for Deduplicate {
+    fn process(&mut self, _port: usize, rows: &mut Vec<Change>, out: &mut Emitter) -> Result<(), EngineError> {
+        let mut key = Vec::new();
+        for change in rows.drain(..) {
+            key.clear();
+            codec::put_key(&mut key, &change.row, &self.spec.key);
+            if self.waiting.is_some() {
+                self.first_by_time(&key, change)?;
+                continue;
+            }
+            let known = self.rows.get(&key)?;
+            match known.first().map(Row::clone) {
+                None => out.row(RowKind::Insert, Row::clone(&change.row)),
+                Some(_) if !self.spec.last => continue,
+                Some(old) => {
+                    let time = |row: &Row| row_time(row, self.spec.time);
+                    if self.spec.rowtime && time(&change.row)? < time(&old)? {
+                        continue;
+                    }
+                    if self.spec.emit_update_before {
+                        out.row(RowKind::UpdateBefore, old);
+                    }
+                    out.row(RowKind::UpdateAfter, Row::clone(&change.row));
+                }
+            }
+            *known = vec![change.row];
+            self.rows.changed(&key);
+        }
+        Ok(())
+    }
+
+    fn watermark(&mut self, watermark: i64, out: &mut Emitter) -> Result<(), EngineError> {
+        self.watermark = watermark;
+        if let Some(waiting) = &mut self.waiting {
+            while let Some(full) = waiting.first().filter(|key| key_time(key) <= watermark).map(<[u8]>::to_vec) {
+                let Some(first) = waiting.remove(&full) else { break };
+                let key = full.get(8..).unwrap_or_default();
+                self.rows.get(key)?.push(Row::from([]));
+                self.rows.changed(key);
+                out.row(RowKind::Insert, first.row);
+            }
+        }
+        out.watermark(watermark);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), EngineError> {
+        self.rows.flush();
+        Ok(())
+    }
+}
