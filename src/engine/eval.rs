@@ -40,7 +40,12 @@ impl Context {
                 EngineError::Plan(format!("time zone '{name}' of table.local-time-zone is not known"))
             })?,
         };
-        Ok(Self { zone, clock, watermark: Arc::new(AtomicI64::new(i64::MIN)), options: Arc::new(options.clone()) })
+        Ok(Self {
+            zone,
+            clock,
+            watermark: Arc::new(AtomicI64::new(i64::MIN)),
+            options: Arc::new(options.clone()),
+        })
     }
 
     /// The same session for an operator with this watermark.

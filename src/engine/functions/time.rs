@@ -78,7 +78,9 @@ pub(crate) fn to_instant(local: i64, zone: Tz) -> i64 {
 pub(crate) fn to_instant_late(local: i64, zone: Tz) -> i64 {
     let at = chrono::DateTime::from_timestamp_millis(local).map(|at| at.naive_utc());
     match at.map(|at| zone.offset_from_local_datetime(&at)) {
-        Some(chrono::LocalResult::Ambiguous(_, late)) => local - i64::from(late.fix().local_minus_utc()) * 1000,
+        Some(chrono::LocalResult::Ambiguous(_, late)) => {
+            local - i64::from(late.fix().local_minus_utc()) * 1000
+        }
         _ => to_instant(local, zone),
     }
 }

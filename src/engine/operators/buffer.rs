@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use super::super::codec;
 use super::super::error::EngineError;
-use super::super::row::{Instant, Row, RowKind, Value};
 use super::super::plan::SortKey;
+use super::super::row::{Instant, Row, RowKind, Value};
 use crate::state::{StateError, StateTable};
 
 /// A row that waits, and what it did.
@@ -32,7 +32,8 @@ impl Buffer {
         let mut rows = BTreeMap::new();
         let mut sequence = 0;
         table.scan(&[], &mut |key, bytes| {
-            let damaged = |what: &str| StateError::Corrupt { table: "waiting rows".to_owned(), what: what.to_owned() };
+            let damaged =
+                |what: &str| StateError::Corrupt { table: "waiting rows".to_owned(), what: what.to_owned() };
             let (&flags, row) = bytes.split_first().ok_or_else(|| damaged("an entry is empty"))?;
             let row = codec::get_row(row).map_err(|error| damaged(&error.to_string()))?;
             let kind = match flags >> 1 {
@@ -41,7 +42,9 @@ impl Buffer {
                 2 => RowKind::UpdateAfter,
                 _ => RowKind::Delete,
             };
-            if let Some(Ok(number)) = key.last_chunk::<8>().map(|bytes| Ok::<_, StateError>(u64::from_be_bytes(*bytes))) {
+            if let Some(Ok(number)) =
+                key.last_chunk::<8>().map(|bytes| Ok::<_, StateError>(u64::from_be_bytes(*bytes)))
+            {
                 sequence = sequence.max(number + 1);
             }
             rows.insert(key.to_vec(), Waiting { kind, mark: flags & 1 == 1, row });
@@ -93,12 +96,18 @@ impl Buffer {
     }
 
     /// Rows from a key on, in order.
-    pub(super) fn from<'a>(&'a self, key: &[u8]) -> impl DoubleEndedIterator<Item = (&'a Vec<u8>, &'a Waiting)> {
+    pub(super) fn from<'a>(
+        &'a self,
+        key: &[u8],
+    ) -> impl DoubleEndedIterator<Item = (&'a Vec<u8>, &'a Waiting)> {
         self.rows.range(key.to_vec()..)
     }
 
     /// Rows whose keys start with a prefix, in order.
-    pub(super) fn prefixed<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = (&'a Vec<u8>, &'a Waiting)> {
+    pub(super) fn prefixed<'a>(
+        &'a self,
+        prefix: &'a [u8],
+    ) -> impl Iterator<Item = (&'a Vec<u8>, &'a Waiting)> {
         self.from(prefix).take_while(move |(key, _)| key.starts_with(prefix))
     }
 

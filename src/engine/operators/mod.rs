@@ -16,15 +16,19 @@ mod aggregate;
 mod bucket;
 mod buffer;
 mod join;
+mod over;
 mod rank;
 mod row;
 mod sets;
-mod time;
+mod temporal;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_wrap)]
 mod tests;
+mod time;
+mod timers;
 mod upsert;
 mod window;
+mod window_join;
 
 /// What an operator hands on, in order.
 pub(crate) enum Message {
@@ -180,10 +184,13 @@ pub(crate) fn build(builder: &mut Builder<'_>) -> Result<Box<dyn Operator>, Engi
         Op::SetOp { intersect, all } => Box::new(sets::SetOp::new(builder, *intersect, *all)?),
         Op::Unnest(spec) => Box::new(sets::Unnest::new(builder, spec)?),
         Op::LookupJoin(spec) => Box::new(sets::LookupJoin::new(builder, spec)?),
-        other => {
-            let name = format!("{other:?}");
-            let name = name.split(['(', ' ']).next().unwrap_or_default();
-            return Err(EngineError::Plan(format!("operator {name} is not implemented")));
+        Op::WindowJoin(spec) => Box::new(window_join::WindowJoin::new(builder, spec)?),
+        Op::WindowRank(spec) => Box::new(window_join::WindowRank::new(builder, spec)?),
+        Op::IntervalJoin(spec) => Box::new(temporal::IntervalJoin::new(builder, spec)?),
+        Op::TemporalJoin(spec) => Box::new(temporal::TemporalJoin::new(builder, spec)?),
+        Op::Over(spec) => Box::new(over::Over::new(builder, spec)?),
+        Op::Source(_) | Op::Sink(_) => {
+            return Err(EngineError::Plan(format!("{} is no operator of the engine", node.name)));
         }
     })
 }

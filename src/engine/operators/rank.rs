@@ -38,7 +38,9 @@ const SEQUENCE: &[u8] = b"next";
 impl Rank {
     pub(super) fn new(builder: &mut Builder<'_>, spec: &Spec) -> Result<Self, EngineError> {
         if spec.function != RankFunction::RowNumber {
-            return Err(EngineError::Plan("RANK() and DENSE_RANK() on a streaming table are not supported".to_owned()));
+            return Err(EngineError::Plan(
+                "RANK() and DENSE_RANK() on a streaming table are not supported".to_owned(),
+            ));
         }
         let mode = builder.input_mode(0);
         let mut sequences = builder.table("sequence")?;
@@ -61,8 +63,10 @@ impl Rank {
         }
         let mut rows = BTreeMap::new();
         self.table.scan(partition, &mut |key, bytes| {
-            let row = codec::get_row(bytes)
-                .map_err(|error| StateError::Corrupt { table: "ranked rows".to_owned(), what: error.to_string() })?;
+            let row = codec::get_row(bytes).map_err(|error| StateError::Corrupt {
+                table: "ranked rows".to_owned(),
+                what: error.to_string(),
+            })?;
             rows.insert(key.get(partition.len()..).unwrap_or_default().to_vec(), row);
             Ok(true)
         })?;
@@ -174,7 +178,12 @@ impl Rank {
 }
 
 impl Operator for Rank {
-    fn process(&mut self, _port: usize, rows: &mut Vec<Change>, out: &mut Emitter) -> Result<(), EngineError> {
+    fn process(
+        &mut self,
+        _port: usize,
+        rows: &mut Vec<Change>,
+        out: &mut Emitter,
+    ) -> Result<(), EngineError> {
         let out = out.rows();
         for change in rows.drain(..) {
             self.change(&change, out)?;
@@ -237,7 +246,12 @@ impl Deduplicate {
 }
 
 impl Operator for Deduplicate {
-    fn process(&mut self, _port: usize, rows: &mut Vec<Change>, out: &mut Emitter) -> Result<(), EngineError> {
+    fn process(
+        &mut self,
+        _port: usize,
+        rows: &mut Vec<Change>,
+        out: &mut Emitter,
+    ) -> Result<(), EngineError> {
         let mut key = Vec::new();
         for change in rows.drain(..) {
             key.clear();
@@ -270,7 +284,9 @@ impl Operator for Deduplicate {
     fn watermark(&mut self, watermark: i64, out: &mut Emitter) -> Result<(), EngineError> {
         self.watermark = watermark;
         if let Some(waiting) = &mut self.waiting {
-            while let Some(full) = waiting.first().filter(|key| key_time(key) <= watermark).map(<[u8]>::to_vec) {
+            while let Some(full) =
+                waiting.first().filter(|key| key_time(key) <= watermark).map(<[u8]>::to_vec)
+            {
                 let Some(first) = waiting.remove(&full) else { break };
                 let key = full.get(8..).unwrap_or_default();
                 self.rows.get(key)?.push(Row::from([]));

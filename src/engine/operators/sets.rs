@@ -97,14 +97,20 @@ impl Unnest {
     fn emit(&self, change: &Change, element: Vec<Value>, position: i64, out: &mut Vec<Change>) {
         let mut element = element;
         element.resize(self.width, Value::Null);
-        let position = self.ordinality.then(|| if position == 0 { Value::Null } else { Value::Int(position) });
+        let position =
+            self.ordinality.then(|| if position == 0 { Value::Null } else { Value::Int(position) });
         let row = change.row.iter().cloned().chain(element).chain(position).collect();
         out.push(Change { kind: change.kind, row });
     }
 }
 
 impl Operator for Unnest {
-    fn process(&mut self, _port: usize, rows: &mut Vec<Change>, out: &mut Emitter) -> Result<(), EngineError> {
+    fn process(
+        &mut self,
+        _port: usize,
+        rows: &mut Vec<Change>,
+        out: &mut Emitter,
+    ) -> Result<(), EngineError> {
         let out = out.rows();
         for change in rows.drain(..) {
             let collection =
@@ -171,7 +177,12 @@ impl LookupJoin {
 }
 
 impl Operator for LookupJoin {
-    fn process(&mut self, _port: usize, rows: &mut Vec<Change>, out: &mut Emitter) -> Result<(), EngineError> {
+    fn process(
+        &mut self,
+        _port: usize,
+        rows: &mut Vec<Change>,
+        out: &mut Emitter,
+    ) -> Result<(), EngineError> {
         let out = out.rows();
         for change in rows.drain(..) {
             let key = self
@@ -196,7 +207,10 @@ impl Operator for LookupJoin {
             }
             if !matched && self.outer {
                 let nulls = std::iter::repeat_n(Value::Null, self.width);
-                out.push(Change { kind: change.kind, row: change.row.iter().cloned().chain(nulls).collect() });
+                out.push(Change {
+                    kind: change.kind,
+                    row: change.row.iter().cloned().chain(nulls).collect(),
+                });
             }
         }
         Ok(())

@@ -42,7 +42,12 @@ impl WatermarkAssigner {
 }
 
 impl Operator for WatermarkAssigner {
-    fn process(&mut self, _port: usize, rows: &mut Vec<Change>, out: &mut Emitter) -> Result<(), EngineError> {
+    fn process(
+        &mut self,
+        _port: usize,
+        rows: &mut Vec<Change>,
+        out: &mut Emitter,
+    ) -> Result<(), EngineError> {
         let partition = usize::try_from(self.partition.load(Ordering::Relaxed)).unwrap_or(0);
         let partitions = usize::try_from(self.partitions.load(Ordering::Relaxed)).unwrap_or(1);
         let known = partitions.max(partition + 1);
@@ -148,13 +153,27 @@ pub(super) struct TemporalSort {
 }
 
 impl TemporalSort {
-    pub(super) fn new(builder: &mut Builder<'_>, rowtime: usize, then: &[SortKey]) -> Result<Self, EngineError> {
-        Ok(Self { rowtime, then: then.to_vec(), rows: Buffer::new(builder.table("rows")?)?, watermark: i64::MIN })
+    pub(super) fn new(
+        builder: &mut Builder<'_>,
+        rowtime: usize,
+        then: &[SortKey],
+    ) -> Result<Self, EngineError> {
+        Ok(Self {
+            rowtime,
+            then: then.to_vec(),
+            rows: Buffer::new(builder.table("rows")?)?,
+            watermark: i64::MIN,
+        })
     }
 }
 
 impl Operator for TemporalSort {
-    fn process(&mut self, _port: usize, rows: &mut Vec<Change>, _out: &mut Emitter) -> Result<(), EngineError> {
+    fn process(
+        &mut self,
+        _port: usize,
+        rows: &mut Vec<Change>,
+        _out: &mut Emitter,
+    ) -> Result<(), EngineError> {
         for change in rows.drain(..) {
             let time = row_time(&change.row, self.rowtime)?;
             if time <= self.watermark {

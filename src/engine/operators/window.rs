@@ -61,7 +61,8 @@ impl WindowTvf {
             }
         };
         for (key, _) in sessions.from(&[]) {
-            let Some((partition, rest)) = key.len().checked_sub(16).and_then(|at| key.split_at_checked(at)) else {
+            let Some((partition, rest)) = key.len().checked_sub(16).and_then(|at| key.split_at_checked(at))
+            else {
                 continue;
             };
             let time = key_time(rest);
@@ -90,12 +91,19 @@ impl WindowTvf {
 }
 
 impl Operator for WindowTvf {
-    fn process(&mut self, _port: usize, rows: &mut Vec<Change>, out: &mut Emitter) -> Result<(), EngineError> {
+    fn process(
+        &mut self,
+        _port: usize,
+        rows: &mut Vec<Change>,
+        out: &mut Emitter,
+    ) -> Result<(), EngineError> {
         for change in rows.drain(..) {
             let time =
                 if self.window.rowtime { row_time(&change.row, self.window.time)? } else { self.clock.now() };
             let local = self.zone.local(time);
-            if let (Some(sessions), WindowKind::Session { partition, gap }) = (&mut self.sessions, &self.window.kind) {
+            if let (Some(sessions), WindowKind::Session { partition, gap }) =
+                (&mut self.sessions, &self.window.kind)
+            {
                 if self.zone.fires_at(local + gap) <= self.watermark {
                     continue;
                 }
@@ -167,8 +175,10 @@ impl WindowAggregate {
         let mut table = builder.table("windows")?;
         let mut panes = BTreeMap::new();
         table.scan(&[], &mut |key, bytes| {
-            let pane = read_pane(bytes, calls.len())
-                .map_err(|error| StateError::Corrupt { table: "windows".to_owned(), what: error.to_string() })?;
+            let pane = read_pane(bytes, calls.len()).map_err(|error| StateError::Corrupt {
+                table: "windows".to_owned(),
+                what: error.to_string(),
+            })?;
             panes.insert(key.to_vec(), pane);
             Ok(true)
         })?;
@@ -207,7 +217,8 @@ impl WindowAggregate {
                 smallvec::smallvec![(start.unwrap_or(end), end)]
             }
             WindowInput::Assign(window) => {
-                let time = if window.rowtime { row_time(&change.row, window.time)? } else { self.clock.now() };
+                let time =
+                    if window.rowtime { row_time(&change.row, window.time)? } else { self.clock.now() };
                 let local = self.zone.local(time);
                 if let WindowKind::Session { gap, .. } = window.kind {
                     match self.session(&group, (local, local + gap))? {
@@ -251,7 +262,9 @@ impl WindowAggregate {
         let mut span = row;
         let mut merged: Vec<Vec<u8>> = Vec::new();
         for turned_key in self.sessions.range(group.to_vec()..).take_while(|key| key.starts_with(group)) {
-            let Some(window) = turned_key.get(group.len()..).filter(|window| window.len() == SPAN) else { continue };
+            let Some(window) = turned_key.get(group.len()..).filter(|window| window.len() == SPAN) else {
+                continue;
+            };
             let (end, start) = (key_time(window), key_time(window.get(8..).unwrap_or_default()));
             if start <= span.1 && span.0 <= end {
                 span = (span.0.min(start), span.1.max(end));
@@ -349,7 +362,12 @@ fn read_pane(bytes: &[u8], calls: usize) -> Result<Pane, CodecError> {
 }
 
 impl Operator for WindowAggregate {
-    fn process(&mut self, _port: usize, rows: &mut Vec<Change>, _out: &mut Emitter) -> Result<(), EngineError> {
+    fn process(
+        &mut self,
+        _port: usize,
+        rows: &mut Vec<Change>,
+        _out: &mut Emitter,
+    ) -> Result<(), EngineError> {
         for change in rows.drain(..) {
             self.change(&change)?;
         }

@@ -344,7 +344,8 @@ impl Call {
         from: Accumulator,
         from_counts: &MemoryCounts,
     ) -> Result<(), EngineError> {
-        let of_call = || from_counts.entries.range(vec![at]..).take_while(|(key, _)| key.first() == Some(&at));
+        let of_call =
+            || from_counts.entries.range(vec![at]..).take_while(|(key, _)| key.first() == Some(&at));
         if self.distinct {
             for (key, (count, value)) in of_call() {
                 let (before, after) = into_counts.add(key, value, *count)?;
@@ -368,10 +369,14 @@ impl Call {
                 *count += n;
             }
             (Accumulator::Decimal { sum, count }, Accumulator::Decimal { sum: more, count: n }) => {
-                *sum = sum.zip(more).and_then(|(sum, more)| arithmetic::add_decimals(sum, more, 38, sum.scale));
+                *sum =
+                    sum.zip(more).and_then(|(sum, more)| arithmetic::add_decimals(sum, more, 38, sum.scale));
                 *count += n;
             }
-            (Accumulator::Moments { count, sum, squares }, Accumulator::Moments { count: n, sum: s, squares: q }) => {
+            (
+                Accumulator::Moments { count, sum, squares },
+                Accumulator::Moments { count: n, sum: s, squares: q },
+            ) => {
                 *count += n;
                 *sum += s;
                 *squares += q;

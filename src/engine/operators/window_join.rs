@@ -1,0 +1,288 @@
+//! Joins and Top-N of rows that carry their window; what belongs to a window comes out when it is complete.
+
+use std::collections::BTreeMap;
+
+use super::super::codec;
+use super::super::error::EngineError;
+use super::super::eval::{Evaluator, Input};
+use super::super::plan::{
+    JoinKind, RankFunction, WindowInput, WindowJoin as JoinSpec, WindowRank as RankSpec,
+};
+use super::super::row::{Change, Row, RowKind, Value};
+use super::buffer::{Buffer, Waiting, key_time, put_sort_key, row_time, time_key};
+use super::row::failed;
+use super::time::Zone;
+use super::{Builder, Emitter, Operator};
+
+/// The window columns of an input.
+#[derive(Clone, Copy)]
+struct Columns {
+    end: usize,
+    zone: Zone,
+    rowtime: bool,
+}
+
+impl Columns {
+    fn new(builder: &Builder<'_>, window: &WindowInput) -> Result<Self, EngineError> {
+        match window {
+            WindowInput::Attached { end, rowtime, ltz, .. } => Ok(Self {
+                end: *end,
+                zone: Zone { zone: builder.context.zone, ltz: *ltz },
+                rowtime: *rowtime,
+            }),
+            WindowInput::Assign(_) => {
+                Err(EngineError::Plan("a window join or rank needs window columns".to_owned()))
+            }
+        }
+    }
+}
+
+/// Joins the rows of each window.
+pub(super) struct WindowJoin {
+    name: String,
+    kind: JoinKind,
+    keys: [Vec<usize>; 2],
+    residual: Option<Evaluator>,
+    windows: [Columns; 2],
+    widths: [usize; 2],
+    /// Rows by window end, input, join key.
+    rows: Buffer,
+    watermark: i64,
+}
+
+impl WindowJoin {
+    pub(super) fn new(builder: &mut Builder<'_>, spec: &JoinSpec) -> Result<Self, EngineError> {
+        Ok(Self {
+            name: builder.node.name.clone(),
+            kind: spec.kind,
+            keys: [spec.on.iter().map(|on| on.0).collect(), spec.on.iter().map(|on| on.1).collect()],
+            residual: spec.residual.as_ref().map(|residual| builder.evaluator(residual)).transpose()?,
+            windows: [Columns::new(builder, &spec.left)?, Columns::new(builder, &spec.right)?],
+            widths: [builder.input(0)?.len(), builder.input(1)?.len()],
+            rows: Buffer::new(builder.table("rows")?)?,
+            watermark: i64::MIN,
+        })
+    }
+
+    fn padded(&self, port: usize, row: &Row) -> Row {
+        let nulls = std::iter::repeat_n(Value::Null, self.widths.get(1 - port).copied().unwrap_or(0));
+        match (self.kind, port) {
+            (JoinKind::Semi | JoinKind::Anti, _) => Row::clone(row),
+            (_, 0) => row.iter().cloned().chain(nulls).collect(),
+            _ => nulls.chain(row.iter().cloned()).collect(),
+        }
+    }
+
+    fn join(&self, sides: &[Vec<(Vec<u8>, Row)>; 2], out: &mut Emitter) -> Result<(), EngineError> {
+        let [left, right] = sides;
+        let mut by_key: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
+        for (at, (key, row)) in right.iter().enumerate() {
+            if !self.has_null(1, row) {
+                by_key.entry(key).or_default().push(at);
+            }
+        }
+        let mut matched_right = vec![false; right.len()];
+        for (key, row) in left {
+            let mut matched = false;
+            let partners = if self.has_null(0, row) { None } else { by_key.get(key.as_slice()) };
+            for &at in partners.into_iter().flatten() {
+                let Some((_, partner)) = right.get(at) else { continue };
+                let fits = match &self.residual {
+                    Some(residual) => residual
+                        .is_true(Input::pair(row, partner))
+                        .map_err(|error| failed(&self.name, error))?,
+                    None => true,
+                };
+                if !fits {
+                    continue;
+                }
+                matched = true;
+                if let Some(mark) = matched_right.get_mut(at) {
+                    *mark = true;
+                }
+                if matches!(self.kind, JoinKind::Semi | JoinKind::Anti) {
+                    break;
+                }
+                out.row(RowKind::Insert, row.iter().chain(partner.iter()).cloned().collect());
+            }
+            let lone = match self.kind {
+                JoinKind::Semi => matched,
+                JoinKind::Anti | JoinKind::Left | JoinKind::Full => !matched,
+                JoinKind::Inner | JoinKind::Right => false,
+            };
+            if lone {
+                out.row(RowKind::Insert, self.padded(0, row));
+            }
+        }
+        if matches!(self.kind, JoinKind::Right | JoinKind::Full) {
+            for ((_, row), _) in right.iter().zip(&matched_right).filter(|(_, matched)| !**matched) {
+                out.row(RowKind::Insert, self.padded(1, row));
+            }
+        }
+        Ok(())
+    }
+
+    fn has_null(&self, port: usize, row: &Row) -> bool {
+        let mut keys = self.keys.get(port).into_iter().flatten();
+        keys.any(|&column| row.get(column).is_none_or(Value::is_null))
+    }
+
+    fn fire(&mut self, reached: i64, out: &mut Emitter) -> Result<(), EngineError> {
+        let zone = self.windows[0].zone;
+        while let Some(end) = self.rows.first().map(key_time).filter(|&end| zone.fires_at(end) <= reached) {
+            let mut sides: [Vec<(Vec<u8>, Row)>; 2] = [Vec::new(), Vec::new()];
+            for (key, waiting) in self.rows.drain(&time_key(end)) {
+                let port = usize::from(key.get(8) == Some(&1));
+                let join_key = key.get(9..key.len().saturating_sub(8)).unwrap_or_default().to_vec();
+                if let Some(side) = sides.get_mut(port) {
+                    side.push((join_key, waiting.row));
+                }
+            }
+            self.join(&sides, out)?;
+        }
+        Ok(())
+    }
+}
+
+impl Operator for WindowJoin {
+    fn process(
+        &mut self,
+        port: usize,
+        rows: &mut Vec<Change>,
+        _out: &mut Emitter,
+    ) -> Result<(), EngineError> {
+        let (Some(window), Some(keys)) = (self.windows.get(port), self.keys.get(port)) else { return Ok(()) };
+        for change in rows.drain(..) {
+            let end = row_time(&change.row, window.end)?;
+            if window.rowtime && window.zone.fires_at(end) <= self.watermark {
+                continue;
+            }
+            let mut key = time_key(end).to_vec();
+            key.push(u8::from(port == 1));
+            codec::put_key(&mut key, &change.row, keys);
+            self.rows.push(key, Waiting { kind: change.kind, mark: false, row: change.row });
+        }
+        Ok(())
+    }
+
+    fn watermark(&mut self, watermark: i64, out: &mut Emitter) -> Result<(), EngineError> {
+        self.watermark = watermark;
+        if self.windows[0].rowtime {
+            self.fire(watermark, out)?;
+        }
+        out.watermark(watermark);
+        Ok(())
+    }
+
+    fn clock(&mut self, now: i64, out: &mut Emitter) -> Result<(), EngineError> {
+        if self.windows[0].rowtime { Ok(()) } else { self.fire(now, out) }
+    }
+
+    fn next_timer(&self) -> Option<i64> {
+        if self.windows[0].rowtime {
+            return None;
+        }
+        self.rows.first().map(|key| self.windows[0].zone.fires_at(key_time(key)))
+    }
+}
+
+/// The first rows of each window and partition.
+pub(super) struct WindowRank {
+    spec: RankSpec,
+    window: Columns,
+    /// Rows by window end, partition, order.
+    rows: Buffer,
+    watermark: i64,
+}
+
+impl WindowRank {
+    pub(super) fn new(builder: &mut Builder<'_>, spec: &RankSpec) -> Result<Self, EngineError> {
+        if spec.function != RankFunction::RowNumber {
+            return Err(EngineError::Plan(
+                "RANK() and DENSE_RANK() within windows are not supported".to_owned(),
+            ));
+        }
+        Ok(Self {
+            spec: spec.clone(),
+            window: Columns::new(builder, &spec.window)?,
+            rows: Buffer::new(builder.table("rows")?)?,
+            watermark: i64::MIN,
+        })
+    }
+
+    fn fire(&mut self, reached: i64, out: &mut Emitter) {
+        let zone = self.window.zone;
+        while let Some(end) = self.rows.first().map(key_time).filter(|&end| zone.fires_at(end) <= reached) {
+            let mut partition: Vec<u8> = Vec::new();
+            let mut rank: u64 = 0;
+            let mut chosen: Vec<(u64, Row)> = Vec::new();
+            for (_, waiting) in self.rows.drain(&time_key(end)) {
+                let mut key = Vec::new();
+                codec::put_key(&mut key, &waiting.row, &self.spec.partition);
+                if key != partition || rank == 0 {
+                    partition = key;
+                    rank = 0;
+                }
+                rank += 1;
+                if rank >= self.spec.from && rank <= self.spec.to {
+                    chosen.push((rank, waiting.row));
+                }
+            }
+            for (rank, row) in chosen {
+                let rank = self.spec.emit_rank.then(|| Value::Int(i64::try_from(rank).unwrap_or(i64::MAX)));
+                out.row(RowKind::Insert, row.iter().cloned().chain(rank).collect());
+            }
+        }
+    }
+}
+
+impl Operator for WindowRank {
+    fn process(
+        &mut self,
+        _port: usize,
+        rows: &mut Vec<Change>,
+        _out: &mut Emitter,
+    ) -> Result<(), EngineError> {
+        for change in rows.drain(..) {
+            let end = row_time(&change.row, self.window.end)?;
+            if self.window.rowtime && self.window.zone.fires_at(end) <= self.watermark {
+                continue;
+            }
+            let mut key = time_key(end).to_vec();
+            codec::put_key(&mut key, &change.row, &self.spec.partition);
+            put_sort_key(&mut key, &change.row, &self.spec.order);
+            if self.spec.last_wins {
+                // One row per sort key: the later one.
+                let earlier: Vec<Vec<u8>> = self.rows.prefixed(&key).map(|(key, _)| key.clone()).collect();
+                for key in earlier {
+                    self.rows.remove(&key);
+                }
+            }
+            self.rows.push(key, Waiting { kind: change.kind, mark: false, row: change.row });
+        }
+        Ok(())
+    }
+
+    fn watermark(&mut self, watermark: i64, out: &mut Emitter) -> Result<(), EngineError> {
+        self.watermark = watermark;
+        if self.window.rowtime {
+            self.fire(watermark, out);
+        }
+        out.watermark(watermark);
+        Ok(())
+    }
+
+    fn clock(&mut self, now: i64, out: &mut Emitter) -> Result<(), EngineError> {
+        if !self.window.rowtime {
+            self.fire(now, out);
+        }
+        Ok(())
+    }
+
+    fn next_timer(&self) -> Option<i64> {
+        if self.window.rowtime {
+            return None;
+        }
+        self.rows.first().map(|key| self.window.zone.fires_at(key_time(key)))
+    }
+}
