@@ -38,6 +38,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
             .filter_map(|(k, v)| Some((k.strip_prefix("producer.override.")?.to_owned(), v.to_owned())))
             .collect(),
         addresses: global.addresses()?,
+        data: vec![global.data.clone()],
     };
     let log = crate::log::open(&global.log_url(), &options).await?;
     let mut env = Env::new(log, config.name());

@@ -95,7 +95,12 @@ impl GlobalArgs {
     /// # Errors
     /// When it cannot be opened: see [`crate::log::open`].
     pub async fn open_log(&self) -> Result<Arc<dyn Log>> {
-        crate::log::open(&self.log_url(), &OpenOptions::default()).await
+        let options = OpenOptions {
+            addresses: self.addresses()?,
+            data: vec![self.data.clone()],
+            ..OpenOptions::default()
+        };
+        crate::log::open(&self.log_url(), &options).await
     }
 }
 

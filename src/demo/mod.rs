@@ -3,6 +3,7 @@
 pub mod check;
 pub mod databases;
 mod hops;
+pub mod kafka;
 mod plant;
 pub mod postgres;
 mod probe;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::databases::{Databases, SOURCE_SCHEMA};
+use super::kafka::TemporaryKafka;
 use super::screen::Screen;
 use super::{Options, PATIENCE};
 use crate::capture::{Connector, ConnectorHandle, Env};
@@ -32,6 +33,7 @@ pub(super) struct Plant {
     foreign_log: bool,
     // Dropped last: the directory of log and state, and the broker.
     _data: tempfile::TempDir,
+    _broker: Option<TemporaryKafka>,
 }
 
 impl Plant {
@@ -44,9 +46,14 @@ impl Plant {
             .prefix("millstream-demo-")
             .tempdir()
             .map_err(|e| Error::config("cannot make a temporary directory").with_source(e))?;
-        let url = match &options.log {
-            Some(url) => url.clone(),
-            None => format!("file:{}", data.path().join("log").display()),
+        let broker = match options.kafka {
+            true => Some(screen.step("Kafka: a temporary broker", start_kafka()).await?),
+            false => None,
+        };
+        let url = match (&options.log, &broker) {
+            (_, Some(broker)) => broker.url(),
+            (Some(url), None) => url.clone(),
+            (None, None) => format!("file:{}", data.path().join("log").display()),
         };
         let log = crate::log::open(&url, &crate::log::OpenOptions::default()).await?;
         let foreign_log = options.log.is_some();
@@ -64,7 +71,7 @@ impl Plant {
                 return Err(error);
             }
         };
-        Ok(Self { log, connector, pipeline, hops: Some(hops), foreign_log, _data: data })
+        Ok(Self { log, connector, pipeline, hops: Some(hops), foreign_log, _data: data, _broker: broker })
     }
 
     /// Waits until the connector streams and the target has what the snapshot found.
@@ -122,6 +129,11 @@ impl Plant {
         }
         Ok(())
     }
+}
+
+async fn start_kafka() -> Result<TemporaryKafka> {
+    let started = tokio::task::spawn_blocking(TemporaryKafka::start).await;
+    started.map_err(|e| Error::internal("starting Kafka failed").with_source(e))?
 }
 
 /// The files name the services of docker-compose.yml; here they are elsewhere.

@@ -10,6 +10,7 @@ pub mod kafka;
 mod open;
 pub mod partition;
 pub mod record;
+pub mod remote;
 pub mod topic;
 
 use std::collections::BTreeMap;
@@ -147,6 +148,9 @@ pub trait Log: Send + Sync {
 pub trait LogWriter: Send {
     /// Appends all records of the batch in order, as one transaction, and makes them durable.
     ///
+    /// The embedded log's readers see them when this returns; Kafka's a moment later (the coordinator answers
+    /// before it has written the partitions' commit markers).
+    ///
     /// Missing topics are made with `topic_defaults`. A record without partition gets murmur2(key) modulo
     /// partitions as Kafka's Java producer does, keyless ones go round. A record without timestamp gets the
     /// time of the append. The emptied batch comes back so that its memory is used again. On an error
@@ -167,7 +171,8 @@ pub trait LogReader: Send {
     async fn unassign(&mut self, at: &TopicPartition) -> Result<()>;
 
     /// Waits for records and returns up to about `max_bytes` of them; empty after `timeout`. A commit wakes
-    /// it at once, there is no polling delay. Cancel-safe: a dropped call loses nothing.
+    /// it at once, there is no polling delay. What comes back may hold no record and still move
+    /// [`Fetched::next_offsets`] (past Kafka's control records). Cancel-safe: a dropped call loses nothing.
     ///
     /// Fails with [`crate::Kind::Data`] where an assigned offset is no longer kept (never skips).
     async fn poll(&mut self, max_bytes: usize, timeout: Duration) -> Result<Fetched>;

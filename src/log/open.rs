@@ -1,13 +1,14 @@
 //! From a log's URL to a store.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Log;
 use super::embedded::EmbeddedLog;
 use super::kafka::KafkaLog;
+use super::remote::RemoteLog;
 use crate::config::AddressMap;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// How a log is opened.
 #[derive(Clone, Debug, Default)]
@@ -17,10 +18,25 @@ pub struct OpenOptions {
     /// Other addresses for brokers (`--connect-to`). They replace the addresses to begin with; what brokers then
     /// advertise must be reachable as it is.
     pub addresses: AddressMap,
+    /// Data directories whose control sockets may lead to the process that holds an embedded log; the directory
+    /// above the log's is asked in any case.
+    pub data: Vec<PathBuf>,
+}
+
+/// The log through the process that holds it.
+async fn remote(dir: &Path, options: &OpenOptions) -> Option<RemoteLog> {
+    let mut data = options.data.clone();
+    let absolute = dir.canonicalize().ok()?;
+    data.extend(absolute.parent().map(Path::to_owned));
+    data.push(absolute);
+    RemoteLog::find(dir, &data).await
 }
 
 /// Opens a log: `file:DIR` (embedded), `kafka://HOST:PORT[,HOST:PORT…]`, or `kafka:FILE` with Java client
 /// properties.
+///
+/// An embedded log that another process holds is read through that process where it serves a control socket; it
+/// cannot be written then.
 ///
 /// # Errors
 /// [`crate::Kind::Config`] for a URL of another form; whatever the store cannot be opened for.
@@ -28,9 +44,16 @@ pub async fn open(url: &str, options: &OpenOptions) -> Result<Arc<dyn Log>> {
     match url.split_once(':') {
         Some(("file", dir)) => {
             let dir = Path::new(dir.strip_prefix("//").unwrap_or(dir)).to_owned();
-            let opened = tokio::task::spawn_blocking(move || EmbeddedLog::open(dir)).await;
-            let log = opened.map_err(|e| Error::internal("opening the log failed").with_source(e))??;
-            Ok(Arc::new(log))
+            let path = dir.clone();
+            let opened = tokio::task::spawn_blocking(move || EmbeddedLog::open(path)).await;
+            match opened.map_err(|e| Error::internal("opening the log failed").with_source(e))? {
+                Ok(log) => Ok(Arc::new(log)),
+                Err(error) if error.kind() == Kind::Fenced => match remote(&dir, options).await {
+                    Some(log) => Ok(Arc::new(log)),
+                    None => Err(error),
+                },
+                Err(error) => Err(error),
+            }
         }
         Some(("kafka", rest)) => {
             Ok(Arc::new(KafkaLog::open(rest, &options.properties, &options.addresses).await?))

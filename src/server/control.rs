@@ -18,7 +18,7 @@ const SOCKET: &str = "control.sock";
 
 /// All that the socket serves.
 pub fn router() -> Router {
-    Router::new().merge(super::pipelines::router())
+    Router::new().merge(super::pipelines::router()).merge(super::topics::router())
 }
 
 /// A served socket; dropping it ends the serving and removes the file.

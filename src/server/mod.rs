@@ -43,3 +43,4 @@ pub async fn serve(
         .await
         .map_err(|e| Error::internal("the HTTP server failed").with_source(e))
 }
+pub mod topics;

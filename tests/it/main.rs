@@ -8,6 +8,8 @@ mod catalog;
 mod cli;
 mod crash;
 mod flinksql_goldens;
+mod log_contract;
+mod log_crash;
 mod postgres_sink;
 mod replication;
 mod support;

@@ -9,6 +9,7 @@ mod append;
 mod clean;
 mod committer;
 mod frame;
+pub mod frames;
 mod journal;
 mod lock;
 mod maintain;
@@ -117,6 +118,11 @@ impl EmbeddedLog {
         let inner = Arc::new(Inner::open(&dir)?);
         open.insert(dir, Arc::downgrade(&inner));
         Ok(Self { inner })
+    }
+
+    /// The log in a (canonical) directory, if this process has it open.
+    pub fn opened(dir: &Path) -> Option<Self> {
+        OPEN.lock().get(dir).and_then(Weak::upgrade).map(|inner| Self { inner })
     }
 
     /// Runs retention and compaction now instead of at their next turn; `force` compacts whatever holds

@@ -44,7 +44,8 @@ impl KafkaReader {
             ("enable.auto.offset.store", "false"),
             // A lost offset must be an error: going on elsewhere would be a silent gap.
             ("auto.offset.reset", "error"),
-            ("enable.partition.eof", "true"),
+            // The batch call would count the event as a record in the position that we rely on.
+            ("enable.partition.eof", "false"),
         ] {
             config.set(name, value);
         }
@@ -140,13 +141,6 @@ fn take_one(
                 a.next = message.offset() + 1;
                 let (key, value, headers) = (message.key(), message.value(), message.headers());
                 fetched.push(&a.at, message.offset(), message.timestamp(), key, value, headers);
-            }
-            None
-        }
-        (Some(Code::PartitionEOF), Some(a)) => {
-            if message.offset() > a.next {
-                a.next = message.offset();
-                fetched.moved(&a.at, a.next);
             }
             None
         }

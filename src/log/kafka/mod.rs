@@ -13,7 +13,7 @@ mod queue;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rdkafka::admin::{
@@ -32,6 +32,8 @@ use crate::error::{Error, Result};
 
 /// How long a question to the cluster may take.
 const ASK: Duration = Duration::from_secs(15);
+/// How long after its creation a topic may not be known everywhere.
+const SETTLE: Duration = Duration::from_secs(3);
 /// Topics of the brokers themselves.
 const INTERNAL: &[&str] =
     &["__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"];
@@ -158,9 +160,20 @@ impl Inner {
     /// Earliest offset and last stable offset.
     fn range(&self, at: &TopicPartition) -> Result<OffsetRange> {
         let what = format!("cannot ask for the offsets of topic {}, partition {}", at.topic, at.partition);
-        let answer = self.consumer.fetch_watermarks(&at.topic, at.partition, ASK);
-        let (earliest, end) = answer.map_err(|e| self.error(&what, e))?;
-        Ok(OffsetRange { earliest, end })
+        let started = Instant::now();
+        loop {
+            match self.consumer.fetch_watermarks(&at.topic, at.partition, ASK) {
+                Ok((earliest, end)) => return Ok(OffsetRange { earliest, end }),
+                // A topic made a moment ago: its leader has not taken office yet.
+                Err(KafkaError::MetadataFetch(
+                    Code::NotLeaderForPartition
+                    | Code::LeaderNotAvailable
+                    | Code::UnknownTopicOrPartition
+                    | Code::UnknownPartition,
+                )) if started.elapsed() < SETTLE => std::thread::sleep(Duration::from_millis(20)),
+                Err(e) => return Err(self.error(&what, e)),
+            }
+        }
     }
 
     fn at_time(&self, at: &TopicPartition, timestamp: i64) -> Result<i64> {

@@ -1,7 +1,7 @@
 //! librdkafka's consumer queue, read in batches.
 //!
-//! rdkafka's own `poll` makes an event and an `Arc` for every record, and drops the offset of the end-of-partition
-//! event; the batch call of the C library gives a few hundred records at a time, and that offset.
+//! rdkafka's own `poll` makes an event and an `Arc` for every record; the batch call of the C library gives a few
+//! hundred records at a time.
 
 use std::ffi::{CStr, c_void};
 use std::marker::PhantomData;
@@ -132,7 +132,7 @@ impl RawMessage<'_> {
         self.message.partition
     }
 
-    /// Offset of the record, or the offset an end-of-partition event stands at.
+    /// Offset of the record.
     pub fn offset(&self) -> i64 {
         self.message.offset
     }

@@ -1,6 +1,7 @@
 //! What several capabilities need.
 
 pub mod http;
+pub mod kafka;
 
 use std::process::Command;
 

@@ -1,0 +1,35 @@
+//! One Kafka broker for all tests of this binary: `MILLSTREAM_TEST_KAFKA=host:port`, or a temporary one.
+
+use std::io::Write;
+use std::sync::OnceLock;
+
+use millstream::demo::kafka::TemporaryKafka;
+
+static BROKER: OnceLock<Result<Broker, String>> = OnceLock::new();
+
+enum Broker {
+    Given(String),
+    // Never dropped: its keeper process sees our end and removes it.
+    Started(TemporaryKafka),
+}
+
+/// The broker's URL for `--log`; `None` when there is no way to a broker: then the test is skipped, loudly, and
+/// with `CI=true` it fails.
+pub fn broker() -> Option<String> {
+    let broker = BROKER.get_or_init(|| match std::env::var("MILLSTREAM_TEST_KAFKA") {
+        Ok(given) if !given.is_empty() => Ok(Broker::Given(format!("kafka://{given}"))),
+        _ => TemporaryKafka::start().map(Broker::Started).map_err(|e| e.screen()),
+    });
+    match broker {
+        Ok(Broker::Given(url)) => Some(url.clone()),
+        Ok(Broker::Started(kafka)) => Some(kafka.url()),
+        Err(why) => {
+            let test = std::thread::current().name().unwrap_or("a test").to_owned();
+            let text = format!("SKIPPED {test}: no Kafka broker\n{why}\n");
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "{text}");
+            // Past the test harness, which shows nothing of a test that passes.
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            None
+        }
+    }
+}
