@@ -18,3 +18,6 @@ pub mod types;
 
 pub use compile::{CompileOptions, Script, TableInfo, compile, compile_expression};
 pub use error::{Phase, Span, SqlError, SqlResult};
+
+#[cfg(test)]
+mod tests;

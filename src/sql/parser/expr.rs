@@ -6,6 +6,12 @@ use crate::sql::error::{Span, SqlError, SqlResult};
 
 use super::Parser;
 
+/// Conditions joined by AND or OR.
+const MAX_CONDITIONS: usize = 10_000;
+
+/// Operands of one chain: such trees grow to the left, and everything behind walks them by recursion.
+const MAX_OPERANDS: usize = 250;
+
 impl Parser {
     /// An expression.
     pub(super) fn expr(&mut self) -> SqlResult<Expr> {
@@ -18,19 +24,45 @@ impl Parser {
     }
 
     fn or_expr(&mut self) -> SqlResult<Expr> {
-        let mut left = self.and_expr()?;
+        let mut operands = vec![self.and_expr()?];
         while self.eat_word("OR") {
-            left = Self::binary("OR", left, self.and_expr()?);
+            operands.push(self.and_expr()?);
+            self.limit(operands.len(), MAX_CONDITIONS)?;
         }
-        Ok(left)
+        Ok(Self::balanced("OR", operands))
     }
 
     fn and_expr(&mut self) -> SqlResult<Expr> {
-        let mut left = self.not_expr()?;
+        let mut operands = vec![self.not_expr()?];
         while self.eat_word("AND") {
-            left = Self::binary("AND", left, self.not_expr()?);
+            operands.push(self.not_expr()?);
+            self.limit(operands.len(), MAX_CONDITIONS)?;
         }
-        Ok(left)
+        Ok(Self::balanced("AND", operands))
+    }
+
+    /// Conditions as a tree of little depth, in their order.
+    fn balanced(op: &'static str, mut operands: Vec<Expr>) -> Expr {
+        while operands.len() > 1 {
+            let mut next = Vec::with_capacity(operands.len().div_ceil(2));
+            let mut rest = operands.into_iter();
+            while let Some(left) = rest.next() {
+                next.push(match rest.next() {
+                    Some(right) => Self::binary(op, left, right),
+                    None => left,
+                });
+            }
+            operands = next;
+        }
+        operands.pop().unwrap_or(Expr { kind: ExprKind::Bool(true), span: Span::default() })
+    }
+
+    /// Refuses chains that are too long.
+    pub(super) fn limit(&self, operands: usize, most: usize) -> SqlResult<()> {
+        if operands > most {
+            return Err(SqlError::parse(self.span(), format!("an expression of more than {most} operands")));
+        }
+        Ok(())
     }
 
     fn not_expr(&mut self) -> SqlResult<Expr> {
@@ -45,7 +77,10 @@ impl Parser {
 
     fn predicate(&mut self) -> SqlResult<Expr> {
         let mut left = self.additive()?;
+        let mut operands = 0;
         loop {
+            operands += 1;
+            self.limit(operands, MAX_OPERANDS)?;
             let span = left.span;
             let boxed = |e: Expr| Box::new(e);
             if let Token::Symbol(op @ ("=" | "<>" | "<" | "<=" | ">" | ">=")) = *self.peek() {
@@ -145,8 +180,11 @@ impl Parser {
     /// `+ - ||` and what binds tighter.
     pub(super) fn additive(&mut self) -> SqlResult<Expr> {
         let mut left = self.multiplicative()?;
+        let mut operands = 1;
         while let Token::Symbol(op @ ("+" | "-" | "||")) = *self.peek() {
             self.at += 1;
+            operands += 1;
+            self.limit(operands, MAX_OPERANDS)?;
             left = Self::binary(op, left, self.multiplicative()?);
         }
         Ok(left)
@@ -154,8 +192,11 @@ impl Parser {
 
     fn multiplicative(&mut self) -> SqlResult<Expr> {
         let mut left = self.unary()?;
+        let mut operands = 1;
         while let Token::Symbol(op @ ("*" | "/" | "%")) = *self.peek() {
             self.at += 1;
+            operands += 1;
+            self.limit(operands, MAX_OPERANDS)?;
             left = Self::binary(op, left, self.unary()?);
         }
         Ok(left)
@@ -177,7 +218,10 @@ impl Parser {
             });
         }
         let mut base = self.primary()?;
+        let mut operands = 0;
         loop {
+            operands += 1;
+            self.limit(operands, MAX_OPERANDS)?;
             if self.eat("[") {
                 let index = self.expr()?;
                 self.expect("]")?;

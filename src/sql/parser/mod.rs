@@ -6,6 +6,7 @@ mod functions;
 mod query;
 mod statement;
 mod types;
+mod window;
 
 use super::ast::{Expr, Hint, Ident, Query, Statement};
 use super::dialect::{Placed, Token, is_reserved, tokenize};

@@ -11,7 +11,7 @@ mod pushdown;
 mod rank;
 mod sink;
 
-pub use changelog::Emitter;
+pub use changelog::{Emitter, kind};
 pub use physical::{Context, Phys};
 pub use sink::plan_insert;
 

@@ -129,7 +129,25 @@ impl Phys {
     }
 
     /// A projection on top; keys follow plain columns.
-    pub(super) fn project(self, exprs: Vec<Expr>, cols: Vec<crate::sql::rel::Col>) -> Self {
+    pub(super) fn project(mut self, mut exprs: Vec<Expr>, cols: Vec<crate::sql::rel::Col>) -> Self {
+        // columns only picked by the projection below are picked here
+        if let Op::Project(below) = &self.op
+            && below.iter().all(|e| matches!(e.node, ExprNode::Column(_)))
+            && let Some(input) = self.inputs.pop()
+        {
+            exprs = exprs
+                .iter()
+                .map(|e| {
+                    crate::sql::types::rewrite(e, &|c, data_type| {
+                        below
+                            .get(c)
+                            .cloned()
+                            .unwrap_or_else(|| crate::sql::types::column(c, data_type.clone()))
+                    })
+                })
+                .collect();
+            return input.project(exprs, cols);
+        }
         let place = |column: usize| {
             exprs.iter().position(|e| {
                 let mut e = e;

@@ -112,7 +112,8 @@ fn evaluate(
     context: &Context,
 ) -> Result<(String, String), Failure> {
     let expr = compile_expression(text, columns, options).map_err(|e| ("plan", e.to_string()))?;
-    let evaluator = Evaluator::new(&expr, context).map_err(|e| ("build", format!("{e} [{}]", expr.data_type)))?;
+    let evaluator =
+        Evaluator::new(&expr, context).map_err(|e| ("build", format!("{e} [{}]", expr.data_type)))?;
     let value = evaluator.eval(Input::row(row)).map_err(|e| ("run", e.to_string()))?;
     if value == Value::Null && !expr.data_type.nullable {
         // what a sink of the expression's type does

@@ -1,0 +1,284 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use super::*;
+use crate::engine::plan::{NormalizeMode, OnConflict, Op};
+
+const TABLES: &str = "
+CREATE TABLE orders (id INT, cust INT, amount INT, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector'='kafka', 'topic'='o', 'properties.bootstrap.servers'='h', 'format'='debezium-json');
+CREATE TABLE customers (id INT, name STRING, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector'='kafka', 'topic'='c', 'properties.bootstrap.servers'='h', 'format'='debezium-json');
+CREATE TABLE prices (id INT, price INT, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector'='upsert-kafka', 'topic'='p', 'properties.bootstrap.servers'='h', 'key.format'='json', 'value.format'='json');
+CREATE TABLE clicks (k STRING, v INT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '1' SECOND) WITH ('connector'='kafka', 'topic'='k', 'properties.bootstrap.servers'='h', 'format'='json');
+CREATE TABLE target (id INT, x INT, name STRING, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector'='jdbc', 'url'='jdbc:postgresql://h/d', 'table-name'='t');
+CREATE TABLE out1 (id INT, x INT) WITH ('connector'='print');
+";
+
+fn script(sql: &str) -> Result<Script, Box<SqlError>> {
+    compile(&format!("{TABLES}{sql}"), &CompileOptions::default())
+}
+
+fn kinds(sql: &str) -> Vec<&'static str> {
+    script(sql).unwrap().plan.nodes.iter().map(|n| planner::kind(&n.op)).collect()
+}
+
+#[test]
+fn a_copy_into_an_upsert_sink_keeps_nothing_in_state() {
+    assert_eq!(
+        kinds("INSERT INTO target (id, x) SELECT id, amount FROM orders"),
+        ["source", "drop-update-before", "project", "sink"]
+    );
+    // duplicates and unknown tombstones pass: nobody needs the old row
+    assert_eq!(
+        kinds("INSERT INTO target (id, x) SELECT id, price FROM prices"),
+        ["source", "project", "sink"]
+    );
+}
+
+#[test]
+fn old_rows_come_from_state_where_an_operator_needs_them() {
+    let plan = script("INSERT INTO out1 SELECT cust, COUNT(*) FROM orders GROUP BY cust").unwrap_err();
+    assert!(
+        plan.message.contains("Incompatible types") || plan.message.contains("BIGINT"),
+        "{}",
+        plan.message
+    );
+    let plan = script("INSERT INTO out1 SELECT cust, SUM(amount) FROM orders GROUP BY cust").unwrap().plan;
+    assert!(
+        plan.nodes.iter().any(|n| matches!(n.op, Op::Normalize { mode: NormalizeMode::Complete { .. }, .. }))
+    );
+    let strict = compile(
+        &format!("{TABLES} SET 'millstream.compat.strict' = 'true'; INSERT INTO out1 SELECT cust, SUM(amount) FROM orders GROUP BY cust"),
+        &CompileOptions::default(),
+    )
+    .unwrap()
+    .plan;
+    assert!(!strict.nodes.iter().any(|n| matches!(n.op, Op::Normalize { .. })));
+}
+
+#[test]
+fn a_foreign_key_join_is_materialised_and_warned_about() {
+    let sql =
+        "INSERT INTO target SELECT o.id, o.amount, c.name FROM orders o JOIN customers c ON o.cust = c.id";
+    let plan = script(sql).unwrap().plan;
+    assert!(
+        plan.nodes.iter().any(|n| matches!(n.op, Op::Materialize { conflict: OnConflict::Deduplicate, .. }))
+    );
+    assert!(plan.warnings.iter().any(|w| w.contains("ON CONFLICT")), "{:?}", plan.warnings);
+    let quiet = script(&format!("{sql} ON CONFLICT DO NOTHING")).unwrap().plan;
+    assert!(
+        quiet.nodes.iter().any(|n| matches!(n.op, Op::Materialize { conflict: OnConflict::Nothing, .. }))
+    );
+    assert!(quiet.warnings.iter().all(|w| !w.contains("ON CONFLICT")));
+}
+
+#[test]
+fn a_join_on_both_primary_keys_needs_no_old_rows() {
+    let sql =
+        "INSERT INTO target SELECT o.id, o.amount, c.name FROM orders o LEFT JOIN customers c ON o.id = c.id";
+    let plan = script(sql).unwrap().plan;
+    assert!(!plan.nodes.iter().any(|n| matches!(n.op, Op::Materialize { .. } | Op::Normalize { .. })));
+    let join = plan.nodes.iter().find(|n| matches!(n.op, Op::Join(_))).unwrap();
+    assert!(!join.changelog.update_before && join.changelog.update_after);
+}
+
+#[test]
+fn a_source_is_read_once_per_script() {
+    let names = kinds(
+        "INSERT INTO out1 SELECT id, amount FROM orders; INSERT INTO out1 SELECT id, cust FROM orders;",
+    );
+    assert_eq!(names.iter().filter(|k| **k == "source").count(), 2, "different columns are read: {names:?}");
+    let names = kinds(
+        "INSERT INTO out1 SELECT id, amount FROM orders; INSERT INTO out1 SELECT id, amount FROM orders WHERE id > 1;",
+    );
+    assert_eq!(names.iter().filter(|k| **k == "source").count(), 1, "{names:?}");
+}
+
+#[test]
+fn node_names_do_not_change_with_what_stands_around() {
+    let name = |sql: &str| {
+        let plan = script(sql).unwrap().plan;
+        plan.nodes.iter().find(|n| matches!(n.op, Op::Aggregate(_))).unwrap().name.clone()
+    };
+    let insert = "INSERT INTO out1 SELECT cust, SUM(amount) FROM orders GROUP BY cust;";
+    assert_eq!(name(insert), name(&format!("INSERT INTO out1 SELECT v, v FROM clicks; {insert}")));
+}
+
+#[test]
+fn errors_name_the_nearest() {
+    let error = script("INSERT INTO out1 SELECT id, amuont FROM orders").unwrap_err();
+    assert_eq!(error.message, "Column 'amuont' not found in any table");
+    assert_eq!(error.help.as_deref(), Some("did you mean 'amount'?"));
+    let error = script("SELECT * FROM ordres").unwrap_err();
+    assert_eq!(error.help.as_deref(), Some("did you mean 'orders'?"));
+    let error = script("CREATE TABLE q (a INT) WITH ('connector'='kafka', 'topc'='q', 'properties.bootstrap.servers'='h', 'format'='json'); SELECT * FROM q").unwrap_err();
+    assert!(error.message.contains("Unsupported options: topc"), "{}", error.message);
+    assert_eq!(error.help.as_deref(), Some("did you mean 'topic'?"));
+    let error = script("INSERT INTO out1 SELECT cust, amount FROM orders GROUP BY cust").unwrap_err();
+    assert_eq!(error.message, "Expression 'amount' is not being grouped");
+}
+
+#[test]
+fn windows_are_cut_below_the_aggregate() {
+    let plan = script(
+        "CREATE TABLE w (k STRING, ws TIMESTAMP(3), n BIGINT) WITH ('connector'='print');
+         INSERT INTO w SELECT k, window_start, COUNT(*) FROM TABLE(HOP(TABLE clicks, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '1' MINUTE)) WHERE v > 0 GROUP BY k, window_start, window_end",
+    )
+    .unwrap()
+    .plan;
+    let aggregate = plan.nodes.iter().find_map(|n| match &n.op {
+        Op::WindowAggregate(a) => Some(a),
+        _ => None,
+    });
+    assert!(matches!(aggregate.unwrap().window, crate::engine::plan::WindowInput::Assign(_)));
+    assert!(
+        !plan.nodes.iter().any(|n| matches!(n.op, Op::WindowTvf(_))),
+        "rows are not multiplied by windows"
+    );
+}
+
+#[test]
+fn correlated_subqueries_become_joins() {
+    for sql in [
+        "SELECT id FROM orders o WHERE EXISTS (SELECT 1 FROM customers c WHERE c.id = o.cust AND c.name = 'x')",
+        "SELECT id FROM orders o WHERE amount > (SELECT AVG(i.amount) FROM orders i WHERE i.cust = o.cust)",
+        "SELECT id, (SELECT MAX(amount) FROM orders) FROM customers",
+        "SELECT id FROM orders WHERE cust NOT IN (SELECT id FROM customers WHERE name IS NOT NULL)",
+    ] {
+        assert!(kinds(sql).contains(&"join"), "{sql}");
+    }
+}
+
+#[test]
+fn the_sample_pipelines_compile() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        if entry.path().extension().is_some_and(|e| e == "sql") {
+            let text = std::fs::read_to_string(entry.path()).unwrap();
+            if let Err(error) = compile(&text, &CompileOptions::default()) {
+                panic!("{}", error.render(&text, &entry.path().to_string_lossy()));
+            }
+        }
+    }
+}
+
+mod any_text {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Words that scripts are made of.
+    const WORDS: &[&str] = &[
+        "SELECT",
+        "FROM",
+        "orders",
+        "customers",
+        "clicks",
+        "o",
+        "c",
+        "WHERE",
+        "GROUP BY",
+        "id",
+        "cust",
+        "amount",
+        "name",
+        "ts",
+        "k",
+        "v",
+        "(",
+        ")",
+        ",",
+        ".",
+        "*",
+        "=",
+        "<",
+        "+",
+        "-",
+        "||",
+        "AND",
+        "OR",
+        "NOT",
+        "IN",
+        "EXISTS",
+        "JOIN",
+        "LEFT JOIN",
+        "ON",
+        "AS",
+        "1",
+        "2.5",
+        "'x'",
+        "NULL",
+        "COUNT(*)",
+        "SUM(amount)",
+        "MAX(v)",
+        "CASE WHEN",
+        "THEN",
+        "ELSE",
+        "END",
+        "CAST(",
+        "AS INT)",
+        "AS DECIMAL(10,2))",
+        "INTERVAL '1' SECOND",
+        "TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(ts), INTERVAL '1' MINUTE))",
+        "window_start",
+        "window_end",
+        "ROW_NUMBER() OVER (PARTITION BY k ORDER BY ts)",
+        "OVER (ORDER BY ts)",
+        "UNION ALL",
+        "INTERSECT",
+        "ORDER BY",
+        "LIMIT 3",
+        "HAVING",
+        "DISTINCT",
+        "INSERT INTO out1",
+        "INSERT INTO target",
+        ";",
+        "CREATE VIEW z AS",
+        "z",
+        "WITH",
+        "FOR SYSTEM_TIME AS OF",
+        "UNNEST(",
+        "ARRAY[1]",
+        "MAP['a', 1]",
+        "[1]",
+        "BETWEEN",
+        "LIKE",
+        "IS NULL",
+        "GROUPING SETS",
+        "ROLLUP",
+        "JSON_VALUE(name, '$.a')",
+        "EXPLAIN",
+        "`",
+        "\u{e9}",
+        "/*+ X */",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn never_panics(words in proptest::collection::vec(proptest::sample::select(WORDS), 0..40)) {
+            let _ = script(&words.join(" "));
+        }
+
+        #[test]
+        fn queries_never_panic(items in proptest::collection::vec(proptest::sample::select(WORDS), 1..8),
+                               tail in proptest::collection::vec(proptest::sample::select(WORDS), 0..16)) {
+            let _ = script(&format!("SELECT {} FROM orders o JOIN customers c ON o.cust = c.id {}", items.join(" "), tail.join(" ")));
+        }
+
+        #[test]
+        fn bytes_never_panic(text in "\\PC{0,60}") {
+            let _ = compile(&text, &CompileOptions::default());
+        }
+    }
+
+    #[test]
+    fn long_chains_are_refused_or_planned() {
+        for (op, n) in [("+", 100_000), ("OR", 5_000), ("AND", 5_000), ("||", 100_000), ("=", 1000)] {
+            let text = format!("SELECT 1 FROM orders WHERE {}", vec!["id = 1"; n].join(&format!(" {op} ")));
+            let _ = script(&text);
+        }
+        let _ = script(&format!("SELECT {}1", "-".repeat(10_000)));
+        let _ = script(&format!("SELECT {}1", "- ".repeat(10_000)));
+        let _ = script(&vec!["SELECT id FROM orders"; 1000].join(" UNION ALL "));
+    }
+}
