@@ -67,9 +67,14 @@ fn main() {
 
 fn bench(changes: u64, runs: u64) -> Result<()> {
     let server = TemporaryPostgres::start(&PostgresOptions {
-        settings: ["max_wal_size = 8GB", "checkpoint_timeout = 1h", "autovacuum = off", "synchronous_commit = off"]
-            .map(str::to_owned)
-            .to_vec(),
+        settings: [
+            "max_wal_size = 8GB",
+            "checkpoint_timeout = 1h",
+            "autovacuum = off",
+            "synchronous_commit = off",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
         ..PostgresOptions::default()
     })?;
     server.psql("postgres", SCHEMA)?;
@@ -84,8 +89,14 @@ fn bench(changes: u64, runs: u64) -> Result<()> {
     let end = server.psql("postgres", "SELECT pg_current_wal_flush_lsn()")?.trim().to_owned();
     let size = server.psql("postgres", &format!("SELECT pg_wal_lsn_diff('{end}', '{}')", start.trim()))?;
     let mib = size.trim().parse::<f64>().unwrap_or(0.0) / f64::from(1 << 20);
-    println!("drain: {changes} changes in {} transactions, {mib:.0} MiB of WAL", changes / CHANGES_PER_TRANSACTION);
-    println!("{:<34}{:>8}{:>12}{:>9}{:>16}{:>10}", "", "s", "changes/s", "ratio", "CPU s/million", "peak MiB");
+    println!(
+        "drain: {changes} changes in {} transactions, {mib:.0} MiB of WAL",
+        changes / CHANGES_PER_TRANSACTION
+    );
+    println!(
+        "{:<34}{:>8}{:>12}{:>9}{:>16}{:>10}",
+        "", "s", "changes/s", "ratio", "CPU s/million", "peak MiB"
+    );
     for run in 0..runs {
         let limit = measure(&mut pg_recvlogical(&server, &format!("limit{run}"), &end))?;
         print("pg_recvlogical to /dev/null", &limit, &limit, changes);
@@ -101,20 +112,22 @@ fn bench(changes: u64, runs: u64) -> Result<()> {
 
 fn pg_recvlogical(server: &TemporaryPostgres, slot: &str, end: &str) -> Command {
     let mut command = Command::new(server.bin_dir().join("pg_recvlogical"));
-    command.args(["-h", "127.0.0.1", "-p", &server.port().to_string(), "-U", "postgres", "-d", "postgres"]).args([
-        "-S",
-        slot,
-        "--start",
-        "--no-loop",
-        "-o",
-        "proto_version=1",
-        "-o",
-        "publication_names=p",
-        "-E",
-        end,
-        "-f",
-        "/dev/null",
-    ]);
+    command
+        .args(["-h", "127.0.0.1", "-p", &server.port().to_string(), "-U", "postgres", "-d", "postgres"])
+        .args([
+            "-S",
+            slot,
+            "--start",
+            "--no-loop",
+            "-o",
+            "proto_version=1",
+            "-o",
+            "publication_names=p",
+            "-E",
+            end,
+            "-f",
+            "/dev/null",
+        ]);
     command
 }
 

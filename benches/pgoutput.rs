@@ -31,7 +31,8 @@ fn columns(message: &Message<'_>) -> usize {
 
 fn decode(c: &mut Criterion) {
     let mut group = c.benchmark_group("pgoutput");
-    for (name, count, width) in [("4 columns", 4, 8), ("10 columns", 10, 12), ("40 columns", 40, 12), ("large text", 4, 4000)]
+    for (name, count, width) in
+        [("4 columns", 4, 8), ("10 columns", 10, 12), ("40 columns", 40, 12), ("large text", 4, 4000)]
     {
         let bytes = insert(count, width);
         group.throughput(Throughput::Bytes(bytes.len() as u64));
@@ -46,8 +47,14 @@ fn decode(c: &mut Criterion) {
 
     let mut group = c.benchmark_group("copy");
     for (name, line) in [
-        ("plain", "4711\tOnline Diecast Creations Co.\tNashua\tNH\tUSA\t114200.00\t2026-01-01 10:00:00\t\\N\t17\tt"),
-        ("escaped", "4711\tOnline\\tDiecast\\\\Creations\\nCo.\tNashua\tNH\tUSA\t114200.00\t2026-01-01\t\\N\t17\tt"),
+        (
+            "plain",
+            "4711\tOnline Diecast Creations Co.\tNashua\tNH\tUSA\t114200.00\t2026-01-01 10:00:00\t\\N\t17\tt",
+        ),
+        (
+            "escaped",
+            "4711\tOnline\\tDiecast\\\\Creations\\nCo.\tNashua\tNH\tUSA\t114200.00\t2026-01-01\t\\N\t17\tt",
+        ),
     ] {
         group.throughput(Throughput::Bytes(line.len() as u64));
         let mut decoder = CopyDecoder::new();

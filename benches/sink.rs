@@ -52,13 +52,19 @@ fn rows(first: i64, count: i64, version: i64) -> Output {
 fn copy_text(first: i64, count: i64) -> String {
     let mut text = String::new();
     for id in first..first + count {
-        let _ = writeln!(text, "{id}\t{}\ta text of thirty-seven bytes, or near\t{}", id * 7, id as f64 / 3.0);
+        let _ =
+            writeln!(text, "{id}\t{}\ta text of thirty-seven bytes, or near\t{}", id * 7, id as f64 / 3.0);
     }
     text
 }
 
 /// Runs `epochs` epochs through the sink and returns the time of the writes alone.
-async fn write(server: &TemporaryPostgres, size: i64, epochs: u64, update: bool) -> Result<Duration, Failure> {
+async fn write(
+    server: &TemporaryPostgres,
+    size: i64,
+    epochs: u64,
+    update: bool,
+) -> Result<Duration, Failure> {
     let url = server.url("postgres");
     server.psql("postgres", "drop table if exists target; drop table if exists millstream_epoch")?;
     let id = SinkId { pipeline: "bench".to_owned(), sink: "target".to_owned() };
@@ -104,7 +110,8 @@ fn sink(c: &mut Criterion) {
         eprintln!("sink: no PostgreSQL server here, skipped");
         return;
     };
-    let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() else {
+    let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
+    else {
         return;
     };
     let mut group = c.benchmark_group("sink");
