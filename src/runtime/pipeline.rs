@@ -247,7 +247,7 @@ impl PipelineControl {
                 let partition = key.split_once('/').map_or("", |(_, p)| p);
                 ends.get(partition).is_some_and(|end| next < end)
             });
-            if !behind && self.inner.shared.idle_since().is_some() && !status.positions.is_empty() {
+            if !behind && self.inner.shared.idle_since().is_some() {
                 return Ok(());
             }
             let _ = tokio::time::timeout(Duration::from_millis(200), changes.changed()).await;

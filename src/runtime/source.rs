@@ -20,6 +20,8 @@ pub(super) const READ_AHEAD: usize = 16 << 20;
 const POLL_BYTES: usize = 1 << 20;
 /// How often topics are looked for: new partitions, new topics of a pattern, topics that are waited for.
 const DISCOVERY: Duration = Duration::from_secs(10);
+/// A poll without records so long after the start means that there are none.
+const QUIET: Duration = Duration::from_secs(5);
 const WAIT_FOR_TOPIC: Duration = Duration::from_millis(250);
 
 /// What sources tell the pipeline's thread.
@@ -61,6 +63,8 @@ pub(super) struct SourceTask<E> {
 struct Assigned {
     next: i64,
     end: Option<i64>,
+    /// The topic's end when the partition was assigned.
+    present: i64,
 }
 
 impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
@@ -78,7 +82,10 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
             _ = stop.wait_for(|stop| *stop) => return,
         };
         let event = match result {
-            Ok(()) => SourceEvent::Ended { source: self.index },
+            Ok(()) => {
+                self.shared.behind(&self.name, false);
+                SourceEvent::Ended { source: self.index }
+            }
             Err(error) => SourceEvent::Failed { error },
         };
         self.send(event);
@@ -128,12 +135,24 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
             reader.assign(at.clone(), partition.next).await?;
         }
         let mut looked = self.discover(options, assigned, reader.as_mut()).await?;
+        let begun = std::time::Instant::now();
+        let mut behind = true;
         loop {
+            // On Kafka the end may be a transaction's mark, which gives no record: after a while without any, what
+            // was there has been read as well.
+            if behind && assigned.values().all(|p| p.next >= p.present) {
+                behind = false;
+                self.shared.behind(&self.name, false);
+            }
             let bounded = self.until.is_some() || options.end != End::Never;
             if bounded && assigned.values().all(|p| p.end.is_some_and(|end| p.next >= end)) {
                 return Ok(());
             }
             let fetched = reader.poll(POLL_BYTES, Duration::from_secs(1)).await.map_err(|e| self.lost(e))?;
+            if behind && fetched.next_offsets().is_empty() && begun.elapsed() >= QUIET {
+                behind = false;
+                self.shared.behind(&self.name, false);
+            }
             self.shared.retrying(&self.name, None);
             *pause = Duration::from_millis(100);
             if !fetched.next_offsets().is_empty() {
@@ -215,7 +234,7 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
                         range.earliest
                     ))));
                 }
-                assigned.insert(at.clone(), Assigned { next, end });
+                assigned.insert(at.clone(), Assigned { next, end, present: range.end });
                 if end.is_none_or(|end| next < end) {
                     reader.assign(at, next).await?;
                 }

@@ -132,6 +132,7 @@ pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> 
 
     let room = Arc::new(Semaphore::new(READ_AHEAD));
     for (index, (slot, kind)) in slots.iter().enumerate() {
+        shared.behind(&slot.name, true);
         let task = SourceTask {
             index,
             name: slot.name.clone(),
@@ -296,7 +297,7 @@ async fn recover(
     }
     head.writers.push(writer.to_owned());
     commit(store, &head).await?;
-    failpoint!("recovery-token");
+    failpoint!("recovery.token");
     for (opening, (decision, fence)) in sinks.iter_mut().zip(&found) {
         if !opening.sink.is_fenced() {
             continue;
@@ -309,7 +310,7 @@ async fn recover(
             )
             .next("stop the other process, then start this one again"));
         }
-        failpoint!("recovery-claimed");
+        failpoint!("recovery.claimed");
     }
     for (opening, (decision, _)) in sinks.iter_mut().zip(&found) {
         if *decision != Recovery::Replay {
@@ -325,7 +326,7 @@ async fn recover(
         let write = Write { epoch, of: head.epoch, output };
         let (_keep, mut never) = watch::channel(false);
         write_through(opening.sink.as_mut(), &opening.name, writer, &write, shared, &mut never).await?;
-        failpoint!("recovery-replayed");
+        failpoint!("recovery.replayed");
     }
     head.writers = vec![writer.to_owned()];
     head.takeover = false;

@@ -120,6 +120,8 @@ struct Inner {
     retrying: BTreeMap<String, String>,
     held: bool,
     started: bool,
+    /// Sources that have not come to the end of what was in the log when they began.
+    behind: std::collections::BTreeSet<String>,
     /// Epochs handed to sinks and not written yet, and records in an epoch that is not cut yet.
     busy: bool,
     last_work: Instant,
@@ -153,6 +155,7 @@ impl Shared {
             retrying: BTreeMap::new(),
             held: false,
             started: false,
+            behind: std::collections::BTreeSet::new(),
             busy: true,
             last_work: Instant::now(),
             failure: None,
@@ -214,6 +217,17 @@ impl Shared {
         });
     }
 
+    /// A source begins, or has read what was there when it began.
+    pub(super) fn behind(&self, source: &str, behind: bool) {
+        self.change(|s| {
+            if behind {
+                s.behind.insert(source.to_owned());
+            } else {
+                s.behind.remove(source);
+            }
+        });
+    }
+
     pub(super) fn sinks(&self, sinks: Vec<SinkStatus>) {
         self.change(|s| s.status.sinks = sinks);
     }
@@ -254,7 +268,11 @@ impl Shared {
     /// Since when nothing is under way; `None` while something is.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let inner = self.inner.lock();
-        let quiet = inner.started && !inner.busy && inner.waiting.is_empty() && inner.retrying.is_empty();
+        let quiet = inner.started
+            && !inner.busy
+            && inner.behind.is_empty()
+            && inner.waiting.is_empty()
+            && inner.retrying.is_empty();
         quiet.then_some(inner.last_work)
     }
 

@@ -414,7 +414,7 @@ impl Worker {
                 if let Some(slot) = self.sinks.get_mut(sink) {
                     slot.written = epoch;
                 }
-                failpoint!("pipeline-sink-done");
+                failpoint!("pipeline.sink_done");
                 Ok(())
             }
             SinkEvent::Failed { error } => Err(error),
@@ -529,9 +529,9 @@ impl Worker {
             .zip(&outboxes)
             .filter_map(|((sink, _), bytes)| Some((self.sinks.get(*sink)?.name.as_str(), bytes.as_slice())))
             .collect();
-        failpoint!("pipeline-before-state");
+        failpoint!("pipeline.before_state");
         self.store.commit(head, &named).map_err(state_error)?;
-        failpoint!("pipeline-after-state");
+        failpoint!("pipeline.after_state");
         let work = &mut self.work;
         (work.dirty, work.since, work.record_bytes) = (false, None, 0);
         self.shared.committed(epoch, &work.positions, work.newest);

@@ -88,12 +88,12 @@ pub(super) async fn write_through(
     stop: &mut watch::Receiver<bool>,
 ) -> Result<()> {
     let mut pause = Duration::from_millis(50);
-    failpoint!("sink-before-write");
+    failpoint!("sink.before_write");
     let mut result = sink.write(write.epoch, &write.output).await;
     loop {
         match result {
             Ok(()) => {
-                failpoint!("sink-after-write");
+                failpoint!("sink.after_write");
                 shared.retrying(name, None);
                 return Ok(());
             }

@@ -10,6 +10,7 @@ mod crash;
 mod flinksql_goldens;
 mod log_contract;
 mod log_crash;
+mod pipeline_crash;
 mod postgres_sink;
 mod replication;
 mod support;
