@@ -221,11 +221,10 @@ impl Sink for TopicSink {
             if valued {
                 record.value(|out| out.extend_from_slice(&value));
             }
-            match self.timestamp.and_then(|column| change.row.get(column)) {
-                Some(Value::Timestamp(at) | Value::TimestampLtz(at)) => {
-                    record.timestamp(at.millis);
-                }
-                _ => {}
+            if let Some(Value::Timestamp(at) | Value::TimestampLtz(at)) =
+                self.timestamp.and_then(|column| change.row.get(column))
+            {
+                record.timestamp(at.millis);
             }
             record.finish();
         }

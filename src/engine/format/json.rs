@@ -331,7 +331,7 @@ fn decimal(
             .map_err(|_| bad());
     }
     let text = scalar_text(p, kind)?.ok_or_else(&bad)?;
-    text::decimal(text.trim(), precision, scale).map(value).map_err(|()| {
+    text::decimal(text.trim(), precision, scale).map(value).map_err(|_| {
         bad().next(
             "Debezium writes numeric columns as base64 unless 'decimal.handling.mode' is 'string' or 'double': set \
              it in the connector, or let the messages carry their schema (value.converter.schemas.enable=true with \

@@ -11,13 +11,18 @@ pub enum TimestampFormat {
     Iso8601,
 }
 
+/// Text that is not a decimal number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a decimal number")]
+pub struct NotANumber;
+
 /// Reads a decimal number (`-12.30`, `1E+3`) as a whole number of `10^-scale`, rounded half up. `Ok(None)`: more
 /// than `precision` digits (Flink makes NULL of it). `Err`: not a number.
 pub fn decimal(text: &str, precision: u8, scale: u8) -> Result<Option<i128>, ()> {
     let (mantissa, exponent) = match text.find(['e', 'E']) {
         Some(at) => {
             let exponent = text.get(at + 1..).unwrap_or_default();
-            (text.get(..at).unwrap_or_default(), exponent.parse::<i32>().map_err(|_| ())?)
+            (text.get(..at).unwrap_or_default(), exponent.parse::<i32>().map_err(|_| NotANumber)?)
         }
         None => (text, 0),
     };
@@ -28,10 +33,10 @@ pub fn decimal(text: &str, precision: u8, scale: u8) -> Result<Option<i128>, ()>
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     if whole.is_empty() && fraction.is_empty() {
-        return Err(());
+        return Err(NotANumber);
     }
     // The point stands after `point` digits of whole + fraction.
-    let length = i64::try_from(whole.len()).map_err(|_| ())?;
+    let length = i64::try_from(whole.len()).map_err(|_| NotANumber)?;
     let point = length.saturating_add(i64::from(exponent));
     let wanted = point.saturating_add(i64::from(scale));
     let mut unscaled: i128 = 0;
@@ -39,7 +44,7 @@ pub fn decimal(text: &str, precision: u8, scale: u8) -> Result<Option<i128>, ()>
     let mut position = 0i64;
     for byte in whole.bytes().chain(fraction.bytes()) {
         if !byte.is_ascii_digit() {
-            return Err(());
+            return Err(NotANumber);
         }
         let digit = i128::from(byte - b'0');
         if position < wanted {
@@ -91,7 +96,7 @@ pub fn write_stripped_decimal(out: &mut Vec<u8>, unscaled: i128, scale: u8, plai
         return;
     }
     let mut scale = i64::from(scale);
-    while digits % 10 == 0 {
+    while digits.is_multiple_of(10) {
         digits /= 10;
         scale -= 1;
     }
@@ -325,10 +330,10 @@ mod tests {
             ("1e2000000000", 10, 2, Ok(None)),
             ("1e-2000000000", 10, 2, Ok(Some(0))),
             (".5", 10, 1, Ok(Some(5))),
-            ("ZA==", 10, 2, Err(())),
-            ("", 10, 2, Err(())),
-            ("-", 10, 2, Err(())),
-            ("1.2.3", 10, 2, Err(())),
+            ("ZA==", 10, 2, Err(NotANumber)),
+            ("", 10, 2, Err(NotANumber)),
+            ("-", 10, 2, Err(NotANumber)),
+            ("1.2.3", 10, 2, Err(NotANumber)),
             ("99999999999999999999999999999999999999", 38, 0, Ok(Some(10i128.pow(38) - 1))),
             ("999999999999999999999999999999999999999", 38, 0, Ok(None)),
         ];
