@@ -119,6 +119,7 @@ impl Service {
             let environment = Environment {
                 addresses: self.addresses.clone(),
                 wait_for_topics: true,
+                patient: true,
                 script: Some(job.text.clone()),
                 ..Environment::new(Arc::clone(&self.log), &self.data)
             };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::registry;
 use super::start;
@@ -38,6 +38,8 @@ pub struct Environment {
     pub ephemeral: bool,
     /// The script to keep beside the state, for replays and restarts while the pipeline is stopped.
     pub script: Option<String>,
+    /// Return before the targets are reached, and try again as long as they cannot be (for services).
+    pub patient: bool,
     /// Start held: nothing is read until [`PipelineControl::release`] (for a replay with the pipeline stopped).
     pub held: bool,
     /// Gets the hops of each epoch, as far as it keeps up.
@@ -56,6 +58,7 @@ impl Environment {
             fresh: false,
             ephemeral: false,
             script: None,
+            patient: false,
             held: false,
             watcher: None,
         }
@@ -95,13 +98,12 @@ impl Pipeline {
 #[derive(Debug)]
 pub struct PipelineHandle {
     control: PipelineControl,
-    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl PipelineHandle {
-    pub(super) fn new(control: PipelineControl, thread: std::thread::JoinHandle<()>) -> Self {
+    pub(super) fn new(control: PipelineControl) -> Self {
         registry::add(&control);
-        Self { control, thread: Some(thread) }
+        Self { control }
     }
 
     /// A way to look at it and to speak to it that does not own it.
@@ -113,16 +115,8 @@ impl PipelineHandle {
     ///
     /// # Errors
     /// What the pipeline failed of.
-    pub async fn stop(mut self) -> Result<()> {
-        let result = self.control.stop().await;
-        let timed_out = matches!(&result, Err(e) if e.kind() == Kind::Stopped);
-        if let Some(thread) = self.thread.take()
-            && !timed_out
-        {
-            // It has said its last word: this takes no time.
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-        }
-        result
+    pub async fn stop(self) -> Result<()> {
+        self.control.stop().await
     }
 }
 
@@ -136,8 +130,7 @@ impl std::ops::Deref for PipelineHandle {
 
 impl Drop for PipelineHandle {
     fn drop(&mut self) {
-        // The thread may have ended already: then there is nobody to tell.
-        let _ = self.control.inner.commands.send(Event::Command(Command::Stop));
+        self.control.ask_to_stop();
     }
 }
 
@@ -153,6 +146,7 @@ pub(super) struct Inner {
     pub(super) environment: Environment,
     pub(super) shared: Arc<Shared>,
     pub(super) commands: Sender<Event>,
+    pub(super) stop: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -259,14 +253,20 @@ impl PipelineControl {
     /// # Errors
     /// What the pipeline failed of; [`Kind::Stopped`] where it does not end in time.
     pub async fn stop(&self) -> Result<()> {
-        // The thread may have ended already: then there is nobody to tell.
-        let _ = self.inner.commands.send(Event::Command(Command::Stop));
+        self.ask_to_stop();
         match tokio::time::timeout(Duration::from_secs(10), self.wait()).await {
             Ok(result) => result.map(drop),
             Err(_) => {
                 Err(Error::new(Kind::Stopped, format!("pipeline {} did not stop in time", self.name())))
             }
         }
+    }
+
+    fn ask_to_stop(&self) {
+        // The thread may have ended already: then there is nobody to tell. One that still waits for its targets
+        // listens to the other.
+        let _ = self.inner.commands.send(Event::Command(Command::Stop));
+        self.inner.stop.send_replace(true);
     }
 
     /// Lets it finish its epoch and stand still; gives the input offsets it stands at.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -73,110 +74,185 @@ struct Opening {
     reduction: Reduction,
 }
 
+/// A pipeline whose plan, options and state are in order, before anything is asked of its targets.
+struct Launch {
+    name: String,
+    environment: Environment,
+    sinks: Vec<Opening>,
+    sources: Vec<(SourceSlot, options::SourceKind)>,
+    store: Store,
+    graph: Graph,
+    fingerprint: String,
+    events: std::sync::mpsc::Sender<Event>,
+    events_in: std::sync::mpsc::Receiver<Event>,
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+}
+
+/// How long a patient start waits between two tries.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Starts a pipeline.
 pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> Result<PipelineHandle> {
     let format = FormatContext::new(&plan.options).map_err(|e| format_error(name, e))?;
-    let mut sinks = open_sinks(plan, name, &environment, &format)?;
-    let mut slots = source_slots(plan, &format)?;
-
+    let sinks = open_sinks(plan, name, &environment, &format)?;
+    let sources = source_slots(plan, &format)?;
     let directory = environment.state_directory(name);
-    let durable = !environment.ephemeral;
-    let (mut store, graph) = open_state(plan, &directory, durable).await?;
-    let print = fingerprint(plan);
-    check_plan(&store, &print, name)?;
+    let (store, graph) = open_state(plan, &directory, !environment.ephemeral).await?;
+    let fingerprint = fingerprint(plan);
+    check_plan(&store, &fingerprint, name)?;
 
     let shared = Arc::new(Shared::new(name, plan.warnings.clone()));
-    let (stop, stopped) = watch::channel(false);
-    let writer = uuid::Uuid::new_v4().simple().to_string();
-    recover(&mut store, &mut sinks, &print, &writer, environment.fresh, &shared).await?;
-
-    let head = store.head().clone();
     let (events, events_in) = std::sync::mpsc::channel::<Event>();
-    let mut sink_slots = Vec::new();
-    let mut statuses = Vec::new();
-    for (index, opening) in sinks.into_iter().enumerate() {
-        let epoch = head.sinks.get(&opening.name).copied().unwrap_or(0);
-        statuses.push(SinkStatus {
-            name: opening.name.clone(),
-            target: opening.sink.describe(),
-            epoch,
-            rows: 0,
-        });
-        let (writes, writes_in) = mpsc::unbounded_channel();
-        sink_slots.push(SinkSlot {
-            node: opening.node,
-            name: opening.name.clone(),
-            collector: Collector::new(opening.reduction),
-            epoch,
-            written: epoch,
-            fenced: opening.sink.is_fenced(),
-            writes,
-        });
-        let task = SinkTask {
-            index,
-            name: opening.name,
-            sink: opening.sink,
-            writer: writer.clone(),
-            writes: writes_in,
-            events: events.clone(),
-            shared: Arc::clone(&shared),
-            stop: stopped.clone(),
-            watcher: environment.watcher.clone(),
-        };
-        tokio::spawn(task.run());
-    }
-    shared.sinks(statuses);
-    shared.committed(head.epoch, &head.inputs, None);
-
-    shared.held(environment.held);
-
-    let room = Arc::new(Semaphore::new(READ_AHEAD));
-    for (index, (slot, kind)) in slots.iter().enumerate() {
-        shared.behind(&slot.name, true);
-        let task = SourceTask {
-            index,
-            name: slot.name.clone(),
-            table: slot.table.clone(),
-            kind: kind.clone(),
-            log: Arc::clone(&environment.log),
-            positions: head.inputs.clone(),
-            wait_for_topics: environment.wait_for_topics,
-            room: Arc::clone(&room),
-            events: events.clone(),
-            shared: Arc::clone(&shared),
-            stop: stopped.clone(),
-            until: None,
-        };
-        tokio::spawn(task.run());
-    }
-
-    let worker = Worker {
-        graph,
-        work: Work::new(store.head(), environment.held),
+    let (stop, _) = watch::channel(false);
+    let inner = Inner {
+        name: name.to_owned(),
+        plan: Arc::new(plan.clone()),
+        environment: environment.clone(),
+        shared: Arc::clone(&shared),
+        commands: events.clone(),
+        stop: stop.clone(),
+    };
+    let patient = environment.patient;
+    let launch = Launch {
+        name: name.to_owned(),
+        environment,
+        sinks,
+        sources,
         store,
-        sources: slots.drain(..).map(|(slot, _)| slot).collect(),
-        sinks: sink_slots,
-        events: events_in,
+        graph,
+        fingerprint,
+        events,
+        events_in,
         shared: Arc::clone(&shared),
         stop,
-        watcher: environment.watcher.clone(),
     };
-    let watched = Arc::clone(&shared);
-    let thread = std::thread::Builder::new()
-        .name(format!("pipeline-{name}").chars().take(15).collect())
-        .spawn(move || {
-            // A panic must not look like a pipeline that runs.
-            let run = std::panic::AssertUnwindSafe(|| worker.run());
-            if std::panic::catch_unwind(run).is_err() {
-                let error = Error::internal("the pipeline's thread panicked")
-                    .next("nothing is lost: start the pipeline again; please report the message above");
-                watched.finish(Phase::Failed, Some(error));
+    let handle = PipelineHandle::new(PipelineControl { inner: Arc::new(inner) });
+    if patient {
+        tokio::spawn(async move {
+            if let Err(error) = launch.run(true).await {
+                let stopped = error.kind() == Kind::Stopped;
+                let (phase, failure) = if stopped { (Phase::Stopped, None) } else { (Phase::Failed, Some(error)) };
+                shared.finish(phase, failure);
             }
-        })
-        .map_err(|e| Error::transient("cannot start a thread for the pipeline").with_source(e))?;
-    let inner =
-        Inner { name: name.to_owned(), plan: Arc::new(plan.clone()), environment, shared, commands: events };
-    Ok(PipelineHandle::new(PipelineControl { inner: Arc::new(inner) }, thread))
+        });
+    } else {
+        launch.run(false).await?;
+    }
+    Ok(handle)
+}
+
+impl Launch {
+    /// Brings state and targets together and starts the tasks and the thread. Patiently: targets that cannot be
+    /// reached are tried again and again.
+    async fn run(mut self, patient: bool) -> Result<()> {
+        let writer = uuid::Uuid::new_v4().simple().to_string();
+        let mut stopped = self.stop.subscribe();
+        loop {
+            let Self { store, sinks, fingerprint, environment, shared, .. } = &mut self;
+            match recover(store, sinks, fingerprint, &writer, environment.fresh, shared).await {
+                Ok(()) => break,
+                Err(error) if patient && error.is_transient() => {
+                    shared.retrying("start", Some(error.screen()));
+                    tracing::warn!(pipeline = self.name, %error, "a target cannot be reached, trying again");
+                }
+                Err(error) => return Err(error),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                _ = stopped.wait_for(|stop| *stop) => {
+                    return Err(Error::new(Kind::Stopped, "stopped before the targets were reached"));
+                }
+            }
+        }
+        self.shared.retrying("start", None);
+        let head = self.store.head().clone();
+        let sinks = self.sink_tasks(&head, &writer);
+        self.shared.committed(head.epoch, &head.inputs, None);
+        self.shared.held(self.environment.held);
+        self.source_tasks(&head);
+        let Self { name, environment, sources, store, graph, events_in, shared, stop, .. } = self;
+        let worker = Worker {
+            graph,
+            work: Work::new(store.head(), environment.held),
+            store,
+            sources: sources.into_iter().map(|(slot, _)| slot).collect(),
+            sinks,
+            events: events_in,
+            shared: Arc::clone(&shared),
+            stop,
+            watcher: environment.watcher,
+        };
+        std::thread::Builder::new()
+            .name(format!("pipeline-{name}").chars().take(15).collect())
+            .spawn(move || {
+                // A panic must not look like a pipeline that runs.
+                let run = std::panic::AssertUnwindSafe(|| worker.run());
+                if std::panic::catch_unwind(run).is_err() {
+                    let error = Error::internal("the pipeline's thread panicked")
+                        .next("nothing is lost: start the pipeline again; please report the message above");
+                    shared.finish(Phase::Failed, Some(error));
+                }
+            })
+            .map(drop)
+            .map_err(|e| Error::transient("cannot start a thread for the pipeline").with_source(e))
+    }
+
+    fn sink_tasks(&mut self, head: &Head, writer: &str) -> Vec<SinkSlot> {
+        let mut slots = Vec::new();
+        let mut statuses = Vec::new();
+        for (index, opening) in std::mem::take(&mut self.sinks).into_iter().enumerate() {
+            let epoch = head.sinks.get(&opening.name).copied().unwrap_or(0);
+            let target = opening.sink.describe();
+            statuses.push(SinkStatus { name: opening.name.clone(), target, epoch, rows: 0 });
+            let (writes, writes_in) = mpsc::unbounded_channel();
+            slots.push(SinkSlot {
+                node: opening.node,
+                name: opening.name.clone(),
+                collector: Collector::new(opening.reduction),
+                epoch,
+                written: epoch,
+                fenced: opening.sink.is_fenced(),
+                writes,
+            });
+            let task = SinkTask {
+                index,
+                name: opening.name,
+                sink: opening.sink,
+                writer: writer.to_owned(),
+                writes: writes_in,
+                events: self.events.clone(),
+                shared: Arc::clone(&self.shared),
+                stop: self.stop.subscribe(),
+                watcher: self.environment.watcher.clone(),
+            };
+            tokio::spawn(task.run());
+        }
+        self.shared.sinks(statuses);
+        slots
+    }
+
+    fn source_tasks(&self, head: &Head) {
+        let room = Arc::new(Semaphore::new(READ_AHEAD));
+        for (index, (slot, kind)) in self.sources.iter().enumerate() {
+            self.shared.behind(&slot.name, true);
+            let task = SourceTask {
+                index,
+                name: slot.name.clone(),
+                table: slot.table.clone(),
+                kind: kind.clone(),
+                log: Arc::clone(&self.environment.log),
+                positions: head.inputs.clone(),
+                wait_for_topics: self.environment.wait_for_topics,
+                room: Arc::clone(&room),
+                events: self.events.clone(),
+                shared: Arc::clone(&self.shared),
+                stop: self.stop.subscribe(),
+                until: None,
+            };
+            tokio::spawn(task.run());
+        }
+    }
 }
 
 /// Names for the sinks of a plan: the table's, with a number where it is written more than once.
@@ -295,7 +371,9 @@ async fn recover(
         })?;
         found.push((decision, fence));
     }
-    head.writers.push(writer.to_owned());
+    if !head.writers.iter().any(|w| w == writer) {
+        head.writers.push(writer.to_owned());
+    }
     commit(store, &head).await?;
     failpoint!("recovery.token");
     for (opening, (decision, fence)) in sinks.iter_mut().zip(&found) {

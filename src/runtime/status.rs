@@ -168,10 +168,10 @@ impl Shared {
             let mut inner = self.inner.lock();
             change(&mut inner);
             if !inner.status.phase.is_final() {
-                inner.status.phase = if !inner.started {
-                    Phase::Starting
-                } else if !inner.retrying.is_empty() {
+                inner.status.phase = if !inner.retrying.is_empty() {
                     Phase::Retrying
+                } else if !inner.started {
+                    Phase::Starting
                 } else if !inner.waiting.is_empty() {
                     Phase::Waiting
                 } else if inner.held {

@@ -121,3 +121,22 @@ async fn bounded_inputs_finish() {
     assert_eq!(pipeline.wait().await.unwrap(), Phase::Finished);
     assert_eq!(world.printed.lock().len(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patient_start_waits_for_its_target() {
+    let mut world = World::new().await;
+    let free = crate::demo::postgres::free_port().unwrap();
+    let url = format!("jdbc:postgresql://127.0.0.1:{free}/postgres");
+    let target = table("t", &[("connector", "jdbc"), ("url", &url), ("table-name", "t"), ("username", "postgres")]);
+    let plan = plan(&[target]);
+    world.send(&[&create(1, "a")]).await;
+    let error = Pipeline::start(&plan, "p", world.environment()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Transient, "{error}");
+    let patient = Environment { patient: true, ..world.environment() };
+    let pipeline = Pipeline::start(&plan, "p", patient).await.unwrap();
+    while pipeline.status().phase != Phase::Retrying {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(pipeline.status().causes[0].contains(&free.to_string()), "{:?}", pipeline.status().causes);
+    pipeline.stop().await.unwrap();
+}

@@ -44,6 +44,9 @@ pub enum StateError {
     },
 }
 
+/// Called with each entry of a scan; says whether it goes on.
+pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<bool, StateError> + 'a;
+
 /// One operator's table of keyed state: bytes by bytes, ordered by key.
 pub trait StateTable: Send {
     /// The value of a key.
@@ -56,11 +59,7 @@ pub trait StateTable: Send {
     fn delete(&mut self, key: &[u8]);
 
     /// Calls `each` with every entry whose key starts with `prefix`, in key order, until it says `false`.
-    fn scan(
-        &mut self,
-        prefix: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StateError>,
-    ) -> Result<(), StateError>;
+    fn scan(&mut self, prefix: &[u8], each: &mut Visit<'_>) -> Result<(), StateError>;
 }
 
 /// Opens state tables by name, for the time of one pipeline.

@@ -17,8 +17,11 @@ pub enum TimestampFormat {
 pub struct NotANumber;
 
 /// Reads a decimal number (`-12.30`, `1E+3`) as a whole number of `10^-scale`, rounded half up. `Ok(None)`: more
-/// than `precision` digits (Flink makes NULL of it). `Err`: not a number.
-pub fn decimal(text: &str, precision: u8, scale: u8) -> Result<Option<i128>, ()> {
+/// than `precision` digits (Flink makes NULL of it).
+///
+/// # Errors
+/// [`NotANumber`].
+pub fn decimal(text: &str, precision: u8, scale: u8) -> Result<Option<i128>, NotANumber> {
     let (mantissa, exponent) = match text.find(['e', 'E']) {
         Some(at) => {
             let exponent = text.get(at + 1..).unwrap_or_default();
