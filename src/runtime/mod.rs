@@ -8,6 +8,7 @@
 //! [`epoch`] holds the protocol's decisions, without I/O.
 
 pub mod epoch;
+mod intake;
 pub mod job;
 mod options;
 pub mod pipeline;

@@ -12,18 +12,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::source::{SourceEvent, position_key};
+use super::source::SourceEvent;
 use super::status::{Hop, Phase, Shared};
 use super::writer::{SinkEvent, Write};
 use crate::engine::codec;
 use crate::engine::error::EngineError;
-use crate::engine::format::{Decoder, FormatError, Input};
+use crate::engine::format::Decoder;
 use crate::engine::graph::{Graph, Output as GraphOutput};
 use crate::engine::plan::NodeId;
 use crate::engine::row::Change;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
-use crate::log::{Fetched, TopicPartition};
 use crate::sink::output::Collector;
 use crate::sink::{Output, outbox};
 use crate::state::{Head, StateError, Store};
@@ -35,7 +34,7 @@ const MAX_RECORD_BYTES: usize = 32 << 20;
 const MAX_STATE_BYTES: usize = 128 << 20;
 const MAX_OUTPUT_ROWS: usize = 100_000;
 /// Changes that go through the graph at once.
-const CHUNK: usize = 1024;
+pub(super) const CHUNK: usize = 1024;
 /// How long a stop waits for targets.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
 
@@ -107,18 +106,18 @@ pub(super) struct Worker {
 /// The part of a worker that changes with each epoch.
 #[derive(Default)]
 pub(super) struct Work {
-    positions: BTreeMap<String, i64>,
+    pub(super) positions: BTreeMap<String, i64>,
     /// Events put off while sinks were waited for or the pipeline was held.
-    deferred: VecDeque<Event>,
+    pub(super) deferred: VecDeque<Event>,
     /// Something is to be committed.
-    dirty: bool,
-    since: Option<Instant>,
-    record_bytes: usize,
-    newest: Option<i64>,
-    in_flight: usize,
-    held: bool,
-    stop_by: Option<Instant>,
-    end_sent: bool,
+    pub(super) dirty: bool,
+    pub(super) since: Option<Instant>,
+    pub(super) record_bytes: usize,
+    pub(super) newest: Option<i64>,
+    pub(super) in_flight: usize,
+    pub(super) held: bool,
+    pub(super) stop_by: Option<Instant>,
+    pub(super) end_sent: bool,
 }
 
 impl Work {
@@ -128,7 +127,7 @@ impl Work {
 }
 
 /// Collects what the graph emits.
-struct Sinks<'a>(&'a mut [SinkSlot]);
+pub(super) struct Sinks<'a>(pub(super) &'a mut [SinkSlot]);
 
 impl GraphOutput for Sinks<'_> {
     fn rows(&mut self, sink: NodeId, rows: &mut Vec<Change>) {
@@ -164,19 +163,6 @@ pub(super) fn state_error(error: StateError) -> Error {
             .with_source(error)
             .next("run that version, or start the pipeline anew with `millstream pipelines reset`"),
         _ => Error::data("the pipeline's state cannot be read or written").with_source(error),
-    }
-}
-
-pub(super) fn decode_error(slot: &SourceSlot, at: &TopicPartition, offset: i64, error: FormatError) -> Error {
-    let column = error.column.as_ref().map(|c| format!(", column {c}")).unwrap_or_default();
-    let outer = Error::data(format!(
-        "table {}: cannot decode topic {}, partition {}, offset {offset}{column}",
-        slot.table, at.topic, at.partition
-    ))
-    .because(error.what);
-    match error.next {
-        Some(next) => outer.next(next),
-        None => outer.next("the pipeline stands before this record; nothing behind it was read"),
     }
 }
 
@@ -279,7 +265,7 @@ impl Worker {
         full || (work.in_flight == 0 && work.since.is_some_and(|s| s.elapsed() >= MAX_DELAY))
     }
 
-    fn touch(&mut self) {
+    pub(super) fn touch(&mut self) {
         self.work.dirty = true;
         self.work.since.get_or_insert_with(Instant::now);
     }
@@ -291,120 +277,6 @@ impl Worker {
             self.touch();
         }
         Ok(())
-    }
-
-    fn source_event(&mut self, event: SourceEvent) -> Result<()> {
-        if self.work.held {
-            self.work.deferred.push_back(Event::Source(event));
-            return Ok(());
-        }
-        match event {
-            SourceEvent::Records { source, fetched, permit } => {
-                self.shared.work(u64::try_from(fetched.len()).unwrap_or(0));
-                self.touch();
-                self.work.record_bytes += fetched.bytes();
-                let result = self.records(source, &fetched);
-                drop(permit);
-                result
-            }
-            SourceEvent::Ended { source } => {
-                if let Some(slot) = self.sources.get_mut(source) {
-                    slot.ended = true;
-                    let node = slot.node;
-                    self.graph
-                        .watermark(node, i64::MAX, &mut Sinks(&mut self.sinks))
-                        .map_err(engine_error)?;
-                    self.touch();
-                }
-                Ok(())
-            }
-            // A source that fails gives nothing more; what it gave before is kept.
-            SourceEvent::Failed { error } => Err(self.leave_in_order(error)),
-        }
-    }
-
-    fn records(&mut self, source: usize, fetched: &Fetched) -> Result<()> {
-        let mut changes = Vec::with_capacity(CHUNK.min(fetched.len() * 2));
-        let mut chunk_start = None;
-        for record in fetched.iter() {
-            let Some(slot) = self.sources.get_mut(source) else { return Ok(()) };
-            let headers: Vec<_> =
-                if slot.decoder.wants_headers() { record.headers().collect() } else { Vec::new() };
-            let input = Input {
-                value: record.value,
-                key: record.key,
-                topic: &record.at.topic,
-                partition: record.at.partition,
-                offset: record.offset,
-                timestamp: record.timestamp,
-                headers: &headers,
-            };
-            chunk_start.get_or_insert((record.at, record.offset));
-            if let Err(error) = slot.decoder.decode(&input, &mut changes) {
-                let error = decode_error(slot, record.at, record.offset, error);
-                self.push(source, &mut changes, chunk_start.take(), record.offset)?;
-                let key = self.sources.get(source).map(|s| position_key(&s.name, record.at));
-                self.work.positions.extend(key.map(|k| (k, record.offset)));
-                return Err(self.leave_in_order(error));
-            }
-            if record.timestamp > 0 {
-                self.work.newest = self.work.newest.max(Some(record.timestamp));
-            }
-            if changes.len() >= CHUNK {
-                self.push(source, &mut changes, chunk_start.take(), record.offset)?;
-            }
-        }
-        let last = fetched.iter().last().map_or(0, |r| r.offset);
-        self.push(source, &mut changes, chunk_start, last)?;
-        let Some(slot) = self.sources.get(source) else { return Ok(()) };
-        for (at, next) in fetched.next_offsets() {
-            let key = position_key(&slot.name, at);
-            match self.work.positions.get_mut(&key) {
-                Some(position) => *position = *next,
-                None => drop(self.work.positions.insert(key, *next)),
-            }
-        }
-        Ok(())
-    }
-
-    fn push(
-        &mut self,
-        source: usize,
-        changes: &mut Vec<Change>,
-        first: Option<(&TopicPartition, i64)>,
-        last: i64,
-    ) -> Result<()> {
-        let Some(slot) = self.sources.get(source) else { return Ok(()) };
-        let (node, table) = (slot.node, slot.table.clone());
-        self.graph.push(node, changes, &mut Sinks(&mut self.sinks)).map_err(|error| {
-            let failure = engine_error(error);
-            match first {
-                // State has changed in memory only: the epoch is given up with it.
-                Some((at, offset)) => Error::new(
-                    failure.kind(),
-                    format!(
-                        "table {table}: {}, between offsets {offset} and {last} of topic {}, partition {}",
-                        failure.what(),
-                        at.topic,
-                        at.partition
-                    ),
-                )
-                .because(failure.cause().unwrap_or_default()),
-                None => failure,
-            }
-        })
-    }
-
-    /// Commits and writes what came before a record that cannot be read, so that the pipeline stands right before
-    /// it; gives the error back.
-    fn leave_in_order(&mut self, error: Error) -> Error {
-        let left =
-            self.wait_for_sinks().and_then(|()| if self.work.dirty { self.cut(Vec::new()) } else { Ok(()) });
-        if let Err(second) = left.and_then(|()| self.wait_for_sinks()).and_then(|()| self.remember_written())
-        {
-            tracing::warn!(%second, "while ending after an error");
-        }
-        error
     }
 
     fn sink_event(&mut self, event: SinkEvent) -> Result<()> {
@@ -477,7 +349,7 @@ impl Worker {
     }
 
     /// Takes events until all sinks hold the epoch that they write; others are put off.
-    fn wait_for_sinks(&mut self) -> Result<()> {
+    pub(super) fn wait_for_sinks(&mut self) -> Result<()> {
         while self.work.in_flight > 0 {
             let wait = match self.work.stop_by {
                 Some(at) => at.saturating_duration_since(Instant::now()),
@@ -500,7 +372,7 @@ impl Worker {
     /// Ends the epoch: commits it and hands its output to the sinks. All sinks hold the one before.
     ///
     /// `injected` replaces what the query gave, of which there is none then.
-    fn cut(&mut self, injected: Vec<(usize, Output)>) -> Result<()> {
+    pub(super) fn cut(&mut self, injected: Vec<(usize, Output)>) -> Result<()> {
         self.graph.flush().map_err(engine_error)?;
         let mut outputs: Vec<(usize, Output)> = injected;
         if outputs.is_empty() {
@@ -586,7 +458,7 @@ impl Worker {
 
 impl Worker {
     /// What unfenced sinks have written is kept, so that a restart after an orderly end repeats nothing.
-    fn remember_written(&mut self) -> Result<()> {
+    pub(super) fn remember_written(&mut self) -> Result<()> {
         let mut head = self.store.head().clone();
         self.keep_sinks(&mut head);
         if head != *self.store.head() {

@@ -44,9 +44,6 @@ pub enum StateError {
     },
 }
 
-/// Called with each entry of a scan; says whether it goes on.
-pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<bool, StateError> + 'a;
-
 /// One operator's table of keyed state: bytes by bytes, ordered by key.
 pub trait StateTable: Send {
     /// The value of a key.
@@ -59,7 +56,12 @@ pub trait StateTable: Send {
     fn delete(&mut self, key: &[u8]);
 
     /// Calls `each` with every entry whose key starts with `prefix`, in key order, until it says `false`.
-    fn scan(&mut self, prefix: &[u8], each: &mut Visit<'_>) -> Result<(), StateError>;
+    #[allow(clippy::type_complexity, reason = "a callback with a result is no clearer under a name of its own")]
+    fn scan(
+        &mut self,
+        prefix: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StateError>,
+    ) -> Result<(), StateError>;
 }
 
 /// Opens state tables by name, for the time of one pipeline.

@@ -1,0 +1,137 @@
+//! The pipeline's thread, the side of its inputs: records become changes and go through the graph.
+
+use super::source::{SourceEvent, position_key};
+use super::worker::{CHUNK, Event, Sinks, SourceSlot, Worker, engine_error};
+use crate::engine::format::{FormatError, Input};
+use crate::engine::row::Change;
+use crate::error::{Error, Result};
+use crate::log::{Fetched, TopicPartition};
+
+pub(super) fn decode_error(slot: &SourceSlot, at: &TopicPartition, offset: i64, error: FormatError) -> Error {
+    let column = error.column.as_ref().map(|c| format!(", column {c}")).unwrap_or_default();
+    let outer = Error::data(format!(
+        "table {}: cannot decode topic {}, partition {}, offset {offset}{column}",
+        slot.table, at.topic, at.partition
+    ))
+    .because(error.what);
+    match error.next {
+        Some(next) => outer.next(next),
+        None => outer.next("the pipeline stands before this record; nothing behind it was read"),
+    }
+}
+
+impl Worker {
+    pub(super) fn source_event(&mut self, event: SourceEvent) -> Result<()> {
+        if self.work.held {
+            self.work.deferred.push_back(Event::Source(event));
+            return Ok(());
+        }
+        match event {
+            SourceEvent::Records { source, fetched, permit } => {
+                self.shared.work(u64::try_from(fetched.len()).unwrap_or(0));
+                self.touch();
+                self.work.record_bytes += fetched.bytes();
+                let result = self.records(source, &fetched);
+                drop(permit);
+                result
+            }
+            SourceEvent::Ended { source } => {
+                if let Some(slot) = self.sources.get_mut(source) {
+                    slot.ended = true;
+                    let node = slot.node;
+                    self.graph
+                        .watermark(node, i64::MAX, &mut Sinks(&mut self.sinks))
+                        .map_err(engine_error)?;
+                    self.touch();
+                }
+                Ok(())
+            }
+            // A source that fails gives nothing more; what it gave before is kept.
+            SourceEvent::Failed { error } => Err(self.leave_in_order(error)),
+        }
+    }
+
+    fn records(&mut self, source: usize, fetched: &Fetched) -> Result<()> {
+        let mut changes = Vec::with_capacity(CHUNK.min(fetched.len() * 2));
+        let mut chunk_start = None;
+        for record in fetched.iter() {
+            let Some(slot) = self.sources.get_mut(source) else { return Ok(()) };
+            let headers: Vec<_> =
+                if slot.decoder.wants_headers() { record.headers().collect() } else { Vec::new() };
+            let input = Input {
+                value: record.value,
+                key: record.key,
+                topic: &record.at.topic,
+                partition: record.at.partition,
+                offset: record.offset,
+                timestamp: record.timestamp,
+                headers: &headers,
+            };
+            chunk_start.get_or_insert((record.at, record.offset));
+            if let Err(error) = slot.decoder.decode(&input, &mut changes) {
+                let error = decode_error(slot, record.at, record.offset, error);
+                self.push(source, &mut changes, chunk_start.take(), record.offset)?;
+                let key = self.sources.get(source).map(|s| position_key(&s.name, record.at));
+                self.work.positions.extend(key.map(|k| (k, record.offset)));
+                return Err(self.leave_in_order(error));
+            }
+            if record.timestamp > 0 {
+                self.work.newest = self.work.newest.max(Some(record.timestamp));
+            }
+            if changes.len() >= CHUNK {
+                self.push(source, &mut changes, chunk_start.take(), record.offset)?;
+            }
+        }
+        let last = fetched.iter().last().map_or(0, |r| r.offset);
+        self.push(source, &mut changes, chunk_start, last)?;
+        let Some(slot) = self.sources.get(source) else { return Ok(()) };
+        for (at, next) in fetched.next_offsets() {
+            let key = position_key(&slot.name, at);
+            match self.work.positions.get_mut(&key) {
+                Some(position) => *position = *next,
+                None => drop(self.work.positions.insert(key, *next)),
+            }
+        }
+        Ok(())
+    }
+
+    fn push(
+        &mut self,
+        source: usize,
+        changes: &mut Vec<Change>,
+        first: Option<(&TopicPartition, i64)>,
+        last: i64,
+    ) -> Result<()> {
+        let Some(slot) = self.sources.get(source) else { return Ok(()) };
+        let (node, table) = (slot.node, slot.table.clone());
+        self.graph.push(node, changes, &mut Sinks(&mut self.sinks)).map_err(|error| {
+            let failure = engine_error(error);
+            match first {
+                // State has changed in memory only: the epoch is given up with it.
+                Some((at, offset)) => Error::new(
+                    failure.kind(),
+                    format!(
+                        "table {table}: {}, between offsets {offset} and {last} of topic {}, partition {}",
+                        failure.what(),
+                        at.topic,
+                        at.partition
+                    ),
+                )
+                .because(failure.cause().unwrap_or_default()),
+                None => failure,
+            }
+        })
+    }
+
+    /// Commits and writes what came before a record that cannot be read, so that the pipeline stands right before
+    /// it; gives the error back.
+    fn leave_in_order(&mut self, error: Error) -> Error {
+        let left =
+            self.wait_for_sinks().and_then(|()| if self.work.dirty { self.cut(Vec::new()) } else { Ok(()) });
+        if let Err(second) = left.and_then(|()| self.wait_for_sinks()).and_then(|()| self.remember_written())
+        {
+            tracing::warn!(%second, "while ending after an error");
+        }
+        error
+    }
+}
