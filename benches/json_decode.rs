@@ -40,7 +40,8 @@ fn schema() -> String {
             columns.join(",")
         )
     };
-    let source: Vec<String> = (0..14).map(|n| format!(r#"{{"type":"string","optional":true,"field":"f{n}"}}"#)).collect();
+    let source: Vec<String> =
+        (0..14).map(|n| format!(r#"{{"type":"string","optional":true,"field":"f{n}"}}"#)).collect();
     format!(
         r#"{{"type":"struct","fields":[{},{},{{"type":"struct","fields":[{}],"field":"source"}}],"name":"shop.public.orders.Envelope","version":2}}"#,
         field("before"),

@@ -7,12 +7,12 @@ use std::sync::mpsc::Receiver;
 
 use tokio::sync::{Semaphore, watch};
 
+use super::intake::decode_error;
 use super::options::SourceKind;
 use super::pipeline::Environment;
 use super::source::{READ_AHEAD, SourceEvent, SourceTask};
 use super::start::{open_state, sink_names, source_slots};
 use super::status::Shared;
-use super::intake::decode_error;
 use super::worker::{SourceSlot, engine_error, state_error};
 use crate::engine::format::{FormatContext, Input};
 use crate::engine::graph::{Graph, Output as GraphOutput};

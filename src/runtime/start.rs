@@ -132,7 +132,8 @@ pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> 
         tokio::spawn(async move {
             if let Err(error) = launch.run(true).await {
                 let stopped = error.kind() == Kind::Stopped;
-                let (phase, failure) = if stopped { (Phase::Stopped, None) } else { (Phase::Failed, Some(error)) };
+                let (phase, failure) =
+                    if stopped { (Phase::Stopped, None) } else { (Phase::Failed, Some(error)) };
                 shared.finish(phase, failure);
             }
         });

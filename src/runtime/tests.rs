@@ -127,7 +127,8 @@ async fn a_patient_start_waits_for_its_target() {
     let mut world = World::new().await;
     let free = crate::demo::postgres::free_port().unwrap();
     let url = format!("jdbc:postgresql://127.0.0.1:{free}/postgres");
-    let target = table("t", &[("connector", "jdbc"), ("url", &url), ("table-name", "t"), ("username", "postgres")]);
+    let target =
+        table("t", &[("connector", "jdbc"), ("url", &url), ("table-name", "t"), ("username", "postgres")]);
     let plan = plan(&[target]);
     world.send(&[&create(1, "a")]).await;
     let error = Pipeline::start(&plan, "p", world.environment()).await.unwrap_err();

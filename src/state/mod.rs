@@ -56,7 +56,10 @@ pub trait StateTable: Send {
     fn delete(&mut self, key: &[u8]);
 
     /// Calls `each` with every entry whose key starts with `prefix`, in key order, until it says `false`.
-    #[allow(clippy::type_complexity, reason = "a callback with a result is no clearer under a name of its own")]
+    #[allow(
+        clippy::type_complexity,
+        reason = "a callback with a result is no clearer under a name of its own"
+    )]
     fn scan(
         &mut self,
         prefix: &[u8],
