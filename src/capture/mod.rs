@@ -4,14 +4,18 @@
 //! the last of them are one batch of the log; a change's identity is its commit LSN and its ordinal within
 //! the transaction ([`position`]); the slot is confirmed only up to what is durable.
 
+mod aside;
 mod committer;
 mod connector;
 pub mod decide;
+mod incremental;
+mod notify;
 pub mod offset;
 pub mod offsets;
 pub mod position;
 mod pump;
 mod run;
+mod signal;
 mod snapshot;
 mod source;
 pub mod status;

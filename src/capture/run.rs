@@ -9,9 +9,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_postgres::Client;
 
+use super::aside::{Aside, beat, blocking_under_way, tools};
 use super::committer::Committer;
 use super::connector::Env;
 use super::decide::{SnapshotBase, Start, decide};
+use super::incremental::Incremental;
+use super::notify::Notifier;
 use super::offset::{self, Offset, SlotBinding};
 use super::position::Position;
 use super::pump::Pump;
@@ -25,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::event::{Encoder, EventError, EventOptions};
 use crate::log::{LogWriter, TopicSpec};
 use crate::pg::catalog::{self, TableName, TypeRegistry};
-use crate::pg::pgoutput::Relation;
+use crate::pg::pgoutput::{self, Relation};
 use crate::pg::{
     ConnectConfig, CreateSlot, Lsn, ReplicationClient, StartOptions, SystemIdentity, WalChunk, WalFrame,
     WalStream,
@@ -221,6 +224,7 @@ impl Run {
             Start::Resume { from, position } => {
                 pump.offset.restart = pump.offset.restart.max(from);
                 pump.offset.position = position;
+                Notifier::new(options).initial(encoder, &mut pump.batch, "SKIPPED", &[])?;
                 return Ok(Some((from, position)));
             }
             Start::StreamNew => {
@@ -230,6 +234,7 @@ impl Run {
                 crate::failpoint!("capture.slot_created");
                 pump.offset = Offset::start(created.consistent_point, binding.clone());
                 pump.offset.ts_usec = now_ns() / 1000;
+                Notifier::new(options).initial(encoder, &mut pump.batch, "SKIPPED", &[])?;
                 pump.sync().await?;
                 return Ok(Some((created.consistent_point, pump.offset.position)));
             }
@@ -306,9 +311,14 @@ impl Run {
         if options.flush_mode != LsnFlushMode::Manual {
             pump.acknowledger = Some(wal.acknowledger());
         }
+        let mut aside = Aside {
+            incremental: Incremental::resume(&pump.offset),
+            notifier: Notifier::new(&options),
+            blocking: blocking_under_way(&pump.offset),
+        };
         let mut stream = Stream::new(encoder, position, pump.offset.lsn_commit, Arc::clone(&self.status));
         self.status.phase(Phase::Streaming);
-        let result = self.pour(&mut wal, &mut stream, pump, &side, &mut types).await;
+        let result = self.pour(&mut wal, &mut stream, pump, &side, &mut types, &mut aside).await;
         match result {
             Ok(ended) => {
                 wal.stop().await;
@@ -329,10 +339,26 @@ impl Run {
         pump: &mut Pump,
         side: &Client,
         types: &mut TypeRegistry,
+        aside: &mut Aside,
     ) -> Result<Ended> {
         let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heartbeat = self.options.heartbeat.map(|period| {
+            let mut beats = tokio::time::interval_at(Instant::now() + period, period);
+            beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            beats
+        });
         let mut stop = self.stop.clone();
+        if aside.blocking.is_some() {
+            self.block(Lsn(pump.offset.lsn.0), stream, pump, side, types, aside).await?;
+        }
+        if aside.incremental.is_running() {
+            aside
+                .incremental
+                .go_on(&mut tools(&self.options, side, types, stream, pump, &aside.notifier))
+                .await?;
+        }
+        pump.offer().await?;
         loop {
             tokio::select! {
                 biased;
@@ -350,17 +376,18 @@ impl Run {
                     pump.write_idle().await?;
                 }
                 chunk = wal.next_chunk(), if !pump.is_full() => {
-                    self.chunk(&chunk?, stream, pump, side, types).await?;
+                    self.chunk(&chunk?, stream, pump, side, types, aside).await?;
                     // Whatever else has arrived meanwhile goes into the same batch.
                     while !pump.is_full() {
                         match wal.try_next_chunk()? {
-                            Some(chunk) => self.chunk(&chunk, stream, pump, side, types).await?,
+                            Some(chunk) => self.chunk(&chunk, stream, pump, side, types, aside).await?,
                             None => break,
                         }
                     }
                     pump.offer().await?;
                 }
                 _ = tick.tick() => pump.write_idle().await?,
+                () = beat(heartbeat.as_mut()), if heartbeat.is_some() => self.heartbeat(stream, pump, side).await?,
             }
         }
     }
@@ -372,13 +399,24 @@ impl Run {
         pump: &mut Pump,
         side: &Client,
         types: &mut TypeRegistry,
+        aside: &mut Aside,
     ) -> Result<()> {
         for frame in chunk {
             match frame {
                 WalFrame::Data(data) => {
                     self.status.server_lsn.fetch_max(data.wal_end.0, Ordering::Relaxed);
+                    if let Some(signal) = stream.signal(&data) {
+                        self.obey(signal, data.wal_start, stream, pump, side, types, aside).await?;
+                    } else if aside.incremental.is_open() {
+                        if let Ok(message) = pgoutput::parse(data.payload, false) {
+                            aside.incremental.observe(&message);
+                        }
+                    }
                     if let Step::Describe(relation) = stream.message(&data, pump)? {
                         self.describe(relation, stream, side, types).await?;
+                    }
+                    if aside.blocking.is_some() {
+                        self.block(data.wal_start, stream, pump, side, types, aside).await?;
                     }
                     if pump.is_full() {
                         crate::failpoint!("capture.mid_transaction");
@@ -405,7 +443,12 @@ impl Run {
         types: &mut TypeRegistry,
     ) -> Result<()> {
         let oid = relation.oid;
-        let plan = if self.options.tables.captures(&relation.schema, &relation.name) {
+        let is_signal = self.options.tables.is_signal(&relation.schema, &relation.name);
+        if is_signal {
+            stream.signal_table = Some(oid);
+        }
+        // Signals are events, too.
+        let plan = if is_signal || self.options.tables.captures(&relation.schema, &relation.name) {
             if relation.columns.iter().any(|c| types.get(c.type_oid).is_none()) {
                 *types = catalog::load_types(side).await?;
             }

@@ -6,9 +6,11 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio_postgres::Client;
 
+use super::notify::Notifier;
 use super::offset::{Offset, SlotBinding, SnapshotState};
 use super::pump::Pump;
 use super::run::Run;
+use super::signal::Request;
 use super::source;
 use super::stream::now_ns;
 use crate::config::connector::CaptureOptions;
@@ -65,12 +67,6 @@ pub(super) async fn read(
     pump.sync().await?;
     crate::failpoint!("capture.snapshot_begun");
 
-    let oids = wanted(options, captured);
-    let tables = catalog::load_tables(&client, &oids).await?;
-    let mut plans = Vec::with_capacity(tables.len());
-    for table in &tables {
-        plans.push(encoder.snapshot_plan(table, types).map_err(super::run::unusable)?);
-    }
     let source = SourceInfo {
         lsn: Some(at),
         last_commit_lsn: None,
@@ -79,26 +75,13 @@ pub(super) async fn read(
         snapshot: SnapshotMarker::True,
         ..SourceInfo::default()
     };
-    let mut snapshot = Snapshot {
-        encoder,
-        pump,
-        plans,
-        source,
-        decoder: CopyDecoder::new(),
-        waiting: None,
-        tables: tables.len(),
-    };
-    for (n, table) in tables.iter().enumerate() {
-        let rows = snapshot.table(&client, options, n, table).await?;
-        run.status.snapshot_rows.fetch_add(rows, Ordering::Relaxed);
-        tracing::info!(
-            connector = options.name,
-            table = format!("{}.{}", table.schema, table.name),
-            rows,
-            "table read"
-        );
-    }
-    snapshot.last().await?;
+    let notifier = Notifier::new(options);
+    notifier.initial(encoder, &mut pump.batch, "STARTED", &[])?;
+    let own =
+        |name: &str| options.snapshot_overrides.iter().find(|o| o.table == name).map(|o| o.select.clone());
+    let tables = wanted(options, captured);
+    tables_into(run, &client, types, encoder, pump, &tables, source, &own).await?;
+    notifier.initial(encoder, &mut pump.batch, "COMPLETED", &[])?;
     // The session must live until here: its transaction is the snapshot.
     client
         .batch_execute("COMMIT")
@@ -109,13 +92,107 @@ pub(super) async fn read(
     Ok(at)
 }
 
+/// A table's SELECT of its own, by `schema.table`.
+type Own<'s> = dyn Fn(&str) -> Option<String> + Sync + 's;
+
+/// Reads tables one after the other, marked as one snapshot.
+#[allow(clippy::too_many_arguments)]
+async fn tables_into(
+    run: &Run,
+    client: &Client,
+    types: &TypeRegistry,
+    encoder: &mut Encoder,
+    pump: &mut Pump,
+    names: &[TableName],
+    source: SourceInfo<'static>,
+    own: &Own<'_>,
+) -> Result<()> {
+    let options = &run.options;
+    let oids: Vec<u32> = names.iter().map(|t| t.oid).collect();
+    let tables = catalog::load_tables(client, &oids).await?;
+    let mut plans = Vec::with_capacity(tables.len());
+    for table in &tables {
+        plans.push(encoder.snapshot_plan(table, types).map_err(super::run::unusable)?);
+    }
+    let all = names.iter().map(|t| format!("{}.{}", t.schema, t.name)).collect::<Vec<_>>().join(", ");
+    let notifier = Notifier::new(options);
+    let mut snapshot = Snapshot {
+        encoder,
+        pump,
+        plans,
+        source,
+        decoder: CopyDecoder::new(),
+        waiting: None,
+        tables: tables.len(),
+    };
+    for (n, table) in tables.iter().enumerate() {
+        let name = format!("{}.{}", table.schema, table.name);
+        let data = [("data_collections", all.clone()), ("current_collection_in_progress", name.clone())];
+        notifier.initial(snapshot.encoder, &mut snapshot.pump.batch, "IN_PROGRESS", &data)?;
+        let columns = all_columns(table);
+        let statement = match own(&name) {
+            // By name: the user's statement may give the columns in another order.
+            Some(own) => format!("SELECT {columns} FROM ({}) AS own", own.trim_end_matches(';')),
+            None => format!("SELECT {columns} FROM {}", Qualified::new(&table.schema, &table.name)),
+        };
+        let rows = snapshot.table(client, n, &name, &statement).await?;
+        run.status.snapshot_rows.fetch_add(rows, Ordering::Relaxed);
+        tracing::info!(connector = options.name, table = name, rows, "table read");
+        let data = [
+            ("data_collections", all.clone()),
+            ("scanned_collection", name),
+            ("total_rows_scanned", rows.to_string()),
+            ("status", "SUCCEEDED".to_owned()),
+        ];
+        notifier.initial(snapshot.encoder, &mut snapshot.pump.batch, "TABLE_SCAN_COMPLETED", &data)?;
+    }
+    snapshot.last().await
+}
+
+/// Where in the stream a blocking snapshot stands.
+pub(super) struct Place {
+    pub(super) lsn: Lsn,
+    pub(super) last_commit: Option<Lsn>,
+    pub(super) txid: Option<u64>,
+}
+
+/// Reads tables again while the stream waits (a blocking snapshot).
+pub(super) async fn read_again(
+    run: &Run,
+    types: &TypeRegistry,
+    encoder: &mut Encoder,
+    pump: &mut Pump,
+    tables: &[TableName],
+    request: &Request,
+    place: &Place,
+) -> Result<()> {
+    let options = &run.options;
+    let client = source::connect(&run.database, options, "Debezium Snapshot").await?;
+    client
+        .batch_execute(SESSION_SETTINGS)
+        .await
+        .map_err(|e| sql_error("cannot set up the snapshot's session", e))?;
+    open(&client, options, tables, None).await?;
+    let source = SourceInfo {
+        lsn: Some(place.lsn),
+        last_commit_lsn: place.last_commit,
+        txid: place.txid,
+        ts_ns: now_ns() / 1000 * 1000,
+        snapshot: SnapshotMarker::True,
+        ..SourceInfo::default()
+    };
+    let own = |name: &str| request.filter(name).map(str::to_owned);
+    tables_into(run, &client, types, encoder, pump, tables, source, &own).await?;
+    client.batch_execute("COMMIT").await.map_err(|e| sql_error("cannot end the snapshot's transaction", e))
+}
+
 /// The tables to read, of those captured.
-fn wanted(options: &CaptureOptions, captured: &[TableName]) -> Vec<u32> {
+fn wanted(options: &CaptureOptions, captured: &[TableName]) -> Vec<TableName> {
     let all = options.snapshot_tables.is_empty();
     captured
         .iter()
         .filter(|t| all || options.snapshot_tables.matches(&format!("{}.{}", t.schema, t.name)))
-        .map(|t| t.oid)
+        .cloned()
         .collect()
 }
 
@@ -162,15 +239,7 @@ async fn open(
 }
 
 impl Snapshot<'_> {
-    async fn table(
-        &mut self,
-        client: &Client,
-        options: &CaptureOptions,
-        n: usize,
-        table: &TableInfo,
-    ) -> Result<u64> {
-        let name = format!("{}.{}", table.schema, table.name);
-        let select = select(options, table, &name);
+    async fn table(&mut self, client: &Client, n: usize, name: &str, select: &str) -> Result<u64> {
         let named = |e: Error| {
             let mut error = Error::new(e.kind(), format!("cannot read table {name} for the snapshot"));
             if let Some(next) = e.next_step() {
@@ -178,7 +247,7 @@ impl Snapshot<'_> {
             }
             error.with_source(e)
         };
-        let mut rows = CopyReader::start(client, &select).await.map_err(named)?;
+        let mut rows = CopyReader::start(client, select).await.map_err(named)?;
         let mut count = 0u64;
         while let Some(line) = rows.next_line().await.map_err(named)? {
             self.push(line, n, count == 0).await?;
@@ -234,13 +303,7 @@ impl Snapshot<'_> {
     }
 }
 
-/// The SELECT of a table: all columns in the catalog's order, or the one the configuration gives.
-fn select(options: &CaptureOptions, table: &TableInfo, name: &str) -> String {
-    let columns: Vec<String> = table.columns.iter().map(|c| Ident(&c.name).to_string()).collect();
-    let columns = columns.join(", ");
-    match options.snapshot_overrides.iter().find(|o| o.table == name) {
-        // By name: the user's statement may give the columns in another order.
-        Some(own) => format!("SELECT {columns} FROM ({}) AS own", own.select),
-        None => format!("SELECT {columns} FROM {}", Qualified::new(&table.schema, &table.name)),
-    }
+/// All columns in the catalog's order.
+fn all_columns(table: &TableInfo) -> String {
+    table.columns.iter().map(|c| Ident(&c.name).to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::offset::SnapshotState;
 use super::position::{Position, Resume};
 use super::pump::Pump;
+use super::signal::Signal;
 use super::status::StatusCell;
 use crate::error::{Error, Result};
 use crate::event::encoder::OldRow;
@@ -49,6 +50,18 @@ struct Transaction {
     begun: bool,
 }
 
+impl Transaction {
+    /// Whether its change of this number and LSN is in the log from before the start.
+    fn knows(&self, ordinal: u64, lsn: Lsn) -> bool {
+        match self.resume {
+            Resume::Whole => false,
+            Resume::Skip => true,
+            Resume::After(n) => ordinal <= n,
+            Resume::Through(through) => lsn <= through,
+        }
+    }
+}
+
 /// What is to be done after a message before the next one.
 pub(super) enum Step {
     /// Nothing.
@@ -70,6 +83,8 @@ pub(super) struct Stream {
     last_commit: Option<Lsn>,
     origin: Option<(String, Lsn)>,
     metadata: bool,
+    /// OID of the signal table, once it was described.
+    pub(super) signal_table: Option<u32>,
     status: Arc<StatusCell>,
 }
 
@@ -94,6 +109,7 @@ impl Stream {
             last_commit,
             origin: None,
             metadata,
+            signal_table: None,
             status,
         }
     }
@@ -101,6 +117,35 @@ impl Stream {
     /// Whether a transaction is under way.
     pub(super) fn in_transaction(&self) -> bool {
         self.transaction.is_some()
+    }
+
+    /// `source.sequence[0]`.
+    pub(super) fn last_commit(&self) -> Option<Lsn> {
+        self.last_commit
+    }
+
+    /// Id of the transaction under way.
+    pub(super) fn xid(&self) -> Option<u64> {
+        self.transaction.as_ref().map(|tx| tx.xid)
+    }
+
+    /// The signal in a message: a new row of the signal table that is not in the log yet.
+    pub(super) fn signal(&self, data: &XLogData<'_>) -> Option<Signal> {
+        let oid = self.signal_table?;
+        let (tag, rest) = data.payload.split_first()?;
+        if *tag != b'I' || rest.get(..4) != Some(&oid.to_be_bytes()) {
+            return None;
+        }
+        let tx = self.transaction.as_ref()?;
+        if tx.knows(tx.ordinal + 1, data.wal_start) {
+            return None;
+        }
+        let Ok(Message::Insert { new, .. }) = pgoutput::parse(data.payload, false) else { return None };
+        let mut texts = new.iter().map(|column| match column {
+            Column::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+            _ => None,
+        });
+        Some(Signal { id: texts.next()??, kind: texts.next()??, data: texts.next().flatten() })
     }
 
     /// Puts a description in place.
@@ -202,12 +247,7 @@ impl Stream {
         };
         tx.ordinal += 1;
         self.status.changes.fetch_add(1, Ordering::Relaxed);
-        let known = match tx.resume {
-            Resume::Whole => false,
-            Resume::Skip => true,
-            Resume::After(n) => tx.ordinal <= n,
-            Resume::Through(through) => lsn <= through,
-        };
+        let known = tx.knows(tx.ordinal, lsn);
         if !tx.begun && !known {
             tx.begun = true;
             if self.metadata {

@@ -503,7 +503,9 @@ impl Encoder {
         out.extend_from_slice(table);
         unsigned(out, source.txid);
         out.extend_from_slice(b",\"lsn\":");
-        unsigned(out, source.lsn.map(|l| l.as_u64()));
+        // An incremental snapshot's row has a place in the stream (the sequence), but no LSN of its own.
+        let own = source.lsn.filter(|_| source.snapshot != SnapshotMarker::Incremental);
+        unsigned(out, own.map(|l| l.as_u64()));
         out.extend_from_slice(b",\"xmin\":");
         unsigned(out, source.xmin);
         out.extend_from_slice(b",\"origin\":");
@@ -590,7 +592,7 @@ impl Encoder {
             Datum::string(schema),
             Datum::string(table),
             int(source.txid),
-            int(source.lsn.map(|l| l.as_u64())),
+            int(source.lsn.filter(|_| source.snapshot != SnapshotMarker::Incremental).map(|l| l.as_u64())),
             int(source.xmin),
             source.origin.map_or(Datum::Null, Datum::string),
             int(source.origin_lsn.map(|l| l.as_u64())),

@@ -1,0 +1,149 @@
+//! What goes on beside the stream: signals, incremental and blocking snapshots, heartbeats.
+
+use tokio_postgres::Client;
+
+use super::incremental::{Incremental, Tools};
+use super::notify::Notifier;
+use super::offset::Offset;
+use super::pump::Pump;
+use super::run::{Run, unusable};
+use super::signal::{Command, Request, Signal};
+use super::stream::{Stream, now_ns};
+use super::{snapshot, source};
+use crate::config::connector::CaptureOptions;
+use crate::error::Result;
+use crate::pg::catalog::{self, TableName, TypeRegistry};
+use crate::pg::{Lsn, sql_error};
+
+/// What goes on beside the stream.
+pub(super) struct Aside {
+    pub(super) incremental: Incremental,
+    pub(super) notifier: Notifier,
+    /// A blocking snapshot that begins after the present message.
+    pub(super) blocking: Option<(Signal, Request)>,
+}
+
+/// In the offset: the signal of a blocking snapshot under way.
+const BLOCKING: &str = "millstream.blocking";
+
+pub(super) fn blocking_under_way(offset: &Offset) -> Option<(Signal, Request)> {
+    let stored = offset.extra.get(BLOCKING)?;
+    let text = |name: &str| stored.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
+    let signal = Signal { id: text("id")?, kind: text("type")?, data: text("data") };
+    match signal.command() {
+        Ok(Command::Blocking(request)) => Some((signal, request)),
+        _ => None,
+    }
+}
+
+pub(super) fn tools<'t>(
+    options: &'t CaptureOptions,
+    client: &'t Client,
+    types: &'t TypeRegistry,
+    stream: &'t mut Stream,
+    pump: &'t mut Pump,
+    notifier: &'t Notifier,
+) -> Tools<'t> {
+    Tools { client, options, types, encoder: &mut stream.encoder, pump, notifier }
+}
+
+pub(super) async fn beat(beats: Option<&mut tokio::time::Interval>) {
+    match beats {
+        Some(beats) => {
+            beats.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+impl Run {
+    /// Does what a signal asks for, before its own event.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) async fn obey(
+        &self,
+        signal: Signal,
+        lsn: Lsn,
+        stream: &mut Stream,
+        pump: &mut Pump,
+        side: &Client,
+        types: &TypeRegistry,
+        aside: &mut Aside,
+    ) -> Result<()> {
+        let command = match signal.command() {
+            Ok(command) => command,
+            Err(why) => {
+                tracing::warn!(connector = self.options.name, signal = signal.id, "signal ignored: {why}");
+                return Ok(());
+            }
+        };
+        let last_commit = stream.last_commit();
+        if let Command::Log(message) = &command {
+            let offset = pump.offset.to_value().to_string();
+            tracing::info!(connector = self.options.name, "{}", message.replace("{}", &offset));
+            return Ok(());
+        }
+        let mut tools = tools(&self.options, side, types, stream, pump, &aside.notifier);
+        match command {
+            Command::Log(_) => Ok(()),
+            Command::Window => aside.incremental.window_row(&signal.id, last_commit, lsn, &mut tools).await,
+            Command::Incremental(request) => {
+                let captured: Vec<(String, String)> =
+                    source::captured(&self.options, &catalog::list_tables(side).await?)?
+                        .into_iter()
+                        .map(|t| (t.schema, t.name))
+                        .collect();
+                aside.incremental.execute(&signal.id, &request, &captured, &mut tools).await
+            }
+            Command::Stop(which) => aside.incremental.stop(which.as_ref(), &mut tools),
+            Command::Pause => aside.incremental.pause(&mut tools),
+            Command::Resume => aside.incremental.go_on(&mut tools).await,
+            Command::Blocking(request) => {
+                aside.blocking = Some((signal, request));
+                Ok(())
+            }
+        }
+    }
+
+    /// A blocking snapshot: the stream waits behind the signal's event. Until it is done the offset says so,
+    /// and a restart begins it again.
+    pub(super) async fn block(
+        &self,
+        lsn: Lsn,
+        stream: &mut Stream,
+        pump: &mut Pump,
+        side: &Client,
+        types: &TypeRegistry,
+        aside: &mut Aside,
+    ) -> Result<()> {
+        let Some((signal, request)) = aside.blocking.take() else { return Ok(()) };
+        let under_way = serde_json::json!({ "id": signal.id, "type": signal.kind, "data": signal.data });
+        pump.offset.extra.insert(BLOCKING.to_owned(), under_way);
+        let tables: Vec<TableName> = source::captured(&self.options, &catalog::list_tables(side).await?)?
+            .into_iter()
+            .filter(|t| request.tables.iter().any(|p| p.matches(&format!("{}.{}", t.schema, t.name))))
+            .collect();
+        let place = snapshot::Place {
+            lsn,
+            last_commit: stream.last_commit(),
+            txid: stream.xid().or(pump.offset.tx_id),
+        };
+        snapshot::read_again(self, types, &mut stream.encoder, pump, &tables, &request, &place).await?;
+        pump.offset.extra.remove(BLOCKING);
+        pump.sync().await
+    }
+
+    pub(super) async fn heartbeat(&self, stream: &mut Stream, pump: &mut Pump, side: &Client) -> Result<()> {
+        if let Some(sql) = &self.options.heartbeat_query {
+            if let Err(error) = side.batch_execute(sql).await {
+                let error = sql_error("heartbeat.action.query failed", error);
+                let fatal = matches!(crate::pg::sqlstate(&error), Some("57P01" | "42P01"));
+                if fatal || error.is_transient() {
+                    return Err(error);
+                }
+                tracing::warn!(connector = self.options.name, %error, "the heartbeat goes on");
+            }
+        }
+        stream.encoder.heartbeat(now_ns() / 1_000_000, &mut pump.batch).map_err(unusable)?;
+        pump.offer().await
+    }
+}

@@ -1,0 +1,59 @@
+//! Notifications: what a connector's snapshots do, for those who wait for it.
+
+use super::stream::now_ns;
+use crate::config::connector::CaptureOptions;
+use crate::error::{Error, Result};
+use crate::event::Encoder;
+use crate::log::Batch;
+
+/// Where notifications go.
+#[derive(Clone, Debug)]
+pub(super) struct Notifier {
+    sink: bool,
+    log: bool,
+    /// The logical name.
+    name: String,
+}
+
+impl Notifier {
+    pub(super) fn new(options: &CaptureOptions) -> Self {
+        let (sink, log) = options.notify;
+        Self { sink, log, name: options.topic_prefix.clone() }
+    }
+
+    /// Sends one; a record goes into the batch.
+    pub(super) fn send(
+        &self,
+        encoder: &mut Encoder,
+        batch: &mut Batch,
+        id: &str,
+        aggregate: &str,
+        kind: &str,
+        data: &[(&'static str, String)],
+    ) -> Result<()> {
+        if self.log {
+            tracing::info!(connector = self.name, id, "{aggregate}: {kind} {data:?}");
+        }
+        if !self.sink {
+            return Ok(());
+        }
+        let mut all: Vec<(&str, String)> = vec![("connector_name", self.name.clone())];
+        all.extend(data.iter().map(|(k, v)| (*k, v.clone())));
+        encoder
+            .notification(id, aggregate, kind, Some(&all), now_ns() / 1_000_000, batch)
+            .map_err(|e| Error::data("a notification cannot be written").because(e))?;
+        Ok(())
+    }
+
+    /// One about the initial snapshot.
+    pub(super) fn initial(
+        &self,
+        encoder: &mut Encoder,
+        batch: &mut Batch,
+        kind: &str,
+        data: &[(&'static str, String)],
+    ) -> Result<()> {
+        let id = uuid::Uuid::new_v4().to_string();
+        self.send(encoder, batch, &id, "Initial Snapshot", kind, data)
+    }
+}
