@@ -282,3 +282,90 @@ async fn the_slot_follows_keepalives_behind_the_offset() {
     assert_eq!(ops(&setup.read("s.public.a").await), "r r r c");
     handle.stop().await;
 }
+
+/// Reads beside a stream of changes: what is known last of every key is what the table holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incremental_snapshot_beside_changes_and_a_restart() {
+    let setup = Setup::new(
+        "CREATE TABLE item (id int PRIMARY KEY, v int);
+         INSERT INTO item SELECT g, 0 FROM generate_series(1, 3000) g;
+         CREATE TABLE signal (id varchar(64) PRIMARY KEY, type varchar(32) NOT NULL, data text);",
+    )
+    .await;
+    let extra = [
+        ("snapshot.mode", "no_data"),
+        ("signal.data.collection", "public.signal"),
+        ("table.include.list", "public.item"),
+        ("incremental.snapshot.chunk.size", "200"),
+    ];
+    let handle = setup.start(&extra);
+    caught_up(&handle).await;
+    setup.sql(
+        "INSERT INTO signal VALUES ('s', 'execute-snapshot', '{\"data-collections\": [\"public.item\"]}')",
+    );
+    let change = |n: i32| {
+        setup.sql(&format!(
+            "UPDATE item SET v = {n} WHERE id % 7 = {n} % 7; DELETE FROM item WHERE id = {n} * 50;
+             UPDATE item SET id = id + 10000 WHERE id = {n} * 50 + 1;
+             INSERT INTO item VALUES ({n} + 20000, {n}) ON CONFLICT DO NOTHING"
+        ));
+    };
+    for n in 1..8 {
+        change(n);
+    }
+    handle.stop().await;
+    change(8);
+    let handle = setup.start(&extra);
+    for n in 9..30 {
+        change(n);
+    }
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let offset =
+            millstream::capture::offsets::read_all(&setup.log, "millstream-offsets", "c").await.unwrap();
+        if offset[0].1.get("incremental_snapshot_collections").is_none() {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "still under way: {:?}", offset[0].1);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    setup.sql("INSERT INTO item VALUES (99999, 0)");
+    let mut state: BTreeMap<i64, i64> = BTreeMap::new();
+    let mut reads = 0;
+    loop {
+        let seen = setup.read("s.public.item").await;
+        state.clear();
+        reads = 0;
+        for record in &seen {
+            let id = record.key.as_ref().unwrap()["id"].as_i64().unwrap();
+            match &record.value {
+                None => {}
+                Some(v) if v["op"] == "d" => {
+                    state.remove(&id);
+                }
+                Some(v) => {
+                    reads += usize::from(v["op"] == "r");
+                    state.insert(id, v["after"]["v"].as_i64().unwrap());
+                }
+            }
+        }
+        if state.contains_key(&99999) {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    handle.stop().await;
+    let table: BTreeMap<i64, i64> = setup
+        .server
+        .psql("shop", "SELECT id, v FROM item")
+        .unwrap()
+        .lines()
+        .map(|l| l.split_once('|').unwrap())
+        .map(|(id, v)| (id.parse().unwrap(), v.parse().unwrap()))
+        .collect();
+    assert_eq!(state, table);
+    assert!(reads > 500, "{reads} reads");
+    let signals = setup.read("s.public.signal").await;
+    assert!(signals.len() > 20, "the signal table's rows are events, too: {}", signals.len());
+}
