@@ -84,8 +84,8 @@ impl Schemas {
             notification: Arc::new(
                 Schema::structure([
                     ("id", text()),
-                    ("aggregate_type", text()),
                     ("type", text()),
+                    ("aggregate_type", text()),
                     ("additional_data", map),
                     ("timestamp", long()),
                 ])
@@ -249,8 +249,8 @@ impl Encoder {
         };
         let value = Datum::Struct(vec![
             Datum::string(id),
-            Datum::string(aggregate_type),
             Datum::string(kind),
+            Datum::string(aggregate_type),
             data,
             Datum::Int(now_ms),
         ]);
