@@ -7,6 +7,7 @@ mod capture;
 mod catalog;
 mod cli;
 mod crash;
+mod demo;
 mod flinksql_goldens;
 mod log_contract;
 mod log_crash;
