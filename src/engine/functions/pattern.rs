@@ -195,15 +195,16 @@ pub(crate) fn parse(text: &str, pattern: &str) -> Option<NaiveDateTime> {
     Some(NaiveDateTime::new(date, NaiveTime::from_hms_nano_opt(hour, minute, second, nanos)?))
 }
 
-/// `yyyy-M-d`, without anything behind it, as a day number.
+/// `yyyy[-M[-d]]`, without anything behind it, as a day number.
 pub(crate) fn parse_date(text: &str) -> Option<i64> {
-    let mut parts = text.trim().splitn(3, '-');
-    let mut next =
-        || parts.next().filter(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
-    let year: i32 = next()?.parse().ok()?;
-    let month = next().map_or(Some(1), |part| part.parse().ok())?;
-    let day = next().map_or(Some(1), |part| part.parse().ok())?;
-    if text.matches('-').count() > 2 {
+    let mut parts = text.trim().split('-');
+    let number = |part: &str| -> Option<u32> {
+        if part.bytes().all(|byte| byte.is_ascii_digit()) { part.parse().ok() } else { None }
+    };
+    let year = i32::try_from(number(parts.next()?)?).ok()?;
+    let month = parts.next().map_or(Some(1), number)?;
+    let day = parts.next().map_or(Some(1), number)?;
+    if parts.next().is_some() {
         return None;
     }
     NaiveDate::from_ymd_opt(year, month, day).map(time::days)
@@ -271,4 +272,36 @@ pub(crate) fn timestamp_text(at: Instant, precision: u8) -> String {
     text.push(' ');
     time_text(&mut text, at.millis.rem_euclid(time::DAY), at.nanos, usize::from(precision));
     text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_dates_are_read_to_their_end() {
+        assert_eq!(parse_date("1970-1-2"), Some(1));
+        assert_eq!(parse_date("1970-01-02T03:04:05"), None);
+        assert_eq!(parse_date("1970-02-30"), None);
+        assert_eq!(parse_date("1970-01-01-01"), None);
+        assert_eq!(parse_date(""), None);
+        assert_eq!(parse_timestamp("1970-01-01 00:00:01.5").map(|at| at.millis), Some(1500));
+        assert_eq!(parse_timestamp("1970-01-01T00:00:01"), None);
+    }
+
+    #[test]
+    fn patterns_go_both_ways() {
+        for (pattern, text) in [
+            ("yyyy-MM-dd HH:mm:ss.SSS", "2024-02-29 13:14:15.678"),
+            ("EEE, d MMM yyyy h:mm a", "Thu, 29 Feb 2024 1:14 PM"),
+            ("yyyyMMddHHmm", "202402291314"),
+            ("dd/MM/yyyy'T'HH", "29/02/2024T13"),
+        ] {
+            let at = parse(text, pattern).unwrap();
+            assert_eq!(format(at, pattern).unwrap(), text);
+        }
+        assert!(parse("2024-02-30", "yyyy-MM-dd").is_none());
+        assert!(parse("2024-02-03x", "yyyy-MM-dd").is_none());
+    }
 }

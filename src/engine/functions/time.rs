@@ -271,8 +271,10 @@ pub(super) fn round_to(call: &Call<'_>, up: bool) -> Result<Value, EvalError> {
     Ok(match value {
         Value::Date(_) => date_value(result.div_euclid(DAY)),
         Value::Time(_) => time_value(result),
-        Value::TimestampLtz(_) => {
-            Value::TimestampLtz(Instant::from_millis(to_instant(result, call.context.zone)))
+        // Flink goes back to the instant by the offset of the value, not of the result: a day that a change of
+        // the clock shortens begins an hour off.
+        Value::TimestampLtz(instant) => {
+            Value::TimestampLtz(Instant::from_millis(result - (at.millis - instant.millis)))
         }
         _ => Value::Timestamp(Instant::from_millis(result)),
     })

@@ -14,6 +14,7 @@ use super::super::row::{Change, Value};
 use super::buffer::{Buffer, Waiting, key_time, put_sort_key, row_time, time_key};
 use super::row::failed;
 use super::{Builder, Emitter, Operator};
+use crate::state::StateTable;
 
 /// Makes the watermark of a source from its rows; per partition, the least of them counts.
 pub(super) struct WatermarkAssigner {
@@ -23,20 +24,33 @@ pub(super) struct WatermarkAssigner {
     /// The partition that the rows at hand come from, and how many the source has.
     partition: Arc<AtomicU32>,
     partitions: Arc<AtomicU32>,
+    /// The greatest watermark of each partition; kept over restarts, since a partition may be quiet for long.
     greatest: Vec<i64>,
     emitted: i64,
+    table: Box<dyn StateTable>,
 }
 
 impl WatermarkAssigner {
-    pub(super) fn new(builder: &Builder<'_>, rowtime: usize, watermark: &Expr) -> Result<Self, EngineError> {
+    pub(super) fn new(
+        builder: &mut Builder<'_>,
+        rowtime: usize,
+        watermark: &Expr,
+    ) -> Result<Self, EngineError> {
+        let mut table = builder.table("partitions")?;
+        let mut greatest = Vec::new();
+        table.scan(&[], &mut |_, time| {
+            greatest.push(key_time(time));
+            Ok(true)
+        })?;
         Ok(Self {
             name: builder.node.name.clone(),
             rowtime,
             watermark: builder.evaluator(watermark)?,
             partition: Arc::clone(builder.partition),
             partitions: Arc::clone(builder.partitions),
-            greatest: Vec::new(),
+            greatest,
             emitted: i64::MIN,
+            table,
         })
     }
 }
@@ -77,6 +91,13 @@ impl Operator for WatermarkAssigner {
         // Only the end of the source: until then the rows tell the time.
         if watermark == i64::MAX {
             out.watermark(watermark);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), EngineError> {
+        for (partition, &time) in (0_u32..).zip(&self.greatest) {
+            self.table.put(&partition.to_be_bytes(), &time_key(time));
         }
         Ok(())
     }
