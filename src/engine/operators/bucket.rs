@@ -106,12 +106,9 @@ impl Side {
         }
         let epoch = self.epoch;
         let bucket = self.buckets.get_mut(key);
-        bucket
-            .map(|bucket| {
-                bucket.used = epoch;
-                bucket
-            })
-            .ok_or_else(|| EngineError::Plan("a bucket was lost".to_owned()))
+        let bucket = bucket.ok_or_else(|| EngineError::Plan("a bucket was lost".to_owned()))?;
+        bucket.used = epoch;
+        Ok(bucket)
     }
 
     /// Sets the degree of an entry of a bucket that is in memory.
@@ -232,9 +229,7 @@ impl Side {
             let epoch = self.epoch;
             self.complete = false;
             self.buckets.retain(|_, bucket| bucket.used == epoch);
-            let rows =
-                |buckets: &HashMap<_, Bucket, _>| buckets.values().map(|bucket| bucket.entries.len()).sum();
-            self.rows = rows(&self.buckets);
+            self.rows = self.buckets.values().map(|bucket| bucket.entries.len()).sum();
             if self.rows + self.buckets.len() > CACHED_ROWS {
                 self.buckets.clear();
                 self.rows = 0;

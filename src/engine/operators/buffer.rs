@@ -85,10 +85,6 @@ impl Buffer {
         }
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> Option<&Waiting> {
-        self.rows.get(key)
-    }
-
     pub(super) fn remove(&mut self, key: &[u8]) -> Option<Waiting> {
         let waiting = self.rows.remove(key)?;
         self.table.delete(key);

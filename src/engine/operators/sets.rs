@@ -97,8 +97,8 @@ impl Unnest {
     fn emit(&self, change: &Change, element: Vec<Value>, position: i64, out: &mut Vec<Change>) {
         let mut element = element;
         element.resize(self.width, Value::Null);
-        let position =
-            self.ordinality.then(|| if position == 0 { Value::Null } else { Value::Int(position) });
+        let position = if position == 0 { Value::Null } else { Value::Int(position) };
+        let position = self.ordinality.then_some(position);
         let row = change.row.iter().cloned().chain(element).chain(position).collect();
         out.push(Change { kind: change.kind, row });
     }

@@ -19,6 +19,9 @@ pub(super) fn is_ltz(input: &[Field], column: usize) -> bool {
     input.get(column).is_some_and(|field| matches!(field.data_type.kind, TypeKind::TimestampLtz(_)))
 }
 
+/// A session that is being put together: its partition, the keys of its rows, its span.
+type OpenSession = (Vec<u8>, Vec<Vec<u8>>, Span);
+
 /// Appends a row's windows. Sessions wait until they are complete.
 pub(super) struct WindowTvf {
     window: Window,
@@ -52,8 +55,8 @@ impl WindowTvf {
         let Some(sessions) = &mut self.sessions else { return };
         // Rows of one partition follow each other; a gap between two ends a session.
         let mut complete: Vec<(Vec<Vec<u8>>, Span)> = Vec::new();
-        let mut open: Option<(Vec<u8>, Vec<Vec<u8>>, Span)> = None;
-        let mut close = |open: &mut Option<(Vec<u8>, Vec<Vec<u8>>, Span)>| {
+        let mut open: Option<OpenSession> = None;
+        let mut close = |open: &mut Option<OpenSession>| {
             if let Some((_, keys, span)) = open.take()
                 && self.zone.fires_at(span.1) <= watermark
             {
