@@ -71,8 +71,9 @@ fn plan(sources: usize, ops: Vec<(Op, Vec<TypeKind>)>) -> Plan {
         plan.nodes.push(Node { op, inputs, schema, changelog: CHANGES, name });
         plan.nodes.len() - 1
     };
-    let mut inputs: Vec<NodeId> =
-        (0..sources).map(|at| add(Op::Source(table(&format!("source{at}"))), Vec::new(), fields(&columns))).collect();
+    let mut inputs: Vec<NodeId> = (0..sources)
+        .map(|at| add(Op::Source(table(&format!("source{at}"))), Vec::new(), fields(&columns)))
+        .collect();
     for (op, kinds) in ops {
         let node = add(op, inputs, fields(&kinds));
         inputs = vec![node];
@@ -129,7 +130,12 @@ fn join() -> Plan {
 
 fn rows(kind: RowKind, count: i64) -> Vec<Change> {
     (0..count)
-        .map(|id| Change::new(kind, vec![Value::Int(id), Value::Int(id % 1000), Value::str("a text of usual length")]))
+        .map(|id| {
+            Change::new(
+                kind,
+                vec![Value::Int(id), Value::Int(id % 1000), Value::str("a text of usual length")],
+            )
+        })
         .collect()
 }
 

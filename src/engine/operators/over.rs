@@ -10,7 +10,8 @@ use super::super::codec::{self, CodecError, Reader};
 use super::super::error::EngineError;
 use super::super::plan::{AggregateCall, Frame, Over as Spec};
 use super::super::row::{Change, Row, RowKind, Value};
-use super::aggregate::accumulator::{self, Accumulators, Call};
+use super::aggregate::accumulator::{Accumulators, Call};
+use super::aggregate::bytes;
 use super::aggregate::counts::MemoryCounts;
 use super::buffer::{Buffer, Waiting, key_time, row_time, time_key};
 use super::timers::Timers;
@@ -146,7 +147,7 @@ impl Over {
             let mut reader = Reader::new(&bytes);
             partition.rows = reader.signed().map_err(damaged)?;
             for accumulator in &mut partition.accumulators {
-                *accumulator = accumulator::get(&mut reader).map_err(damaged)?;
+                *accumulator = bytes::get(&mut reader).map_err(damaged)?;
             }
             for lag in &mut partition.lags {
                 *lag = reader.row().map_err(damaged)?.to_vec();
@@ -340,7 +341,7 @@ impl Operator for Over {
             partition.dirty = false;
             bytes.clear();
             codec::put_signed(&mut bytes, partition.rows);
-            partition.accumulators.iter().for_each(|accumulator| accumulator::put(&mut bytes, accumulator));
+            partition.accumulators.iter().for_each(|accumulator| bytes::put(&mut bytes, accumulator));
             partition.lags.iter().for_each(|lag| codec::put_row(&mut bytes, lag));
             partition.counts.put(&mut bytes);
             self.table.put(key, &bytes);

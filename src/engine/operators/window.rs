@@ -7,7 +7,8 @@ use super::super::error::EngineError;
 use super::super::plan::{Window, WindowAggregate as Spec, WindowInput, WindowKind, WindowProperty};
 use super::super::row::{Change, Row, RowKind, Value};
 use super::super::types::{Field, TypeKind};
-use super::aggregate::accumulator::{self, Accumulators, Call};
+use super::aggregate::accumulator::{Accumulators, Call};
+use super::aggregate::bytes;
 use super::aggregate::counts::MemoryCounts;
 use super::buffer::{Buffer, Waiting, key_time, row_time, time_key, timestamp};
 use super::time::{Span, Zone, assign};
@@ -349,7 +350,7 @@ fn put_pane(out: &mut Vec<u8>, pane: &Pane) {
     codec::put_signed(out, pane.start);
     codec::put_signed(out, pane.rows);
     codec::put_row(out, &pane.group);
-    pane.accumulators.iter().for_each(|accumulator| accumulator::put(out, accumulator));
+    pane.accumulators.iter().for_each(|accumulator| bytes::put(out, accumulator));
     pane.counts.put(out);
 }
 
@@ -359,7 +360,7 @@ fn read_pane(bytes: &[u8], calls: usize) -> Result<Pane, CodecError> {
         start: reader.signed()?,
         rows: reader.signed()?,
         group: reader.row()?,
-        accumulators: (0..calls).map(|_| accumulator::get(&mut reader)).collect::<Result<_, _>>()?,
+        accumulators: (0..calls).map(|_| bytes::get(&mut reader)).collect::<Result<_, _>>()?,
         counts: MemoryCounts::get(&mut reader)?,
     })
 }

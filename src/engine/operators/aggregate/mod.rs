@@ -11,6 +11,7 @@ use super::{Builder, Emitter, Operator};
 use crate::state::{StateError, StateTable};
 
 pub(super) mod accumulator;
+pub(super) mod bytes;
 pub(super) mod counts;
 
 use accumulator::{Accumulators, Call};
@@ -83,7 +84,7 @@ impl Aggregate {
             let mut reader = Reader::new(&bytes);
             group.rows = reader.signed().map_err(damaged)?;
             for accumulator in &mut group.accumulators {
-                *accumulator = accumulator::get(&mut reader).map_err(damaged)?;
+                *accumulator = bytes::get(&mut reader).map_err(damaged)?;
             }
             group.shown = Some(result(&self.group, &self.calls, self.counts.as_mut(), key, &group, row)?);
         }
@@ -203,7 +204,7 @@ impl Operator for Aggregate {
             bytes.clear();
             codec::put_signed(&mut bytes, group.rows);
             for accumulator in &group.accumulators {
-                accumulator::put(&mut bytes, accumulator);
+                bytes::put(&mut bytes, accumulator);
             }
             self.table.put(&key, &bytes);
         }
