@@ -8,6 +8,7 @@ use super::GlobalArgs;
 use crate::capture::{Connector, ConnectorHandle, Env, Phase};
 use crate::config::ConnectorConfig;
 use crate::error::Result;
+use crate::server::control;
 
 /// How often progress is shown.
 const PROGRESS: Duration = Duration::from_secs(5);
@@ -47,6 +48,8 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     for warning in config.warnings() {
         eprintln!("warning: {warning}");
     }
+    // So that `millstream topics` reads the log while it is held here.
+    let _control = control::serve(&global.data, control::router()).await?;
     let handle = Connector::start(config, env)?;
     let result = tokio::select! {
         result = watch(&handle, args.until_caught_up, global.json) => result,

@@ -32,6 +32,8 @@ use crate::error::{Error, Result};
 
 /// How long a question to the cluster may take.
 const ASK: Duration = Duration::from_secs(15);
+/// How long the first broker may take before its silence is looked into.
+const FIRST: Duration = Duration::from_secs(3);
 /// How long after its creation a topic may not be known everywhere.
 const SETTLE: Duration = Duration::from_secs(3);
 /// Topics of the brokers themselves.
@@ -65,8 +67,17 @@ impl KafkaLog {
         let consumer = client::create(&config, context.clone())?;
         let log = Self { inner: Arc::new(Inner { settings, consumer, admin, context }) };
         log.ask(|inner| {
-            let answer = inner.consumer.fetch_metadata(Some("millstream-connection-check"), ASK);
-            answer.map(drop).map_err(|e| inner.error("no Kafka broker answers", e))
+            let started = Instant::now();
+            loop {
+                match inner.consumer.fetch_metadata(Some("millstream-connection-check"), FIRST) {
+                    Ok(_) => return Ok(()),
+                    // A refused connection or a name that does not exist need not be waited for.
+                    Err(e) if inner.context.last_failure().is_some() || started.elapsed() > ASK => {
+                        return Err(inner.error("no Kafka broker answers", e));
+                    }
+                    Err(_) => {}
+                }
+            }
         })
         .await?;
         Ok(log)
