@@ -35,6 +35,13 @@ impl Worker {
                 drop(permit);
                 result
             }
+            SourceEvent::Partitions { source, partitions } => {
+                if let Some(slot) = self.sources.get_mut(source) {
+                    let count = slot.set_partitions(partitions);
+                    self.graph.set_partitions(slot.node, count);
+                }
+                Ok(())
+            }
             SourceEvent::Ended { source } => {
                 if let Some(slot) = self.sources.get_mut(source) {
                     slot.ended = true;
@@ -53,8 +60,15 @@ impl Worker {
 
     fn records(&mut self, source: usize, fetched: &Fetched) -> Result<()> {
         let mut changes = Vec::with_capacity(CHUNK.min(fetched.len() * 2));
-        let mut chunk_start = None;
-        for record in fetched.iter() {
+        // The first record of the chunk.
+        let mut first: Option<(&TopicPartition, i64)> = None;
+        let mut last = 0;
+        for (index, record) in fetched.iter().enumerate() {
+            if let Some((at, _)) = first
+                && (changes.len() >= CHUNK || at != record.at)
+            {
+                self.push(source, &mut changes, first.take(), last)?;
+            }
             let Some(slot) = self.sources.get_mut(source) else { return Ok(()) };
             let headers: Vec<_> =
                 if slot.decoder.wants_headers() { record.headers().collect() } else { Vec::new() };
@@ -67,32 +81,32 @@ impl Worker {
                 timestamp: record.timestamp,
                 headers: &headers,
             };
-            chunk_start.get_or_insert((record.at, record.offset));
             if let Err(error) = slot.decoder.decode(&input, &mut changes) {
                 let error = decode_error(slot, record.at, record.offset, error);
-                self.push(source, &mut changes, chunk_start.take(), record.offset)?;
-                let key = self.sources.get(source).map(|s| position_key(&s.name, record.at));
-                self.work.positions.extend(key.map(|k| (k, record.offset)));
+                self.push(source, &mut changes, first, last)?;
+                // What came before it in this fetch is in the state, of whatever partition.
+                for done in fetched.iter().take(index) {
+                    self.move_to(source, done.at, done.offset + 1);
+                }
+                self.move_to(source, record.at, record.offset);
                 return Err(self.leave_in_order(error));
             }
+            first.get_or_insert((record.at, record.offset));
+            last = record.offset;
             if record.timestamp > 0 {
                 self.work.newest = self.work.newest.max(Some(record.timestamp));
             }
-            if changes.len() >= CHUNK {
-                self.push(source, &mut changes, chunk_start.take(), record.offset)?;
-            }
         }
-        let last = fetched.iter().last().map_or(0, |r| r.offset);
-        self.push(source, &mut changes, chunk_start, last)?;
-        let Some(slot) = self.sources.get(source) else { return Ok(()) };
+        self.push(source, &mut changes, first, last)?;
         for (at, next) in fetched.next_offsets() {
-            let key = position_key(&slot.name, at);
-            match self.work.positions.get_mut(&key) {
-                Some(position) => *position = *next,
-                None => drop(self.work.positions.insert(key, *next)),
-            }
+            self.move_to(source, at, *next);
         }
         Ok(())
+    }
+
+    fn move_to(&mut self, source: usize, at: &TopicPartition, next: i64) {
+        let Some(slot) = self.sources.get(source) else { return };
+        self.work.positions.insert(position_key(&slot.name, at), next);
     }
 
     fn push(
@@ -103,23 +117,22 @@ impl Worker {
         last: i64,
     ) -> Result<()> {
         let Some(slot) = self.sources.get(source) else { return Ok(()) };
-        let (node, table) = (slot.node, slot.table.clone());
-        self.graph.push(node, changes, &mut Sinks(&mut self.sinks)).map_err(|error| {
+        let Some((at, offset)) = first else { return Ok(()) };
+        let (node, table, number) = (slot.node, slot.table.clone(), slot.number(at));
+        let pushed = self.graph.push_partition(node, number, changes, &mut Sinks(&mut self.sinks));
+        pushed.map_err(|error| {
+            // State has changed in memory only: the epoch is given up with it.
             let failure = engine_error(error);
-            match first {
-                // State has changed in memory only: the epoch is given up with it.
-                Some((at, offset)) => Error::new(
-                    failure.kind(),
-                    format!(
-                        "table {table}: {}, between offsets {offset} and {last} of topic {}, partition {}",
-                        failure.what(),
-                        at.topic,
-                        at.partition
-                    ),
-                )
-                .because(failure.cause().unwrap_or_default()),
-                None => failure,
-            }
+            Error::new(
+                failure.kind(),
+                format!(
+                    "table {table}: {}, between offsets {offset} and {last} of topic {}, partition {}",
+                    failure.what(),
+                    at.topic,
+                    at.partition
+                ),
+            )
+            .because(failure.cause().unwrap_or_default())
         })
     }
 

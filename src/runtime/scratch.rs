@@ -13,7 +13,7 @@ use super::pipeline::Environment;
 use super::source::{READ_AHEAD, SourceEvent, SourceTask};
 use super::start::{open_state, sink_names, source_slots};
 use super::status::Shared;
-use super::worker::{SourceSlot, engine_error, state_error};
+use super::worker::{CHUNK, SourceSlot, engine_error, state_error};
 use crate::engine::format::{FormatContext, Input};
 use crate::engine::graph::{Graph, Output as GraphOutput};
 use crate::engine::plan::{NodeId, Plan};
@@ -169,6 +169,12 @@ impl Core {
                     self.records(source, &fetched, take)?;
                     drop(permit);
                 }
+                Ok(SourceEvent::Partitions { source, partitions }) => {
+                    if let Some(slot) = self.slots.get_mut(source) {
+                        let count = slot.set_partitions(partitions);
+                        self.graph.set_partitions(slot.node, count);
+                    }
+                }
                 Ok(SourceEvent::Ended { .. }) => open -= 1,
                 Ok(SourceEvent::Failed { error }) => return Err(error),
                 Err(_) => return Err(lost()),
@@ -188,8 +194,15 @@ impl Core {
 
     fn records(&mut self, source: usize, fetched: &Fetched, take: &mut dyn Take) -> Result<()> {
         let mut changes = Vec::new();
+        let mut number = 0;
         for record in fetched.iter() {
             let Some(slot) = self.slots.get_mut(source) else { return Ok(()) };
+            let (node, own) = (slot.node, slot.number(record.at));
+            if own != number || changes.len() >= CHUNK {
+                let mut out = Emitted { sinks: &self.sinks, take };
+                self.graph.push_partition(node, number, &mut changes, &mut out).map_err(engine_error)?;
+                number = own;
+            }
             let headers: Vec<_> =
                 if slot.decoder.wants_headers() { record.headers().collect() } else { Vec::new() };
             let input = Input {
@@ -207,9 +220,8 @@ impl Core {
             self.records += 1;
         }
         let Some(slot) = self.slots.get(source) else { return Ok(()) };
-        self.graph
-            .push(slot.node, &mut changes, &mut Emitted { sinks: &self.sinks, take })
-            .map_err(engine_error)
+        let mut out = Emitted { sinks: &self.sinks, take };
+        self.graph.push_partition(slot.node, number, &mut changes, &mut out).map_err(engine_error)
     }
 }
 

@@ -28,6 +28,8 @@ const WAIT_FOR_TOPIC: Duration = Duration::from_millis(250);
 pub(super) enum SourceEvent {
     /// Records, and the room they take until they are processed.
     Records { source: usize, fetched: Fetched, permit: OwnedSemaphorePermit },
+    /// All partitions that a source reads, in an order that only grows: at the start, and when one appears.
+    Partitions { source: usize, partitions: Vec<TopicPartition> },
     /// A bounded source has been read to its end.
     Ended { source: usize },
     /// A source cannot go on.
@@ -65,6 +67,8 @@ struct Assigned {
     end: Option<i64>,
     /// The topic's end when the partition was assigned.
     present: i64,
+    /// How many were assigned before it.
+    order: usize,
 }
 
 impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
@@ -198,6 +202,7 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
         reader: &mut dyn LogReader,
     ) -> Result<std::time::Instant> {
         let first = assigned.is_empty();
+        let known = assigned.len();
         for name in self.topic_names(&options.topics, first).await? {
             let Some(info) = self.log.topic(&name).await? else { continue };
             let topic: Arc<str> = Arc::from(name.as_str());
@@ -234,11 +239,19 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
                         range.earliest
                     ))));
                 }
-                assigned.insert(at.clone(), Assigned { next, end, present: range.end });
+                let order = assigned.len();
+                assigned.insert(at.clone(), Assigned { next, end, present: range.end, order });
                 if end.is_none_or(|end| next < end) {
                     reader.assign(at, next).await?;
                 }
             }
+        }
+        if assigned.len() != known {
+            let mut partitions: Vec<(usize, TopicPartition)> =
+                assigned.iter().map(|(at, p)| (p.order, at.clone())).collect();
+            partitions.sort_by_key(|(order, _)| *order);
+            let partitions = partitions.into_iter().map(|(_, at)| at).collect();
+            self.send(SourceEvent::Partitions { source: self.index, partitions });
         }
         Ok(std::time::Instant::now())
     }

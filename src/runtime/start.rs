@@ -306,8 +306,14 @@ pub(super) fn source_slots(
     }) {
         let kind = options::source(table)?;
         let decoder = format::decoder(table, format).map_err(|e| format_error(&table.name, e))?;
-        let slot =
-            SourceSlot { node, name: source.name.clone(), table: table.name.clone(), decoder, ended: false };
+        let slot = SourceSlot {
+            node,
+            name: source.name.clone(),
+            table: table.name.clone(),
+            decoder,
+            partitions: Vec::new(),
+            ended: false,
+        };
         slots.push((slot, kind));
     }
     Ok(slots)

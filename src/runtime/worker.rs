@@ -23,6 +23,7 @@ use crate::engine::plan::NodeId;
 use crate::engine::row::Change;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
+use crate::log::TopicPartition;
 use crate::sink::output::Collector;
 use crate::sink::{Output, outbox};
 use crate::state::{Head, StateError, Store};
@@ -76,7 +77,23 @@ pub(super) struct SourceSlot {
     /// The table's name.
     pub(super) table: String,
     pub(super) decoder: Box<dyn Decoder>,
+    /// The partitions it reads; a place in it is the graph's number of the partition.
+    pub(super) partitions: Vec<TopicPartition>,
     pub(super) ended: bool,
+}
+
+impl SourceSlot {
+    /// The graph's number of a partition.
+    pub(super) fn number(&self, at: &TopicPartition) -> u32 {
+        let place = self.partitions.iter().position(|p| p == at).unwrap_or(0);
+        u32::try_from(place).unwrap_or(0)
+    }
+
+    /// Takes over which partitions there are; says how many.
+    pub(super) fn set_partitions(&mut self, partitions: Vec<TopicPartition>) -> u32 {
+        self.partitions = partitions;
+        u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
+    }
 }
 
 pub(super) struct SinkSlot {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use millstream::demo::postgres::{PostgresOptions, TemporaryPostgres};
 
+use crate::support::kafka::broker;
 use crate::support::millstream;
 
 const SOURCE: &str = "
@@ -125,7 +126,7 @@ impl Case {
         }});
         std::fs::write(dir.path().join("c.json"), connector.to_string()).unwrap();
         std::fs::write(dir.path().join("p.sql"), pipeline(database, server.port())).unwrap();
-        let log = kafka.map(|broker| format!("log = \"kafka://{broker}\"\n")).unwrap_or_default();
+        let log = kafka.map(|broker| format!("log = \"{broker}\"\n")).unwrap_or_default();
         let settings = format!(
             "connectors = [\"c.json\"]\npipelines = [\"p.sql\"]\ndata = \"{}\"\n{log}[server]\nbind = \"127.0.0.1:0\"\n\
              [worker]\ngroup_id = \"{database}\"\nconfig_storage_topic = \"{database}-configs\"\n\
@@ -254,53 +255,73 @@ const DEATHS: [&[&str]; 12] = [
     &["pipeline.after_state=abort@6", "recovery.replayed=abort@1"],
 ];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn embedded_killed_at_every_point() {
-    tokio::task::spawn_blocking(|| {
-        let server = server();
-        for (n, deaths) in DEATHS.iter().enumerate() {
-            let case = Case::new(&server, &format!("pipe{n}"), None);
-            let rounds: u32 = deaths.iter().map(|death| case.run_to_death(death)).sum();
-            case.load(rounds);
-            case.finish();
-            println!("killed at {deaths:?}: {rounds} rounds of load, target = source");
-        }
-    })
-    .await
-    .unwrap();
+/// `short` names tell the databases of the two logs apart: topics on a shared broker bear them.
+fn killed_at_every_point(short: &str, kafka: Option<&str>) {
+    let server = server();
+    for (n, deaths) in DEATHS.iter().enumerate() {
+        let case = Case::new(&server, &format!("{short}{n}"), kafka);
+        let rounds: u32 = deaths.iter().map(|death| case.run_to_death(death)).sum();
+        case.load(rounds);
+        case.finish();
+        println!("killed at {deaths:?}: {rounds} rounds of load, target = source");
+    }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn embedded_killed_at_random() {
-    tokio::task::spawn_blocking(|| {
-        let server = server();
-        let case = Arc::new(Case::new(&server, "pipe_random", None));
-        // The snapshot first: one that is killed starts anew, and what was deleted between the two has no event.
-        case.finish();
-        let done = Arc::new(AtomicBool::new(false));
-        let load = std::thread::spawn({
-            let (case, done) = (Arc::clone(&case), Arc::clone(&done));
-            move || {
-                let mut n = 0;
-                while !done.load(Ordering::Relaxed) {
-                    case.load(n);
-                    n += 1;
-                }
-                n
+fn killed_at_random(short: &str, kafka: Option<&str>) {
+    let server = server();
+    let case = Arc::new(Case::new(&server, &format!("{short}_random"), kafka));
+    // The snapshot first: one that is killed starts anew, and what was deleted between the two has no event.
+    case.finish();
+    let done = Arc::new(AtomicBool::new(false));
+    let load = std::thread::spawn({
+        let (case, done) = (Arc::clone(&case), Arc::clone(&done));
+        move || {
+            let mut n = 0;
+            while !done.load(Ordering::Relaxed) {
+                case.load(n);
+                n += 1;
             }
-        });
-        for kill in 0..10 {
-            let mut child = case.spawn("");
-            std::thread::sleep(Duration::from_millis(400 + rand::random::<u64>() % 1200));
-            assert!(child.try_wait().unwrap().is_none(), "kill {kill}: ended by itself:\n{}", case.output());
-            child.kill().unwrap();
-            child.wait().unwrap();
+            n
         }
-        done.store(true, Ordering::Relaxed);
-        let rounds = load.join().unwrap();
-        case.finish();
-        println!("killed 10 times at random: {rounds} rounds of load, target = source");
-    })
-    .await
-    .unwrap();
+    });
+    for kill in 0..10 {
+        let mut child = case.spawn("");
+        std::thread::sleep(Duration::from_millis(400 + rand::random::<u64>() % 1200));
+        assert!(child.try_wait().unwrap().is_none(), "kill {kill}: ended by itself:\n{}", case.output());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    done.store(true, Ordering::Relaxed);
+    let rounds = load.join().unwrap();
+    case.finish();
+    println!("killed 10 times at random: {rounds} rounds of load, target = source");
+}
+
+/// Names of databases, slots and topics differ from run to run: a broker given from outside keeps its topics.
+fn short(prefix: &str) -> String {
+    format!("{prefix}{:x}_", rand::random::<u32>())
+}
+
+#[test]
+fn embedded_killed_at_every_point() {
+    killed_at_every_point(&short("pe"), None);
+}
+
+#[test]
+fn embedded_killed_at_random() {
+    killed_at_random(&short("pr"), None);
+}
+
+#[test]
+fn kafka_killed_at_every_point() {
+    if let Some(broker) = broker() {
+        killed_at_every_point(&short("ke"), Some(&broker));
+    }
+}
+
+#[test]
+fn kafka_killed_at_random() {
+    if let Some(broker) = broker() {
+        killed_at_random(&short("kr"), Some(&broker));
+    }
 }
