@@ -1,8 +1,8 @@
 //! Runs Debezium cases: a PostgreSQL of its own for each, the real capture, the embedded log.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use millstream::capture::{Connector, ConnectorHandle, Env, Phase};
@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 use super::json::Json;
 use super::mask::{self, Options};
 use super::recording::{Recorded, RecordingLog};
+use super::registry::Registry;
 use super::{Outcome, Selection, run_several};
 
 const OFFSETS: &str = "golden-offsets";
@@ -28,10 +29,20 @@ pub fn run(selection: &Selection) -> Outcome {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     // a case waits more than it works
-    run_several("debezium", &cases, 3, |case| Case::load(case)?.run(&runtime))
+    let registry = OnceLock::new();
+    let start = || Registry::start();
+    run_several("debezium", &cases, 3, |folder| {
+        let mut case = Case::load(folder)?;
+        if case.config.values().any(|v| v.contains("${REGISTRY}")) {
+            case.registry = Some(registry.get_or_init(start).as_ref().map_err(Clone::clone)?);
+        }
+        case.run(&runtime)
+    })
 }
 
-struct Case {
+struct Case<'r> {
+    folder: PathBuf,
+    registry: Option<&'r Registry>,
     name: String,
     config: BTreeMap<String, String>,
     setup: String,
@@ -54,7 +65,7 @@ fn lines(text: &str) -> Result<Vec<Json>, String> {
         .collect()
 }
 
-impl Case {
+impl Case<'_> {
     fn load(folder: &Path) -> Result<Self, String> {
         let connector: Value = serde_json::from_str(&read(&folder.join("connector.json"))?)
             .map_err(|e| format!("connector.json: {e}"))?;
@@ -70,6 +81,8 @@ impl Case {
             Err(_) => Value::Null,
         };
         Ok(Self {
+            folder: folder.to_owned(),
+            registry: None,
             name,
             config,
             setup: read(&folder.join("setup.sql"))?,
@@ -95,7 +108,8 @@ impl Case {
             *value = value
                 .replace("${PGHOST}", "127.0.0.1")
                 .replace("${PGPORT}", &port)
-                .replace("${WORK}", &work.path().display().to_string());
+                .replace("${WORK}", &work.path().display().to_string())
+                .replace("${REGISTRY}", self.registry.map_or("", |r| &r.url));
         }
         for (name, value) in [("database.hostname", "127.0.0.1"), ("database.port", port.as_str())] {
             self.config.insert(name.into(), value.into());
@@ -143,11 +157,39 @@ impl Case {
         Ok(())
     }
 
+    /// The registry must hold the subjects of schemas.json, with the same versions in order.
+    fn check_subjects(&self) -> Result<(), String> {
+        let (Some(registry), Ok(text)) = (self.registry, std::fs::read_to_string(self.folder.join("schemas.json")))
+        else {
+            return Ok(());
+        };
+        let Json::Object(subjects) = Json::parse(&text)? else { return Err("schemas.json holds no object".into()) };
+        for (subject, versions) in subjects {
+            let Json::Array(versions) = versions else { continue };
+            let sorted = |list: &[Json]| list.iter().map(Json::sorted).collect::<Vec<_>>();
+            let actual = registry.versions(&subject)?;
+            if sorted(&versions) != sorted(&actual) {
+                return Err(format!("subject {subject}: {} versions, or others, instead of {}", actual.len(), versions.len()));
+            }
+        }
+        Ok(())
+    }
+
     fn check(&self, runtime: &Runtime, log: &Arc<RecordingLog>) -> Result<String, String> {
         let recorded: Vec<Recorded> = log.records().into_iter().filter(|r| r.topic != OFFSETS).collect();
         in_the_log(runtime, log, &recorded)?;
-        let actual: Vec<Json> = recorded.iter().map(to_json).collect();
-        let expected: Vec<Json> = self.expected.iter().map(wire_headers).collect();
+        let mut actual = Vec::with_capacity(recorded.len());
+        let mut expected: Vec<Json> = self.expected.iter().map(wire_headers).collect();
+        for record in &recorded {
+            actual.push(to_json(record, self.registry)?);
+        }
+        if self.registry.is_some() {
+            // Avro schemas are JSON values: the order of an object's keys is free
+            expected = expected.iter().map(plain_avro).collect();
+            actual = actual.iter().map(plain_avro).collect();
+            // recorded topic by topic, so transaction ids were numbered in that order
+            actual.sort_by_key(|r| r.get("topic").and_then(Json::as_str).unwrap_or("").to_owned());
+        }
         if let Some(dir) = std::env::var_os("MILLSTREAM_GOLDENS_OUT") {
             let text: String = actual.iter().map(|r| format!("{r}\n")).collect();
             let path = Path::new(&dir).join(format!("{}.jsonl", self.name));
@@ -160,6 +202,7 @@ impl Case {
         if let Some(first) = broken.first() {
             return Err(format!("{} relations do not hold, first: record {first}", broken.len()));
         }
+        self.check_subjects()?;
         run_ids(&recorded, self.changes.matches("-- @start").count() + 1)?;
         Ok(format!("{} records", recorded.len()))
     }
@@ -178,7 +221,7 @@ fn signal(which: &str, pids: &[&str]) {
 
 /// A case under way.
 struct Session<'c> {
-    case: &'c Case,
+    case: &'c Case<'c>,
     postgres: &'c TemporaryPostgres,
     database: String,
     log: Arc<RecordingLog>,
@@ -406,14 +449,42 @@ fn run_ids(recorded: &[Recorded], runs: usize) -> Result<(), String> {
     }
 }
 
-fn bytes_to_json(bytes: Option<&Vec<u8>>) -> Json {
-    let Some(bytes) = bytes else { return Json::Null };
+fn bytes_to_json(bytes: Option<&Vec<u8>>, registry: Option<&Registry>) -> Result<Json, String> {
+    let Some(bytes) = bytes else { return Ok(Json::Null) };
+    if let (Some(registry), Some(0)) = (registry, bytes.first()) {
+        return registry.decode(bytes);
+    }
     let text = String::from_utf8_lossy(bytes);
-    Json::parse(&text).unwrap_or_else(|_| Json::text(&text))
+    Ok(Json::parse(&text).unwrap_or_else(|_| Json::text(&text)))
+}
+
+/// A record with its Avro schemas in one order of keys and its fractions in one form of text.
+fn plain_avro(record: &Json) -> Json {
+    fn fractions(json: &Json) -> Json {
+        match json {
+            Json::Number(n) if n.contains(['.', 'e', 'E']) => {
+                n.parse::<f64>().map_or_else(|_| json.clone(), |f| Json::Number(format!("{f:?}")))
+            }
+            Json::Array(items) => Json::Array(items.iter().map(fractions).collect()),
+            Json::Object(fields) => {
+                Json::Object(fields.iter().map(|(n, v)| (n.clone(), fractions(v))).collect())
+            }
+            other => other.clone(),
+        }
+    }
+    let mut record = fractions(record);
+    for side in ["key", "value"] {
+        let Some(mut value) = record.get(side).cloned() else { continue };
+        if let Some(schema) = value.get("schema").map(Json::sorted) {
+            value.set("schema", schema);
+            record.set(side, value);
+        }
+    }
+    record
 }
 
 /// A record as the expected file writes it, with the headers as they are on the wire.
-fn to_json(record: &Recorded) -> Json {
+fn to_json(record: &Recorded, registry: Option<&Registry>) -> Result<Json, String> {
     let mut fields = vec![
         ("topic".to_owned(), Json::text(&record.topic)),
         ("partition".to_owned(), record.partition.map_or(Json::Null, |p| Json::Number(p.to_string()))),
@@ -421,15 +492,15 @@ fn to_json(record: &Recorded) -> Json {
     if let Some(timestamp) = record.timestamp {
         fields.push(("timestamp".into(), Json::Number(timestamp.to_string())));
     }
-    fields.push(("key".into(), bytes_to_json(record.key.as_ref())));
-    fields.push(("value".into(), bytes_to_json(record.value.as_ref())));
+    fields.push(("key".into(), bytes_to_json(record.key.as_ref(), registry)?));
+    fields.push(("value".into(), bytes_to_json(record.value.as_ref(), registry)?));
     let headers = record.headers.iter().map(|(name, value)| {
         let value =
             value.as_ref().map_or(Json::Null, |v| Json::Text(String::from_utf8_lossy(v).into_owned()));
         Json::Object(vec![("key".into(), Json::text(name)), ("simple".into(), value)])
     });
     fields.push(("headers".into(), Json::Array(headers.collect())));
-    Json::Object(fields)
+    Ok(Json::Object(fields))
 }
 
 /// The expected record with the wire form of its headers only: the other form is the same value through another

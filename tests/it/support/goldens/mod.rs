@@ -7,6 +7,7 @@ pub mod debezium;
 pub mod json;
 pub mod mask;
 pub mod recording;
+pub mod registry;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
