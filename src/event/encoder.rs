@@ -243,15 +243,10 @@ impl Encoder {
             _ => None,
         };
         let after = Row { columns: new, old: full };
-        if self.options.skip_unchanged {
-            if let Some(old) = full {
-                if plan
-                    .columns
-                    .iter()
-                    .all(|c| after.get(c.wire) == old.get(c.wire).copied().unwrap_or(Column::Null))
-                {
-                    return Ok(0);
-                }
+        if let (true, Some(old)) = (self.options.skip_unchanged, full) {
+            let same = |wire: usize| after.get(wire) == old.get(wire).copied().unwrap_or(Column::Null);
+            if plan.columns.iter().all(|c| same(c.wire)) {
+                return Ok(0);
             }
         }
         let before = old_columns.map(Row::new);
@@ -306,10 +301,7 @@ impl Encoder {
         let start = batch.len();
         self.write(plan, &change, batch)?;
         if self.options.tombstones {
-            if let Err(e) = self.tombstone(plan, &change, batch) {
-                batch.truncate(start);
-                return Err(e);
-            }
+            self.tombstone(plan, &change, batch).inspect_err(|_| batch.truncate(start))?;
         }
         Ok(batch.len() - start)
     }

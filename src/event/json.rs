@@ -222,11 +222,10 @@ fn java_number(out: &mut Vec<u8>, shortest: &str, two: impl Fn(&str) -> Option<S
     };
     let mut digits: smallvec::SmallVec<[u8; 24]> = smallvec::SmallVec::new();
     let mut exponent = parse_decimal(rest, &mut digits);
-    if digits.len() == 1 && digits[0] != b'0' {
-        if let Some(text) = two(rest) {
-            digits.clear();
-            exponent = parse_decimal(text.trim_start_matches('-'), &mut digits);
-        }
+    let single = digits.len() == 1 && digits[0] != b'0';
+    if let Some(text) = single.then(|| two(rest)).flatten() {
+        digits.clear();
+        exponent = parse_decimal(text.trim_start_matches('-'), &mut digits);
     }
     if negative {
         out.push(b'-');

@@ -134,10 +134,9 @@ impl Pipeline for Chain {
     fn process(&mut self, record: Record<'_>, batch: &mut Batch) -> Result<(), EventError> {
         let mut record = record;
         for link in &mut self.links {
-            if let Some((predicate, negate)) = &link.predicate {
-                if predicate.test(&record) == *negate {
-                    continue;
-                }
+            let applies = link.predicate.as_ref().is_none_or(|(p, negate)| p.test(&record) != *negate);
+            if !applies {
+                continue;
             }
             let topic = record.topic.clone();
             match link.transform.apply(record) {

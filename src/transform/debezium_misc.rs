@@ -132,13 +132,12 @@ fn insert<'a>(
             values.push(field.1);
         }
         [first, rest @ ..] => {
-            if let Some(at) = schema.position(first) {
-                if let (Some(f), Some(v)) = (fields.get_mut(at), values.get_mut(at)) {
-                    let inner = std::mem::replace(v, Datum::Null);
-                    let (s, d) = insert(&f.schema, inner, rest, field);
-                    f.schema = Arc::new(s);
-                    *v = d;
-                }
+            let at = schema.position(first).unwrap_or(usize::MAX);
+            if let (Some(f), Some(v)) = (fields.get_mut(at), values.get_mut(at)) {
+                let inner = std::mem::replace(v, Datum::Null);
+                let (s, d) = insert(&f.schema, inner, rest, field);
+                f.schema = Arc::new(s);
+                *v = d;
             }
         }
         [] => {}

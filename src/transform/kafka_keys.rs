@@ -75,10 +75,13 @@ impl Transform for ExtractField {
     }
 }
 
+/// A key's schema and the positions of its fields in the value, or the field the value does not have.
+type KeyOf = Result<(Arc<Schema>, Arc<Vec<usize>>), String>;
+
 /// `ValueToKey`: fields of the value as key.
 pub(super) struct ValueToKey {
     fields: Vec<String>,
-    schemas: Derived<Result<(Arc<Schema>, Arc<Vec<usize>>), String>>,
+    schemas: Derived<KeyOf>,
 }
 
 impl ValueToKey {

@@ -113,17 +113,17 @@ impl EventRouter {
 
     /// The payload as struct where it is JSON and that is asked for.
     fn expanded(&self, schema: &Arc<Schema>, payload: Datum<'_>) -> (Arc<Schema>, Datum<'static>) {
-        if self.expand {
-            if let Some(text) = payload.as_str().filter(|t| t.trim_start().starts_with(['{', '['])) {
-                if let Ok(json) = serde_json::from_str::<Value>(text) {
-                    if let Some(s) = outbox_json::schema(&json, Some("payload"), self.keep_nulls) {
-                        let value = outbox_json::value(&json, &s);
-                        return (Arc::new(s), value);
-                    }
-                }
-            }
+        let structured = || {
+            let text = payload.as_str().filter(|t| self.expand && t.trim_start().starts_with(['{', '[']))?;
+            let json: Value = serde_json::from_str(text).ok()?;
+            let schema = outbox_json::schema(&json, Some("payload"), self.keep_nulls)?;
+            let value = outbox_json::value(&json, &schema);
+            Some((Arc::new(schema), value))
+        };
+        match structured() {
+            Some(expanded) => expanded,
+            None => (Arc::clone(schema), payload.into_owned()),
         }
-        (Arc::clone(schema), payload.into_owned())
     }
 }
 

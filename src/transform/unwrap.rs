@@ -210,10 +210,9 @@ impl Transform for Unwrap {
         self.add_headers(&mut record, &schema, &value);
         let row_name = if deleted { "before" } else { "after" };
         let Some((row_schema, row)) = edit::get(&schema, &value, row_name) else { return Ok(None) };
-        if let Some(column) = &self.route {
-            if let Some(topic) = edit::get(row_schema, row, column).and_then(|(_, v)| v.as_str()) {
-                record.topic = topic.to_owned();
-            }
+        let routed = self.route.as_ref().and_then(|column| edit::get(row_schema, row, column)?.1.as_str());
+        if let Some(topic) = routed {
+            record.topic = topic.to_owned();
         }
         if deleted && !self.rewrites() {
             record.value = Datum::Null;
@@ -226,10 +225,8 @@ impl Transform for Unwrap {
         let mut values = row.clone();
         if self.replace_nulls {
             for (field, v) in row_schema.fields().iter().zip(&mut values) {
-                if v.is_null() {
-                    if let Some(default) = &field.schema.default {
-                        *v = default.clone();
-                    }
+                if let (true, Some(default)) = (v.is_null(), &field.schema.default) {
+                    *v = default.clone();
                 }
             }
         }

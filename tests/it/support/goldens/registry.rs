@@ -34,7 +34,8 @@ fn run(command: &mut Command, what: &str) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     Err(format!("{what} failed: {}", text.lines().last().unwrap_or("")))
 }
 
@@ -55,7 +56,10 @@ fn jar() -> Result<PathBuf, String> {
         "fetching the schema registry with Maven",
     )?;
     let archive = folder.join(format!("apicurio-registry-app-{VERSION}-all.tar.gz"));
-    run(Command::new("tar").arg("xzf").arg(&archive).arg("-C").arg(&folder), "unpacking the schema registry")?;
+    run(
+        Command::new("tar").arg("xzf").arg(&archive).arg("-C").arg(&folder),
+        "unpacking the schema registry",
+    )?;
     let _ = std::fs::remove_file(archive);
     std::fs::write(folder.join(".complete"), "").map_err(|e| e.to_string())?;
     Ok(jar)
@@ -69,7 +73,12 @@ impl Registry {
         let jar = jar()?;
         let port = millstream::demo::postgres::free_port().map_err(|e| e.screen())?;
         let child = Command::new("java")
-            .args(["-Xmx300m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dquarkus.http.host=127.0.0.1"])
+            .args([
+                "-Xmx300m",
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+                "-Dquarkus.http.host=127.0.0.1",
+            ])
             .arg(format!("-Dquarkus.http.port={port}"))
             .arg("-jar")
             .arg(jar)
@@ -135,7 +144,10 @@ impl Registry {
         if !reader.rest.is_empty() {
             return Err(format!("{} bytes left over", reader.rest.len()));
         }
-        Ok(Json::Object(vec![("schema".into(), Json::parse(&schema.to_string())?), ("payload".into(), payload)]))
+        Ok(Json::Object(vec![
+            ("schema".into(), Json::parse(&schema.to_string())?),
+            ("payload".into(), payload),
+        ]))
     }
 }
 
@@ -238,8 +250,10 @@ impl Reader<'_> {
                     Ok(Json::Text(base64::engine::general_purpose::STANDARD.encode(self.take(n)?)))
                 }
                 name => {
-                    let full = if name.contains('.') { name.to_owned() } else { format!("{namespace}.{name}") };
-                    let found = self.named.iter().find(|(n, _)| *n == full).ok_or(format!("no type {full}"))?;
+                    let full =
+                        if name.contains('.') { name.to_owned() } else { format!("{namespace}.{name}") };
+                    let found =
+                        self.named.iter().find(|(n, _)| *n == full).ok_or(format!("no type {full}"))?;
                     let found = found.1.clone();
                     self.value(&found, namespace)
                 }
@@ -277,7 +291,10 @@ impl Reader<'_> {
                         for _ in 0..n {
                             let len = self.size()?;
                             let key = String::from_utf8_lossy(self.take(len)?).into_owned();
-                            pairs.push((key, self.value(map.get("values").unwrap_or(&Value::Null), namespace)?));
+                            pairs.push((
+                                key,
+                                self.value(map.get("values").unwrap_or(&Value::Null), namespace)?,
+                            ));
                         }
                     }
                 }
