@@ -218,9 +218,7 @@ pub fn castable(from: &TypeKind, to: &TypeKind) -> bool {
     }
     match (from, to) {
         (_, b) if is_string(b) => true,
-        (a, _) if is_string(a) => {
-            !matches!(to, T::Array(_) | T::Map(..) | T::Row(_) | T::Multiset(_)) || false
-        }
+        (a, _) if is_string(a) => !matches!(to, T::Array(_) | T::Map(..) | T::Row(_) | T::Multiset(_)),
         (a, T::Boolean) | (T::Boolean, a) => is_numeric(a) && !matches!(a, T::Date),
         (a, b) if is_numeric(a) && is_interval(b) => is_integer(a) || matches!(a, T::Decimal(..)),
         (a, b) if is_interval(a) && is_numeric(b) => is_integer(b) || matches!(b, T::Decimal(..)),

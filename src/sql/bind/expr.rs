@@ -255,10 +255,10 @@ fn lookup(scope: &super::Scope, parts: &[ast::Ident], base: usize) -> SqlResult<
     {
         return fields.iter().try_fold(make(col), field_of);
     }
-    if let Some(col) = scope.find(None, first)? {
-        if rest.is_empty() || matches!(col.data_type.kind, TypeKind::Row(_)) {
-            return rest.iter().try_fold(make(col), field_of);
-        }
+    if let Some(col) = scope.find(None, first)?
+        && (rest.is_empty() || matches!(col.data_type.kind, TypeKind::Row(_)))
+    {
+        return rest.iter().try_fold(make(col), field_of);
     }
     if parts.len() > 2
         && let Some(col) = parts.get(parts.len() - 2..).and_then(|tail| match tail {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::engine::expr::{Expr, ExprNode};
+use crate::engine::expr::ExprNode;
 use crate::engine::plan::{JoinKind, Window, WindowKind, WindowProperty};
 use crate::engine::types::{DataType, TypeKind};
 use crate::sql::ast::{self, JoinCondition, TableExpr};
@@ -370,10 +370,4 @@ fn aliased(rel: Rel, alias: Option<&ast::Alias>) -> SqlResult<(Rel, Scope)> {
     };
     let scope = Scope::of(&rel, alias.map(|a| a.name.value.as_str()));
     Ok((rel, scope))
-}
-
-/// Whether an expression is a column.
-#[allow(dead_code)]
-fn is_column(expr: &Expr) -> bool {
-    matches!(expr.node, ExprNode::Column(_))
 }

@@ -8,6 +8,7 @@ mod over;
 mod select;
 mod subquery;
 mod table;
+mod visit;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

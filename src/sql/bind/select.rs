@@ -11,8 +11,9 @@ use crate::sql::functions::operators;
 use crate::sql::rel::{AggregateRel, Col, Rel, RelNode, TimeAttribute};
 use crate::sql::types::{cast_to, common, rewrite};
 
-use super::aggregate::{Aggregates, PROPERTIES, has_aggregate, visit};
+use super::aggregate::{Aggregates, PROPERTIES};
 use super::over::{OVERS, Overs};
+use super::visit::{has_aggregate, visit};
 use super::{Binder, Env, OUTER, Scope};
 
 /// Columns from here on stand for scalar subqueries of the select list until they are joined.

@@ -11,7 +11,7 @@ use crate::sql::functions::operators;
 use crate::sql::rel::{AggregateRel, Col, JoinRel, Rel, RelNode};
 use crate::sql::types::{and_all, call, column, columns_of, conjuncts, rewrite};
 
-use super::aggregate::visit;
+use super::visit::visit;
 use super::{Binder, Env, OUTER, Scope};
 
 impl Binder<'_> {

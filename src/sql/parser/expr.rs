@@ -419,7 +419,7 @@ impl Parser {
 
 fn hex(text: &str, span: Span) -> SqlResult<Vec<u8>> {
     let bytes = text.as_bytes();
-    if bytes.len() % 2 != 0 {
+    if !bytes.len().is_multiple_of(2) {
         return Err(SqlError::parse(span, "Binary literal string must contain an even number of hexits"));
     }
     bytes

@@ -65,9 +65,7 @@ impl Parser {
             self.limit(operands, MAX_INPUTS)?;
             let (op, strength) = if self.is_word("UNION") {
                 ("UNION", 1)
-            } else if self.is_word("EXCEPT") {
-                ("EXCEPT", 1)
-            } else if self.is_word("MINUS") {
+            } else if self.is_word("EXCEPT") || self.is_word("MINUS") {
                 ("EXCEPT", 1)
             } else if self.is_word("INTERSECT") {
                 ("INTERSECT", 2)

@@ -308,12 +308,8 @@ fn keep_join(join: JoinRel, cols: Vec<Col>, needed: &Needed) -> (Rel, Places) {
         columns_of(condition, &mut below);
     }
     below.extend(system_time);
-    let mut need_left: Needed = below.iter().copied().filter(|i| *i < left_width).collect();
+    let need_left: Needed = below.iter().copied().filter(|i| *i < left_width).collect();
     let mut need_right: Needed = below.iter().filter(|i| **i >= left_width).map(|i| i - left_width).collect();
-    // window and event-time columns decide the kind of join
-    for (side, need) in [(&left, &mut need_left), (&right, &mut need_right)] {
-        let _ = (side, need);
-    }
     if system_time.is_some() {
         for (i, col) in right.cols.iter().enumerate() {
             if col.time != crate::sql::rel::TimeAttribute::None {

@@ -75,13 +75,12 @@ pub(super) fn push(rel: Rel, mut predicates: Vec<Expr>) -> Rel {
         RelNode::Join(join) => push_join(*join, cols, predicates),
         RelNode::Aggregate(aggregate) => {
             let AggregateRel { input, group, calls, window } = *aggregate;
-            let windowed = cols.iter().take(group.len()).any(|c| c.role.is_some());
             let (down, stay): (Vec<Expr>, Vec<Expr>) = predicates.into_iter().partition(|p| {
                 !group.is_empty()
                     && !is_volatile(p)
-                    && all_columns(p, |c| c < group.len() && cols.get(c).is_some_and(|col| col.role.is_none()))
-                    // a session or window lives by all its rows only as far as its key goes: keys may be filtered
-                    && (!windowed || true)
+                    && all_columns(p, |c| {
+                        c < group.len() && cols.get(c).is_some_and(|col| col.role.is_none())
+                    })
             });
             let down = down
                 .iter()

@@ -5,6 +5,9 @@ use crate::engine::plan::RankFunction;
 use crate::engine::row::Value;
 use crate::sql::rel::{Col, OverRel, RankRel, Rel, RelNode};
 
+/// What an OVER and the predicates on it were.
+type Refused = Box<(OverRel, Vec<Expr>)>;
+
 /// Makes a Top-N of an OVER with one ranking call and a limit on it; gives the predicates that are left.
 ///
 /// # Errors
@@ -13,7 +16,7 @@ pub(super) fn from_over(
     over: OverRel,
     predicates: Vec<Expr>,
     cols: Vec<Col>,
-) -> Result<(Rel, Vec<Expr>), Box<(OverRel, Vec<Expr>)>> {
+) -> Result<(Rel, Vec<Expr>), Refused> {
     let function = match over.calls.as_slice() {
         [call] => match call.function {
             "ROW_NUMBER" => RankFunction::RowNumber,

@@ -17,7 +17,7 @@ fn unordered_maps(line: &str) -> String {
         let (before, tail) = rest.split_at(open);
         out.push_str(before);
         match tail[1..].find(['{', '}', '[', ']', '"']) {
-            Some(close) if tail[1..].as_bytes().get(close) == Some(&b'}') => {
+            Some(close) if tail.as_bytes().get(close + 1) == Some(&b'}') => {
                 let mut entries: Vec<&str> = tail[1..=close].split(", ").collect();
                 entries.sort_unstable();
                 out.push('{');

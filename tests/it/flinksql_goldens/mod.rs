@@ -2,6 +2,8 @@
 //!
 //! `tests/goldens/flinksql/README.md` says what a case is and how it is compared.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test program")]
+
 mod compare;
 mod exprs;
 mod run;
