@@ -214,17 +214,35 @@ impl WalStream {
     /// shuts down (transient).
     pub async fn next_chunk(&mut self) -> Result<WalChunk> {
         loop {
+            if let Some(chunk) = self.buffered()? {
+                return Ok(chunk);
+            }
+            self.receive().await?;
+        }
+    }
+
+    /// The whole frames at the front of the buffer, also when they stand behind a notice.
+    fn buffered(&mut self) -> Result<Option<WalChunk>> {
+        loop {
             let whole = self.scan()?;
             if whole > 0 {
-                return Ok(WalChunk { bytes: self.read.split_to(whole).freeze() });
+                return Ok(Some(WalChunk { bytes: self.read.split_to(whole).freeze() }));
             }
+            let before = self.read.len();
             self.control()?;
-            reserve(&mut self.read);
-            match self.reader.read_buf(&mut self.read).await {
-                Ok(0) => return Err(connection_lost(&self.config, std::io::ErrorKind::UnexpectedEof.into())),
-                Ok(_) => {}
-                Err(e) => return Err(connection_lost(&self.config, e)),
+            if self.read.len() == before {
+                return Ok(None);
             }
+        }
+    }
+
+    /// Reads what there is. Cancel-safe.
+    async fn receive(&mut self) -> Result<()> {
+        reserve(&mut self.read);
+        match self.reader.read_buf(&mut self.read).await {
+            Ok(0) => Err(connection_lost(&self.config, std::io::ErrorKind::UnexpectedEof.into())),
+            Ok(_) => Ok(()),
+            Err(e) => Err(connection_lost(&self.config, e)),
         }
     }
 
@@ -234,7 +252,15 @@ impl WalStream {
     /// # Errors
     /// As [`Self::next_chunk`].
     pub fn try_next_chunk(&mut self) -> Result<Option<WalChunk>> {
-        self.next_chunk().now_or_never().transpose()
+        loop {
+            if let Some(chunk) = self.buffered()? {
+                return Ok(Some(chunk));
+            }
+            match self.receive().now_or_never() {
+                Some(received) => received?,
+                None => return Ok(None),
+            };
+        }
     }
 
     /// Length of the whole CopyData frames at the front of the buffer; checks each of them.
