@@ -133,15 +133,15 @@ impl Run {
     }
 
     pub(super) async fn heartbeat(&self, stream: &mut Stream, pump: &mut Pump, side: &Client) -> Result<()> {
-        if let Some(sql) = &self.options.heartbeat_query {
-            if let Err(error) = side.batch_execute(sql).await {
-                let error = sql_error("heartbeat.action.query failed", error);
-                let fatal = matches!(crate::pg::sqlstate(&error), Some("57P01" | "42P01"));
-                if fatal || error.is_transient() {
-                    return Err(error);
-                }
-                tracing::warn!(connector = self.options.name, %error, "the heartbeat goes on");
+        if let Some(sql) = &self.options.heartbeat_query
+            && let Err(error) = side.batch_execute(sql).await
+        {
+            let error = sql_error("heartbeat.action.query failed", error);
+            let fatal = matches!(crate::pg::sqlstate(&error), Some("57P01" | "42P01"));
+            if fatal || error.is_transient() {
+                return Err(error);
             }
+            tracing::warn!(connector = self.options.name, %error, "the heartbeat goes on");
         }
         stream.encoder.heartbeat(now_ns() / 1_000_000, &mut pump.batch).map_err(unusable)?;
         pump.offer().await

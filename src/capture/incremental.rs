@@ -111,10 +111,10 @@ impl Incremental {
             });
         }
         this.correlation = offset.extra.get(CORRELATION).and_then(Value::as_str).map(str::to_owned);
-        if let Some(progress) = offset.extra.get(PROGRESS) {
-            if let Some(max) = progress.get("max").and_then(key_from) {
-                this.resumed = Some((max, progress.get("end").and_then(key_from)));
-            }
+        if let Some(progress) = offset.extra.get(PROGRESS)
+            && let Some(max) = progress.get("max").and_then(key_from)
+        {
+            this.resumed = Some((max, progress.get("end").and_then(key_from)));
         }
         this
     }

@@ -407,10 +407,10 @@ impl Run {
                     self.status.server_lsn.fetch_max(data.wal_end.0, Ordering::Relaxed);
                     if let Some(signal) = stream.signal(&data) {
                         self.obey(signal, data.wal_start, stream, pump, side, types, aside).await?;
-                    } else if aside.incremental.is_open() {
-                        if let Ok(message) = pgoutput::parse(data.payload, false) {
-                            aside.incremental.observe(&message);
-                        }
+                    } else if aside.incremental.is_open()
+                        && let Ok(message) = pgoutput::parse(data.payload, false)
+                    {
+                        aside.incremental.observe(&message);
                     }
                     if let Step::Describe(relation) = stream.message(&data, pump)? {
                         self.describe(relation, stream, side, types).await?;

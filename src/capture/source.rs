@@ -59,15 +59,14 @@ pub(super) fn captured(options: &CaptureOptions, tables: &[TableName]) -> Result
     let mut captured: Vec<TableName> =
         tables.iter().filter(|t| options.tables.captures(&t.schema, &t.name)).cloned().collect();
     captured.sort_by_cached_key(|t| options.tables.snapshot_order(&t.schema, &t.name));
-    if let Some((max, fail)) = options.guardrail {
-        if captured.len() > max {
-            let text =
-                format!("{} tables are captured, guardrail.collections.max allows {max}", captured.len());
-            if fail {
-                return Err(Error::config(text).next("narrow table.include.list, or raise the limit"));
-            }
-            tracing::warn!("{text}");
+    if let Some((max, fail)) = options.guardrail
+        && captured.len() > max
+    {
+        let text = format!("{} tables are captured, guardrail.collections.max allows {max}", captured.len());
+        if fail {
+            return Err(Error::config(text).next("narrow table.include.list, or raise the limit"));
         }
+        tracing::warn!("{text}");
     }
     Ok(captured)
 }

@@ -155,10 +155,10 @@ impl Stream {
     }
 
     fn table(&mut self, oid: u32, lsn: Lsn) -> Result<Arc<Table>> {
-        if let Some((last, table)) = &self.last_table {
-            if *last == oid {
-                return Ok(Arc::clone(table));
-            }
+        if let Some((last, table)) = &self.last_table
+            && *last == oid
+        {
+            return Ok(Arc::clone(table));
         }
         let table = self.tables.get(&oid).ok_or_else(|| {
             Error::data(format!("the change at {lsn} belongs to a table that was not described (OID {oid})"))

@@ -102,10 +102,10 @@ pub fn parse_json(text: &str, fallback_name: Option<&str>) -> Result<(String, BT
 pub fn problems(values: &BTreeMap<String, String>) -> Vec<Problem> {
     let mut found = Vec::new();
     for property in properties::all().iter().filter(|p| p.required()) {
-        if !values.contains_key(property.name) {
-            if let Some(message) = property.check("") {
-                found.push(Problem { property: property.name.to_owned(), message });
-            }
+        if !values.contains_key(property.name)
+            && let Some(message) = property.check("")
+        {
+            found.push(Problem { property: property.name.to_owned(), message });
         }
     }
     for (name, value) in values {
