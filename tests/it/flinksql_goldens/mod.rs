@@ -58,13 +58,13 @@ fn run_job(case: &Path) -> Result<(), String> {
     }
 }
 
-/// Cases that the issues so far name; `make goldens` runs all.
+/// All recorded cases; `FLINKSQL_CASE=p01,x03` takes those whose names hold one of the words.
 #[test]
-fn named_cases_pass() {
+fn all_cases_pass() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/flinksql");
     let filters: Vec<String> = match std::env::var("FLINKSQL_CASE") {
         Ok(list) => list.split(',').map(str::to_owned).collect(),
-        Err(_) => ["p01", "p06", "p07", "p16", "p17", "p40", "p44"].map(|n| format!("{n}_")).to_vec(),
+        Err(_) => Vec::new(),
     };
     let (passed, failed) = run_all(&folder, &filters, false);
     println!("flinksql goldens: {passed} passed, {failed} failed");
