@@ -149,10 +149,20 @@ impl Launch {
     async fn run(mut self, patient: bool) -> Result<()> {
         let writer = uuid::Uuid::new_v4().simple().to_string();
         let mut stopped = self.stop.subscribe();
+        let mut moved = 0;
         loop {
             let Self { store, sinks, fingerprint, environment, shared, .. } = &mut self;
             match recover(store, sinks, fingerprint, &writer, environment.fresh, shared).await {
-                Ok(()) => break,
+                Ok(None) => break,
+                // What a process committed right before it died may show a moment later (Kafka).
+                Ok(Some(_)) if moved < 5 => moved += 1,
+                Ok(Some(sink)) => {
+                    return Err(Error::new(
+                        Kind::Fenced,
+                        format!("sink {sink}: another process took it while this one started"),
+                    )
+                    .next("stop the other process, then start this one again"));
+                }
                 Err(error) if patient && error.is_transient() => {
                     shared.retrying("start", Some(error.screen()));
                     tracing::warn!(pipeline = self.name, %error, "a target cannot be reached, trying again");
@@ -346,7 +356,8 @@ fn check_plan(store: &Store, fingerprint: &str, name: &str) -> Result<()> {
         )))
 }
 
-/// Brings state and targets together: checks every fence, renews the writer's token, replays outboxes.
+/// Brings state and targets together: checks every fence, renews the writer's token, replays outboxes. Gives the
+/// sink whose fence moved while it was looked at: then it is to be done again.
 async fn recover(
     store: &mut Store,
     sinks: &mut [Opening],
@@ -354,7 +365,7 @@ async fn recover(
     writer: &str,
     fresh: bool,
     shared: &Shared,
-) -> Result<()> {
+) -> Result<Option<String>> {
     let mut head = Head { plan: fingerprint.to_owned(), ..store.head().clone() };
     if fresh {
         head.takeover = true;
@@ -389,11 +400,7 @@ async fn recover(
         }
         let new = epoch::renewed(decision, fence.as_ref(), writer);
         if !opening.sink.claim(fence.as_ref(), &new).await? {
-            return Err(Error::new(
-                Kind::Fenced,
-                format!("sink {}: another process took it while this one started", opening.name),
-            )
-            .next("stop the other process, then start this one again"));
+            return Ok(Some(opening.name.clone()));
         }
         failpoint!("recovery.claimed");
     }
@@ -416,7 +423,7 @@ async fn recover(
     head.writers = vec![writer.to_owned()];
     head.takeover = false;
     head.written.clone_from(&head.sinks);
-    commit(store, &head).await
+    commit(store, &head).await.map(|()| None)
 }
 
 async fn commit(store: &mut Store, head: &Head) -> Result<()> {

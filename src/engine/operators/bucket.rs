@@ -125,6 +125,8 @@ impl Side {
 
     /// Adds a row: one more of it, or, with a unique key, in place of the one that was there.
     pub(super) fn add(&mut self, key: &[u8], row: &Row, degree: u32) -> Result<(), EngineError> {
+        // Loaded while the unique key is in its place: the index of a large bucket is made by it.
+        self.bucket(key)?;
         let unique = self.unique.take();
         let mut identity = std::mem::take(&mut self.buffer);
         identity.clear();
@@ -162,6 +164,8 @@ impl Side {
 
     /// Takes a row out; one that is not there is ignored.
     pub(super) fn remove(&mut self, key: &[u8], row: &Row) -> Result<(), EngineError> {
+        // Loaded while the unique key is in its place: the index of a large bucket is made by it.
+        self.bucket(key)?;
         let unique = self.unique.take();
         let mut buffer = std::mem::take(&mut self.buffer);
         let bucket = self.bucket(key)?;
