@@ -151,6 +151,8 @@ pub trait LogWriter: Send {
     /// The embedded log's readers see them when this returns; Kafka's a moment later (the coordinator answers
     /// before it has written the partitions' commit markers).
     ///
+    /// A call that is dropped may still be committed: make a new writer then, and look what is there.
+    ///
     /// Missing topics are made with `topic_defaults`. A record without partition gets murmur2(key) modulo
     /// partitions as Kafka's Java producer does, keyless ones go round. A record without timestamp gets the
     /// time of the append. The emptied batch comes back so that its memory is used again. On an error

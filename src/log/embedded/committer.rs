@@ -264,6 +264,7 @@ impl Committer {
         let now = now_ms();
         let sticky = self.sticky;
         self.sticky.next_batch();
+        let mut last: Option<(u64, u32, usize)> = None;
         for record in commit.batch.iter() {
             let Some(Some(topic)) = topics.get(record.topic_id.index()) else { continue };
             let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
@@ -273,7 +274,16 @@ impl Committer {
                 (None, None) => sticky.partition(count),
             };
             let number = u32::try_from(partition).unwrap_or(0);
-            let Some(slot) = self.slot(topic, number) else { continue };
+            // Neighbours mostly go to the same partition.
+            let index = match last {
+                Some((id, partition, index)) if id == topic.id && partition == number => index,
+                _ => match self.slot(topic, number) {
+                    Some(index) => index,
+                    None => continue,
+                },
+            };
+            last = Some((topic.id, number, index));
+            let Some(slot) = self.slots.get_mut(index) else { continue };
             slot.used = true;
             let offset = slot.appender.take_offset();
             slot.writer.push(offset, record.timestamp.unwrap_or(now), &record);
@@ -281,8 +291,9 @@ impl Committer {
         Ok(())
     }
 
-    fn slot(&mut self, topic: &Topic, number: u32) -> Option<&mut Slot> {
-        let index = match self.by_partition.get(&(topic.id, number)) {
+    /// The index of a partition's slot, made if need be; `None` when there is no such partition.
+    fn slot(&mut self, topic: &Topic, number: u32) -> Option<usize> {
+        Some(match self.by_partition.get(&(topic.id, number)) {
             Some(index) => *index,
             None => {
                 let partition = topic.partitions.get(number as usize)?;
@@ -292,8 +303,7 @@ impl Committer {
                 self.by_partition.insert((topic.id, number), self.slots.len() - 1);
                 self.slots.len() - 1
             }
-        };
-        self.slots.get_mut(index)
+        })
     }
 
     /// Writes all encoded frames, makes them durable and visible, or takes all of them back.
@@ -341,7 +351,8 @@ impl Committer {
 
     fn roll(&mut self, topic: &str, partition: i32) {
         let Some(topic) = self.shared.topic(topic) else { return };
-        if let Some(slot) = u32::try_from(partition).ok().and_then(|n| self.slot(&topic, n)) {
+        let index = u32::try_from(partition).ok().and_then(|n| self.slot(&topic, n));
+        if let Some(slot) = index.and_then(|i| self.slots.get_mut(i)) {
             slot.appender.roll_if_used();
         }
     }

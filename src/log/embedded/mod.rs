@@ -55,6 +55,7 @@ pub struct Inner {
 
 impl Inner {
     fn open(dir: &Path) -> Result<Self> {
+        allow_many_files();
         let lock = DirectoryLock::take(dir)?;
         let manifest = manifest::read(dir)?;
         let shared = Arc::new(Shared::load(dir, manifest.as_ref())?);
@@ -90,6 +91,19 @@ impl Drop for Inner {
         let _ = self.commands.send(Command::Close);
         for thread in self.threads.get_mut().drain(..) {
             let _ = thread.join();
+        }
+    }
+}
+
+/// Each partition that is written keeps a file open: the usual soft limit of 1024 is too low for many tables.
+fn allow_many_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls only read and write the struct that they are given.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max.min(1 << 20);
+            // Without it the limit stays as it was, and too many open files are an error when they happen.
+            let _ = libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
         }
     }
 }
