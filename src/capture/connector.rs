@@ -157,10 +157,10 @@ impl ConnectorHandle {
     pub async fn stop(&self) {
         let _ = self.stop.send(true);
         let task = self.task.lock().await.take();
-        if let Some(task) = task {
-            if let Err(error) = task.await {
-                tracing::error!(connector = self.name, %error, "the connector's task ended badly");
-            }
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            tracing::error!(connector = self.name, %error, "the connector's task ended badly");
         }
     }
 

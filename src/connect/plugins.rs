@@ -14,7 +14,13 @@ pub fn list(connectors_only: bool) -> Value {
         "version": super::VERSION,
     })];
     if !connectors_only {
-        for class in ["org.apache.kafka.connect.json.JsonConverter"] {
+        let converters = [
+            "org.apache.kafka.connect.json.JsonConverter",
+            "org.apache.kafka.connect.storage.StringConverter",
+            "org.apache.kafka.connect.converters.ByteArrayConverter",
+            "io.confluent.connect.avro.AvroConverter",
+        ];
+        for class in converters {
             plugins.push(json!({ "class": class, "type": "converter", "version": super::KAFKA_VERSION }));
         }
     }
