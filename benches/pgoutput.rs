@@ -1,4 +1,5 @@
 //! Decoding pgoutput: messages per second and bytes per second, from bytes to borrowed columns.
+#![allow(missing_docs, reason = "a benchmark")]
 
 use std::hint::black_box;
 

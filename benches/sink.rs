@@ -1,4 +1,5 @@
 //! The PostgreSQL sink beside a plain `COPY` of the same rows into the same table.
+#![allow(missing_docs, clippy::panic, reason = "a benchmark")]
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
