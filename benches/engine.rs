@@ -1,5 +1,7 @@
 //! The operators alone: changes in, changes out, state in memory. Prints allocations per row first.
 
+#![allow(clippy::panic, reason = "a benchmark ends at its first fault")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::hint::black_box;

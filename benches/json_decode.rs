@@ -1,5 +1,7 @@
 //! Decoding of Debezium's JSON into rows: events with and without their schema, and plain JSON.
 
+#![allow(clippy::expect_used, reason = "a benchmark ends at its first fault")]
+
 use std::collections::BTreeMap;
 use std::hint::black_box;
 

@@ -331,7 +331,7 @@ async fn an_incremental_snapshot_beside_changes_and_a_restart() {
     }
     setup.sql("INSERT INTO item VALUES (99999, 0)");
     let mut state: BTreeMap<i64, i64> = BTreeMap::new();
-    let mut reads = 0;
+    let mut reads;
     loop {
         let seen = setup.read("s.public.item").await;
         state.clear();

@@ -3,6 +3,15 @@
 //! Everything runs against real parts: PostgreSQL from a temporary cluster, Kafka from a broker that the
 //! tests start.
 
+#![allow(
+    missing_docs,
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test program; some of what it shares with tests/goldens.rs is only used there"
+)]
+
 mod capture;
 mod catalog;
 mod cli;

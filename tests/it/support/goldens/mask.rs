@@ -137,9 +137,8 @@ impl Masker<'_> {
                 self.source(v)
             } else if k == "transaction" {
                 self.transaction_block(v)
-            } else if TS.contains(&k.as_str()) && scalar && (envelope || k == "ts_ms") {
-                hidden(v)
-            } else if self.is_column(k) {
+            } else if (TS.contains(&k.as_str()) && scalar && (envelope || k == "ts_ms")) || self.is_column(k)
+            {
                 hidden(v)
             } else if (k == "before" || k == "after") && v.is_object() {
                 let Json::Object(row) = v else { unreachable!() };
@@ -366,20 +365,19 @@ pub fn relations(records: &[Json]) -> Vec<String> {
         for block in [s, p] {
             if let (Some(ns), Some(us), Some(ms)) =
                 (int(block, "ts_ns"), int(block, "ts_us"), int(block, "ts_ms"))
+                && (ns.div_euclid(1000) != us || us.div_euclid(1000) != ms)
             {
-                if ns.div_euclid(1000) != us || us.div_euclid(1000) != ms {
-                    bad.push(format!("{i}: ts_ms, ts_us, ts_ns are not one instant"));
-                }
+                bad.push(format!("{i}: ts_ms, ts_us, ts_ns are not one instant"));
             }
         }
         let snapshot = s.get("snapshot").and_then(Json::as_str);
         if snapshot != Some("incremental") && int(s, "ts_ns").is_some_and(|ns| ns % 1000 != 0) {
             bad.push(format!("{i}: source.ts_ns is not whole microseconds"));
         }
-        if let (Some(source), Some(processed)) = (int(s, "ts_ms"), int(p, "ts_ms")) {
-            if processed < source {
-                bad.push(format!("{i}: processed before it happened"));
-            }
+        if let (Some(source), Some(processed)) = (int(s, "ts_ms"), int(p, "ts_ms"))
+            && processed < source
+        {
+            bad.push(format!("{i}: processed before it happened"));
         }
         let lsn = int(s, "lsn");
         let sequence = s.get("sequence").and_then(Json::as_str).and_then(|t| Json::parse(t).ok());
@@ -408,10 +406,10 @@ pub fn relations(records: &[Json]) -> Vec<String> {
                     bad.push(format!("{i}: lsn goes back within transaction {txid}"));
                 }
                 entry.1 = lsn;
-                if let Some(id) = p.get("transaction").and_then(|t| t.get("id")).and_then(Json::as_str) {
-                    if id != format!("{txid}:{lsn}") {
-                        bad.push(format!("{i}: transaction.id {id} is not txId:lsn"));
-                    }
+                if let Some(id) = p.get("transaction").and_then(|t| t.get("id")).and_then(Json::as_str)
+                    && id != format!("{txid}:{lsn}")
+                {
+                    bad.push(format!("{i}: transaction.id {id} is not txId:lsn"));
                 }
             }
         }
