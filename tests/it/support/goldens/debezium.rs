@@ -94,11 +94,13 @@ impl Case<'_> {
     }
 
     fn run(mut self, runtime: &Runtime) -> Result<String, String> {
-        let postgres = TemporaryPostgres::start(&PostgresOptions {
+        let settings = PostgresOptions {
             settings: vec!["max_prepared_transactions = 10".into(), "autovacuum = off".into()],
             ..PostgresOptions::default()
-        })
-        .map_err(|e| e.screen())?;
+        };
+        // another process may take the free port before the server does
+        let start = || TemporaryPostgres::start(&settings);
+        let postgres = start().or_else(|_| start()).map_err(|e| e.screen())?;
         let work = tempfile::tempdir().map_err(|e| e.to_string())?;
         let database = self.config.get("database.dbname").cloned().unwrap_or_else(|| "golden".into());
         psql(&postgres, "postgres", &format!("CREATE DATABASE \"{database}\""))?;
