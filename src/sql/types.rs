@@ -187,8 +187,34 @@ pub fn common(a: &DataType, b: &DataType) -> Option<DataType> {
     Some(DataType { kind: common_kind(&a.kind, &b.kind)?, nullable: a.nullable || b.nullable })
 }
 
-/// Whether a query's column goes into a sink's column without a CAST.
-pub fn converts(from: &TypeKind, to: &TypeKind) -> bool {
+/// Whether a query's column goes into a sink's column without a CAST: Flink's implicit casts, which widen numbers
+/// and never narrow them.
+pub fn assignable(from: &TypeKind, to: &TypeKind) -> bool {
+    use TypeKind as T;
+    let width = |kind: &TypeKind| match kind {
+        T::TinyInt => Some(8),
+        T::SmallInt => Some(16),
+        T::Int => Some(32),
+        T::BigInt => Some(64),
+        _ => None,
+    };
+    match (from, to) {
+        (a, T::TinyInt | T::SmallInt | T::Int | T::BigInt) if is_numeric(a) => {
+            width(a).is_some_and(|from| Some(from) <= width(to))
+        }
+        (T::Double, T::Float) => false,
+        (T::Array(a), T::Array(b)) | (T::Multiset(a), T::Multiset(b)) => assignable(&a.kind, &b.kind),
+        (T::Map(k, v), T::Map(l, w)) => assignable(&k.kind, &l.kind) && assignable(&v.kind, &w.kind),
+        (T::Row(a), T::Row(b)) => {
+            a.len() == b.len()
+                && a.iter().zip(b).all(|(f, g)| assignable(&f.data_type.kind, &g.data_type.kind))
+        }
+        _ => converts(from, to),
+    }
+}
+
+/// Whether two types are of one family, so that a CAST between them only changes width, length or precision.
+fn converts(from: &TypeKind, to: &TypeKind) -> bool {
     use TypeKind as T;
     if from == to || *from == T::Null {
         return true;

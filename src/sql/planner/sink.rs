@@ -167,7 +167,7 @@ fn match_columns(insert: &ast::Insert, table: &Table, query: &[Col]) -> SqlResul
         let place = targets.iter().position(|t| t == index);
         match place.and_then(|p| Some((p, query.get(p)?))) {
             Some((place, from)) => {
-                if !types::converts(&from.data_type.kind, &column.col.data_type.kind) {
+                if !types::assignable(&from.data_type.kind, &column.col.data_type.kind) {
                     return Err(mismatch(
                         format!(
                             "Incompatible types for sink column '{}' at position {}.",
