@@ -231,16 +231,27 @@ impl PipelineControl {
                 }
             }
         }
+        let from_the_start = topics_read_from_the_start(&self.inner.plan);
         let mut changes = self.inner.shared.subscribe();
         loop {
             let status = self.inner.shared.status();
             if status.phase.is_final() {
                 return self.wait().await.map(drop);
             }
-            let behind = status.positions.iter().any(|(key, next)| {
-                let partition = key.split_once('/').map_or("", |(_, p)| p);
-                ends.get(partition).is_some_and(|end| next < end)
+            // Right after the start no partition has a position yet: that is not "caught up".
+            let unread = ends.keys().any(|partition| {
+                let topic = partition.rsplit_once('/').map_or("", |(topic, _)| topic);
+                from_the_start.contains(topic)
+                    && !status
+                        .positions
+                        .keys()
+                        .any(|key| key.split_once('/').is_some_and(|(_, p)| p == partition))
             });
+            let behind = unread
+                || status.positions.iter().any(|(key, next)| {
+                    let partition = key.split_once('/').map_or("", |(_, p)| p);
+                    ends.get(partition).is_some_and(|end| next < end)
+                });
             if !behind && self.inner.shared.idle_since().is_some() {
                 return Ok(());
             }
@@ -290,6 +301,26 @@ impl PipelineControl {
         self.inner.commands.send(Event::Command(command(reply))).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())
     }
+}
+
+/// Topics whose every partition gets a position as soon as it holds a record.
+fn topics_read_from_the_start(plan: &Plan) -> std::collections::BTreeSet<&str> {
+    let option = |table: &'_ crate::engine::plan::TableRef, name: &str, value: &str| {
+        table.options.get(name).is_some_and(|v| v == value)
+    };
+    plan.nodes
+        .iter()
+        .filter_map(|node| match &node.op {
+            crate::engine::plan::Op::Source(table) => Some(table),
+            _ => None,
+        })
+        .filter(|table| {
+            option(table, "connector", "upsert-kafka")
+                || option(table, "scan.startup.mode", "earliest-offset")
+        })
+        .filter_map(|table| table.options.get("topic"))
+        .flat_map(|topics| topics.split(';').map(str::trim))
+        .collect()
 }
 
 /// An error's parts as a new one: the pipeline keeps its own.
