@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::GlobalArgs;
 use crate::error::{Error, Result};
+use crate::runtime::job::Job;
 use crate::runtime::saved;
 use crate::server::control::{self, segment};
 
@@ -23,9 +24,10 @@ enum Command {
         /// The pipeline's name
         name: String,
     },
-    /// Run a stopped pipeline again, in the foreground, from where it stopped
+    /// Run a stopped pipeline again from where it stopped: in the running service, else in the foreground
     Start {
-        /// The pipeline's name
+        /// The pipeline's name, or a file of SQL to run as a new one
+        #[arg(value_name = "NAME|FILE.sql")]
         name: String,
     },
     /// Stop a running pipeline cleanly
@@ -136,9 +138,19 @@ fn stopped(global: &GlobalArgs, name: &str) -> Result<Value> {
 }
 
 async fn start(global: &GlobalArgs, name: &str) -> Result<()> {
-    let known = saved::find(&global.data, name)?;
-    let path = format!("/pipelines/{}", segment(name));
-    if let Some(answer) = control::request(&global.data, "GET", &path, None).await?
+    let path = std::path::Path::new(name);
+    let is_file = path.extension().is_some_and(|e| e == "sql") && path.is_file();
+    let request = if is_file {
+        // Compiled here first: an error shows the file's name and line.
+        let job = Job::from_file(path)?;
+        (String::from("/pipelines"), Some(json!({"name": job.name, "sql": job.text})))
+    } else {
+        saved::find(&global.data, name)?;
+        (format!("/pipelines/{}/start", segment(name)), None)
+    };
+    if !is_file
+        && let Some(answer) =
+            control::request(&global.data, "GET", &format!("/pipelines/{}", segment(name)), None).await?
         && answer.status == 200
     {
         let state = text(&answer.json()?, "state");
@@ -147,14 +159,24 @@ async fn start(global: &GlobalArgs, name: &str) -> Result<()> {
             return Ok(());
         }
     }
-    let file = known.directory.join("pipeline.sql");
+    // A process that runs one pipeline only (409) starts no others.
+    if let Some(answer) = control::request(&global.data, "POST", &request.0, request.1.as_ref()).await?
+        && answer.status != 409
+    {
+        show(&answer.json()?, global.json);
+        return Ok(());
+    }
+    let (file, name) = match is_file {
+        true => (path.to_owned(), None),
+        false => (saved::find(&global.data, name)?.directory.join("pipeline.sql"), Some(name.to_owned())),
+    };
     let args = super::sql::Args {
         file: Some(file),
         execute: None,
         until_idle: None,
         fresh: false,
         wait_for_topics: false,
-        name: Some(name.to_owned()),
+        name,
     };
     Box::pin(super::sql::run(args, global)).await
 }

@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use super::GlobalArgs;
 use crate::error::Result;
 use crate::replay::{Point, Range};
+use crate::runtime::host::replay_held;
 use crate::runtime::job::Job;
-use crate::runtime::{Environment, Pipeline, saved};
+use crate::runtime::{Environment, saved};
 use crate::server::control::{self, segment};
 
 /// Arguments of `millstream replay`.
@@ -62,15 +63,12 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     if saved::head(&global.data, &args.pipeline)?.is_none() {
         return Err(super::pipelines::runs_elsewhere(&args.pipeline));
     }
-    let job = Job::from_text(&saved::script(&known)?, &args.pipeline, "the pipeline's script")?;
+    let mut job = Job::from_text(&saved::script(&known)?, &args.pipeline, "the pipeline's script")?;
+    args.pipeline.clone_into(&mut job.name);
     let mut environment = Environment::new(global.open_log().await?, &global.data);
     environment.addresses = global.addresses()?;
-    environment.held = true;
-    let handle = Pipeline::start(&job.script.plan, &args.pipeline, environment).await?;
-    let result = crate::replay::replay(&handle, &Range { from: args.from, to: args.to }).await;
-    let stopped = handle.stop().await;
-    let report = result?;
-    stopped?;
+    let range = Range { from: args.from, to: args.to };
+    let report = replay_held(&job, environment, &range).await?;
     show(&args.pipeline, &json!(report), global.json);
     Ok(())
 }

@@ -7,15 +7,15 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{GlobalArgs, change_tracing, stop_signal};
+use crate::config::connector;
 use crate::config::settings::Settings;
-use crate::config::{AddressMap, connector};
 use crate::connect::loggers::{Level, Loggers};
 use crate::connect::model::Config;
 use crate::connect::{ApiError, Env, Worker};
 use crate::error::{Error, Result};
-use crate::log::Log;
+use crate::runtime::Environment;
+use crate::runtime::host::Host;
 use crate::runtime::job::Job;
-use crate::runtime::{Environment, Pipeline, PipelineHandle};
 use crate::server::{self, rest};
 
 /// Arguments of `millstream run`.
@@ -57,7 +57,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     };
     let control = server::control::router().merge(rest::routes(api.clone()));
     // Another process may serve the data directory already; commands then go there.
-    let _control = server::control::serve(&service.data, control).await?;
+    let control = server::control::serve(&service.data, control).await?;
     let http = tokio::spawn(server::serve(listener, rest::routes(api), ended(stopped)));
 
     let result = tokio::select! {
@@ -68,6 +68,9 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     let _ = stop.send(true);
     let served = http.await.map_err(|e| Error::internal("the HTTP server failed").with_source(e))?;
     service.stop().await;
+    if let Some(control) = control {
+        control.close().await;
+    }
     result.and(served)
 }
 
@@ -78,11 +81,9 @@ async fn ended(mut stopped: watch::Receiver<bool>) {
 
 /// What runs.
 struct Service {
-    log: Arc<dyn Log>,
     data: PathBuf,
-    addresses: AddressMap,
     worker: Arc<Worker>,
-    pipelines: parking_lot::Mutex<Vec<PipelineHandle>>,
+    pipelines: Arc<Host>,
 }
 
 impl Service {
@@ -103,7 +104,13 @@ impl Service {
             worker_id: settings.server.bind.to_string(),
         })
         .await?;
-        Ok(Self { log, data: global.data, addresses, worker, pipelines: parking_lot::Mutex::default() })
+        let pipelines = Host::new(Environment {
+            addresses,
+            wait_for_topics: true,
+            patient: true,
+            ..Environment::new(log, &global.data)
+        });
+        Ok(Self { data: global.data, worker, pipelines })
     }
 
     /// Brings up connectors and pipelines of the files; ends only with an error.
@@ -115,28 +122,14 @@ impl Service {
             tracing::info!(connector = name, created, "connector from {}", path.display());
         }
         for job in jobs {
-            job.warn();
-            let environment = Environment {
-                addresses: self.addresses.clone(),
-                wait_for_topics: true,
-                patient: true,
-                script: Some(job.text.clone()),
-                ..Environment::new(Arc::clone(&self.log), &self.data)
-            };
-            let handle = Box::pin(Pipeline::start(&job.script.plan, &job.name, environment)).await?;
+            Box::pin(self.pipelines.start(&job, false)).await?;
             tracing::info!(pipeline = job.name, "pipeline started");
-            self.pipelines.lock().push(handle);
         }
         std::future::pending().await
     }
 
     async fn stop(&self) {
-        let pipelines = std::mem::take(&mut *self.pipelines.lock());
-        for pipeline in pipelines {
-            if let Err(error) = pipeline.stop().await {
-                tracing::warn!(%error, "a pipeline did not stop cleanly");
-            }
-        }
+        self.pipelines.stop().await;
         self.worker.shut_down().await;
     }
 }

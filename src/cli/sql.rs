@@ -105,8 +105,12 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     let handle = Pipeline::start(&job.script.plan, &name, environment).await?;
     // Where another process (a service with its own pipelines) serves the socket already, this pipeline is
     // controlled by its terminal alone.
-    let _socket = control::serve(&global.data, control::router()).await?;
-    drive(handle, &args, global).await
+    let socket = control::serve(&global.data, control::router()).await?;
+    let result = drive(handle, &args, global).await;
+    if let Some(socket) = socket {
+        socket.close().await;
+    }
+    result
 }
 
 /// Runs a started pipeline until its end, its idleness, or Ctrl-C.

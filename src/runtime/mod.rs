@@ -8,6 +8,7 @@
 //! [`epoch`] holds the protocol's decisions, without I/O.
 
 pub mod epoch;
+pub mod host;
 mod intake;
 pub mod job;
 mod options;

@@ -87,9 +87,6 @@ impl Pipeline {
             let reset = tokio::task::spawn_blocking(move || super::saved::reset(&data, &name));
             reset.await.map_err(|e| Error::internal("removing the state failed").with_source(e))??;
         }
-        if let Some(script) = &environment.script {
-            super::saved::save(&environment.data, name, script)?;
-        }
         start::start(plan, name, environment).await
     }
 }

@@ -101,6 +101,10 @@ pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> 
     let (store, graph) = open_state(plan, &directory, !environment.ephemeral).await?;
     let fingerprint = fingerprint(plan);
     check_plan(&store, &fingerprint, name)?;
+    // Only now: a script that is refused does not take the place of the one that the state was computed by.
+    if let Some(script) = &environment.script {
+        super::saved::save(&environment.data, name, script)?;
+    }
 
     let shared = Arc::new(Shared::new(name, plan.warnings.clone()));
     let (events, events_in) = std::sync::mpsc::channel::<Event>();

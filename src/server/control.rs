@@ -10,6 +10,7 @@ use axum::Router;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 
 use crate::error::{Error, Kind, Result};
 
@@ -25,7 +26,18 @@ pub fn router() -> Router {
 #[derive(Debug)]
 pub struct ControlServer {
     path: PathBuf,
+    stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
+}
+
+impl ControlServer {
+    /// Ends the serving when the answers that are under way are given, within a second: whoever asked this
+    /// process to stop is told that it did.
+    pub async fn close(mut self) {
+        self.stop.send_replace(true);
+        // An answer that takes longer is not waited for.
+        let _ = tokio::time::timeout(Duration::from_secs(1), &mut self.task).await;
+    }
 }
 
 impl Drop for ControlServer {
@@ -57,12 +69,17 @@ pub async fn serve(data: &Path, router: Router) -> Result<Option<ControlServer>>
     };
     let listener = UnixListener::bind(&path).map_err(failed)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    let (stop, mut stopped) = watch::channel(false);
     let task = tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
+        let ended = async move {
+            // A sender that is gone means the same as one that says so.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(ended).await {
             tracing::warn!(%error, "the control socket ended");
         }
     });
-    Ok(Some(ControlServer { path, task }))
+    Ok(Some(ControlServer { path, stop, task }))
 }
 
 /// An answer.

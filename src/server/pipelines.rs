@@ -3,6 +3,8 @@
 //! ```text
 //! GET  /pipelines                  all of this process
 //! GET  /pipelines/NAME             one
+//! POST /pipelines                  {"name":…,"sql":…,"fresh":false}: start a script (in a service)
+//! POST /pipelines/NAME/start       go on with a stopped one (in a service)
 //! POST /pipelines/NAME/stop
 //! POST /pipelines/NAME/replay      {"from":["earliest"],"to":["present"]}
 //! ```
@@ -16,13 +18,15 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Kind};
 use crate::replay::{Point, Range};
-use crate::runtime::{PipelineStatus, registry};
+use crate::runtime::job::Job;
+use crate::runtime::{PipelineStatus, host, registry};
 
 /// The routes.
 pub fn router() -> Router {
     Router::new()
-        .route("/pipelines", get(all))
+        .route("/pipelines", get(all).post(create))
         .route("/pipelines/{name}", get(one))
+        .route("/pipelines/{name}/start", post(start))
         .route("/pipelines/{name}/stop", post(stop))
         .route("/pipelines/{name}/replay", post(replay))
 }
@@ -79,6 +83,50 @@ async fn stop(Path(name): Path<String>) -> Response {
 }
 
 #[derive(serde::Deserialize)]
+struct CreateRequest {
+    name: Option<String>,
+    sql: String,
+    #[serde(default)]
+    fresh: bool,
+}
+
+async fn create(Json(request): Json<CreateRequest>) -> Response {
+    let Some(host) = host::current() else { return no_service() };
+    let name = request.name.as_deref().unwrap_or("pipeline");
+    let started = match Job::from_text(&request.sql, name, "the request") {
+        Ok(mut job) => {
+            if let Some(name) = request.name {
+                job.name = name;
+            }
+            host.start(&job, request.fresh).await
+        }
+        Err(error) => Err(error),
+    };
+    answer(started.map(|pipeline| status_json(&pipeline.status())))
+}
+
+async fn start(Path(name): Path<String>) -> Response {
+    let Some(host) = host::current() else { return no_service() };
+    answer(host.resume(&name).await.map(|pipeline| status_json(&pipeline.status())))
+}
+
+fn no_service() -> Response {
+    let error = Error::new(Kind::Refused, "this process runs one pipeline and starts no others")
+        .next("stop it, or run the pipelines in a service: `millstream run`");
+    failure(StatusCode::CONFLICT, &error)
+}
+
+fn answer(result: Result<Value, Error>) -> Response {
+    match result {
+        Ok(value) => Json(value).into_response(),
+        Err(error) if matches!(error.kind(), Kind::Config | Kind::Data | Kind::Refused | Kind::Fenced) => {
+            failure(StatusCode::BAD_REQUEST, &error)
+        }
+        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error),
+    }
+}
+
+#[derive(serde::Deserialize)]
 struct ReplayRequest {
     from: Vec<String>,
     #[serde(default)]
@@ -86,18 +134,14 @@ struct ReplayRequest {
 }
 
 async fn replay(Path(name): Path<String>, Json(request): Json<ReplayRequest>) -> Response {
-    let Some(pipeline) = registry::get(&name) else { return unknown(&name) };
+    let running = registry::get(&name).filter(|pipeline| !pipeline.status().phase.is_final());
     let points = |texts: &[String]| texts.iter().map(|t| t.parse::<Point>()).collect::<Result<Vec<_>, _>>();
     let range = points(&request.from).and_then(|from| Ok(Range { from, to: points(&request.to)? }));
-    let result = match range {
-        Ok(range) => crate::replay::replay(&pipeline, &range).await,
-        Err(error) => Err(error),
+    let result = match (range, running, host::current()) {
+        (Err(error), ..) => Err(error),
+        (Ok(range), Some(pipeline), _) => crate::replay::replay(&pipeline, &range).await,
+        (Ok(range), None, Some(host)) => host.replay_stopped(&name, &range).await,
+        (Ok(_), None, None) => return unknown(&name),
     };
-    match result {
-        Ok(report) => Json(json!(report)).into_response(),
-        Err(error) if matches!(error.kind(), Kind::Config | Kind::Data) => {
-            failure(StatusCode::BAD_REQUEST, &error)
-        }
-        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error),
-    }
+    answer(result.map(|report| json!(report)))
 }

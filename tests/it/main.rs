@@ -20,6 +20,7 @@ mod demo;
 mod flinksql_goldens;
 mod log_contract;
 mod log_crash;
+mod operate;
 mod pipeline_crash;
 mod postgres_sink;
 mod replication;

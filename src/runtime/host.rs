@@ -1,0 +1,111 @@
+//! A process that runs any number of pipelines, and starts, stops and replays them on request.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use super::job::Job;
+use super::pipeline::{Environment, Pipeline, PipelineControl, PipelineHandle};
+use super::{registry, saved};
+use crate::error::{Error, Kind, Result};
+use crate::replay::{Range, Report};
+
+static CURRENT: Mutex<Weak<Host>> = Mutex::new(Weak::new());
+
+/// Owns the pipelines of a service.
+pub struct Host {
+    environment: Environment,
+    pipelines: Mutex<BTreeMap<String, PipelineHandle>>,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("data", &self.environment.data).finish_non_exhaustive()
+    }
+}
+
+/// The host of this process, where it is a service.
+pub fn current() -> Option<Arc<Host>> {
+    CURRENT.lock().upgrade()
+}
+
+impl Host {
+    /// Makes this process a host: pipelines run in `environment`, each with its own script.
+    pub fn new(environment: Environment) -> Arc<Self> {
+        let host = Arc::new(Self { environment, pipelines: Mutex::default() });
+        *CURRENT.lock() = Arc::downgrade(&host);
+        host
+    }
+
+    /// Starts a job, or goes on where one of this name stopped.
+    ///
+    /// # Errors
+    /// As [`Pipeline::start`]; [`Kind::Config`] where a pipeline of this name runs here already.
+    pub async fn start(&self, job: &Job, fresh: bool) -> Result<PipelineControl> {
+        if registry::get(&job.name).is_some_and(|p| !p.status().phase.is_final()) {
+            return Err(Error::config(format!("pipeline {} runs already", job.name))
+                .next(format!("stop it first: `millstream pipelines stop {}`", job.name)));
+        }
+        job.warn();
+        let environment =
+            Environment { script: Some(job.text.clone()), fresh, held: false, ..self.environment.clone() };
+        let handle = Box::pin(Pipeline::start(&job.script.plan, &job.name, environment)).await?;
+        let control = handle.control();
+        self.pipelines.lock().insert(job.name.clone(), handle);
+        Ok(control)
+    }
+
+    /// Starts a pipeline that the data directory knows, by the script it ran last.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] where there is none of this name; else as [`Self::start`].
+    pub async fn resume(&self, name: &str) -> Result<PipelineControl> {
+        let job = self.known(name)?;
+        self.start(&job, false).await
+    }
+
+    /// Replays into the target of a pipeline that is stopped: it is started held, and stopped again.
+    ///
+    /// # Errors
+    /// As [`crate::replay::replay`].
+    pub async fn replay_stopped(&self, name: &str, range: &Range) -> Result<Report> {
+        let job = self.known(name)?;
+        let environment = Environment { held: true, patient: false, ..self.environment.clone() };
+        replay_held(&job, environment, range).await
+    }
+
+    fn known(&self, name: &str) -> Result<Job> {
+        let known = saved::find(&self.environment.data, name)?;
+        let mut job = Job::from_text(&saved::script(&known)?, name, "the pipeline's script")?;
+        name.clone_into(&mut job.name);
+        Ok(job)
+    }
+
+    /// Stops all of them, one after the other.
+    pub async fn stop(&self) {
+        let pipelines = std::mem::take(&mut *self.pipelines.lock());
+        for handle in pipelines.into_values() {
+            let failed = handle.status().phase == super::Phase::Failed;
+            if let Err(error) = handle.stop().await
+                && !failed
+                && error.kind() != Kind::Stopped
+            {
+                tracing::warn!(%error, "a pipeline did not stop cleanly");
+            }
+        }
+    }
+}
+
+/// Starts a stopped pipeline held, replays, and stops it again.
+///
+/// # Errors
+/// As [`Pipeline::start`] and [`crate::replay::replay`].
+pub async fn replay_held(job: &Job, environment: Environment, range: &Range) -> Result<Report> {
+    let environment = Environment { held: true, ..environment };
+    let handle = Box::pin(Pipeline::start(&job.script.plan, &job.name, environment)).await?;
+    let result = crate::replay::replay(&handle, range).await;
+    let stopped = handle.stop().await;
+    let report = result?;
+    stopped.map(|()| report)
+}

@@ -1,0 +1,337 @@
+//! Pipelines as an operator handles them: start, status, stop, reset, offsets and replay, through the process that
+//! runs them and with it stopped.
+
+use std::path::PathBuf;
+use std::process::{Child, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use millstream::demo::postgres::{PostgresOptions, TemporaryPostgres};
+use millstream::log::embedded::EmbeddedLog;
+use millstream::log::{Batch, Log, TopicSpec};
+use serde_json::Value;
+
+use crate::support::millstream;
+
+/// A data directory, and commands on it.
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+/// Killed when it goes out of scope.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    /// Waits for an end that is near.
+    fn ended(mut self) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status.success();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the process does not end");
+    }
+}
+
+fn create(id: u32, v: u32) -> String {
+    format!(r#"{{"before":null,"after":{{"id":{id},"g":{},"v":{v}}},"op":"c"}}"#, id % 3)
+}
+
+fn delete(id: u32, v: u32) -> String {
+    format!(r#"{{"before":{{"id":{id},"g":{},"v":{v}}},"after":null,"op":"d"}}"#, id % 3)
+}
+
+const ORDERS: &str = "CREATE TABLE orders (id INT, g INT, v INT, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector'='kafka', \
+    'topic'='orders', 'properties.bootstrap.servers'='kafka:9092', 'format'='debezium-json', \
+    'scan.startup.mode'='earliest-offset');";
+
+const TOTALS: &str = "CREATE TABLE totals (g INT, n BIGINT, total INT, PRIMARY KEY (g) NOT ENFORCED) WITH \
+    ('connector'='upsert-kafka', 'topic'='totals', 'properties.bootstrap.servers'='kafka:9092', 'key.format'='json', \
+    'value.format'='json');";
+
+const QUERY: &str = "INSERT INTO totals SELECT g, COUNT(*), SUM(v) FROM orders GROUP BY g;";
+
+impl Place {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn command(&self, args: &[&str]) -> std::process::Command {
+        let mut command = millstream();
+        command.arg("--data").arg(self.data()).args(args).current_dir(self.dir.path());
+        command
+    }
+
+    fn output(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Standard output of a command that succeeds.
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.output(args);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The screen of a command that fails.
+    fn refused(&self, args: &[&str]) -> String {
+        let output = self.output(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(&[&["--json"], args].concat())).unwrap()
+    }
+
+    fn spawn(&self, args: &[&str]) -> Running {
+        let out = std::fs::File::create(self.dir.path().join("out.txt")).unwrap();
+        let mut command = self.command(args);
+        Running(
+            command.stdout(Stdio::from(out.try_clone().unwrap())).stderr(Stdio::from(out)).spawn().unwrap(),
+        )
+    }
+
+    fn log(&self) -> EmbeddedLog {
+        EmbeddedLog::open(self.data().join("log")).unwrap()
+    }
+
+    /// Appends events to the topic, while no process runs.
+    fn send(&self, values: &[String]) {
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let log = self.log();
+            let mut writer = log.writer("test").await.unwrap();
+            let mut batch = Batch::new();
+            let topic = batch.topic("orders");
+            for value in values {
+                let mut record = batch.record(topic);
+                record.value(|out| out.extend_from_slice(value.as_bytes()));
+                record.finish();
+            }
+            writer.commit(batch).await.unwrap();
+        });
+    }
+
+    /// Waits until the pipeline is in this state and has read up to this offset.
+    fn wait(&self, name: &str, state: &str, offset: i64) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let output = self.output(&["--json", "pipelines", "status", name]);
+            let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            let read = status["positions"]
+                .as_object()
+                .is_some_and(|p| p.values().all(|o| o == offset) && !p.is_empty());
+            if status["state"] == state && read {
+                return status;
+            }
+            let out = std::fs::read_to_string(self.dir.path().join("out.txt")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "{state} at {offset} is not reached: {status}\n{out}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The newest value per key of a compacted topic.
+    fn newest(&self, topic: &str) -> std::collections::BTreeMap<String, Value> {
+        let mut newest = std::collections::BTreeMap::new();
+        for line in self.ok(&["topics", "read", topic, "--jsonl"]).lines() {
+            let record: Value = serde_json::from_str(line).unwrap();
+            newest.insert(record["key"].to_string(), record["value"].clone());
+        }
+        newest
+    }
+}
+
+#[test]
+fn a_pipeline_of_its_own_process() {
+    let place = Place::new();
+    place.send(&(1..=20).map(|id| create(id, id)).collect::<Vec<_>>());
+    let file = place.file("p.sql", &format!("{ORDERS}{TOTALS}{QUERY}"));
+    let file = file.to_str().unwrap();
+    let running = place.spawn(&["sql", "-f", file]);
+    let status = place.wait("p", "RUNNING", 20);
+    assert_eq!(status["sinks"][0]["rows"], 3);
+    assert!(place.ok(&["pipelines", "list"]).contains("RUNNING"));
+    assert!(place.ok(&["offsets", "show", "p"]).contains("orders/0: next offset 20"));
+    assert!(place.ok(&["pipelines", "start", "p"]).contains("running already"));
+
+    // What would pull the state away from under it is refused, with the command that helps.
+    for args in [["pipelines", "reset", "p"], ["offsets", "reset", "p"]] {
+        assert!(place.refused(&args).contains("millstream pipelines stop p"), "{args:?}");
+    }
+    assert!(place.refused(&["sql", "-f", file]).contains("another process"));
+    assert!(place.refused(&["pipelines", "status", "q"]).contains("known: p"));
+
+    // Replays through its process, twice: the same rows, nothing doubled.
+    let before = place.newest("totals");
+    for _ in 0..2 {
+        let report = place.json(&["replay", "p", "--from", "orders:0:0", "--to", "orders:0:2"]);
+        assert_eq!((&report["range"], &report["sinks"]["totals"]["upserts"]), (&2.into(), &2.into()));
+        assert_eq!(place.newest("totals"), before);
+    }
+    assert!(place.refused(&["replay", "p", "--from", "nothing:0:1"]).contains("it reads orders:0"));
+    assert!(place.refused(&["replay", "p", "--from", "2030-01-01T00:00:00Z"]).contains("no events"));
+
+    // The answer to stop is given although its process ends of it.
+    assert!(place.ok(&["pipelines", "stop", "p"]).contains("STOPPED"));
+    assert!(running.ended());
+    assert!(place.ok(&["pipelines", "stop", "p"]).contains("not running"));
+
+    // It goes on where it stopped.
+    place.send(&[delete(3, 3), create(21, 100)]);
+    let _running = place.spawn(&["pipelines", "start", "p"]);
+    place.wait("p", "RUNNING", 22);
+    let now = place.newest("totals");
+    // Group 0: 3 + 6 + … + 18, less 3, and 100.
+    assert!(now.values().any(|value| value.to_string().contains("160")), "{now:?}");
+    assert!(place.ok(&["pipelines", "stop", "p"]).contains("STOPPED"));
+
+    // Another query needs another state, and the script that is refused is not kept.
+    let changed = place.file("p2.sql", &format!("{ORDERS}{TOTALS}{}", QUERY.replace("SUM(v)", "MAX(v)")));
+    let screen = place.refused(&["sql", "--name", "p", "-f", changed.to_str().unwrap()]);
+    assert!(screen.contains("--fresh"), "{screen}");
+    drop(place.spawn(&["pipelines", "start", "p"]));
+    place.ok(&["offsets", "reset", "p"]);
+    assert!(place.ok(&["pipelines", "status", "p"]).contains("epoch 0"));
+    place.ok(&["sql", "--name", "p", "-f", changed.to_str().unwrap(), "--until-idle", "300ms"]);
+    assert!(place.newest("totals").values().any(|v| v.to_string().contains("100")));
+}
+
+#[test]
+fn pipelines_of_a_service() {
+    let place = Place::new();
+    place.send(&(1..=20).map(|id| create(id, id)).collect::<Vec<_>>());
+    place.file("p.sql", &format!("{ORDERS}{TOTALS}{QUERY}"));
+    place.file(
+        "millstream.toml",
+        &format!(
+            "connectors = []\npipelines = [\"p.sql\"]\ndata = \"{}\"\n[server]\nbind = \"127.0.0.1:0\"\n",
+            place.data().display()
+        ),
+    );
+    let _service = place.spawn(&["run", "-c", "millstream.toml"]);
+    place.wait("p", "RUNNING", 20);
+    assert!(place.ok(&["pipelines", "stop", "p"]).contains("STOPPED"));
+    assert!(place.ok(&["pipelines", "list"]).contains("STOPPED"));
+
+    // A replay into the target of a stopped pipeline leaves it stopped.
+    let before = place.newest("totals");
+    let report = place.json(&["replay", "p", "--from", "earliest"]);
+    assert_eq!(report["sinks"]["totals"]["upserts"], 3);
+    assert_eq!(place.newest("totals"), before);
+    assert!(place.ok(&["pipelines", "status", "p"]).contains("STOPPED"));
+
+    // Start and reset within the service.
+    place.ok(&["pipelines", "start", "p"]);
+    place.wait("p", "RUNNING", 20);
+    place.ok(&["pipelines", "stop", "p"]);
+    place.ok(&["pipelines", "reset", "p"]);
+    place.ok(&["pipelines", "start", "p"]);
+    let status = place.wait("p", "RUNNING", 20);
+    assert_eq!(status["sinks"][0]["rows"], 3, "everything is computed anew: {status}");
+
+    // A new one from a file; one with a fault is refused with its line.
+    let second = place.file(
+        "q.sql",
+        &format!(
+            "{ORDERS}{}INSERT INTO q SELECT id, v FROM orders WHERE v > 10;",
+            TOTALS
+                .replace("totals", "q")
+                .replace("g INT, n BIGINT, total INT, PRIMARY KEY (g)", "id INT, v INT, PRIMARY KEY (id)")
+        ),
+    );
+    place.ok(&["pipelines", "start", second.to_str().unwrap()]);
+    place.wait("q", "RUNNING", 20);
+    assert_eq!(place.newest("q").len(), 10);
+    let faulty = place.file("f.sql", "SELECT\n FROM nothing;");
+    assert!(place.refused(&["pipelines", "start", faulty.to_str().unwrap()]).contains("f.sql:2"));
+}
+
+#[test]
+fn a_damaged_target_is_mended() {
+    let server = TemporaryPostgres::start(&PostgresOptions::default()).unwrap();
+    server.psql("postgres", "CREATE DATABASE dw").unwrap();
+    server.psql("dw", "CREATE TABLE totals (g int PRIMARY KEY, n bigint, total int)").unwrap();
+    let place = Place::new();
+    place.send(&(1..=30).map(|id| create(id, id)).collect::<Vec<_>>());
+    let sink = format!(
+        "CREATE TABLE totals (g INT, n BIGINT, total INT, PRIMARY KEY (g) NOT ENFORCED) WITH ('connector'='jdbc', \
+         'url'='jdbc:postgresql://127.0.0.1:{}/dw', 'table-name'='totals', 'username'='postgres');",
+        server.port()
+    );
+    let file = place.file("p.sql", &format!("{ORDERS}{sink}{QUERY}"));
+    let rows = || server.psql("dw", "SELECT g, n, total FROM totals ORDER BY g").unwrap();
+    let running = place.spawn(&["sql", "-f", file.to_str().unwrap()]);
+    place.wait("p", "RUNNING", 30);
+    let right = rows();
+    assert_eq!(right.lines().count(), 3, "{right}");
+
+    server.psql("dw", "DELETE FROM totals WHERE g = 1; UPDATE totals SET total = -1 WHERE g = 2").unwrap();
+    let report = place.json(&["replay", "p", "--from", "earliest"]);
+    assert_eq!(report["sinks"]["totals"]["upserts"], 3);
+    assert_eq!(rows(), right);
+
+    // With the pipeline stopped, and only the keys of a range: offset 0 is id 1, group 1.
+    place.ok(&["pipelines", "stop", "p"]);
+    assert!(running.ended());
+    server.psql("dw", "UPDATE totals SET total = -1").unwrap();
+    place.ok(&["replay", "p", "--from", "orders:0:0", "--to", "orders:0:1"]);
+    let mended = rows();
+    assert_eq!(mended.lines().filter(|line| line.contains("-1")).count(), 2, "{mended}");
+    place.ok(&["replay", "p", "--from", "earliest"]);
+    assert_eq!(rows(), right);
+    place.ok(&["replay", "p", "--from", "earliest"]);
+    assert_eq!(rows(), right);
+}
+
+#[test]
+fn missing_history_is_refused_and_named() {
+    let place = Place::new();
+    let run = tokio::runtime::Runtime::new().unwrap();
+    run.block_on(async {
+        let spec =
+            TopicSpec::new("orders").config("segment.bytes", "20000").config("retention.bytes", "40000");
+        place.log().create_topic(&spec).await.unwrap();
+    });
+    let all = |from: u32, to: u32| (from..=to).map(|id| create(id, 1)).collect::<Vec<_>>();
+    place.send(&all(1, 100));
+    let file = place.file("p.sql", &format!("{ORDERS}{TOTALS}{QUERY}"));
+    let file = file.to_str().unwrap();
+    place.ok(&["sql", "-f", file, "--until-idle", "300ms"]);
+    place.ok(&["replay", "p", "--from", "orders:0:90"]);
+    for chunk in 0..20 {
+        place.send(&all(1000 + chunk * 100, 1099 + chunk * 100));
+        if chunk % 5 == 4 {
+            place.ok(&["sql", "-f", file, "--until-idle", "100ms"]);
+        }
+    }
+    run.block_on(async { place.log().clean(false).await.unwrap() });
+    let before = place.newest("totals");
+    let screen = place.refused(&["replay", "p", "--from", "orders:0:2000"]);
+    assert!(screen.contains("offsets 0 to") && screen.contains("retention"), "{screen}");
+    assert_eq!(place.newest("totals"), before, "a refused replay writes nothing");
+    // The pipeline itself goes on.
+    place.send(&all(5000, 5001));
+    place.ok(&["sql", "-f", file, "--until-idle", "100ms"]);
+
+    run.block_on(async { place.log().delete_topic("orders").await.unwrap() });
+    assert!(place.refused(&["replay", "p", "--from", "earliest"]).contains("does not exist any more"));
+}
