@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use md5::{Digest, Md5};
 
-use super::frame::{FrameMeta, FrameWriter, Records};
+use super::frame::{FrameMeta, FrameWriter};
 use super::maintain::Swap;
+use super::records::{StoredRecord, Unpacked};
 use super::segment::{Segment, SegmentRef, SegmentState, Window, WindowError};
 use super::store::Partition;
 use crate::error::Result;
@@ -158,16 +159,18 @@ pub fn compact(
 
 fn for_each_frame(
     segment: &SegmentRef,
-    mut each: impl FnMut(&[super::frame::StoredRecord<'_>], u64) -> Result<()>,
+    mut each: impl FnMut(&[StoredRecord<'_>], u64) -> Result<()>,
 ) -> Result<()> {
     let file = segment.open()?;
     let mut window = Window::default();
+    let mut unpacked = Unpacked::default();
     let mut position = 0;
     while position < segment.len() {
         let (header, frame) =
             window.frame(&file, position, segment.len(), AHEAD).map_err(|e| segment.corrupt(position, e))?;
-        let records = Records::new(header, frame)
-            .collect::<Result<Vec<_>, _>>()
+        let records = unpacked
+            .records(header, frame)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|e| segment.corrupt(position, WindowError::Frame(e)))?;
         each(&records, position)?;
         position += header.size() as u64;

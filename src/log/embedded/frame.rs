@@ -10,6 +10,10 @@
 //! 44 body: per record  uv length of the rest, uv offset - first, sv timestamp - base,
 //!          uv 0 | 1+len key, uv 0 | 1+len value, uv headers, per header uv len name, uv 0 | 1+len value
 //! ```
+//!
+//! When the highest bit of the number of records is set, the body is compressed: u32 length of the records, then
+//! an LZ4 block of them. Change events repeat their schema and source blocks; what is not written need not be
+//! synced either.
 
 use crate::log::batch::BatchRecord;
 
@@ -18,6 +22,12 @@ pub const HEADER: usize = 44;
 
 /// A frame is closed when its body has reached this size.
 const TARGET_BODY: usize = 128 * 1024;
+
+/// Smaller bodies are written as they are.
+const COMPRESS_FROM: usize = 512;
+
+/// The bit of the record count that says that the body is compressed.
+const COMPRESSED: u32 = 1 << 31;
 
 /// What is wrong with bytes that should be a frame.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +46,9 @@ pub enum FrameError {
     /// A length or offset makes no sense.
     #[error("a record cannot be parsed: {0}")]
     Malformed(&'static str),
+    /// The compressed body cannot be unpacked.
+    #[error("a compressed frame cannot be unpacked: {0}")]
+    Compressed(String),
 }
 
 /// A frame's header.
@@ -55,6 +68,8 @@ pub struct FrameHeader {
     pub max_timestamp: i64,
     /// Number of records.
     pub count: u32,
+    /// The body is an LZ4 block.
+    pub compressed: bool,
 }
 
 impl FrameHeader {
@@ -70,7 +85,8 @@ impl FrameHeader {
             last: long(16),
             base_timestamp: long(24),
             max_timestamp: long(32),
-            count: word(40),
+            count: word(40) & !COMPRESSED,
+            compressed: word(40) & COMPRESSED != 0,
         })
     }
 
@@ -122,6 +138,7 @@ pub struct FrameWriter {
     frames: Vec<FrameMeta>,
     open: Option<Open>,
     scratch: Vec<u8>,
+    packed: Vec<u8>,
 }
 
 /// A record's parts as they are written: key, value, headers.
@@ -158,6 +175,9 @@ impl FrameWriter {
     pub fn shrink(&mut self, keep: usize) -> usize {
         if self.bytes.capacity() > keep {
             self.bytes.shrink_to(keep);
+        }
+        if self.packed.capacity() > 2 * TARGET_BODY {
+            self.packed = Vec::new();
         }
         self.bytes.capacity()
     }
@@ -232,18 +252,40 @@ impl FrameWriter {
         (&self.bytes, &self.frames)
     }
 
+    /// Replaces the bytes from `body` on by their LZ4 block where that saves an eighth or more.
+    fn compress(&mut self, body: usize) -> bool {
+        let plain = self.bytes.get(body..).unwrap_or_default();
+        let Ok(length) = u32::try_from(plain.len()) else { return false };
+        if plain.len() < COMPRESS_FROM {
+            return false;
+        }
+        self.packed.resize(4 + lz4_flex::block::get_maximum_output_size(plain.len()), 0);
+        let (head, block) = self.packed.split_at_mut(4);
+        head.copy_from_slice(&length.to_le_bytes());
+        match lz4_flex::block::compress_into(plain, block) {
+            Ok(packed) if 4 + packed <= plain.len() - plain.len() / 8 => {
+                self.bytes.truncate(body);
+                self.bytes.extend_from_slice(self.packed.get(..4 + packed).unwrap_or_default());
+                true
+            }
+            _ => false,
+        }
+    }
+
     fn close(&mut self) {
         let Some(open) = self.open.take() else { return };
+        let compressed = self.compress(open.position + HEADER);
         let size = self.bytes.len() - open.position;
         let frame = &mut self.bytes[open.position..];
         // A frame holds at most one batch, whose size the committer bounds far below 4 GiB.
         let body = u32::try_from(size - HEADER).unwrap_or(u32::MAX);
+        let count = open.count | if compressed { COMPRESSED } else { 0 };
         frame[0..4].copy_from_slice(&body.to_le_bytes());
         frame[8..16].copy_from_slice(&open.first.to_le_bytes());
         frame[16..24].copy_from_slice(&open.last.to_le_bytes());
         frame[24..32].copy_from_slice(&open.base_timestamp.to_le_bytes());
         frame[32..40].copy_from_slice(&open.max_timestamp.to_le_bytes());
-        frame[40..44].copy_from_slice(&open.count.to_le_bytes());
+        frame[40..44].copy_from_slice(&count.to_le_bytes());
         let crc = crc32c::crc32c(&frame[8..]);
         frame[4..8].copy_from_slice(&crc.to_le_bytes());
         self.frames.push(FrameMeta {
@@ -253,117 +295,6 @@ impl FrameWriter {
             last: open.last,
             max_timestamp: open.max_timestamp,
         });
-    }
-}
-
-/// A record within a frame's body.
-#[derive(Clone, Copy, Debug)]
-pub struct StoredRecord<'a> {
-    /// Its offset.
-    pub offset: i64,
-    /// Milliseconds since 1970.
-    pub timestamp: i64,
-    /// Key.
-    pub key: Option<&'a [u8]>,
-    /// Value.
-    pub value: Option<&'a [u8]>,
-    headers: &'a [u8],
-    header_count: usize,
-}
-
-impl<'a> StoredRecord<'a> {
-    /// Header names and values; the bytes were checked when the record was read.
-    pub fn headers(&self) -> Headers<'a> {
-        Headers { bytes: self.headers, left: self.header_count }
-    }
-}
-
-impl RecordParts for StoredRecord<'_> {
-    fn key(&self) -> Option<&[u8]> {
-        self.key
-    }
-    fn value(&self) -> Option<&[u8]> {
-        self.value
-    }
-    fn headers(&self) -> impl ExactSizeIterator<Item = (&[u8], Option<&[u8]>)> {
-        StoredRecord::headers(self)
-    }
-}
-
-/// Iterator over a stored record's headers.
-#[derive(Clone, Debug)]
-pub struct Headers<'a> {
-    bytes: &'a [u8],
-    left: usize,
-}
-
-impl<'a> Iterator for Headers<'a> {
-    type Item = (&'a [u8], Option<&'a [u8]>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
-        let length = take_uv(&mut self.bytes)?;
-        let name = take(&mut self.bytes, length)?;
-        let value = take_part(&mut self.bytes)?;
-        Some((name, value))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
-    }
-}
-
-impl ExactSizeIterator for Headers<'_> {}
-
-/// The records of a verified frame.
-#[derive(Clone, Debug)]
-pub struct Records<'a> {
-    body: &'a [u8],
-    header: FrameHeader,
-}
-
-impl<'a> Records<'a> {
-    /// Over the whole frame, header included.
-    pub fn new(header: FrameHeader, frame: &'a [u8]) -> Self {
-        Self { body: frame.get(HEADER..header.size()).unwrap_or_default(), header }
-    }
-
-    fn read(&mut self) -> Option<StoredRecord<'a>> {
-        let size = take_uv(&mut self.body)?;
-        let mut record = take(&mut self.body, size)?;
-        let delta = take_uv(&mut record)?;
-        let timestamp = take_uv(&mut record)?;
-        let key = take_part(&mut record)?;
-        let value = take_part(&mut record)?;
-        let header_count = usize::try_from(take_uv(&mut record)?).ok().filter(|n| *n <= record.len())?;
-        let headers = record;
-        // Every header is walked once here, so that a damaged one is an error and not a missing one.
-        if header_count > 0 && (Headers { bytes: headers, left: header_count }).count() != header_count {
-            return None;
-        }
-        Some(StoredRecord {
-            offset: self.header.first.checked_add(i64::try_from(delta).ok()?)?,
-            timestamp: self.header.base_timestamp.wrapping_add(unzigzag(timestamp)),
-            key,
-            value,
-            headers,
-            header_count,
-        })
-    }
-}
-
-impl<'a> Iterator for Records<'a> {
-    type Item = Result<StoredRecord<'a>, FrameError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.body.is_empty() {
-            return None;
-        }
-        let record = self.read().ok_or(FrameError::Malformed("a length reaches beyond the frame"));
-        if record.is_err() {
-            self.body = &[];
-        }
-        Some(record)
     }
 }
 
@@ -383,10 +314,6 @@ fn put_sv(out: &mut Vec<u8>, n: i64) {
     put_uv(out, ((n << 1) ^ (n >> 63)).cast_unsigned());
 }
 
-fn unzigzag(n: u64) -> i64 {
-    (n >> 1).cast_signed() ^ -((n & 1).cast_signed())
-}
-
 fn put_part(out: &mut Vec<u8>, part: Option<&[u8]>) {
     match part {
         None => out.push(0),
@@ -397,34 +324,9 @@ fn put_part(out: &mut Vec<u8>, part: Option<&[u8]>) {
     }
 }
 
-fn take_uv(bytes: &mut &[u8]) -> Option<u64> {
-    let mut n = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        n |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(n);
-        }
-    }
-    None
-}
-
-fn take<'a>(bytes: &mut &'a [u8], length: u64) -> Option<&'a [u8]> {
-    let (taken, rest) = bytes.split_at_checked(usize::try_from(length).ok()?)?;
-    *bytes = rest;
-    Some(taken)
-}
-
-fn take_part<'a>(bytes: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
-    match take_uv(bytes)? {
-        0 => Some(None),
-        n => take(bytes, n - 1).map(Some),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::records::Unpacked;
     use super::*;
     use crate::log::Batch;
 
@@ -448,7 +350,8 @@ mod tests {
         let header = FrameHeader::parse(bytes).unwrap();
         header.verify(bytes).unwrap();
         assert_eq!((header.first, header.last, header.max_timestamp, header.count), (1000, 1003, 50, 2));
-        let records: Vec<_> = Records::new(header, bytes).map(|r| r.unwrap()).collect();
+        let mut unpacked = Unpacked::default();
+        let records: Vec<_> = unpacked.records(header, bytes).unwrap().map(|r| r.unwrap()).collect();
         assert_eq!((records[0].offset, records[0].timestamp), (1000, 50));
         assert_eq!(
             (records[0].key, records[0].value.map(<[u8]>::len), records[0].headers().count()),

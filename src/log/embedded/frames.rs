@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use super::frame::{FrameHeader, FrameWriter, RecordParts, Records};
+use super::frame::{FrameHeader, FrameWriter, RecordParts};
+use super::records::Unpacked;
 use crate::log::{Fetched, Record, TopicPartition};
 
 impl RecordParts for Record<'_> {
@@ -43,6 +44,7 @@ pub fn encode(fetched: &Fetched) -> Vec<u8> {
 /// Reads what [`encode`] wrote; `None` when it is damaged.
 pub fn decode(mut bytes: &[u8]) -> Option<Fetched> {
     let mut fetched = Fetched::default();
+    let mut unpacked = Unpacked::default();
     while !bytes.is_empty() {
         let length = u32::from_le_bytes(*take::<4>(&mut bytes)?) as usize;
         let (name, rest) = bytes.split_at_checked(length)?;
@@ -56,7 +58,7 @@ pub fn decode(mut bytes: &[u8]) -> Option<Fetched> {
         while !frames.is_empty() {
             let header = FrameHeader::parse(frames)?;
             header.verify(frames).ok()?;
-            for record in Records::new(header, frames) {
+            for record in unpacked.records(header, frames).ok()? {
                 let r = record.ok()?;
                 fetched.push(&at, r.offset, r.timestamp, r.key, r.value, r.headers());
             }

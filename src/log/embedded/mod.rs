@@ -15,6 +15,7 @@ mod lock;
 mod maintain;
 mod manifest;
 mod reader;
+mod records;
 mod recover;
 mod segment;
 mod store;

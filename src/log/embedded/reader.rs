@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::Inner;
-use super::frame::Records;
-use super::segment::{SegmentRef, Window};
+use super::records::Unpacked;
+use super::segment::{SegmentRef, Window, WindowError};
 use super::store::{Partition, Topic};
 use crate::error::{Error, Result};
 use crate::log::{Fetched, LogReader, TopicPartition};
@@ -26,6 +26,7 @@ struct Cursor {
     file: File,
     position: u64,
     window: Window,
+    unpacked: Unpacked,
 }
 
 #[derive(Debug)]
@@ -156,13 +157,14 @@ fn first_in(segment: &SegmentRef, timestamp: i64) -> Result<Option<i64>> {
     let mut position = segment.seek_time(timestamp)?;
     let file = segment.open()?;
     let mut window = Window::default();
+    let mut unpacked = Unpacked::default();
     while position < segment.len() {
         let (header, frame) =
             window.frame(&file, position, segment.len(), AHEAD).map_err(|e| segment.corrupt(position, e))?;
         if header.max_timestamp >= timestamp {
-            for record in Records::new(header, frame) {
-                let record =
-                    record.map_err(|e| segment.corrupt(position, super::segment::WindowError::Frame(e)))?;
+            let corrupt = |e| segment.corrupt(position, WindowError::Frame(e));
+            for record in unpacked.records(header, frame).map_err(corrupt)? {
+                let record = record.map_err(corrupt)?;
                 if record.timestamp >= timestamp {
                     return Ok(Some(record.offset));
                 }
@@ -221,10 +223,9 @@ impl Assigned {
                 .window
                 .frame(&cursor.file, cursor.position, len, ahead)
                 .map_err(|e| cursor.segment.corrupt(cursor.position, e))?;
-            for record in Records::new(header, frame) {
-                let record = record.map_err(|e| {
-                    cursor.segment.corrupt(cursor.position, super::segment::WindowError::Frame(e))
-                })?;
+            let corrupt = |e| cursor.segment.corrupt(cursor.position, WindowError::Frame(e));
+            for record in cursor.unpacked.records(header, frame).map_err(corrupt)? {
+                let record = record.map_err(corrupt)?;
                 if record.offset >= self.offset {
                     fetched.push(
                         &self.partition.at,
@@ -283,7 +284,8 @@ impl Assigned {
                 Ok((position, file)) => {
                     let mut window = self.cursor.take().map(|c| c.window).unwrap_or_default();
                     window.reset();
-                    self.cursor = Some(Cursor { segment: next, file, position, window });
+                    self.cursor =
+                        Some(Cursor { segment: next, file, position, window, unpacked: Unpacked::default() });
                     return Ok(true);
                 }
                 Err(error) => {
