@@ -142,7 +142,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(code).unwrap_or(2));
         }
     };
-    start_tracing(cli.global.verbose);
+    start_tracing(cli.global.verbose, matches!(cli.command, Command::Run(_)));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Error::internal("cannot start the runtime").with_source(error)),
@@ -187,12 +187,13 @@ type FilterHandle = tracing_subscriber::reload::Handle<EnvFilter, tracing_subscr
 /// The filter of the log output, once it is set up; its level can change while the program runs.
 static FILTER: OnceLock<FilterHandle> = OnceLock::new();
 
-fn start_tracing(verbose: u8) {
+/// A service says what it does without being asked; other commands only warn.
+fn start_tracing(verbose: u8, service: bool) {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
     let default = match verbose {
-        0 => "warn",
-        1 => "millstream=info,warn",
+        0 if !service => "warn",
+        0 | 1 => "millstream=info,warn",
         _ => "millstream=debug,info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));

@@ -49,6 +49,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let listener = server::bind(settings.server.bind).await?;
     let service = Box::pin(Service::start(&settings, global)).await?;
+    tracing::info!(data = %service.data.display(), "millstream {}; API on http://{}", env!("CARGO_PKG_VERSION"), settings.server.bind);
 
     let (stop, stopped) = watch::channel(false);
     let api = rest::Api {
