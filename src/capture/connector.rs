@@ -1,5 +1,6 @@
 //! A connector as others see it: started, watched, stopped; and the supervision that heals it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,8 @@ pub struct Env {
     pub addresses: AddressMap,
     /// What a missing `database.sslmode` means.
     pub tls: TlsDefault,
+    /// Where streamed transactions lie that do not fit into memory; made when missing.
+    pub spill: PathBuf,
     /// Gets every batch that became durable; an observer that lags misses some.
     pub observer: Option<mpsc::Sender<Committed>>,
     /// Give up at the first failure before anything moved, instead of trying again: for somebody who waits at
@@ -56,6 +59,7 @@ impl Env {
             ),
             addresses: AddressMap::default(),
             tls: TlsDefault::default(),
+            spill: std::env::temp_dir(),
             observer: None,
             fail_fast: false,
         }
@@ -91,7 +95,15 @@ impl Connector {
         let status = StatusCell::new();
         let (stop, stopped) = watch::channel(false);
         let name = config.name().to_owned();
-        let run = Run { config, options, database, env, status: Arc::clone(&status), stop: stopped };
+        let run = Run {
+            config,
+            options,
+            database,
+            env,
+            status: Arc::clone(&status),
+            stop: stopped,
+            streaming: true,
+        };
         let task = tokio::spawn(Box::pin(supervise(run)));
         Ok(ConnectorHandle { name, status, stop, task: tokio::sync::Mutex::new(Some(task)) })
     }
@@ -203,6 +215,7 @@ async fn supervise(mut run: Run) {
         }
         let error = match result {
             Ok(Ended::Stopped) => return run.status.phase(Phase::Stopped),
+            Ok(Ended::Again) => continue,
             Err(error) if *run.stop.borrow() => {
                 tracing::debug!(connector = run.options.name, %error, "ended while stopping");
                 return run.status.phase(Phase::Stopped);

@@ -13,11 +13,13 @@ mod notify;
 pub mod offset;
 pub mod offsets;
 pub mod position;
+mod pour;
 mod pump;
 mod run;
 mod signal;
 mod snapshot;
 mod source;
+mod spool;
 pub mod status;
 mod stream;
 

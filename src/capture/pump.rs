@@ -8,8 +8,8 @@ use super::committer::{Committer, Note};
 use super::offset::{Offset, SnapshotState};
 use super::position::Position;
 use super::status::StatusCell;
-use crate::error::Result;
-use crate::log::Batch;
+use crate::error::{Error, Result};
+use crate::log::{Batch, TooLarge};
 use crate::pg::{Acknowledger, Lsn};
 
 /// An offset that only moved on without events is written at most this often …
@@ -17,7 +17,24 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(10);
 /// … unless this much WAL has gone by.
 const IDLE_BYTES: u64 = 8 << 20;
 
+/// A change whose record the log may find too large.
+#[derive(Clone, Debug)]
+pub(super) struct Large {
+    /// Topic of its record.
+    pub(super) topic: String,
+    /// `schema.table`.
+    pub(super) table: String,
+    /// The largest value's column.
+    pub(super) column: String,
+    /// That value's size.
+    pub(super) bytes: usize,
+}
+
 pub(super) struct Pump {
+    /// Large changes among the events of `batch`.
+    pub(super) large: Vec<Large>,
+    /// Those of the batch in flight.
+    large_in_flight: Vec<Large>,
     /// Events that are not handed over yet.
     pub(super) batch: Batch,
     /// Position after the last event of `batch`.
@@ -31,7 +48,7 @@ pub(super) struct Pump {
     /// Where to confirm; `None` before streaming and when something else moves the slot on.
     pub(super) acknowledger: Option<Acknowledger>,
     /// What must be durable for the connector to be caught up.
-    pub(super) target: Option<Lsn>,
+    target: Option<Lsn>,
     cut: usize,
     written: (Lsn, Instant),
 }
@@ -47,6 +64,8 @@ impl Pump {
     ) -> Self {
         let written = (offset.restart, Instant::now());
         Self {
+            large: Vec::new(),
+            large_in_flight: Vec::new(),
             batch: Batch::new(),
             offset,
             spare: Some(Batch::new()),
@@ -73,10 +92,23 @@ impl Pump {
         self.committer.in_flight()
     }
 
+    /// Sets what must be durable for the connector to be caught up.
+    pub(super) fn aim(&mut self, target: Lsn) {
+        if self.batch.is_empty() && !self.in_flight() && self.offset.restart >= target {
+            // Nothing has happened since the offset was written, and perhaps nothing ever will.
+            self.status.caught_up();
+        } else {
+            self.target = Some(target);
+        }
+    }
+
     /// Waits for the batch in flight and confirms it. Cancel-safe.
     pub(super) async fn settle(&mut self) -> Result<()> {
-        let (batch, note) = self.committer.done().await?;
+        let (mut batch, note) = self.committer.done().await.map_err(|e| self.name_large(e))?;
+        // A batch that one large value has made large does not keep that memory.
+        batch.shrink(4 * self.cut);
         self.spare = Some(batch);
+        self.large_in_flight.clear();
         if let Some(acknowledger) = &self.acknowledger {
             crate::failpoint!("capture.before_feedback");
             acknowledger.flushed(note.durable);
@@ -86,6 +118,25 @@ impl Pump {
             self.status.caught_up();
         }
         Ok(())
+    }
+
+    /// Says of a record that the log finds too large which table and column it comes from.
+    fn name_large(&self, error: Error) -> Error {
+        let too_large = std::error::Error::source(&error).and_then(|e| e.downcast_ref::<TooLarge>());
+        let Some(too_large) = too_large else { return error };
+        let of_topic = self.large_in_flight.iter().filter(|large| large.topic == too_large.topic);
+        let Some(large) = of_topic.max_by_key(|large| large.bytes) else { return error };
+        Error::data(format!(
+            "a row of table {} does not fit into topic {}: its column \"{}\" holds {} bytes, the record {} bytes",
+            large.table, large.topic, large.column, large.bytes, too_large.bytes
+        ))
+        .because(error.cause().unwrap_or_default())
+        .next(format!(
+            "raise max.message.bytes of topic {0} (a Kafka broker's message.max.bytes too; for topics that are still \
+             to be made: topic.creation.default.max.message.bytes in the connector), or leave the column out: \
+             column.exclude.list={1}.{2}",
+            large.topic, large.table, large.column
+        ))
     }
 
     /// Hands over what there is if nothing is in flight.
@@ -160,6 +211,7 @@ impl Pump {
         };
         let next = self.spare.take().unwrap_or_default();
         let batch = std::mem::replace(&mut self.batch, next);
+        std::mem::swap(&mut self.large, &mut self.large_in_flight);
         self.written = (self.offset.restart, Instant::now());
         self.committer.send(batch, note).await
     }

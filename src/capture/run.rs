@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior};
 use tokio_postgres::Client;
 
-use super::aside::{Aside, beat, blocking_under_way, tools};
+use super::aside::{Aside, blocking_under_way};
 use super::committer::Committer;
 use super::connector::Env;
 use super::decide::{SnapshotBase, Start, decide};
@@ -17,10 +15,12 @@ use super::incremental::Incremental;
 use super::notify::Notifier;
 use super::offset::{self, Offset, SlotBinding};
 use super::position::Position;
+use super::pour::Flow;
 use super::pump::Pump;
 use super::source;
+use super::spool::Spool;
 use super::status::{Phase, StatusCell};
-use super::stream::{Step, Stream, Table, now_ns};
+use super::stream::{Stream, now_ns};
 use super::{offsets, snapshot};
 use crate::config::ConnectorConfig;
 use crate::config::connector::{CaptureOptions, LsnFlushMode};
@@ -28,14 +28,8 @@ use crate::error::{Error, Result};
 use crate::event::{Encoder, EventError, EventOptions};
 use crate::log::{LogWriter, TopicSpec};
 use crate::pg::catalog::{self, TableName, TypeRegistry};
-use crate::pg::pgoutput::{self, Relation};
-use crate::pg::{
-    ConnectConfig, CreateSlot, Lsn, ReplicationClient, StartOptions, SystemIdentity, WalChunk, WalFrame,
-    WalStream,
-};
+use crate::pg::{ConnectConfig, CreateSlot, Lsn, ReplicationClient, StartOptions, SystemIdentity};
 
-/// How often time-driven work (idle offsets, heartbeats) is looked at.
-const TICK: Duration = Duration::from_secs(1);
 /// How long making a slot may wait for transactions under way.
 const SLOT_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -43,6 +37,8 @@ const SLOT_TIMEOUT: Duration = Duration::from_secs(90);
 pub(super) enum Ended {
     /// As asked.
     Stopped,
+    /// To be begun again at once in another way.
+    Again,
 }
 
 /// A connector's fixed parts.
@@ -53,6 +49,8 @@ pub(super) struct Run {
     pub(super) env: Env,
     pub(super) status: Arc<StatusCell>,
     pub(super) stop: watch::Receiver<bool>,
+    /// Whether large transactions may be streamed; no longer once one came that does not bear it.
+    pub(super) streaming: bool,
 }
 
 /// What a run has open.
@@ -296,7 +294,7 @@ impl Run {
     ) -> Result<Ended> {
         let Session { side, replication, mut types, .. } = session;
         let options = self.options.clone();
-        pump.target = Some(source::current_lsn(&side).await?);
+        pump.aim(source::current_lsn(&side).await?);
         if let Some((_, counts)) = pump.offset.transaction.take() {
             encoder.transaction_mut().resume(counts);
         }
@@ -307,6 +305,13 @@ impl Run {
             .iter()
             .find(|(name, _)| name.eq_ignore_ascii_case("origin"))
             .map(|(_, value)| value.clone());
+        // Large transactions come while they run, so that the server need not keep them on its disk; the change
+        // events are the same.
+        let streaming = self.streaming && options.streaming && replication.server_version() >= 140_000;
+        if streaming {
+            (start.proto_version, start.streaming) = (2, true);
+        }
+        let version = replication.server_version();
         let mut wal = replication.start(&start).await?;
         if options.flush_mode != LsnFlushMode::Manual {
             pump.acknowledger = Some(wal.acknowledger());
@@ -318,148 +323,27 @@ impl Run {
         };
         let mut stream = Stream::new(encoder, position, pump.offset.lsn_commit, Arc::clone(&self.status));
         self.status.phase(Phase::Streaming);
-        let result = self.pour(&mut wal, &mut stream, pump, &side, &mut types, &mut aside).await;
+        let spool = Spool::new(&self.env.spill, options.queue_bytes / 2);
+        let mut flow = Flow {
+            stream: &mut stream,
+            pump,
+            side: &side,
+            types: &mut types,
+            aside: &mut aside,
+            spool,
+            version,
+        };
+        let result = self.pour(&mut wal, &mut flow).await;
         match result {
             Ok(ended) => {
                 wal.stop().await;
-                if options.slot_drop_on_stop {
+                if options.slot_drop_on_stop && matches!(ended, Ended::Stopped) {
                     self.drop_slot().await;
                 }
                 Ok(ended)
             }
             Err(e) => Err(e),
         }
-    }
-
-    /// Moves changes until the stop or an error.
-    async fn pour(
-        &mut self,
-        wal: &mut WalStream,
-        stream: &mut Stream,
-        pump: &mut Pump,
-        side: &Client,
-        types: &mut TypeRegistry,
-        aside: &mut Aside,
-    ) -> Result<Ended> {
-        let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut heartbeat = self.options.heartbeat.map(|period| {
-            let mut beats = tokio::time::interval_at(Instant::now() + period, period);
-            beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            beats
-        });
-        let mut stop = self.stop.clone();
-        if aside.blocking.is_some() {
-            self.block(Lsn(pump.offset.lsn.0), stream, pump, side, types, aside).await?;
-        }
-        if aside.incremental.is_running() {
-            aside
-                .incremental
-                .go_on(&mut tools(&self.options, side, types, stream, pump, &aside.notifier))
-                .await?;
-        }
-        pump.offer().await?;
-        loop {
-            tokio::select! {
-                biased;
-                () = stopped(&mut stop) => {
-                    // Whole events and their offset: what is in the batch is consistent at every change.
-                    pump.flush().await?;
-                    if pump.in_flight() {
-                        pump.settle().await?;
-                    }
-                    return Ok(Ended::Stopped);
-                }
-                settled = pump.settle(), if pump.in_flight() => {
-                    settled?;
-                    pump.offer().await?;
-                    pump.write_idle().await?;
-                }
-                chunk = wal.next_chunk(), if !pump.is_full() => {
-                    self.chunk(&chunk?, stream, pump, side, types, aside).await?;
-                    // Whatever else has arrived meanwhile goes into the same batch.
-                    while !pump.is_full() {
-                        match wal.try_next_chunk()? {
-                            Some(chunk) => self.chunk(&chunk, stream, pump, side, types, aside).await?,
-                            None => break,
-                        }
-                    }
-                    pump.offer().await?;
-                }
-                _ = tick.tick() => pump.write_idle().await?,
-                () = beat(heartbeat.as_mut()), if heartbeat.is_some() => self.heartbeat(stream, pump, side).await?,
-            }
-        }
-    }
-
-    async fn chunk(
-        &self,
-        chunk: &WalChunk,
-        stream: &mut Stream,
-        pump: &mut Pump,
-        side: &Client,
-        types: &mut TypeRegistry,
-        aside: &mut Aside,
-    ) -> Result<()> {
-        for frame in chunk {
-            match frame {
-                WalFrame::Data(data) => {
-                    self.status.server_lsn.fetch_max(data.wal_end.0, Ordering::Relaxed);
-                    if let Some(signal) = stream.signal(&data) {
-                        self.obey(signal, data.wal_start, stream, pump, side, types, aside).await?;
-                    } else if aside.incremental.is_open()
-                        && let Ok(message) = pgoutput::parse(data.payload, false)
-                    {
-                        aside.incremental.observe(&message);
-                    }
-                    if let Step::Describe(relation) = stream.message(&data, pump)? {
-                        self.describe(relation, stream, side, types).await?;
-                    }
-                    if aside.blocking.is_some() {
-                        self.block(data.wal_start, stream, pump, side, types, aside).await?;
-                    }
-                    if pump.is_full() {
-                        crate::failpoint!("capture.mid_transaction");
-                        pump.flush().await?;
-                    }
-                }
-                WalFrame::Keepalive(keepalive) => {
-                    self.status.server_lsn.fetch_max(keepalive.wal_end.0, Ordering::Relaxed);
-                    if !stream.in_transaction() {
-                        pump.idle(keepalive.wal_end).await?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A Relation message: Debezium takes key, defaults and optionality from the live catalog at this moment.
-    async fn describe(
-        &self,
-        relation: Relation,
-        stream: &mut Stream,
-        side: &Client,
-        types: &mut TypeRegistry,
-    ) -> Result<()> {
-        let oid = relation.oid;
-        let is_signal = self.options.tables.is_signal(&relation.schema, &relation.name);
-        if is_signal {
-            stream.signal_table = Some(oid);
-        }
-        // Signals are events, too.
-        let plan = if is_signal || self.options.tables.captures(&relation.schema, &relation.name) {
-            if relation.columns.iter().any(|c| types.get(c.type_oid).is_none()) {
-                *types = catalog::load_types(side).await?;
-            }
-            let table = catalog::load_tables(side, &[oid]).await?.into_iter().next();
-            let plan = stream.encoder.stream_plan(&relation, table.as_ref(), types).map_err(unusable)?;
-            Some(plan)
-        } else {
-            None
-        };
-        stream.describe(oid, Table { plan });
-        Ok(())
     }
 
     /// `slot.drop.on.stop`.

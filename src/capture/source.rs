@@ -95,6 +95,16 @@ pub(super) async fn publication(
     options: &CaptureOptions,
     tables: &[TableName],
 ) -> Result<bool> {
+    match make_publication(client, options, tables).await {
+        // Somebody was faster: what there is now counts.
+        Err(error) if matches!(pg::sqlstate(&error), Some("42710" | "23505")) => {
+            make_publication(client, options, tables).await
+        }
+        made => made,
+    }
+}
+
+async fn make_publication(client: &Client, options: &CaptureOptions, tables: &[TableName]) -> Result<bool> {
     let name = &options.publication;
     let row = client
         .query_opt("SELECT puballtables FROM pg_publication WHERE pubname = $1::text", &[name])

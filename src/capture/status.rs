@@ -71,6 +71,8 @@ pub struct Counters {
     pub batches: u64,
     /// Times the connection was lost and came back.
     pub reconnects: u64,
+    /// Bytes of streamed transactions that were written to files until their commit.
+    pub spilled_bytes: u64,
 }
 
 /// A look at a connector.
@@ -88,6 +90,8 @@ pub struct ConnectorStatus {
     pub durable_lsn: Lsn,
     /// Commit time of the last durable event, milliseconds since 1970; zero for none.
     pub last_event_ms: i64,
+    /// Streamed transactions that are kept until they commit.
+    pub held_transactions: u64,
     /// Counts.
     pub counters: Counters,
     /// Topics written to since the start.
@@ -112,6 +116,8 @@ pub(super) struct StatusCell {
     bytes: AtomicU64,
     batches: AtomicU64,
     reconnects: AtomicU64,
+    held_transactions: AtomicU64,
+    spilled_bytes: AtomicU64,
     pub(super) server_lsn: AtomicU64,
     durable_lsn: AtomicU64,
     last_event_ms: AtomicU64,
@@ -132,6 +138,8 @@ impl StatusCell {
             bytes: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
+            held_transactions: AtomicU64::new(0),
+            spilled_bytes: AtomicU64::new(0),
             server_lsn: AtomicU64::new(0),
             durable_lsn: AtomicU64::new(0),
             last_event_ms: AtomicU64::new(0),
@@ -181,6 +189,12 @@ impl StatusCell {
         }
     }
 
+    /// Streamed transactions under way, and bytes newly written to files.
+    pub(super) fn spool(&self, held: usize, spilled: u64) {
+        self.held_transactions.store(u64::try_from(held).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.spilled_bytes.fetch_add(spilled, Ordering::Relaxed);
+    }
+
     pub(super) fn topic(&self, name: &str) {
         let mut topics = self.topics.lock();
         if !topics.contains(name) {
@@ -198,6 +212,7 @@ impl StatusCell {
             server_lsn: Lsn(get(&self.server_lsn)),
             durable_lsn: Lsn(get(&self.durable_lsn)),
             last_event_ms: get(&self.last_event_ms).cast_signed(),
+            held_transactions: get(&self.held_transactions),
             counters: Counters {
                 changes: get(&self.changes),
                 transactions: get(&self.transactions),
@@ -206,6 +221,7 @@ impl StatusCell {
                 bytes: get(&self.bytes),
                 batches: get(&self.batches),
                 reconnects: get(&self.reconnects),
+                spilled_bytes: get(&self.spilled_bytes),
             },
             topics: self.topics.lock().iter().map(|t| t.as_ref().to_owned()).collect(),
         }

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::offset::SnapshotState;
 use super::position::{Position, Resume};
-use super::pump::Pump;
+use super::pump::{Large, Pump};
 use super::signal::Signal;
 use super::status::StatusCell;
 use crate::error::{Error, Result};
@@ -18,6 +18,9 @@ use crate::event::{Encoder, EventError, SnapshotMarker, SourceInfo, TablePlan};
 use crate::pg::pgoutput::{self, Column, Message, OldTuple, Relation, Tuple};
 use crate::pg::{Lsn, XLogData};
 
+/// From this size on (bytes of one message) it is noted which column makes a change large: the log may not take
+/// it, and then its name is what helps.
+const LARGE: usize = 128 << 10;
 /// Microseconds between 1970 and 2000.
 const PG_EPOCH_US: i64 = 946_684_800_000_000;
 
@@ -34,6 +37,10 @@ type Row<'a> = SmallVec<[Column<'a>; 32]>;
 pub(super) struct Table {
     /// How its rows are encoded; `None` where the filters leave it out.
     pub(super) plan: Option<TablePlan>,
+    /// `schema.table`.
+    pub(super) name: String,
+    /// Names of its columns, in the order of the wire.
+    pub(super) columns: Vec<String>,
 }
 
 /// A transaction under way.
@@ -173,6 +180,9 @@ impl Stream {
             Error::data(format!("the replication message at {} cannot be read", data.wal_start)).because(e)
         })?;
         let lsn = data.wal_start;
+        if data.payload.len() >= LARGE {
+            self.note_large(&message, pump);
+        }
         match message {
             Message::Insert { relation, new } => {
                 self.change(relation, lsn, pump, "INSERT", |e, plan, source, batch| {
@@ -215,15 +225,36 @@ impl Stream {
             | Message::StreamStop
             | Message::StreamCommit { .. }
             | Message::StreamAbort { .. } => {
-                return Err(Error::internal(
-                    "the server streams a transaction in pieces, which was not asked for",
-                ));
+                return Err(Error::data("a piece of a streamed transaction stands inside a transaction"));
             }
         }
         Ok(Step::Go)
     }
 
-    fn begin(&mut self, lsn: Lsn, commit: Lsn, commit_ts: i64, xid: u32) {
+    /// Notes the largest value of a large change.
+    fn note_large(&self, message: &Message<'_>, pump: &mut Pump) {
+        let (relation, tuple) = match message {
+            Message::Insert { relation, new } | Message::Update { relation, new, .. } => (relation, new),
+            Message::Delete { relation, old: OldTuple::Key(old) | OldTuple::Full(old) } => (relation, old),
+            _ => return,
+        };
+        let Some(table) = self.tables.get(relation) else { return };
+        let Some(plan) = &table.plan else { return };
+        let sizes = tuple.iter().map(|column| match column {
+            Column::Text(bytes) | Column::Binary(bytes) => bytes.len(),
+            Column::Null | Column::Unchanged => 0,
+        });
+        let Some((index, bytes)) = sizes.enumerate().max_by_key(|(_, bytes)| *bytes) else { return };
+        pump.large.push(Large {
+            topic: plan.topic().to_owned(),
+            table: table.name.clone(),
+            column: table.columns.get(index).cloned().unwrap_or_default(),
+            bytes,
+        });
+    }
+
+    /// A transaction begins, as a Begin message says it or as the commit of a streamed one does.
+    pub(super) fn begin(&mut self, lsn: Lsn, commit: Lsn, commit_ts: i64, xid: u32) {
         let xid = u64::from(xid);
         let resume = self.resume.resume(commit, Some(xid));
         self.origin = None;
@@ -396,7 +427,8 @@ impl Stream {
         Ok(())
     }
 
-    fn commit(&mut self, end: Lsn, pump: &mut Pump) -> Result<()> {
+    /// The transaction under way ends at `end`.
+    pub(super) fn commit(&mut self, end: Lsn, pump: &mut Pump) -> Result<()> {
         let Some(tx) = self.transaction.take() else {
             return Err(Error::data(format!("the commit at {end} ends no transaction")));
         };

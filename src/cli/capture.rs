@@ -45,6 +45,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     let mut env = Env::new(log, config.name());
     env.addresses = global.addresses()?;
     env.fail_fast = true;
+    env.spill = global.data.join("spill");
     for warning in config.warnings() {
         eprintln!("warning: {warning}");
     }

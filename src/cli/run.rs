@@ -102,6 +102,7 @@ impl Service {
             topics: settings.worker.clone(),
             addresses: addresses.clone(),
             tls: settings.security.tls,
+            spill: global.data.join("spill"),
             worker_id: settings.server.bind.to_string(),
         })
         .await?;

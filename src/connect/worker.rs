@@ -86,6 +86,8 @@ pub struct Env {
     pub addresses: AddressMap,
     /// What a missing `database.sslmode` means.
     pub tls: settings::TlsDefault,
+    /// Where streamed transactions lie that do not fit into memory.
+    pub spill: std::path::PathBuf,
     /// `host:port` of the REST server; names the worker in statuses.
     pub worker_id: String,
 }
@@ -615,6 +617,7 @@ impl Worker {
                 transactional_id: transactional_id(&self.env.topics.group_id, name),
                 addresses: self.env.addresses.clone(),
                 tls: self.env.tls,
+                spill: self.env.spill.clone(),
                 observer: None,
                 fail_fast: false,
             };

@@ -156,6 +156,13 @@ impl Batch {
         self.headers.clear();
     }
 
+    /// Gives back memory beyond `bytes` of an empty batch.
+    pub fn shrink(&mut self, bytes: usize) {
+        if self.entries.is_empty() {
+            self.arena.shrink_to(bytes);
+        }
+    }
+
     /// The records in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = BatchRecord<'_>> {
         self.entries.iter().map(move |e| BatchRecord {

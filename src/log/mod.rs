@@ -25,6 +25,16 @@ pub use record::{Fetched, Record};
 
 use crate::error::Result;
 
+/// Lies behind an error of [`LogWriter::commit`]: the topic does not take a record of this size.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a record of {bytes} bytes is too large for topic {topic}")]
+pub struct TooLarge {
+    /// The topic.
+    pub topic: String,
+    /// Bytes of key and value.
+    pub bytes: usize,
+}
+
 /// A topic's partition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicPartition {

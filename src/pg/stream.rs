@@ -70,6 +70,12 @@ impl WalChunk {
         WalFrames { rest: &self.bytes }
     }
 
+    /// What `frames`, an iterator over this chunk, has not given yet.
+    #[must_use]
+    pub fn rest(&self, frames: &WalFrames<'_>) -> Self {
+        Self { bytes: self.bytes.slice(self.bytes.len().saturating_sub(frames.rest.len())..) }
+    }
+
     /// Its size in bytes, headers included.
     pub fn len(&self) -> usize {
         self.bytes.len()

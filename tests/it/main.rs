@@ -18,6 +18,7 @@ mod cli;
 mod crash;
 mod demo;
 mod flinksql_goldens;
+mod large_transactions;
 mod log_contract;
 mod log_crash;
 mod operate;

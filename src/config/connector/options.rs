@@ -224,6 +224,8 @@ pub struct CaptureOptions {
     pub retry_wait: Duration,
     /// `max.queue.size.in.bytes`, with our default: bytes between the database and the log.
     pub queue_bytes: usize,
+    /// `millstream.transaction.streaming`.
+    pub streaming: bool,
     /// `offsets.storage.topic`.
     pub offsets_topic: Option<String>,
     /// `notification.enabled.channels`: into a topic, into the program's log.
@@ -355,6 +357,7 @@ impl CaptureOptions {
             max_retries: u32::try_from(retries).ok(),
             retry_wait: millis(config, "retriable.restart.connector.wait.ms"),
             queue_bytes: usize::try_from(queue).ok().filter(|q| *q > 0).unwrap_or(8 << 20).max(64 << 10),
+            streaming: config.flag("millstream.transaction.streaming"),
             offsets_topic: filled(config.text("offsets.storage.topic")),
             notify: (channel("sink"), channel("log")),
             incremental_chunk: config.number("incremental.snapshot.chunk.size").max(1),

@@ -16,7 +16,7 @@ use super::store::{Shared, Topic};
 use crate::error::{Error, Kind, Result};
 use crate::log::partition::{Sticky, for_key};
 use crate::log::topic::Defaults;
-use crate::log::{Batch, TopicSpec};
+use crate::log::{Batch, TooLarge, TopicSpec};
 
 /// A journal file is closed at this size; so much is applied again after a crash.
 const JOURNAL_BYTES: u64 = 32 << 20;
@@ -249,7 +249,8 @@ impl Committer {
                     topic.name
                 ))
                 .because(format!("max.message.bytes of the topic is {most}"))
-                .next("raise max.message.bytes of the topic"));
+                .next("raise max.message.bytes of the topic")
+                .with_source(TooLarge { topic: topic.name.to_string(), bytes: size }));
             }
             if record.partition.is_some_and(|p| usize::try_from(p).is_ok_and(|p| p >= topic.partitions.len()))
             {

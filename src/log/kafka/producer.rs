@@ -17,7 +17,7 @@ use super::client::{self, Context, Undelivered, kafka_error, of_code};
 use super::properties::ClientSettings;
 use crate::error::{Error, Kind, Result};
 use crate::log::topic::Defaults;
-use crate::log::{Batch, Log, LogWriter, TopicSpec};
+use crate::log::{Batch, Log, LogWriter, TooLarge, TopicSpec};
 
 /// One call of a transaction's step; it is called again until [`GIVE_UP`].
 const STEP: Duration = Duration::from_secs(10);
@@ -285,11 +285,11 @@ impl Transactions {
         let undelivered = undelivered.or_else(|| self.context.take_undelivered());
         match undelivered {
             Some(Undelivered { topic, size, code: code @ Code::MessageSizeTooLarge }) => Failure::Batch(
-                of_code(&format!("a record of {size} bytes is too large for topic {topic}"), code).next(
-                    format!(
+                of_code(&format!("a record of {size} bytes is too large for topic {topic}"), code)
+                    .next(format!(
                         "raise max.message.bytes of topic {topic} (and message.max.bytes of the brokers)"
-                    ),
-                ),
+                    ))
+                    .with_source(TooLarge { topic, bytes: size }),
             ),
             Some(Undelivered { topic, code, .. }) => {
                 let error = of_code(&format!("cannot write to topic {topic}"), code);

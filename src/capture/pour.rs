@@ -1,0 +1,263 @@
+//! The loop that moves changes: from the stream, or from a streamed transaction that has committed, into
+//! batches.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_postgres::Client;
+
+use super::aside::{Aside, beat, tools};
+use super::pump::Pump;
+use super::run::{Ended, Run, stopped, unusable};
+use super::spool::{Replay, Spool, SpoolError, Taken};
+use super::stream::{Step, Stream, Table};
+use crate::error::{Error, Result};
+use crate::pg::catalog::{self, TypeRegistry};
+use crate::pg::pgoutput::{self, Relation};
+use crate::pg::{Lsn, WalChunk, WalFrame, WalStream, XLogData};
+
+/// How often time-driven work (idle offsets, heartbeats) is looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the changes pass through.
+pub(super) struct Flow<'f> {
+    pub(super) stream: &'f mut Stream,
+    pub(super) pump: &'f mut Pump,
+    pub(super) side: &'f Client,
+    pub(super) types: &'f mut TypeRegistry,
+    pub(super) aside: &'f mut Aside,
+    /// Streamed transactions that have not committed.
+    pub(super) spool: Spool,
+    /// `server_version_num`.
+    pub(super) version: u32,
+}
+
+/// A committed streamed transaction, and what came behind its commit in the same read.
+struct Pending {
+    replay: Box<Replay>,
+    behind: WalChunk,
+}
+
+/// How far a chunk was worked through.
+enum Worked {
+    /// To its end.
+    Whole,
+    /// Up to the commit of a streamed transaction, which is to be emitted first.
+    Until(Pending),
+    /// Up to something that needs the stream to begin again with protocol 1.
+    Unsuited(SpoolError),
+}
+
+impl Run {
+    /// Moves changes until the stop or an error.
+    pub(super) async fn pour(&mut self, wal: &mut WalStream, flow: &mut Flow<'_>) -> Result<Ended> {
+        let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heartbeat = self.options.heartbeat.map(|period| {
+            let mut beats = tokio::time::interval_at(Instant::now() + period, period);
+            beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            beats
+        });
+        let mut stop = self.stop.clone();
+        if flow.aside.blocking.is_some() {
+            let lsn = Lsn(flow.pump.offset.lsn.0);
+            self.block(lsn, flow.stream, flow.pump, flow.side, flow.types, flow.aside).await?;
+        }
+        if flow.aside.incremental.is_running() {
+            let Flow { stream, pump, side, types, aside, .. } = flow;
+            let mut tools = tools(&self.options, side, types, stream, pump, &aside.notifier);
+            aside.incremental.go_on(&mut tools).await?;
+        }
+        flow.pump.offer().await?;
+        let mut pending: Option<Pending> = None;
+        loop {
+            let worked = tokio::select! {
+                biased;
+                () = stopped(&mut stop) => {
+                    // Whole events and their offset: what is in the batch is consistent at every change.
+                    flow.pump.flush().await?;
+                    if flow.pump.in_flight() {
+                        flow.pump.settle().await?;
+                    }
+                    return Ok(Ended::Stopped);
+                }
+                settled = flow.pump.settle(), if flow.pump.in_flight() => {
+                    settled?;
+                    flow.pump.offer().await?;
+                    flow.pump.write_idle().await?;
+                    continue;
+                }
+                _ = tick.tick() => {
+                    let (held, spilled) = flow.spool.load();
+                    self.status.spool(held, spilled);
+                    flow.pump.write_idle().await?;
+                    continue;
+                }
+                () = beat(heartbeat.as_mut()), if heartbeat.is_some() => {
+                    self.heartbeat(flow.stream, flow.pump, flow.side).await?;
+                    continue;
+                }
+                () = std::future::ready(()), if pending.is_some() && !flow.pump.is_full() => {
+                    let worked = match pending.take() {
+                        Some(step) => self.emit(step, flow).await?,
+                        None => Worked::Whole,
+                    };
+                    // Nothing here waits: others on this thread get their turn.
+                    tokio::task::yield_now().await;
+                    worked
+                }
+                chunk = wal.next_chunk(), if pending.is_none() && !flow.pump.is_full() => {
+                    let mut worked = self.chunk(&chunk?, flow).await?;
+                    // Whatever else has arrived meanwhile goes into the same batch.
+                    while matches!(worked, Worked::Whole) && !flow.pump.is_full() {
+                        match wal.try_next_chunk()? {
+                            Some(chunk) => worked = self.chunk(&chunk, flow).await?,
+                            None => break,
+                        }
+                    }
+                    worked
+                }
+            };
+            match worked {
+                Worked::Whole => {}
+                Worked::Until(next) => pending = Some(next),
+                Worked::Unsuited(why) => return self.go_back_to_protocol_1(&why, flow).await,
+            }
+            flow.pump.offer().await?;
+        }
+    }
+
+    /// The server sends what was not emitted once more, and large transactions only when they have committed.
+    async fn go_back_to_protocol_1(&mut self, why: &SpoolError, flow: &mut Flow<'_>) -> Result<Ended> {
+        if !matches!(why, SpoolError::Origin | SpoolError::Disk { .. }) {
+            return Err(Error::transient("a streamed transaction cannot be kept").because(why));
+        }
+        tracing::warn!(
+            connector = self.options.name,
+            "large transactions are taken at their commit from now on (the server keeps them on its disk meanwhile): \
+             {why}"
+        );
+        self.streaming = false;
+        flow.pump.flush().await?;
+        if flow.pump.in_flight() {
+            flow.pump.settle().await?;
+        }
+        Ok(Ended::Again)
+    }
+
+    async fn chunk(&self, chunk: &WalChunk, flow: &mut Flow<'_>) -> Result<Worked> {
+        let mut frames = chunk.iter();
+        while let Some(frame) = frames.next() {
+            match frame {
+                WalFrame::Data(data) => {
+                    self.status.server_lsn.fetch_max(data.wal_end.0, Ordering::Relaxed);
+                    match flow.spool.take(&data) {
+                        Ok(Taken::No) => self.data(&data, flow).await?,
+                        Ok(Taken::Kept) => {}
+                        Ok(Taken::Committed(replay)) => {
+                            return Ok(Worked::Until(Pending { replay, behind: chunk.rest(&frames) }));
+                        }
+                        Err(why) => return Ok(Worked::Unsuited(why)),
+                    }
+                }
+                WalFrame::Keepalive(keepalive) => {
+                    self.status.server_lsn.fetch_max(keepalive.wal_end.0, Ordering::Relaxed);
+                    // A streamed transaction that has not committed does not hold the position back: its commit
+                    // is yet to come, and after a restart the server sends it from its beginning.
+                    if !flow.stream.in_transaction() && !flow.spool.in_piece() {
+                        flow.pump.idle(keepalive.wal_end).await?;
+                    }
+                }
+            }
+        }
+        Ok(Worked::Whole)
+    }
+
+    /// Emits the next block of a streamed transaction as if it came whole.
+    async fn emit(&self, mut pending: Pending, flow: &mut Flow<'_>) -> Result<Worked> {
+        let replay = &mut pending.replay;
+        let block = match replay.next_block() {
+            Ok(block) => block,
+            Err(why) => {
+                return Err(Error::transient("a streamed transaction cannot be read back").because(why));
+            }
+        };
+        // From 15 on a Begin goes with the first change, and a transaction without changes is not told of.
+        let lazy = flow.version >= 150_000;
+        if !replay.begun && !lazy {
+            replay.begun = true;
+            flow.stream.begin(replay.begin, replay.commit, replay.commit_ts, replay.xid);
+        }
+        let Some(block) = block else {
+            if replay.begun {
+                flow.stream.commit(replay.end, flow.pump)?;
+            }
+            return self.chunk(&pending.behind, flow).await;
+        };
+        for (xid, data) in block.iter() {
+            if !replay.stands(xid, data.payload) {
+                continue;
+            }
+            if !replay.begun && !matches!(data.payload.first(), Some(b'R' | b'Y')) {
+                replay.begun = true;
+                flow.stream.begin(data.wal_start, replay.commit, replay.commit_ts, replay.xid);
+            }
+            self.data(&data, flow).await?;
+        }
+        Ok(Worked::Until(pending))
+    }
+
+    /// Takes one message of protocol 1.
+    async fn data(&self, data: &XLogData<'_>, flow: &mut Flow<'_>) -> Result<()> {
+        let Flow { stream, pump, side, types, aside, .. } = flow;
+        if let Some(signal) = stream.signal(data) {
+            self.obey(signal, data.wal_start, stream, pump, side, types, aside).await?;
+        } else if aside.incremental.is_open()
+            && let Ok(message) = pgoutput::parse(data.payload, false)
+        {
+            aside.incremental.observe(&message);
+        }
+        if let Step::Describe(relation) = stream.message(data, pump)? {
+            self.describe(relation, stream, side, types).await?;
+        }
+        if aside.blocking.is_some() {
+            self.block(data.wal_start, stream, pump, side, types, aside).await?;
+        }
+        if pump.is_full() {
+            crate::failpoint!("capture.mid_transaction");
+            pump.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// A Relation message: Debezium takes key, defaults and optionality from the live catalog at this moment.
+    async fn describe(
+        &self,
+        relation: Relation,
+        stream: &mut Stream,
+        side: &Client,
+        types: &mut TypeRegistry,
+    ) -> Result<()> {
+        let oid = relation.oid;
+        let is_signal = self.options.tables.is_signal(&relation.schema, &relation.name);
+        if is_signal {
+            stream.signal_table = Some(oid);
+        }
+        // Signals are events, too.
+        let plan = if is_signal || self.options.tables.captures(&relation.schema, &relation.name) {
+            if relation.columns.iter().any(|c| types.get(c.type_oid).is_none()) {
+                *types = catalog::load_types(side).await?;
+            }
+            let table = catalog::load_tables(side, &[oid]).await?.into_iter().next();
+            let plan = stream.encoder.stream_plan(&relation, table.as_ref(), types).map_err(unusable)?;
+            Some(plan)
+        } else {
+            None
+        };
+        let name = format!("{}.{}", relation.schema, relation.name);
+        let columns = relation.columns.into_iter().map(|column| column.name).collect();
+        stream.describe(oid, Table { plan, name, columns });
+        Ok(())
+    }
+}
