@@ -19,6 +19,9 @@ pub enum EngineError {
     /// A row does not fit its sink.
     #[error("{0}")]
     Constraint(String),
+    /// What the engine asks for rows (a lookup join's database) failed.
+    #[error("{0}")]
+    Outside(Box<dyn std::error::Error + Send + Sync>),
     /// The state store.
     #[error(transparent)]
     State(#[from] StateError),

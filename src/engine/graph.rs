@@ -45,6 +45,13 @@ pub trait LookupProvider {
 
 /// A table that lookup joins ask.
 pub trait Lookup: Send {
+    /// Told the keys of a batch of rows before [`Self::get`] is called for each of them, so that they can be asked
+    /// for together. Keys may repeat and may hold NULLs, which match nothing.
+    fn prepare(&mut self, keys: &[Vec<Value>]) -> Result<(), EngineError> {
+        let _ = keys;
+        Ok(())
+    }
+
     /// Rows whose key columns equal `key` (no NULL in it); columns as in the [`TableRef`].
     fn get(&mut self, key: &[Value]) -> Result<Vec<Row>, EngineError>;
 }

@@ -141,14 +141,14 @@ async fn beginnings(
     present: &BTreeMap<String, i64>,
 ) -> Result<BTreeMap<String, i64>> {
     let files = plan.nodes.iter().find_map(|node| match &node.op {
-        Op::Source(table) if table.options.get("connector").is_some_and(|c| c == "filesystem") => {
+        Op::Source(table) if !table.options.get("connector").is_some_and(|c| matches!(c.as_str(), "kafka" | "upsert-kafka")) => {
             Some(&table.name)
         }
         _ => None,
     });
     if let Some(table) = files {
-        return Err(Error::config(format!("table {table} reads files, and a replay reads topics"))
-            .next("start the pipeline anew with `millstream pipelines reset`: it reads the files again"));
+        return Err(Error::config(format!("table {table} reads no topic, and a replay reads topics"))
+            .next("start the pipeline anew with `millstream pipelines reset`: it reads everything again"));
     }
     let mut begins = BTreeMap::new();
     for (key, topic, partition, _) in keys_of(present) {

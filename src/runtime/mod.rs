@@ -7,10 +7,13 @@
 //! ```
 //! [`epoch`] holds the protocol's decisions, without I/O.
 
+mod datagen;
 pub mod epoch;
 pub mod host;
 mod intake;
+mod jdbc;
 pub mod job;
+mod lookup;
 mod options;
 pub mod pipeline;
 pub mod registry;

@@ -1,7 +1,9 @@
 //! The WITH options of source tables, as far as the runtime reads them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use super::datagen::Generator;
 use crate::engine::plan::TableRef;
 use crate::error::{Error, Result};
 use crate::log::Position;
@@ -16,6 +18,10 @@ pub(super) enum SourceKind {
         /// The path, without `file://`.
         path: String,
     },
+    /// A table of a database, read once.
+    Table,
+    /// Made-up rows.
+    Generated(Box<Generator>),
 }
 
 /// Which topics.
@@ -63,6 +69,24 @@ pub(super) struct TopicOptions {
     pub(super) end: End,
 }
 
+/// A duration as Flink writes them: `500 ms`, `10s`, `1 min`, `2 h`, `1 d`; a bare number is milliseconds.
+pub(super) fn duration(text: &str) -> std::result::Result<Duration, String> {
+    let text = text.trim();
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let bad = || format!("'{text}' is not a duration: write 500ms, 10s, 1min, 2h or 1d");
+    let number: u64 = digits.parse().map_err(|_| bad())?;
+    let unit = text.get(digits.len()..).unwrap_or_default().trim().to_ascii_lowercase();
+    let millis = match unit.as_str() {
+        "" | "ms" | "milli" | "millis" | "millisecond" | "milliseconds" => 1,
+        "s" | "sec" | "secs" | "second" | "seconds" => 1000,
+        "m" | "min" | "mins" | "minute" | "minutes" => 60_000,
+        "h" | "hour" | "hours" => 3_600_000,
+        "d" | "day" | "days" => 86_400_000,
+        _ => return Err(bad()),
+    };
+    Ok(Duration::from_millis(number.saturating_mul(millis)))
+}
+
 fn wrong(table: &TableRef, option: &str, why: impl std::fmt::Display) -> Error {
     Error::config(format!("table {}: option '{option}' is wrong", table.name)).because(why)
 }
@@ -86,8 +110,10 @@ pub(super) fn source(table: &TableRef) -> Result<SourceKind> {
                 .ok_or_else(|| Error::config(format!("table {}: option 'path' is missing", table.name)))?;
             Ok(SourceKind::Files { path: path.strip_prefix("file://").unwrap_or(path).to_owned() })
         }
+        "jdbc" => Ok(SourceKind::Table),
+        "datagen" => Ok(SourceKind::Generated(Box::new(Generator::new(table)?))),
         other => Err(Error::config(format!("table {}: connector '{other}' cannot be read", table.name))
-            .next("use one of: kafka, upsert-kafka, filesystem")),
+            .next("use one of: kafka, upsert-kafka, filesystem, jdbc, datagen")),
     }
 }
 

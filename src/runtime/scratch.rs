@@ -8,15 +8,16 @@ use std::sync::mpsc::Receiver;
 use tokio::sync::{Semaphore, watch};
 
 use super::intake::decode_error;
+use super::lookup::Lookups;
 use super::options::SourceKind;
 use super::pipeline::Environment;
 use super::source::{READ_AHEAD, SourceEvent, SourceTask};
-use super::start::{open_state, sink_names, source_slots};
+use super::start::{Input, open_state, sink_names, source_slots};
 use super::status::Shared;
 use super::worker::{CHUNK, SourceSlot, engine_error, state_error};
-use crate::engine::format::{FormatContext, Input};
+use crate::engine::format::{self, FormatContext};
 use crate::engine::graph::{Graph, Output as GraphOutput};
-use crate::engine::plan::{NodeId, Plan};
+use crate::engine::plan::{NodeId, Plan, TableRef};
 use crate::engine::row::Change;
 use crate::error::{Error, Result};
 use crate::log::Fetched;
@@ -29,9 +30,12 @@ const FLUSH_BYTES: usize = 32 << 20;
 /// A query on its way through the log.
 pub(crate) struct Scratch {
     core: Option<Core>,
-    sources: Vec<(String, String, SourceKind)>,
+    /// Node names, what is read, tables.
+    sources: Vec<(String, SourceKind, Arc<TableRef>)>,
     environment: Environment,
     positions: BTreeMap<String, i64>,
+    /// What looked-up tables wait on: nobody stops a scratch run but by dropping it.
+    _stop: watch::Sender<bool>,
     _dir: tempfile::TempDir,
 }
 
@@ -77,10 +81,19 @@ impl Scratch {
                 Error::config(format!("cannot make a directory for scratch state in {}", parent.display()))
                     .with_source(e)
             })?;
-        let (store, graph) = open_state(plan, dir.path(), false).await?;
+        // Looked-up rows are those of now: what they were at the time of an event, nobody knows.
+        let (stop, stopped) = watch::channel(false);
+        let lookups = Lookups {
+            runtime: tokio::runtime::Handle::current(),
+            addresses: environment.addresses.clone(),
+            format: format.clone(),
+            shared: Arc::new(Shared::new("scratch", Vec::new())),
+            stop: stopped,
+        };
+        let (store, graph) = open_state(plan, dir.path(), false, lookups).await?;
         let (mut slots, mut sources) = (Vec::new(), Vec::new());
-        for (slot, kind) in source_slots(plan, &format)? {
-            sources.push((slot.name.clone(), slot.table.clone(), kind));
+        for Input { slot, kind, definition } in source_slots(plan, &format)? {
+            sources.push((slot.name.clone(), kind, definition));
             slots.push(slot);
         }
         let sinks = sink_names(plan).into_iter().map(|(node, name, _)| (node, name)).collect();
@@ -90,6 +103,7 @@ impl Scratch {
             sources,
             environment: environment.clone(),
             positions: BTreeMap::new(),
+            _stop: stop,
             _dir: dir,
         })
     }
@@ -120,12 +134,14 @@ impl Scratch {
         let (stop, stopped) = watch::channel(false);
         let room = Arc::new(Semaphore::new(READ_AHEAD));
         let shared = Arc::new(Shared::new("scratch", Vec::new()));
-        for (index, (name, table, kind)) in self.sources.iter().enumerate() {
+        for (index, (name, kind, definition)) in self.sources.iter().enumerate() {
             let task = SourceTask {
                 index,
                 name: name.clone(),
-                table: table.clone(),
+                table: definition.name.clone(),
                 kind: kind.clone(),
+                definition: Arc::clone(definition),
+                addresses: self.environment.addresses.clone(),
                 log: Arc::clone(&self.environment.log),
                 positions: self.positions.clone(),
                 wait_for_topics: false,
@@ -205,7 +221,7 @@ impl Core {
             }
             let headers: Vec<_> =
                 if slot.decoder.wants_headers() { record.headers().collect() } else { Vec::new() };
-            let input = Input {
+            let input = format::Input {
                 value: record.value,
                 key: record.key,
                 topic: &record.at.topic,

@@ -7,10 +7,15 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::datagen::Generator;
+use super::jdbc::OutsideTable;
 use super::options::{End, SourceKind, Startup, TopicOptions, Topics};
 use super::status::Shared;
+use crate::config::AddressMap;
+use crate::engine::plan::TableRef;
 use crate::error::{Error, Kind, Result};
 use crate::log::{Fetched, Log, LogReader, Position, TopicPartition};
 
@@ -49,6 +54,10 @@ pub(super) struct SourceTask<E> {
     /// The table's name, for messages.
     pub(super) table: String,
     pub(super) kind: SourceKind,
+    /// The table as its options have it.
+    pub(super) definition: Arc<TableRef>,
+    /// `--connect-to`.
+    pub(super) addresses: AddressMap,
     pub(super) log: Arc<dyn Log>,
     /// Offsets of the state.
     pub(super) positions: BTreeMap<String, i64>,
@@ -79,6 +88,8 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
             match self.kind.clone() {
                 SourceKind::Topics(options) => self.topics(&options).await,
                 SourceKind::Files { path } => self.files(Path::new(&path)).await,
+                SourceKind::Table => self.table().await,
+                SourceKind::Generated(generator) => self.generate(&generator).await,
             }
         };
         let result = tokio::select! {
@@ -283,6 +294,94 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
             }
             self.shared.waiting(&self.name, Some(format!("table {}: {missing} yet", self.table)));
             tokio::time::sleep(WAIT_FOR_TOPIC).await;
+        }
+    }
+
+    /// The only partition of an input that is no topic, and how many of its records the state holds.
+    fn only_partition(&self) -> (Arc<TopicPartition>, i64) {
+        let at = Arc::new(TopicPartition::new(self.table.as_str(), 0));
+        let done = self.positions.get(&position_key(&self.name, &at)).copied().unwrap_or(0);
+        (at, done)
+    }
+
+    /// Reads a table of a database once, through any number of lost connections.
+    async fn table(&self) -> Result<()> {
+        let (at, mut done) = self.only_partition();
+        let mut pause = Duration::from_millis(100);
+        loop {
+            match self.read_table(&at, &mut done).await {
+                Err(error) if error.is_transient() => {
+                    self.shared.retrying(&self.name, Some(error.screen()));
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+                other => {
+                    self.shared.retrying(&self.name, None);
+                    return other;
+                }
+            }
+        }
+    }
+
+    async fn read_table(&self, at: &Arc<TopicPartition>, done: &mut i64) -> Result<()> {
+        let outside = OutsideTable::new(&self.definition, &self.addresses)?;
+        let client = crate::pg::connect(&outside.config).await?;
+        let sql = outside.find(&client).await?.scan(&outside.table);
+        let parameters: [&str; 0] = [];
+        let rows = client.query_raw(&sql, parameters).await.map_err(|e| outside.failed(e))?;
+        let mut rows = std::pin::pin!(rows.skip(usize::try_from(*done).unwrap_or(usize::MAX)));
+        let mut fetched = Fetched::default();
+        loop {
+            let row = rows.next().await.transpose().map_err(|e| outside.failed(e))?;
+            let ended = row.is_none();
+            if let Some(row) = row {
+                let json: &str = row.try_get(0).map_err(|e| outside.failed(e))?;
+                let headers = std::iter::empty::<(&[u8], Option<&[u8]>)>();
+                fetched.push(at, *done, 0, None, Some(json.as_bytes()), headers);
+                *done += 1;
+            }
+            if !fetched.is_empty() && (ended || fetched.bytes() >= POLL_BYTES) {
+                self.hand_over(std::mem::take(&mut fetched)).await?;
+            }
+            if ended {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes rows at the rate that is asked for.
+    async fn generate(&self, generator: &Generator) -> Result<()> {
+        /// Slices of a second.
+        const SLICES: u64 = 20;
+        let (at, first) = self.only_partition();
+        let begun = std::time::Instant::now();
+        let mut next = first;
+        // Rows that are still to come are nothing that was there at the start.
+        self.shared.behind(&self.name, generator.rows.is_some());
+        loop {
+            let elapsed = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let due = generator.rate.saturating_mul(elapsed + 1000 / SLICES) / 1000;
+            let due = first.saturating_add(i64::try_from(due).unwrap_or(i64::MAX));
+            let end = generator.rows.unwrap_or(i64::MAX);
+            let mut fetched = Fetched::default();
+            let now = chrono::Utc::now().timestamp_millis();
+            let mut json = String::new();
+            while next < due.min(end) && fetched.bytes() < POLL_BYTES {
+                json.clear();
+                generator.row(next, now, &mut json);
+                let headers = std::iter::empty::<(&[u8], Option<&[u8]>)>();
+                fetched.push(&at, next, now, None, Some(json.as_bytes()), headers);
+                next += 1;
+            }
+            if !fetched.is_empty() {
+                self.hand_over(fetched).await?;
+            }
+            if next >= end {
+                return Ok(());
+            }
+            if next >= due {
+                tokio::time::sleep(Duration::from_millis(1000 / SLICES)).await;
+            }
         }
     }
 

@@ -9,14 +9,15 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::epoch::{self, Recovery};
-use super::options;
+use super::lookup::Lookups;
+use super::{jdbc, options};
 use super::pipeline::{Environment, Inner, PipelineControl, PipelineHandle};
 use super::source::{READ_AHEAD, SourceTask};
 use super::status::{Phase, Shared, SinkStatus};
 use super::worker::{Event, SinkSlot, SourceSlot, Work, Worker, engine_error, state_error};
 use super::writer::{SinkTask, Write, write_through};
 use crate::engine::format::{self, FormatContext};
-use crate::engine::graph::{self, Graph, NoLookup, SystemClock};
+use crate::engine::graph::{self, Graph, SystemClock};
 use crate::engine::plan::{Op, Plan, TableRef};
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
@@ -66,6 +67,13 @@ pub(crate) fn fingerprint(plan: &Plan) -> String {
     digest.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
+/// A source: its slot in the thread, and what its task reads.
+pub(super) struct Input {
+    pub(super) slot: SourceSlot,
+    pub(super) kind: options::SourceKind,
+    pub(super) definition: Arc<TableRef>,
+}
+
 /// A sink on its way from the plan to its task.
 struct Opening {
     node: usize,
@@ -79,7 +87,7 @@ struct Launch {
     name: String,
     environment: Environment,
     sinks: Vec<Opening>,
-    sources: Vec<(SourceSlot, options::SourceKind)>,
+    sources: Vec<Input>,
     store: Store,
     graph: Graph,
     fingerprint: String,
@@ -98,7 +106,16 @@ pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> 
     let sinks = open_sinks(plan, name, &environment, &format)?;
     let sources = source_slots(plan, &format)?;
     let directory = environment.state_directory(name);
-    let (store, graph) = open_state(plan, &directory, !environment.ephemeral).await?;
+    let shared = Arc::new(Shared::new(name, plan.warnings.clone()));
+    let (stop, stopped) = watch::channel(false);
+    let lookups = Lookups {
+        runtime: tokio::runtime::Handle::current(),
+        addresses: environment.addresses.clone(),
+        format: format.clone(),
+        shared: Arc::clone(&shared),
+        stop: stopped,
+    };
+    let (store, graph) = open_state(plan, &directory, !environment.ephemeral, lookups).await?;
     let fingerprint = fingerprint(plan);
     check_plan(&store, &fingerprint, name)?;
     // Only now: a script that is refused does not take the place of the one that the state was computed by.
@@ -106,9 +123,7 @@ pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> 
         super::saved::save(&environment.data, name, script)?;
     }
 
-    let shared = Arc::new(Shared::new(name, plan.warnings.clone()));
     let (events, events_in) = std::sync::mpsc::channel::<Event>();
-    let (stop, _) = watch::channel(false);
     let inner = Inner {
         name: name.to_owned(),
         plan: Arc::new(plan.clone()),
@@ -191,7 +206,7 @@ impl Launch {
             graph,
             work: Work::new(store.head(), environment.held),
             store,
-            sources: sources.into_iter().map(|(slot, _)| slot).collect(),
+            sources: sources.into_iter().map(|input| input.slot).collect(),
             sinks,
             events: events_in,
             shared: Arc::clone(&shared),
@@ -249,13 +264,15 @@ impl Launch {
 
     fn source_tasks(&self, head: &Head) {
         let room = Arc::new(Semaphore::new(READ_AHEAD));
-        for (index, (slot, kind)) in self.sources.iter().enumerate() {
+        for (index, Input { slot, kind, definition }) in self.sources.iter().enumerate() {
             self.shared.behind(&slot.name, true);
             let task = SourceTask {
                 index,
                 name: slot.name.clone(),
                 table: slot.table.clone(),
                 kind: kind.clone(),
+                definition: Arc::clone(definition),
+                addresses: self.environment.addresses.clone(),
                 log: Arc::clone(&self.environment.log),
                 positions: head.inputs.clone(),
                 wait_for_topics: self.environment.wait_for_topics,
@@ -312,14 +329,17 @@ fn open_sinks(
 pub(super) fn source_slots(
     plan: &Plan,
     format: &FormatContext,
-) -> Result<Vec<(SourceSlot, options::SourceKind)>> {
+) -> Result<Vec<Input>> {
     let mut slots = Vec::new();
     for (node, (source, table)) in plan.nodes.iter().enumerate().filter_map(|(i, n)| match &n.op {
         Op::Source(table) => Some((i, (n, table))),
         _ => None,
     }) {
         let kind = options::source(table)?;
-        let decoder = format::decoder(table, format).map_err(|e| format_error(&table.name, e))?;
+        let decoder = match &kind {
+            options::SourceKind::Table | options::SourceKind::Generated(_) => jdbc::decoder(table, format)?,
+            _ => format::decoder(table, format).map_err(|e| format_error(&table.name, e))?,
+        };
         let slot = SourceSlot {
             node,
             name: source.name.clone(),
@@ -328,18 +348,23 @@ pub(super) fn source_slots(
             partitions: Vec::new(),
             ended: false,
         };
-        slots.push((slot, kind));
+        slots.push(Input { slot, kind, definition: Arc::new(table.clone()) });
     }
     Ok(slots)
 }
 
 /// Opens the state and builds the graph on it, off the async threads.
-pub(super) async fn open_state(plan: &Plan, directory: &Path, durable: bool) -> Result<(Store, Graph)> {
+pub(super) async fn open_state(
+    plan: &Plan,
+    directory: &Path,
+    durable: bool,
+    mut lookups: Lookups,
+) -> Result<(Store, Graph)> {
     let (plan, directory) = (plan.clone(), directory.to_owned());
     tokio::task::spawn_blocking(move || {
         let options = StoreOptions { durable, ..StoreOptions::default() };
         let mut store = Store::open(&directory, options).map_err(state_error)?;
-        let environment = graph::Environment { clock: Arc::new(SystemClock), lookup: &mut NoLookup };
+        let environment = graph::Environment { clock: Arc::new(SystemClock), lookup: &mut lookups };
         let graph = Graph::build(&plan, &mut store, environment).map_err(engine_error)?;
         Ok((store, graph))
     })

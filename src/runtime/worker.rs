@@ -162,6 +162,10 @@ pub(super) fn engine_error(error: EngineError) -> Error {
     match error {
         EngineError::Plan(what) => Error::config("this query cannot be run").because(what),
         EngineError::State(error) => state_error(error),
+        EngineError::Outside(error) => match error.downcast::<Error>() {
+            Ok(error) => *error,
+            Err(error) => Error::data("the query failed").because(error),
+        },
         EngineError::Constraint(what) => Error::data("a row does not fit its sink").because(what),
         other @ EngineError::Eval { .. } => Error::data("an expression failed on a row").because(other),
         #[allow(unreachable_patterns, reason = "kinds may be added to the engine")]
@@ -191,7 +195,9 @@ impl Worker {
         let _ = self.stop.send(true);
         let (phase, failure) = match result {
             Ok(phase) => (phase, None),
-            Err(error) if error.kind() == Kind::Stopped && self.work.stop_by.is_some() => {
+            Err(error)
+                if error.kind() == Kind::Stopped && (self.work.stop_by.is_some() || *self.stop.borrow()) =>
+            {
                 (Phase::Stopped, None)
             }
             Err(error) => (Phase::Failed, Some(error)),

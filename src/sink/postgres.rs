@@ -24,9 +24,10 @@ use crate::engine::row::{Row, RowKind, Value};
 use crate::error::{Error, Kind, Result};
 use crate::pg::{ConnectConfig, sql_error, sqlstate};
 
-use encode::ColumnParameter;
+pub(crate) use encode::{ColumnParameter, Wire};
 use fence::Fences;
-use target::{Target, TargetColumn, TargetName};
+pub(crate) use target::TargetName;
+use target::{Target, TargetColumn};
 
 /// Most rows of one statement.
 const MAX_ROWS: usize = 10_000;
@@ -70,32 +71,7 @@ impl PostgresSink {
     /// [`Kind::Config`] where an option is missing or cannot be read.
     pub fn new(table: &TableRef, id: SinkId, addresses: AddressMap) -> Result<Self> {
         let option = |name: &str| table.options.get(name).map(String::as_str);
-        let needed = |name: &str| {
-            option(name).ok_or_else(|| {
-                Error::config(format!("table {}: option '{name}' is missing", table.name))
-                    .because("connector 'jdbc' needs 'url' and 'table-name'")
-            })
-        };
-        let url = needed("url")?;
-        if let Some(other) = url.strip_prefix("jdbc:").filter(|u| !u.starts_with("postgresql:")) {
-            let product = other.split(':').next().unwrap_or_default();
-            return Err(Error::config(format!(
-                "table {}: '{product}' databases are not supported",
-                table.name
-            ))
-            .next("use a jdbc:postgresql://HOST:PORT/DATABASE url"));
-        }
-        let mut config = ConnectConfig::from_url(url)?
-            .with_addresses(addresses)
-            .with_application_name(format!("millstream {id}"));
-        if let Some(user) = option("username") {
-            config.user = user.to_owned();
-        }
-        if let Some(password) = option("password") {
-            config.password = Some(Secret::from(password));
-        }
-        // What a wall clock means when it meets a timestamptz column.
-        config.parameters.push(("TimeZone".to_owned(), "UTC".to_owned()));
+        let (config, name) = connection(table, addresses, format!("millstream {id}"))?;
         let create = match option("millstream.create-table") {
             None | Some("true") => true,
             Some("false") => false,
@@ -107,7 +83,6 @@ impl PostgresSink {
             }
         };
         let epoch_table = option("millstream.epoch-table").map(TargetName::parse).transpose()?;
-        let name = TargetName::parse(needed("table-name")?)?;
         let table = table.clone();
         Ok(Self { id, table, config, name, epoch_table, create, writer: None, session: None })
     }
@@ -125,6 +100,45 @@ impl PostgresSink {
         }
         self.session.as_ref().ok_or_else(|| Error::internal("a session was lost while it was opened"))
     }
+}
+
+/// The database and the table that a jdbc table's options name.
+///
+/// # Errors
+/// [`Kind::Config`] where an option is missing or cannot be read.
+pub(crate) fn connection(
+    table: &TableRef,
+    addresses: AddressMap,
+    application: String,
+) -> Result<(ConnectConfig, TargetName)> {
+    let option = |name: &str| table.options.get(name).map(String::as_str);
+    let needed = |name: &str| {
+        option(name).ok_or_else(|| {
+            Error::config(format!("table {}: option '{name}' is missing", table.name))
+                .because("connector 'jdbc' needs 'url' and 'table-name'")
+        })
+    };
+    let url = needed("url")?;
+    if let Some(other) = url.strip_prefix("jdbc:").filter(|u| !u.starts_with("postgresql:")) {
+        let product = other.split(':').next().unwrap_or_default();
+        return Err(Error::config(format!(
+            "table {}: '{product}' databases are not supported",
+            table.name
+        ))
+        .next("use a jdbc:postgresql://HOST:PORT/DATABASE url"));
+    }
+    let mut config = ConnectConfig::from_url(url)?
+        .with_addresses(addresses)
+        .with_application_name(application);
+    if let Some(user) = option("username") {
+        config.user = user.to_owned();
+    }
+    if let Some(password) = option("password") {
+        config.password = Some(Secret::from(password));
+    }
+    // What a wall clock means when it meets a timestamptz column.
+    config.parameters.push(("TimeZone".to_owned(), "UTC".to_owned()));
+    Ok((config, TargetName::parse(needed("table-name")?)?))
 }
 
 async fn prepare(client: Client, target: Target, fences: Fences) -> Result<Session> {

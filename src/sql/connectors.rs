@@ -109,6 +109,9 @@ fn known_options(connector: &str) -> Option<&'static [&'static str]> {
             "lookup.partial-cache.cache-missing-key",
             "lookup.full-cache.reload-strategy",
             "lookup.full-cache.periodic-reload.interval",
+            "lookup.full-cache.periodic-reload.schedule-mode",
+            "lookup.full-cache.timed-reload.iso-time",
+            "lookup.full-cache.timed-reload.interval-in-days",
             "lookup.async",
             "filter.handling.policy",
             "sink.buffer-flush.max-rows",
@@ -116,6 +119,8 @@ fn known_options(connector: &str) -> Option<&'static [&'static str]> {
             "sink.max-retries",
             "sink.parallelism",
             "properties.",
+            "millstream.create-table",
+            "millstream.epoch-table",
         ],
         "filesystem" => &[
             "path",

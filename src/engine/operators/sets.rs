@@ -184,13 +184,13 @@ impl Operator for LookupJoin {
         out: &mut Emitter,
     ) -> Result<(), EngineError> {
         let out = out.rows();
-        for change in rows.drain(..) {
-            let key = self
-                .keys
-                .iter()
-                .map(|key| key.eval(Input::row(&change.row)))
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|error| failed(&self.name, error))?;
+        let keys = rows
+            .iter()
+            .map(|change| self.keys.iter().map(|key| key.eval(Input::row(&change.row))).collect())
+            .collect::<Result<Vec<Vec<Value>>, _>>()
+            .map_err(|error| failed(&self.name, error))?;
+        self.lookup.prepare(&keys)?;
+        for (change, key) in rows.drain(..).zip(keys) {
             let found = if key.iter().any(Value::is_null) { Vec::new() } else { self.lookup.get(&key)? };
             let mut matched = false;
             for right in found {

@@ -11,7 +11,7 @@ use crate::engine::types::{DataType, TypeKind};
 
 /// What a column's values are sent as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wire {
+pub(crate) enum Wire {
     Bool,
     Int2,
     Int4,
@@ -31,7 +31,7 @@ pub(super) enum Wire {
 
 impl Wire {
     /// What a type of the SQL schema is sent as; `None` where PostgreSQL has nothing like it.
-    pub(super) fn of(kind: &TypeKind) -> Option<Self> {
+    pub(crate) fn of(kind: &TypeKind) -> Option<Self> {
         Some(match kind {
             TypeKind::Boolean => Self::Bool,
             TypeKind::TinyInt | TypeKind::SmallInt => Self::Int2,
@@ -55,7 +55,7 @@ impl Wire {
     }
 
     /// The type of one value, and of the array that holds a column of them.
-    pub(super) fn types(self) -> (Type, Type) {
+    pub(crate) fn types(self) -> (Type, Type) {
         match self {
             Self::Bool => (Type::BOOL, Type::BOOL_ARRAY),
             Self::Int2 => (Type::INT2, Type::INT2_ARRAY),
@@ -76,11 +76,11 @@ impl Wire {
 
 /// A column of some rows, as the parameter of an `unnest`.
 #[derive(Debug)]
-pub(super) struct ColumnParameter<'a> {
-    pub(super) wire: Wire,
-    pub(super) data_type: &'a DataType,
-    pub(super) column: usize,
-    pub(super) rows: &'a [&'a Row],
+pub(crate) struct ColumnParameter<'a> {
+    pub(crate) wire: Wire,
+    pub(crate) data_type: &'a DataType,
+    pub(crate) column: usize,
+    pub(crate) rows: &'a [&'a Row],
 }
 
 /// A value that PostgreSQL's type has no room for; tells the column's place, never the value.

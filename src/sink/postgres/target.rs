@@ -12,14 +12,14 @@ use crate::pg::{Ident, Qualified, sql_error};
 
 /// `[schema.]table`, each part plain or in double quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TargetName {
-    pub(super) schema: Option<String>,
-    pub(super) table: String,
+pub(crate) struct TargetName {
+    pub(crate) schema: Option<String>,
+    pub(crate) table: String,
 }
 
 impl TargetName {
     /// Reads a `table-name` option.
-    pub(super) fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let mut parts = vec![String::new()];
         let mut quoted = false;
         let mut chars = text.chars().peekable();
@@ -42,12 +42,12 @@ impl TargetName {
         }
     }
 
-    pub(super) fn qualified(&self) -> Qualified<'_> {
+    pub(crate) fn qualified(&self) -> Qualified<'_> {
         Qualified { schema: self.schema.as_deref(), name: &self.table }
     }
 
     /// For messages: without quotes.
-    pub(super) fn plain(&self) -> String {
+    pub(crate) fn plain(&self) -> String {
         match &self.schema {
             Some(schema) => format!("{schema}.{}", self.table),
             None => self.table.clone(),
