@@ -141,7 +141,12 @@ async fn beginnings(
     present: &BTreeMap<String, i64>,
 ) -> Result<BTreeMap<String, i64>> {
     let files = plan.nodes.iter().find_map(|node| match &node.op {
-        Op::Source(table) if !table.options.get("connector").is_some_and(|c| matches!(c.as_str(), "kafka" | "upsert-kafka")) => {
+        Op::Source(table)
+            if !table
+                .options
+                .get("connector")
+                .is_some_and(|c| matches!(c.as_str(), "kafka" | "upsert-kafka")) =>
+        {
             Some(&table.name)
         }
         _ => None,

@@ -26,20 +26,40 @@ struct Maker {
 
 #[derive(Clone, Debug, PartialEq)]
 enum How {
-    Sequence { start: i64, text: bool },
-    Whole { min: i64, max: i64 },
-    Real { min: f64, max: f64, digits: Option<u8> },
+    Sequence {
+        start: i64,
+        text: bool,
+    },
+    Whole {
+        min: i64,
+        max: i64,
+    },
+    Real {
+        min: f64,
+        max: f64,
+        digits: Option<u8>,
+    },
     Bool,
-    Text { length: usize, varying: bool },
-    Bytes { length: usize, varying: bool },
+    Text {
+        length: usize,
+        varying: bool,
+    },
+    Bytes {
+        length: usize,
+        varying: bool,
+    },
     /// Up to this many milliseconds before now.
-    Instant { max_past: i64, zone: bool },
+    Instant {
+        max_past: i64,
+        zone: bool,
+    },
     Date,
     Time,
 }
 
 /// Options of one field.
-const OF_FIELD: [&str; 9] = ["kind", "min", "max", "max-past", "length", "var-len", "null-rate", "start", "end"];
+const OF_FIELD: [&str; 9] =
+    ["kind", "min", "max", "max-past", "length", "var-len", "null-rate", "start", "end"];
 
 impl Generator {
     pub(super) fn new(table: &TableRef) -> Result<Self> {
@@ -79,11 +99,13 @@ impl Generator {
                     let (start, end) = (needed("start")?, needed("end")?);
                     let length = end.saturating_sub(start).saturating_add(1).max(0);
                     rows = Some(rows.map_or(length, |rows| rows.min(length)));
-                    let text = matches!(column.field.data_type.kind, TypeKind::Char(_) | TypeKind::Varchar(_));
+                    let text =
+                        matches!(column.field.data_type.kind, TypeKind::Char(_) | TypeKind::Varchar(_));
                     How::Sequence { start, text }
                 }
                 "random" => random(&column.field.data_type, &text).map_err(|why| {
-                    Error::config(format!("table {}: column {name} cannot be generated", table.name)).because(why)
+                    Error::config(format!("table {}: column {name} cannot be generated", table.name))
+                        .because(why)
                 })?,
                 _ => return Err(wrong(&option("kind"), "it is neither 'random' nor 'sequence'")),
             };
@@ -120,7 +142,9 @@ impl Generator {
 
 fn random<'a>(data_type: &DataType, text: &dyn Fn(&str) -> Option<&'a str>) -> Result<How, String> {
     fn or<T: std::str::FromStr>(text: Option<&str>, default: T) -> Result<T, String> {
-        text.map_or(Ok(default), |t| t.trim().parse().map_err(|_| format!("'{t}' is not a value of its type")))
+        text.map_or(Ok(default), |t| {
+            t.trim().parse().map_err(|_| format!("'{t}' is not a value of its type"))
+        })
     }
     let whole = |low: i64, high: i64| {
         let (min, max) = (or(text("min"), low)?, or(text("max"), high)?);
@@ -216,7 +240,8 @@ struct Random(u64);
 impl Random {
     fn new(row: i64, column: usize) -> Self {
         let column = u64::try_from(column).unwrap_or(0);
-        let mut random = Self(row.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ column.rotate_left(32));
+        let mut random =
+            Self(row.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ column.rotate_left(32));
         random.next();
         random
     }

@@ -113,7 +113,8 @@ impl OutsideTable {
 
 /// The decoder of rows as JSON objects with ISO times, whatever connector the table names.
 pub(super) fn decoder(table: &TableRef, context: &FormatContext) -> Result<Box<dyn Decoder>> {
-    let options = [("connector", "kafka"), ("format", "json"), ("json.timestamp-format.standard", "ISO-8601")];
+    let options =
+        [("connector", "kafka"), ("format", "json"), ("json.timestamp-format.standard", "ISO-8601")];
     let table = TableRef {
         options: options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         primary_key: Vec::new(),
@@ -186,7 +187,8 @@ impl Found {
                 let (column, kind) = self.columns.get(*column)?;
                 // Text is compared with whatever the column is (uuid, an enum, …): cast on the key's side, so that
                 // an index on the column serves.
-                let cast = if *sent == "text" && kind != "text" { format!("::{kind}") } else { String::new() };
+                let cast =
+                    if *sent == "text" && kind != "text" { format!("::{kind}") } else { String::new() };
                 Some(format!("t.{column} = k.{name}{cast}"))
             })
             .collect();

@@ -289,7 +289,10 @@ enum Mode {
     None,
     Partial,
     /// The whole table, read again after this time.
-    Full { reload: Option<Duration>, loaded: Option<Instant> },
+    Full {
+        reload: Option<Duration>,
+        loaded: Option<Instant>,
+    },
 }
 
 struct Entry {
@@ -307,11 +310,15 @@ impl Cache {
             Error::config(format!("table {}: option '{option}' is wrong", table.name)).because(why)
         };
         let time = |option: &str| -> Result<Option<Duration>> {
-            get(option).map(|text| super::options::duration(text).map_err(|why| wrong(option, why))).transpose()
+            get(option)
+                .map(|text| super::options::duration(text).map_err(|why| wrong(option, why)))
+                .transpose()
         };
         let count = |option: &str| -> Result<Option<usize>> {
             get(option)
-                .map(|text| text.trim().parse().map_err(|_| wrong(option, format!("'{text}' is no whole number"))))
+                .map(|text| {
+                    text.trim().parse().map_err(|_| wrong(option, format!("'{text}' is no whole number")))
+                })
                 .transpose()
         };
         // The first two are the names up to Flink 1.15.
@@ -323,14 +330,20 @@ impl Cache {
             Some("FULL") => {
                 let strategy = get("lookup.full-cache.reload-strategy").unwrap_or("PERIODIC");
                 if !strategy.eq_ignore_ascii_case("PERIODIC") {
-                    return Err(wrong("lookup.full-cache.reload-strategy", format!("'{strategy}' is not supported"))
-                        .next("use PERIODIC with 'lookup.full-cache.periodic-reload.interval'"));
+                    return Err(wrong(
+                        "lookup.full-cache.reload-strategy",
+                        format!("'{strategy}' is not supported"),
+                    )
+                    .next("use PERIODIC with 'lookup.full-cache.periodic-reload.interval'"));
                 }
                 let interval = "lookup.full-cache.periodic-reload.interval";
                 let reload = time(interval)?;
                 if reload.is_none() {
-                    return Err(Error::config(format!("table {}: option '{interval}' is missing", table.name))
-                        .because("a FULL cache is read again after that time"));
+                    return Err(Error::config(format!(
+                        "table {}: option '{interval}' is missing",
+                        table.name
+                    ))
+                    .because("a FULL cache is read again after that time"));
                 }
                 Mode::Full { reload, loaded: None }
             }
@@ -442,7 +455,8 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_goes_first() {
-        let mut cache = cache(&[("lookup.cache", "PARTIAL"), ("lookup.partial-cache.max-rows", "2")]).unwrap();
+        let mut cache =
+            cache(&[("lookup.cache", "PARTIAL"), ("lookup.partial-cache.max-rows", "2")]).unwrap();
         cache.put(b"a", &rows(1));
         cache.put(b"b", &rows(2));
         assert!(cache.get(b"a").is_some());

@@ -10,12 +10,12 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::epoch::{self, Recovery};
 use super::lookup::Lookups;
-use super::{jdbc, options};
 use super::pipeline::{Environment, Inner, PipelineControl, PipelineHandle};
 use super::source::{READ_AHEAD, SourceTask};
 use super::status::{Phase, Shared, SinkStatus};
 use super::worker::{Event, SinkSlot, SourceSlot, Work, Worker, engine_error, state_error};
 use super::writer::{SinkTask, Write, write_through};
+use super::{jdbc, options};
 use crate::engine::format::{self, FormatContext};
 use crate::engine::graph::{self, Graph, SystemClock};
 use crate::engine::plan::{Op, Plan, TableRef};
@@ -326,10 +326,7 @@ fn open_sinks(
         .collect()
 }
 
-pub(super) fn source_slots(
-    plan: &Plan,
-    format: &FormatContext,
-) -> Result<Vec<Input>> {
+pub(super) fn source_slots(plan: &Plan, format: &FormatContext) -> Result<Vec<Input>> {
     let mut slots = Vec::new();
     for (node, (source, table)) in plan.nodes.iter().enumerate().filter_map(|(i, n)| match &n.op {
         Op::Source(table) => Some((i, (n, table))),

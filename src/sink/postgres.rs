@@ -121,15 +121,11 @@ pub(crate) fn connection(
     let url = needed("url")?;
     if let Some(other) = url.strip_prefix("jdbc:").filter(|u| !u.starts_with("postgresql:")) {
         let product = other.split(':').next().unwrap_or_default();
-        return Err(Error::config(format!(
-            "table {}: '{product}' databases are not supported",
-            table.name
-        ))
-        .next("use a jdbc:postgresql://HOST:PORT/DATABASE url"));
+        return Err(Error::config(format!("table {}: '{product}' databases are not supported", table.name))
+            .next("use a jdbc:postgresql://HOST:PORT/DATABASE url"));
     }
-    let mut config = ConnectConfig::from_url(url)?
-        .with_addresses(addresses)
-        .with_application_name(application);
+    let mut config =
+        ConnectConfig::from_url(url)?.with_addresses(addresses).with_application_name(application);
     if let Some(user) = option("username") {
         config.user = user.to_owned();
     }

@@ -17,6 +17,7 @@ mod catalog;
 mod cli;
 mod crash;
 mod demo;
+mod etl;
 mod flinksql_goldens;
 mod large_transactions;
 mod log_contract;
