@@ -72,7 +72,8 @@ async fn watch(handle: &ConnectorHandle, until_caught_up: bool, json: bool) -> R
     loop {
         let changed = handle.changed();
         let status = handle.status();
-        if phase != Some(status.phase) {
+        // The last line, with the final state, is written when the connector has stopped.
+        if phase != Some(status.phase) && !status.phase.is_final() {
             phase = Some(status.phase);
             report(handle, json);
             if let (Phase::Reconnecting, Some(error)) = (status.phase, &status.error) {

@@ -47,9 +47,9 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
         .iter()
         .map(|path| Job::from_file(path))
         .collect::<Result<Vec<_>>>()?;
-    let listener = server::bind(settings.server.bind).await?;
+    let http = server::Http::bind(&settings.server).await?;
     let service = Box::pin(Service::start(&settings, global)).await?;
-    tracing::info!(data = %service.data.display(), "millstream {}; API on http://{}", env!("CARGO_PKG_VERSION"), settings.server.bind);
+    tracing::info!(data = %service.data.display(), "millstream {}; API on {}", env!("CARGO_PKG_VERSION"), http.url());
 
     let (stop, stopped) = watch::channel(false);
     let api = rest::Api {
@@ -59,7 +59,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     let control = server::control::router().merge(rest::routes(api.clone()));
     // Another process may serve the data directory already; commands then go there.
     let control = server::control::serve(&service.data, control).await?;
-    let http = tokio::spawn(server::serve(listener, rest::routes(api), ended(stopped)));
+    let http = tokio::spawn(http.serve(rest::routes(api), ended(stopped)));
 
     let result = tokio::select! {
         result = Box::pin(service.run(&connectors, jobs)) => result,

@@ -10,6 +10,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+use super::Secret;
 use crate::error::{Error, Result};
 
 /// Settings of the service.
@@ -52,10 +53,17 @@ pub struct Worker {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
-    /// Where to listen. Anything but loopback needs `allow_insecure`.
+    /// Where to listen. Anything but loopback needs a token and TLS, or `allow_insecure`.
     pub bind: SocketAddr,
-    /// Says in so many words that an address other than loopback is served without TLS and without a token.
+    /// Says in so many words that an address other than loopback is served without TLS or without a token.
     pub allow_insecure: bool,
+    /// What clients have to send as `Authorization: Bearer …`; `/health` answers without it.
+    #[serde(skip_serializing)]
+    pub token: Option<Secret>,
+    /// The server's certificate and its chain, a PEM file; with it the server speaks TLS only.
+    pub certificate: Option<PathBuf>,
+    /// The certificate's private key, a PEM file.
+    pub key: Option<PathBuf>,
 }
 
 /// Transport security.
@@ -105,7 +113,13 @@ impl Default for Worker {
 
 impl Default for Server {
     fn default() -> Self {
-        Self { bind: SocketAddr::from(([127, 0, 0, 1], 8083)), allow_insecure: false }
+        Self {
+            bind: SocketAddr::from(([127, 0, 0, 1], 8083)),
+            allow_insecure: false,
+            token: None,
+            certificate: None,
+            key: None,
+        }
     }
 }
 
@@ -137,14 +151,31 @@ impl Settings {
 
     fn check(&self) -> Result<()> {
         let server = &self.server;
+        if server.certificate.is_some() != server.key.is_some() {
+            return Err(Error::config("server.certificate and server.key belong together")
+                .because("only one of them is set")
+                .next("name both PEM files, or neither"));
+        }
+        if server.token.as_ref().is_some_and(Secret::is_empty) {
+            return Err(
+                Error::config("server.token is empty").next("set a long random text, or leave it out")
+            );
+        }
+        let missing = match (&server.token, &server.certificate) {
+            (Some(_), Some(_)) => return Ok(()),
+            (None, None) => "has no TLS and no token",
+            (None, Some(_)) => "has no token",
+            (Some(_), None) => "has no TLS",
+        };
         if !server.bind.ip().is_loopback() && !server.allow_insecure {
             return Err(Error::config(format!(
                 "server.bind is {}, which other machines can reach",
                 server.bind
             ))
-            .because("the server has no TLS and no token, and its API can change connectors")
+            .because(format!("the server {missing}, and its API can change connectors"))
             .next(
-                "bind to 127.0.0.1, or set server.allow_insecure = true where the network keeps others out",
+                "set server.token, server.certificate and server.key; or bind to 127.0.0.1; or set \
+                 server.allow_insecure = true where the network keeps others out",
             ));
         }
         Ok(())
@@ -205,5 +236,17 @@ mod tests {
     fn a_wide_bind_needs_consent() {
         assert!(parse("[server]\nbind = '0.0.0.0:8083'").is_err());
         assert!(parse("[server]\nbind = '0.0.0.0:8083'\nallow_insecure = true").is_ok());
+        let wide = "[server]\nbind = '0.0.0.0:8083'\ntoken = 'x'";
+        assert!(parse(wide).unwrap_err().screen().contains("has no TLS,"));
+        assert!(parse(&format!("{wide}\ncertificate = 'c.pem'\nkey = 'k.pem'")).is_ok());
+        assert!(parse(&format!("{wide}\ncertificate = 'c.pem'")).is_err());
+        assert!(parse("[server]\ntoken = ''").is_err());
+    }
+
+    #[test]
+    fn a_token_is_not_printed() {
+        let settings = parse("[server]\ntoken = 'canary'").unwrap();
+        assert!(!format!("{settings:?}").contains("canary"));
+        assert!(!serde_json::to_string(&settings).unwrap().contains("canary"));
     }
 }

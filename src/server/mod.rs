@@ -1,46 +1,80 @@
 //! HTTP: REST, health, metrics, and the control socket.
 
 pub mod control;
+mod guard;
 pub mod pipelines;
 pub mod rest;
+mod tls;
+pub mod topics;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
+use openssl::ssl::SslAcceptor;
 use tokio::net::TcpListener;
 
+use crate::config::{Secret, settings};
 use crate::error::{Error, Kind, Result};
 
 /// Largest request body that is read; a connector's configuration is far below.
 const MAX_BODY: usize = 1 << 20;
 
-/// Binds the address of the HTTP server.
-///
-/// # Errors
-/// When the address is taken or not this machine's.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|e| {
-        let kind = if e.kind() == std::io::ErrorKind::AddrInUse { Kind::Fenced } else { Kind::Config };
-        Error::new(kind, format!("cannot listen on {address}"))
-            .because(e)
-            .next("stop what listens there, or set server.bind in millstream.toml to a free address")
-    })
+/// The HTTP server's socket, and what it asks of those who come.
+pub struct Http {
+    listener: TcpListener,
+    tls: Option<SslAcceptor>,
+    token: Option<Secret>,
 }
 
-/// Serves until `stop` resolves, then lets open requests end.
-///
-/// # Errors
-/// When the listener breaks.
-pub async fn serve(
-    listener: TcpListener,
-    routes: Router,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<()> {
-    let routes = routes.layer(axum::extract::DefaultBodyLimit::max(MAX_BODY));
-    axum::serve(listener, routes)
-        .with_graceful_shutdown(stop)
-        .await
-        .map_err(|e| Error::internal("the HTTP server failed").with_source(e))
+impl std::fmt::Debug for Http {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Http").field(&self.url()).finish()
+    }
 }
-pub mod topics;
+
+impl Http {
+    /// Binds the address and reads certificate and key.
+    ///
+    /// # Errors
+    /// When the address is taken or not this machine's, or a PEM file cannot be used.
+    pub async fn bind(settings: &settings::Server) -> Result<Self> {
+        let tls = match (&settings.certificate, &settings.key) {
+            (Some(certificate), Some(key)) => Some(tls::acceptor(certificate, key)?),
+            _ => None,
+        };
+        let address = settings.bind;
+        let listener = TcpListener::bind(address).await.map_err(|e| {
+            let kind = if e.kind() == std::io::ErrorKind::AddrInUse { Kind::Fenced } else { Kind::Config };
+            Error::new(kind, format!("cannot listen on {address}"))
+                .because(e)
+                .next("stop what listens there, or set server.bind in millstream.toml to a free address")
+        })?;
+        Ok(Self { listener, tls, token: settings.token.clone() })
+    }
+
+    /// The URL it is reached by.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        self.listener.local_addr().map_or_else(|_| scheme.to_owned(), |at| format!("{scheme}://{at}"))
+    }
+
+    /// Serves until `stop` resolves, then lets open requests end.
+    ///
+    /// # Errors
+    /// When the listener breaks.
+    pub async fn serve(self, routes: Router, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        let mut routes = routes.layer(axum::extract::DefaultBodyLimit::max(MAX_BODY));
+        if let Some(token) = self.token {
+            routes = routes.layer(axum::middleware::from_fn_with_state(Arc::new(token), guard::bearer));
+        }
+        let served = match self.tls {
+            None => axum::serve(self.listener, routes).with_graceful_shutdown(stop).await,
+            Some(tls) => {
+                let listener = tls::TlsListener::new(self.listener, tls);
+                axum::serve(listener, routes).with_graceful_shutdown(stop).await
+            }
+        };
+        served.map_err(|e| Error::internal("the HTTP server failed").with_source(e))
+    }
+}
