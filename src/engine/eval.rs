@@ -444,7 +444,11 @@ impl Node {
             }
             Self::Compare { test, left, right } => left.with(input, context, |left| {
                 right.with(input, context, |right| {
-                    Ok(arithmetic::compare(left, right).map(|order| test.holds(order)))
+                    Ok(if arithmetic::incomparable(left, right) {
+                        Some(matches!(test, Test::Ne))
+                    } else {
+                        arithmetic::compare(left, right).map(|order| test.holds(order))
+                    })
                 })
             })?,
             Self::Distinct { left, right, negated } => left.with(input, context, |left| {

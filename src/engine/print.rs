@@ -31,7 +31,7 @@ pub fn value(text: &mut String, value: &Value, data_type: &DataType) {
         Value::Int(v) => text.push_str(itoa::Buffer::new().format(*v)),
         Value::Float(v) => float(text, *v),
         Value::Double(v) => double(text, *v),
-        Value::Decimal(v) => decimal(text, *v),
+        Value::Decimal(v) => big_decimal(text, *v),
         Value::Str(v) => text.push_str(v),
         Value::Bytes(v) => {
             text.push('[');
@@ -101,6 +101,28 @@ pub fn value(text: &mut String, value: &Value, data_type: &DataType) {
             text.push(']');
         }
     }
+}
+
+/// As Java's `BigDecimal.toString`: all digits of the scale, with an exponent where more than six zeros would follow
+/// the point.
+pub fn big_decimal(text: &mut String, value: Decimal) {
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(value.unscaled().unsigned_abs());
+    let adjusted = i64::try_from(digits.len()).unwrap_or(i64::MAX) - 1 - i64::from(value.scale);
+    if adjusted >= -6 {
+        return decimal(text, value);
+    }
+    if value.unscaled() < 0 {
+        text.push('-');
+    }
+    let (first, rest) = digits.split_at(1);
+    text.push_str(first);
+    if !rest.is_empty() {
+        text.push('.');
+        text.push_str(rest);
+    }
+    text.push('E');
+    text.push_str(itoa::Buffer::new().format(adjusted));
 }
 
 /// All digits of a decimal's scale, never an exponent.

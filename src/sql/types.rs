@@ -45,6 +45,11 @@ pub fn is_temporal(kind: &TypeKind) -> bool {
     matches!(kind, TypeKind::Date | TypeKind::Time(_) | TypeKind::Timestamp(_) | TypeKind::TimestampLtz(_))
 }
 
+/// ARRAY, MAP, MULTISET, ROW: they have no order.
+pub fn is_nested(kind: &TypeKind) -> bool {
+    matches!(kind, TypeKind::Array(_) | TypeKind::Map(..) | TypeKind::Multiset(_) | TypeKind::Row(_))
+}
+
 /// TIMESTAMP, TIMESTAMP_LTZ.
 pub fn is_timestamp(kind: &TypeKind) -> bool {
     matches!(kind, TypeKind::Timestamp(_) | TypeKind::TimestampLtz(_))
@@ -243,11 +248,15 @@ pub fn castable(from: &TypeKind, to: &TypeKind) -> bool {
         return true;
     }
     match (from, to) {
+        (T::Array(a), T::Array(b)) | (T::Multiset(a), T::Multiset(b)) => castable(&a.kind, &b.kind),
+        (T::Map(k, v), T::Map(l, w)) => castable(&k.kind, &l.kind) && castable(&v.kind, &w.kind),
+        (T::Row(a), T::Row(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(f, g)| castable(&f.data_type.kind, &g.data_type.kind))
+        }
         (_, b) if is_string(b) => true,
         (a, _) if is_string(a) => !matches!(to, T::Array(_) | T::Map(..) | T::Row(_) | T::Multiset(_)),
         (a, T::Boolean) | (T::Boolean, a) => is_numeric(a) && !matches!(a, T::Date),
         (a, b) if is_numeric(a) && is_interval(b) => is_integer(a) || matches!(a, T::Decimal(..)),
-        (a, b) if is_interval(a) && is_numeric(b) => is_integer(b) || matches!(b, T::Decimal(..)),
         (T::Time(_), T::Timestamp(_) | T::TimestampLtz(_)) => true,
         (a, b) if is_numeric(a) && is_timestamp(b) => false,
         _ => false,

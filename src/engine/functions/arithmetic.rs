@@ -76,6 +76,23 @@ pub(crate) fn compare_nulls_first(left: &Value, right: &Value) -> Ordering {
     compare(left, right).unwrap_or_else(|| right.is_null().cmp(&left.is_null()))
 }
 
+/// What is never equal, less or greater: NaN, and an array that holds a NULL beside another array.
+pub(crate) fn incomparable(left: &Value, right: &Value) -> bool {
+    let nan = |value: &Value| match value {
+        Value::Double(number) => number.is_nan(),
+        Value::Float(number) => number.is_nan(),
+        _ => false,
+    };
+    match (left, right) {
+        (Value::Null, _) | (_, Value::Null) => false,
+        (Value::Double(_) | Value::Float(_), _) => nan(left) || nan(right),
+        (Value::Array(l), Value::Array(r)) => {
+            !std::sync::Arc::ptr_eq(l, r) && l.len() == r.len() && l.iter().any(Value::is_null)
+        }
+        _ => false,
+    }
+}
+
 fn compare_floats(left: f64, right: f64) -> Ordering {
     left.partial_cmp(&right).unwrap_or_else(|| left.is_nan().cmp(&right.is_nan()))
 }

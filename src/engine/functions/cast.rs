@@ -171,7 +171,7 @@ fn to_boolean(value: &Value) -> Option<Result<Value, EvalError>> {
         Value::Decimal(d) => d.unscaled() != 0,
         Value::Float(v) => *v != 0.0,
         Value::Double(v) => *v != 0.0,
-        Value::Str(text) => match text.trim().to_ascii_lowercase().as_str() {
+        Value::Str(text) => match text.to_ascii_lowercase().as_str() {
             "t" | "true" | "y" | "yes" | "1" => true,
             "f" | "false" | "n" | "no" | "0" => false,
             _ => return None,
@@ -309,7 +309,11 @@ fn to_decimal(value: &Value, precision: u8, scale: u8) -> Option<Result<Value, E
         Value::Decimal(d) => Ok(arithmetic::fit(*d, precision, scale)),
         Value::Int(v) => Ok(arithmetic::fit(Decimal::new(i128::from(*v), 0), precision, scale)),
         Value::Bool(v) => Ok(arithmetic::fit(Decimal::new(i128::from(*v), 0), precision, scale)),
-        Value::Str(text) => parse_decimal(text, precision, scale),
+        // of a text that does not fit Flink makes an error, of a number NULL
+        Value::Str(text) => match parse_decimal(text, precision, scale) {
+            Ok(None) => Err(EvalError::new(format!("For input string: '{text}'. Overflow."))),
+            other => other,
+        },
         Value::Float(_) | Value::Double(_) => {
             let mut text = String::new();
             match value {
@@ -378,10 +382,11 @@ pub(crate) fn write(text: &mut String, value: &Value, kind: &TypeKind, context: 
         }
     };
     match (value, kind) {
+        (Value::Decimal(v), _) => print::decimal(text, *v),
         (Value::Bool(v), _) => text.push_str(if *v { "TRUE" } else { "FALSE" }),
         (Value::Bytes(bytes), _) => text.push_str(&String::from_utf8_lossy(bytes)),
-        (Value::Time(millis), TypeKind::Time(precision)) => {
-            pattern::time_text(text, i64::from(*millis), 0, usize::from(*precision).min(3));
+        (Value::Time(millis), TypeKind::Time(_)) => {
+            pattern::time_text(text, i64::from(*millis), 0, 0);
         }
         (Value::Timestamp(at), TypeKind::Timestamp(precision)) => {
             text.push_str(&pattern::timestamp_text(*at, *precision));

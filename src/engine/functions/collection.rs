@@ -210,7 +210,11 @@ fn join(call: &Call<'_>) -> Result<Value, EvalError> {
 fn slice(call: &Call<'_>) -> Result<Value, EvalError> {
     let items = items(call, 0)?;
     let len = i64::try_from(items.len()).unwrap_or(i64::MAX);
-    let from_end = |position: i64| if position < 0 { len + position + 1 } else { position };
+    let from_end = |position: i64| match position {
+        0 => 1,
+        1.. => position,
+        _ => len + position + 1,
+    };
     let start = from_end(call.int(1)?).max(1);
     let end = if call.args.len() > 2 { from_end(call.int(2)?) } else { len }.min(len);
     let range = usize::try_from(start - 1).unwrap_or(0)..usize::try_from(end).unwrap_or(0);

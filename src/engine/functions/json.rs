@@ -3,7 +3,8 @@
 use super::super::error::EvalError;
 use super::super::row::Value;
 use super::super::types::{DataType, TypeKind};
-use super::json_tree::{Found, Json, find};
+use super::json_path::{Found, find};
+use super::json_tree::Json;
 use super::{Call, Scalar, cast};
 
 pub(super) fn lookup(name: &str) -> Option<(Scalar, bool)> {
@@ -14,7 +15,13 @@ pub(super) fn lookup(name: &str) -> Option<(Scalar, bool)> {
         "JSON_OBJECT" => (json_object, false),
         "JSON_ARRAY" => (json_array, false),
         "JSON_STRING" => (json_string, true),
-        "JSON" => (|call| Ok(call.arg(0).clone()), true),
+        "JSON" => (
+            |call| match Json::parse(call.str(0)?) {
+                Ok(_) => Ok(call.arg(0).clone()),
+                Err(error) => Err(EvalError::new(error)),
+            },
+            true,
+        ),
         "IS JSON" => (is_json, false),
         "JSON_QUOTE" => (json_quote, true),
         "JSON_UNQUOTE" => (json_unquote, true),
@@ -37,7 +44,12 @@ fn look_up(call: &Call<'_>) -> Result<Lookup, EvalError> {
         (_, Some(path)) => (true, path),
         _ => (true, path),
     };
-    let json = Json::parse(call.str(0)?).map_err(EvalError::new)?;
+    let json = match Json::parse_first(call.str(0)?) {
+        Ok(json) => json,
+        // what is no JSON holds nothing, to a lax path
+        Err(_) if !strict => return Ok(Lookup { found: None, strict }),
+        Err(error) => return Err(EvalError::new(error)),
+    };
     let found = match find(&json, path) {
         Found::Invalid => return Err(EvalError::new(format!("Illegal jsonpath spec: {path}"))),
         Found::One(None) if strict => return Err(EvalError::new(format!("No results for path: {path}"))),
@@ -63,7 +75,13 @@ fn json_value(call: &Call<'_>) -> Result<Value, EvalError> {
     };
     let found = match look_up(call) {
         Err(error) => return on_error(error),
-        Ok(Lookup { found: None, .. }) => return on_empty(),
+        Ok(Lookup { found: None, strict: false }) => return on_empty(),
+        // null is no scalar to a strict path
+        Ok(Lookup { found: None, strict: true }) => {
+            return on_error(EvalError::new(
+                "Strict jsonpath mode requires scalar value, and the actual value is: 'null'",
+            ));
+        }
         Ok(Lookup { found: Some(found), strict }) if !found.is_scalar() => {
             if !strict {
                 return on_empty();
@@ -80,7 +98,18 @@ fn json_value(call: &Call<'_>) -> Result<Value, EvalError> {
     match &call.result.kind {
         TypeKind::Varchar(_) | TypeKind::Char(_) => Ok(Value::from(text)),
         kind => {
-            cast::cast(&Value::from(text), &DataType::string().kind, kind, call.context).or_else(on_error)
+            // Flink takes the value as it is, without a conversion
+            let whole = !text.contains(['.', 'e', 'E']);
+            let fits = match (&found, kind) {
+                (Json::Bool(_), TypeKind::Boolean) => true,
+                (Json::Number(_), TypeKind::Int) => whole && text.parse::<i32>().is_ok(),
+                (Json::Number(_), TypeKind::Double) => !whole,
+                _ => false,
+            };
+            if !fits {
+                return Err(EvalError::new(format!("JSON_VALUE: {text} cannot be cast to {kind}")));
+            }
+            cast::cast(&Value::from(text), &DataType::string().kind, kind, call.context)
         }
     }
 }
@@ -156,18 +185,23 @@ fn write_argument(out: &mut String, call: &Call<'_>, at: usize) {
 
 fn json_object(call: &Call<'_>) -> Result<Value, EvalError> {
     let absent = call.str(0)? == "ABSENT";
-    let mut out = String::from("{");
+    // names in order; of one that comes twice the last value counts
+    let mut entries = std::collections::BTreeMap::new();
     for at in (1..call.args.len()).step_by(2) {
         if absent && call.arg(at + 1).is_null() {
             continue;
         }
+        let name = call.arg(at).as_str().ok_or_else(|| EvalError::new("JSON_OBJECT: a key is NULL"))?;
+        entries.insert(name, at + 1);
+    }
+    let mut out = String::from("{");
+    for (name, at) in entries {
         if out.len() > 1 {
             out.push(',');
         }
-        let name = call.arg(at).as_str().ok_or_else(|| EvalError::new("JSON_OBJECT: a key is NULL"))?;
         write_string(&mut out, name);
         out.push(':');
-        write_argument(&mut out, call, at + 1);
+        write_argument(&mut out, call, at);
     }
     out.push('}');
     Ok(Value::from(out))
@@ -197,7 +231,7 @@ fn json_string(call: &Call<'_>) -> Result<Value, EvalError> {
 
 fn is_json(call: &Call<'_>) -> Result<Value, EvalError> {
     let Value::Str(text) = call.arg(0) else { return Ok(Value::Bool(false)) };
-    let Ok(json) = Json::parse(text) else { return Ok(Value::Bool(false)) };
+    let Ok(json) = Json::parse_first(text) else { return Ok(Value::Bool(false)) };
     Ok(Value::Bool(match call.arg(1).as_str().unwrap_or("VALUE") {
         "SCALAR" => json.is_scalar(),
         "ARRAY" => matches!(json, Json::Array(_)),
@@ -207,8 +241,29 @@ fn is_json(call: &Call<'_>) -> Result<Value, EvalError> {
 }
 
 fn json_quote(call: &Call<'_>) -> Result<Value, EvalError> {
-    let mut out = String::new();
-    write_string(&mut out, call.str(0)?);
+    use std::fmt::Write as _;
+    let mut out = String::from("\"");
+    for c in call.str(0)?.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '/' => out.push_str("\\/"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            ' '..='~' => out.push(c),
+            _ => {
+                // beyond the basic plane Flink writes the code point, then the second half of the pair
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+                if let [_, low] = c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(out, "\\u{low:04x}");
+                }
+            }
+        }
+    }
+    out.push('"');
     Ok(Value::from(out))
 }
 
@@ -247,8 +302,18 @@ pub(crate) fn write(out: &mut String, value: &Value, kind: &TypeKind) {
     let text = DataType::string();
     match (value, kind) {
         (Value::Null, _) => out.push_str("null"),
-        (Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Double(_) | Value::Decimal(_), _) => {
-            super::super::print::value(out, value, &text);
+        (Value::Decimal(number), _) => super::super::print::decimal(out, *number),
+        (Value::Float(_) | Value::Double(_), _) => {
+            let mut digits = String::new();
+            super::super::print::value(&mut digits, value, &text);
+            out.push_str(&java_exponent(&digits));
+        }
+        (Value::Bool(_) | Value::Int(_), _) => super::super::print::value(out, value, &text),
+        (Value::Timestamp(at), _) => {
+            write_string(out, &super::pattern::timestamp_text(*at, 0).replacen(' ', "T", 1));
+        }
+        (Value::TimestampLtz(at), _) => {
+            write_string(out, &(super::pattern::timestamp_text(*at, 0).replacen(' ', "T", 1) + "Z"));
         }
         (Value::Str(text), _) => write_string(out, text),
         (Value::Array(items), TypeKind::Array(element)) => {
@@ -296,6 +361,14 @@ pub(crate) fn write(out: &mut String, value: &Value, kind: &TypeKind) {
             super::super::print::value(&mut shown, value, &DataType::new(kind.clone()));
             write_string(out, &shown);
         }
+    }
+}
+
+/// `1.0E20` as Jackson writes it: `1.0E+20`.
+fn java_exponent(digits: &str) -> String {
+    match digits.split_once('E') {
+        Some((mantissa, exponent)) if !exponent.starts_with('-') => format!("{mantissa}E+{exponent}"),
+        _ => digits.to_owned(),
     }
 }
 

@@ -26,6 +26,11 @@ impl Json {
         if parser.at == text.len() { Ok(value) } else { Err(parser.unexpected()) }
     }
 
+    /// Parses the first value of a text; what follows it is not looked at.
+    pub(crate) fn parse_first(text: &str) -> Result<Self, String> {
+        Parser { text, at: 0 }.value(0)
+    }
+
     /// Whether it is neither array nor object.
     pub(crate) fn is_scalar(&self) -> bool {
         !matches!(self, Self::Array(_) | Self::Object(_))
@@ -36,7 +41,7 @@ impl Json {
         match self {
             Self::Null => out.push_str("null"),
             Self::Bool(truth) => out.push_str(if *truth { "true" } else { "false" }),
-            Self::Number(digits) => out.push_str(digits),
+            Self::Number(digits) => out.push_str(&java_number(digits)),
             Self::String(text) => write_string(out, text),
             Self::Array(items) => {
                 out.push('[');
@@ -69,11 +74,37 @@ impl Json {
     pub(crate) fn scalar_text(&self) -> Option<String> {
         match self {
             Self::Bool(truth) => Some(truth.to_string()),
-            Self::Number(digits) => Some(digits.clone()),
+            Self::Number(digits) => Some(java_number(digits)),
             Self::String(text) => Some(text.clone()),
             _ => None,
         }
     }
+}
+
+/// A number as Java's `BigDecimal.toString` writes it: `1e3` is `1E+3`.
+fn java_number(digits: &str) -> String {
+    let Some((mantissa, exponent)) = digits.split_once(['e', 'E']) else { return digits.to_owned() };
+    let Ok(exponent) = exponent.parse::<i64>() else { return digits.to_owned() };
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let joined = format!("{whole}{fraction}");
+    let unscaled = match joined.trim_start_matches('0') {
+        "" => "0",
+        significant => significant,
+    };
+    let length = |text: &str| i64::try_from(text.len()).unwrap_or(i64::MAX);
+    let Some(scale) = length(fraction).checked_sub(exponent) else { return digits.to_owned() };
+    let adjusted = length(unscaled) - 1 - scale;
+    if scale >= 0 && adjusted >= -6 {
+        let scale = usize::try_from(scale).unwrap_or(0);
+        let padded = format!("{unscaled:0>width$}", width = scale + 1);
+        let (whole, fraction) = padded.split_at(padded.len() - scale);
+        let point = if fraction.is_empty() { "" } else { "." };
+        return format!("{sign}{whole}{point}{fraction}");
+    }
+    let (first, rest) = unscaled.split_at(1);
+    let point = if rest.is_empty() { "" } else { "." };
+    format!("{sign}{first}{point}{rest}E{adjusted:+}")
 }
 
 struct Parser<'a> {
@@ -261,105 +292,4 @@ impl Parser<'_> {
         }
         Ok(char::from_u32(first).unwrap_or('\u{fffd}'))
     }
-}
-
-/// What a JSON path finds.
-pub(crate) enum Found {
-    /// One place: what stands there, or nothing.
-    One(Option<Json>),
-    /// A path with wildcards finds a list.
-    Many(Vec<Json>),
-    /// The path is not valid.
-    Invalid,
-}
-
-enum Step {
-    Name(String),
-    Index(i64),
-    Wildcard,
-    Descend(String),
-}
-
-/// Follows a JSON path (`$.a[1].b`, `$['x']`, `$..k`, `$[*]`).
-pub(crate) fn find(json: &Json, path: &str) -> Found {
-    let Some(steps) = steps(path.trim()) else { return Found::Invalid };
-    let many = steps.iter().any(|step| matches!(step, Step::Wildcard | Step::Descend(_)));
-    let mut places: Vec<&Json> = vec![json];
-    for step in &steps {
-        let mut next = Vec::new();
-        for place in places {
-            match (step, place) {
-                (Step::Name(name), Json::Object(entries)) => {
-                    next.extend(entries.iter().find(|entry| entry.0 == *name).map(|entry| &entry.1));
-                }
-                (Step::Index(index), Json::Array(items)) => {
-                    let len = i64::try_from(items.len()).unwrap_or(i64::MAX);
-                    let index = if *index < 0 { len + index } else { *index };
-                    next.extend(usize::try_from(index).ok().and_then(|index| items.get(index)));
-                }
-                (Step::Wildcard, Json::Array(items)) => next.extend(items),
-                (Step::Wildcard, Json::Object(entries)) => next.extend(entries.iter().map(|entry| &entry.1)),
-                (Step::Descend(name), place) => descend(place, name, &mut next),
-                _ => {}
-            }
-        }
-        places = next;
-    }
-    if many {
-        Found::Many(places.into_iter().cloned().collect())
-    } else {
-        Found::One(places.first().map(|&place| place.clone()))
-    }
-}
-
-fn descend<'a>(json: &'a Json, name: &str, found: &mut Vec<&'a Json>) {
-    match json {
-        Json::Object(entries) => {
-            for (key, value) in entries {
-                if key == name || name == "*" {
-                    found.push(value);
-                }
-                descend(value, name, found);
-            }
-        }
-        Json::Array(items) => items.iter().for_each(|item| descend(item, name, found)),
-        _ => {}
-    }
-}
-
-fn steps(path: &str) -> Option<Vec<Step>> {
-    let mut rest = path.strip_prefix('$')?;
-    let mut steps = Vec::new();
-    let name = |rest: &str| rest.find(['.', '[']).unwrap_or(rest.len());
-    while !rest.is_empty() {
-        if let Some(tail) = rest.strip_prefix("..") {
-            let end = name(tail);
-            steps.push(Step::Descend(tail.get(..end).filter(|name| !name.is_empty())?.to_owned()));
-            rest = tail.get(end..)?;
-        } else if let Some(tail) = rest.strip_prefix('.') {
-            let end = name(tail);
-            steps.push(match tail.get(..end)? {
-                "" => return None,
-                "*" => Step::Wildcard,
-                name => Step::Name(name.to_owned()),
-            });
-            rest = tail.get(end..)?;
-        } else {
-            let tail = rest.strip_prefix('[')?;
-            if let Some(quote) = tail.chars().next().filter(|c| *c == '\'' || *c == '"') {
-                let body = tail.get(1..)?;
-                let end = body.find(quote)?;
-                steps.push(Step::Name(body.get(..end)?.to_owned()));
-                rest = body.get(end + 1..)?.strip_prefix(']')?;
-            } else {
-                let end = tail.find(']')?;
-                steps.push(match tail.get(..end)?.trim() {
-                    "*" => Step::Wildcard,
-                    index => Step::Index(index.parse().ok()?),
-                });
-                rest = tail.get(end + 1..)?;
-            }
-        }
-    }
-    Some(steps)
 }

@@ -117,7 +117,8 @@ fn round(call: &Call<'_>, half_up: bool) -> Result<Value, EvalError> {
         Value::Decimal(d) => decimal(call, at_places(*d, places, half_up)),
         Value::Int(v) => {
             let rounded = at_places(Decimal::new(i128::from(*v), 0), places, half_up);
-            Value::Int(width(call).wrap(i64::try_from(rounded.unscaled()).unwrap_or(*v)))
+            #[allow(clippy::cast_possible_truncation, reason = "wraps, as Java's conversion does")]
+            Value::Int(width(call).wrap(rounded.unscaled() as i64))
         }
         Value::Float(v) => {
             let rounded = round_double(f64::from(*v), places, half_up);

@@ -35,9 +35,12 @@ pub(crate) mod arithmetic;
 pub(crate) mod cast;
 mod collection;
 pub(crate) mod json;
+mod json_path;
 mod json_tree;
 mod math;
+mod network;
 pub(crate) mod pattern;
+mod printf;
 mod string;
 mod text;
 pub(crate) mod time;
@@ -232,6 +235,8 @@ pub const NAMES: &[&str] = &[
     "JSON",
     "IS JSON",
     "JSON_QUOTE",
+    "INET_ATON",
+    "INET_NTOA",
     "JSON_UNQUOTE",
 ];
 
@@ -286,6 +291,7 @@ pub(crate) fn lookup(name: &str) -> Option<(Scalar, bool)> {
         .or_else(|| text::lookup(name))
         .or_else(|| time::lookup(name))
         .or_else(|| collection::lookup(name))
+        .or_else(|| network::lookup(name))
         .or_else(|| json::lookup(name))
 }
 

@@ -54,24 +54,60 @@ fn parts(pattern: &str) -> Vec<Part<'_>> {
 
 /// A wall clock by a Java pattern.
 pub(crate) fn format(at: NaiveDateTime, pattern: &str) -> Result<String, EvalError> {
+    format_in(at, None, pattern)
+}
+
+/// A wall clock by a Java pattern, in a zone with its short name and its seconds east of Greenwich.
+pub(crate) fn format_in(
+    at: NaiveDateTime,
+    zone: Option<(&str, i32)>,
+    pattern: &str,
+) -> Result<String, EvalError> {
+    if pattern.bytes().filter(|byte| *byte == b'\'').count() % 2 == 1 {
+        return Err(EvalError::new(format!("Pattern ends with an incomplete string literal: {pattern}")));
+    }
     let mut text = String::with_capacity(pattern.len() + 8);
     for part in parts(pattern) {
-        match part {
-            Part::Text(other) => text.push_str(other),
-            Part::Field(letter, count) => format_field(&mut text, at, letter, count)?,
+        match (part, zone) {
+            // an optional section is there when something is written
+            (Part::Text("[" | "]"), _) => {}
+            (Part::Text(other), _) => text.push_str(other),
+            (Part::Field('z', _), Some((name, _))) => text.push_str(name),
+            (Part::Field('Z' | 'X' | 'x', count), Some((_, offset))) => {
+                let sign = if offset < 0 { '-' } else { '+' };
+                let colon = if count == 3 { ":" } else { "" };
+                let (hours, minutes) = (offset.abs() / 3600, offset.abs() / 60 % 60);
+                let _ = write!(text, "{sign}{hours:02}{colon}{minutes:02}");
+            }
+            (Part::Field(letter, count), _) => format_field(&mut text, at, letter, count)?,
         }
     }
     Ok(text)
 }
 
+/// The week that holds the date, and its year, where weeks begin on Sunday and the first is that of 1 January.
+fn sunday_week(at: NaiveDateTime) -> (i32, u32) {
+    let week = |date: NaiveDate| {
+        let first = date.with_ordinal(1).map_or(0, |first| first.weekday().num_days_from_sunday());
+        (date.ordinal0() + first) / 7 + 1
+    };
+    let days_left = 6 - i64::from(at.weekday().num_days_from_sunday());
+    let saturday = at.date() + chrono::Duration::days(days_left);
+    if saturday.year() == at.year() { (at.year(), week(at.date())) } else { (saturday.year(), 1) }
+}
+
 fn format_field(text: &mut String, at: NaiveDateTime, letter: char, count: usize) -> Result<(), EvalError> {
     let name = |names: &[&'static str], index: u32, width: usize| {
         let name = names.get(index as usize).copied().unwrap_or("");
-        if width >= 4 { name } else { name.get(..3).unwrap_or(name) }
+        match width {
+            5.. => name.get(..1).unwrap_or(name),
+            4 => name,
+            _ => name.get(..3).unwrap_or(name),
+        }
     };
     let number = match letter {
         'y' | 'u' | 'Y' => {
-            let year = if letter == 'Y' { at.iso_week().year() } else { at.year() };
+            let year = if letter == 'Y' { sunday_week(at).0 } else { at.year() };
             if count == 2 {
                 let _ = write!(text, "{:02}", year.rem_euclid(100));
             } else {
@@ -85,6 +121,32 @@ fn format_field(text: &mut String, at: NaiveDateTime, letter: char, count: usize
         }
         'E' => {
             text.push_str(name(&WEEKDAYS, at.weekday().num_days_from_monday(), count));
+            return Ok(());
+        }
+        'G' => {
+            text.push_str(match count {
+                4 => "Anno Domini",
+                5 => "A",
+                _ => "AD",
+            });
+            return Ok(());
+        }
+        'Q' | 'q' if count >= 3 => {
+            let quarter = at.month0() / 3 + 1;
+            let _ = match (count, quarter) {
+                (3, _) => write!(text, "Q{quarter}"),
+                (4, 1) => write!(text, "1st quarter"),
+                (4, 2) => write!(text, "2nd quarter"),
+                (4, 3) => write!(text, "3rd quarter"),
+                (4, _) => write!(text, "4th quarter"),
+                _ => write!(text, "{quarter}"),
+            };
+            return Ok(());
+        }
+        'N' => {
+            let nanos = u64::from(at.num_seconds_from_midnight()) * 1_000_000_000
+                + u64::from(at.nanosecond() % 1_000_000_000);
+            let _ = write!(text, "{nanos:0count$}");
             return Ok(());
         }
         'a' => {
@@ -107,7 +169,9 @@ fn format_field(text: &mut String, at: NaiveDateTime, letter: char, count: usize
         's' => at.second(),
         'n' => at.nanosecond(),
         'Q' | 'q' => at.month0() / 3 + 1,
-        'w' => at.iso_week().week(),
+        'w' => sunday_week(at).1,
+        'W' => (at.day0() + at.with_day(1).map_or(0, |first| first.weekday().num_days_from_sunday())) / 7 + 1,
+        'A' => at.num_seconds_from_midnight() * 1000 + at.nanosecond() % 1_000_000_000 / 1_000_000,
         'e' => at.weekday().number_from_sunday(),
         _ => return Err(EvalError::new(format!("date pattern letter '{letter}' is not known"))),
     };
@@ -172,6 +236,17 @@ pub(crate) fn parse(text: &str, pattern: &str) -> Option<NaiveDateTime> {
                 let digits = take_digits(&mut rest, count)?;
                 nanos = format!("{digits:0<9}").parse().ok()?;
             }
+            // an offset is read and counts for nothing
+            'X' | 'x' | 'Z' => {
+                if letter == 'X' && rest.starts_with('Z') {
+                    rest = rest.get(1..)?;
+                } else {
+                    rest = rest.strip_prefix(['+', '-'])?;
+                    take_digits(&mut rest, 2)?;
+                    rest = rest.strip_prefix(':').unwrap_or(rest);
+                    take_digits(&mut rest, 2);
+                }
+            }
             _ => {
                 let number: u32 = take_digits(&mut rest, width)?.parse().ok()?;
                 match letter {
@@ -191,17 +266,118 @@ pub(crate) fn parse(text: &str, pattern: &str) -> Option<NaiveDateTime> {
     if let Some(afternoon) = afternoon {
         hour = hour % 12 + if afternoon { 12 } else { 0 };
     }
-    let date = NaiveDate::from_ymd_opt(year, month, day)?;
+    let date = smart_date(year, month, day)?;
+    if (hour, minute, second, nanos) == (24, 0, 0, 0) {
+        return date.succ_opt().map(NaiveDateTime::from);
+    }
     Some(NaiveDateTime::new(date, NaiveTime::from_hms_nano_opt(hour, minute, second, nanos)?))
+}
+
+/// The date, or the last of the month where the month is shorter (Java's `ResolverStyle.SMART`).
+fn smart_date(year: i32, month: u32, day: u32) -> Option<NaiveDate> {
+    let back = if (29..=31).contains(&day) { 3 } else { 0 };
+    (0..=back).find_map(|less| NaiveDate::from_ymd_opt(year, month, day - less))
+}
+
+/// Parses as Java's lenient `SimpleDateFormat`: what follows the pattern is not looked at, and fields beyond their
+/// range carry over. The wall clock, and the offset in seconds where the text has one.
+pub(crate) fn parse_lenient(text: &str, pattern: &str) -> Option<(NaiveDateTime, Option<i64>)> {
+    let (mut year, mut month, mut day) = (1970_i64, 1_i64, 1_i64);
+    let (mut hour, mut minute, mut second, mut millis) = (0_i64, 0_i64, 0_i64, 0_i64);
+    let (mut afternoon, mut offset) = (None, None);
+    let parts = parts(pattern);
+    let mut rest = text;
+    for (at, part) in parts.iter().enumerate() {
+        let (letter, count) = match part {
+            Part::Text(other) => {
+                rest = rest.strip_prefix(other)?;
+                continue;
+            }
+            Part::Field(letter, count) => (*letter, *count),
+        };
+        let name = |names: &[&str], rest: &mut &str| {
+            names.iter().position(|name| {
+                let short = name.get(..3).unwrap_or(name);
+                let fits = [*name, short].into_iter().find(|name| {
+                    rest.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+                });
+                if let Some(fits) = fits {
+                    *rest = rest.get(fits.len()..).unwrap_or("");
+                }
+                fits.is_some()
+            })
+        };
+        match letter {
+            'M' | 'L' if count >= 3 => {
+                month = i64::try_from(name(&MONTHS, &mut rest)?).ok()? + 1;
+                continue;
+            }
+            'E' => {
+                name(&WEEKDAYS, &mut rest)?;
+                continue;
+            }
+            'a' => {
+                let (half, tail) = rest.split_at_checked(2)?;
+                afternoon = Some(half.eq_ignore_ascii_case("PM"));
+                rest = tail;
+                continue;
+            }
+            'Z' | 'X' => {
+                if let Some(tail) = rest.strip_prefix('Z') {
+                    (offset, rest) = (Some(0), tail);
+                    continue;
+                }
+                let sign = if rest.starts_with('-') { -1 } else { 1 };
+                rest = rest.strip_prefix(['+', '-'])?;
+                let hours: i64 = take_digits(&mut rest, 2)?.parse().ok()?;
+                rest = rest.strip_prefix(':').unwrap_or(rest);
+                let minutes: i64 = take_digits(&mut rest, 2).unwrap_or("0").parse().ok()?;
+                offset = Some(sign * (hours * 3600 + minutes * 60));
+                continue;
+            }
+            _ => {}
+        }
+        let adjacent = matches!(parts.get(at + 1), Some(Part::Field(..)));
+        let blank = rest.trim_start();
+        let (sign, mut digits) = blank.strip_prefix('-').map_or((1, blank), |tail| (-1, tail));
+        let taken = take_digits(&mut digits, if adjacent { count } else { 9 })?;
+        let number = sign * taken.parse::<i64>().ok()?;
+        rest = digits;
+        match letter {
+            'y' | 'u' | 'Y' => year = if count <= 2 && taken.len() == 2 { number + 2000 } else { number },
+            'M' | 'L' => month = number,
+            'd' => day = number,
+            'H' | 'h' | 'K' => hour = number,
+            'k' => hour = number % 24,
+            'm' => minute = number,
+            's' => second = number,
+            'S' => millis = number,
+            _ => return None,
+        }
+    }
+    if let Some(afternoon) = afternoon {
+        hour = hour % 12 + if afternoon { 12 } else { 0 };
+    }
+    let months = year.checked_mul(12)?.checked_add(month - 1)?;
+    let first = NaiveDate::from_ymd_opt(
+        i32::try_from(months.div_euclid(12)).ok()?,
+        u32::try_from(months.rem_euclid(12)).ok()? + 1,
+        1,
+    )?;
+    let seconds = (day - 1) * 86_400 + hour * 3600 + minute * 60 + second;
+    let shift = chrono::Duration::try_seconds(seconds)? + chrono::Duration::try_milliseconds(millis)?;
+    Some((NaiveDateTime::from(first).checked_add_signed(shift)?, offset))
 }
 
 /// `yyyy[-M[-d]]`, without anything behind it, as a day number.
 pub(crate) fn parse_date(text: &str) -> Option<i64> {
-    let mut parts = text.trim().split('-');
+    // a time of day behind it is not looked at
+    let text = text.trim();
+    let mut parts = text.split_once(' ').map_or(text, |(date, _)| date).split('-');
     let number = |part: &str| -> Option<u32> {
         if part.bytes().all(|byte| byte.is_ascii_digit()) { part.parse().ok() } else { None }
     };
-    let year = i32::try_from(number(parts.next()?)?).ok()?;
+    let year = i32::try_from(number(parts.next()?)?).ok().filter(|year| *year <= 9999)?;
     let month = parts.next().map_or(Some(1), number)?;
     let day = parts.next().map_or(Some(1), number)?;
     if parts.next().is_some() {
@@ -228,12 +404,23 @@ pub(crate) fn parse_time(text: &str) -> Option<(i64, u32)> {
     Some((millis, nanos % 1_000_000))
 }
 
-/// `yyyy-MM-dd[ HH:mm[:ss[.fraction]]]`; no `T`, no zone.
+/// `yyyy-MM-dd[ HH:mm:ss[.fraction]]`; no `T`, no zone.
 pub(crate) fn parse_timestamp(text: &str) -> Option<Instant> {
     let text = text.trim();
     let (date, clock) = text.split_once(' ').unwrap_or((text, ""));
-    let days = parse_date(date)?;
-    let (millis, nanos) = if clock.is_empty() { (0, 0) } else { parse_time(clock)? };
+    let mut fields = date.splitn(3, '-').map(|field| field.parse::<u32>().ok());
+    let days = match (fields.next().flatten(), fields.next().flatten(), fields.next().flatten()) {
+        (Some(year), Some(month), Some(day)) if year <= 9999 => {
+            time::days(smart_date(i32::try_from(year).ok()?, month, day)?)
+        }
+        _ => parse_date(date)?,
+    };
+    let (millis, nanos) = match clock.trim_end_matches(['0', '.']) {
+        _ if clock.is_empty() => (0, 0),
+        "24:00:" | "24:" if clock.matches(':').count() == 2 => (time::DAY, 0),
+        _ if clock.matches(':').count() < 2 => return None,
+        _ => parse_time(clock)?,
+    };
     Some(Instant { millis: days * time::DAY + millis, nanos })
 }
 
@@ -284,6 +471,11 @@ mod tests {
         assert_eq!(parse_date("1970-1-2"), Some(1));
         assert_eq!(parse_date("1970-01-02T03:04:05"), None);
         assert_eq!(parse_date("1970-02-30"), None);
+        assert_eq!(parse_date("1970-01-02 10:00:00"), Some(1));
+        assert_eq!(parse_timestamp("1970-01-01 24:00:00").map(|at| at.millis), Some(86_400_000));
+        assert_eq!(parse_timestamp("1970-01-01 10:00"), None);
+        let (at, offset) = parse_lenient("1970-13-01 00:00:61 +0100x", "yyyy-MM-dd HH:mm:ss Z").unwrap();
+        assert_eq!((at.to_string().as_str(), offset), ("1971-01-01 00:01:01", Some(3600)));
         assert_eq!(parse_date("1970-01-01-01"), None);
         assert_eq!(parse_date(""), None);
         assert_eq!(parse_timestamp("1970-01-01 00:00:01.5").map(|at| at.millis), Some(1500));
@@ -301,7 +493,8 @@ mod tests {
             let at = parse(text, pattern).unwrap();
             assert_eq!(format(at, pattern).unwrap(), text);
         }
-        assert!(parse("2024-02-30", "yyyy-MM-dd").is_none());
+        assert_eq!(parse("2024-02-30", "yyyy-MM-dd"), parse("2024-02-29", "yyyy-MM-dd"));
+        assert!(parse("2024-02-32", "yyyy-MM-dd").is_none());
         assert!(parse("2024-02-03x", "yyyy-MM-dd").is_none());
     }
 }

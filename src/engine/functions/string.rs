@@ -2,7 +2,7 @@
 
 use super::super::error::EvalError;
 use super::super::row::Value;
-use super::{Call, Scalar};
+use super::{Call, Scalar, printf};
 
 pub(super) fn lookup(name: &str) -> Option<(Scalar, bool)> {
     Some(match name {
@@ -16,7 +16,8 @@ pub(super) fn lookup(name: &str) -> Option<(Scalar, bool)> {
         "POSITION" => (|call| position(call.str(1)?, call.str(0)?, 1, 1), true),
         "LOCATE" => (
             |call| {
-                position(call.str(1)?, call.str(0)?, if call.args.len() > 2 { call.int(2)? } else { 1 }, 1)
+                let from = if call.args.len() > 2 { call.int(2)? } else { 1 };
+                position(call.str(1)?, call.str(0)?, from.max(1), 1)
             },
             true,
         ),
@@ -38,14 +39,18 @@ pub(super) fn lookup(name: &str) -> Option<(Scalar, bool)> {
         "SPLIT" => (split, true),
         "STARTSWITH" => (|call| starts(call, <[u8]>::starts_with), true),
         "ENDSWITH" => (|call| starts(call, <[u8]>::ends_with), true),
-        "ASCII" => (|call| Ok(Value::Int(call.str(0)?.bytes().next().map_or(0, i64::from))), true),
+        // the first byte, signed as Java's bytes are
+        "ASCII" => (
+            |call| Ok(Value::Int(call.str(0)?.bytes().next().map_or(0, |b| i64::from(b.cast_signed())))),
+            true,
+        ),
         "CHR" => (chr, true),
-        "IS_ALPHA" => (|call| all(call, char::is_alphabetic), true),
-        "IS_DIGIT" => (|call| all(call, |c| c.is_numeric()), true),
-        "IS_DECIMAL" => (is_decimal, true),
+        "IS_ALPHA" => (|call| all(call, char::is_alphabetic), false),
+        "IS_DIGIT" => (|call| all(call, |c| c.is_numeric()), false),
+        "IS_DECIMAL" => (is_decimal, false),
         "ELT" => (elt, false),
         "LIKE" => (like, true),
-        "PRINTF" => (printf, false),
+        "PRINTF" => (printf::printf, false),
         _ => return None,
     })
 }
@@ -70,12 +75,9 @@ fn initcap(call: &Call<'_>) -> Result<Value, EvalError> {
     let mut inside = false;
     let mut out = String::new();
     for c in call.str(0)?.chars() {
-        if inside {
-            out.extend(c.to_lowercase());
-        } else {
-            out.extend(c.to_uppercase());
-        }
-        inside = c.is_alphanumeric();
+        // only ASCII letters count
+        out.push(if inside { c.to_ascii_lowercase() } else { c.to_ascii_uppercase() });
+        inside = c.is_ascii_alphanumeric();
     }
     Ok(Value::from(out))
 }
@@ -132,7 +134,20 @@ fn position(text: &str, wanted: &str, from: i64, nth: i64) -> Result<Value, Eval
 fn instr(call: &Call<'_>) -> Result<Value, EvalError> {
     let from = if call.args.len() > 2 { call.int(2)? } else { 1 };
     let nth = if call.args.len() > 3 { call.int(3)? } else { 1 };
-    position(call.str(0)?, call.str(1)?, from, nth)
+    if from >= 0 {
+        return position(call.str(0)?, call.str(1)?, from, nth);
+    }
+    // from the end: occurrences that begin at or before that place, the last first
+    let (text, wanted) = (call.str(0)?, call.str(1)?);
+    let chars: Vec<char> = text.chars().collect();
+    let wanted: Vec<char> = wanted.chars().collect();
+    let back = usize::try_from(from.unsigned_abs()).unwrap_or(usize::MAX);
+    let Some(start) = chars.len().checked_sub(back).filter(|_| nth > 0) else { return Ok(Value::Int(0)) };
+    let found = (0..=start)
+        .rev()
+        .filter(|at| chars.get(*at..).is_some_and(|rest| rest.starts_with(&wanted)))
+        .nth(as_count(nth - 1));
+    count(found.map_or(0, |at| at + 1))
 }
 
 fn strip<'a>(text: &'a str, chars: &str, left: bool, right: bool) -> &'a str {
@@ -191,7 +206,7 @@ fn overlay(call: &Call<'_>) -> Result<Value, EvalError> {
     let len =
         if call.args.len() > 3 { call.int(3)? } else { i64::try_from(new.chars().count()).unwrap_or(0) };
     let start = as_count(start - 1);
-    let tail = if len < 0 { have } else { start.saturating_add(as_count(len)) };
+    let tail = if len <= 0 { have } else { start.saturating_add(as_count(len)) };
     Ok(Value::from([slice(text, 0, start), new, slice(text, tail, have)].concat()))
 }
 
@@ -273,13 +288,30 @@ fn chr(call: &Call<'_>) -> Result<Value, EvalError> {
     Ok(Value::from(char::from(code).to_string()))
 }
 
+/// The first argument as text.
+fn shown(call: &Call<'_>) -> Option<String> {
+    match call.arg(0) {
+        Value::Null => None,
+        Value::Str(text) => Some(text.to_string()),
+        other => {
+            let mut text = String::new();
+            super::super::print::value(&mut text, other, call.types.first()?);
+            Some(text)
+        }
+    }
+}
+
 fn all(call: &Call<'_>, test: fn(char) -> bool) -> Result<Value, EvalError> {
-    let text = call.str(0)?;
-    Ok(Value::Bool(!text.is_empty() && text.chars().all(test)))
+    Ok(Value::Bool(shown(call).is_some_and(|text| !text.is_empty() && text.chars().all(test))))
 }
 
 fn is_decimal(call: &Call<'_>) -> Result<Value, EvalError> {
-    let text = call.str(0)?;
+    let Some(text) = shown(call) else { return Ok(Value::Bool(false)) };
+    let text = text.trim();
+    let (text, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    if exponent.parse::<i32>().is_err() {
+        return Ok(Value::Bool(false));
+    }
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let is_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
@@ -370,82 +402,4 @@ pub(crate) fn matches(text: &str, pattern: &str, escape: Option<char>) -> Result
             }
         }
     }
-}
-
-/// The usual part of Java's `String.format`.
-fn printf(call: &Call<'_>) -> Result<Value, EvalError> {
-    use std::fmt::Write as _;
-    if call.arg(0).is_null() {
-        return Ok(Value::Null);
-    }
-    let mut rest = call.str(0)?;
-    let mut out = String::new();
-    let mut next = 1;
-    while let Some(at) = rest.find('%') {
-        out.push_str(rest.get(..at).unwrap_or(""));
-        rest = rest.get(at + 1..).unwrap_or("");
-        let Some(end) = rest.find(|c: char| c.is_ascii_alphabetic() || c == '%') else {
-            return Ok(Value::Null);
-        };
-        let (spec, tail) = rest.split_at(end);
-        let conversion = tail.chars().next().unwrap_or('%');
-        rest = tail.get(1..).unwrap_or("");
-        if conversion == '%' {
-            out.push('%');
-            continue;
-        }
-        if conversion == 'n' {
-            out.push('\n');
-            continue;
-        }
-        let flags: String = spec.chars().take_while(|c| "-+0 ,#(".contains(*c)).collect();
-        let numbers = spec.get(flags.len()..).unwrap_or("");
-        let (width, precision) = numbers.split_once('.').unwrap_or((numbers, ""));
-        let width: usize = width.parse().unwrap_or(0).min(LONGEST);
-        let value = call.arg(next);
-        let data_type = call.types.get(next).unwrap_or(call.result);
-        next += 1;
-        let mut text = String::new();
-        match (conversion.to_ascii_lowercase(), value) {
-            ('f', value) if !value.is_null() => {
-                let digits: usize = precision.parse().unwrap_or(6);
-                let _ = write!(
-                    text,
-                    "{:.*}",
-                    digits.min(100),
-                    super::arithmetic::to_f64(value).unwrap_or_default()
-                );
-            }
-            ('x', Value::Int(v)) => {
-                let _ = write!(text, "{v:x}");
-            }
-            ('o', Value::Int(v)) => {
-                let _ = write!(text, "{v:o}");
-            }
-            ('d' | 's' | 'b' | 'c', value) => super::super::print::value(&mut text, value, data_type),
-            (_, Value::Null) => text.push_str("null"),
-            _ => return Ok(Value::Null),
-        }
-        if flags.contains('+') && !text.starts_with('-') && matches!(conversion, 'd' | 'f') {
-            text.insert(0, '+');
-        }
-        if conversion == 's' && !precision.is_empty() {
-            text = text.chars().take(precision.parse().unwrap_or(usize::MAX)).collect();
-        }
-        if conversion.is_ascii_uppercase() {
-            text = text.to_uppercase();
-        }
-        let missing = width.saturating_sub(text.chars().count());
-        if flags.contains('-') {
-            text.extend(std::iter::repeat_n(' ', missing));
-        } else if flags.contains('0') && conversion != 's' {
-            let sign = usize::from(text.starts_with(['-', '+']));
-            text.insert_str(sign, &"0".repeat(missing));
-        } else {
-            text.insert_str(0, &" ".repeat(missing));
-        }
-        out.push_str(&text);
-    }
-    out.push_str(rest);
-    Ok(Value::from(out))
 }

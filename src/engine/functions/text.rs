@@ -134,7 +134,8 @@ fn regexp_instr(call: &Call<'_>) -> Result<Value, EvalError> {
     let Some(regex) = pattern(call.str(1)?) else { return Ok(Value::Null) };
     Ok(Value::Int(match regex.find(text).ok().flatten() {
         Some(found) => {
-            let before = text.get(..found.start()).map_or(0, |before| before.chars().count());
+            // counted as Java counts: in UTF-16
+            let before = text.get(..found.start()).map_or(0, |before| before.encode_utf16().count());
             i64::try_from(before + 1).unwrap_or(i64::MAX)
         }
         None => 0,
@@ -153,13 +154,20 @@ fn similar(call: &Call<'_>) -> Result<Value, EvalError> {
                 let next = chars.next().ok_or_else(|| EvalError::new("Invalid escape sequence"))?;
                 regex.push_str(&fancy_regex::escape(next.encode_utf8(&mut [0; 4])));
             }
+            '[' if bracket => {
+                // [:ALPHA:]
+                regex.push('[');
+                let name: String = chars.by_ref().take_while(|c| *c != ']').collect();
+                regex.push_str(&name.to_lowercase().replace(":whitespace:", ":space:"));
+                regex.push(']');
+            }
             '[' | ']' => {
                 bracket = c == '[';
                 regex.push(c);
             }
             '%' if !bracket => regex.push_str(".*"),
             '_' if !bracket => regex.push('.'),
-            '.' | '^' | '$' | '\\' if !bracket => {
+            '^' | '$' | '\\' if !bracket => {
                 regex.push('\\');
                 regex.push(c);
             }
@@ -244,8 +252,12 @@ fn hex(call: &Call<'_>) -> Result<Value, EvalError> {
 
 fn unhex(call: &Call<'_>) -> Result<Value, EvalError> {
     let text = call.str(0)?;
-    // An odd number of digits counts with a zero in front.
-    let padded = if text.len() % 2 == 1 { format!("0{text}") } else { text.to_owned() };
+    // Of an odd number of digits the first counts for nothing.
+    let padded = if text.len() % 2 == 1 && text.is_ascii() {
+        format!("00{}", text.get(1..).unwrap_or(""))
+    } else {
+        text.to_owned()
+    };
     let digits: Option<Vec<u8>> =
         padded.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
     let Some(digits) = digits else { return Ok(Value::Null) };
@@ -253,8 +265,15 @@ fn unhex(call: &Call<'_>) -> Result<Value, EvalError> {
     Ok(Value::Bytes(pairs.collect()))
 }
 
+/// Padding may be missing, as in Java.
+const LENIENT: base64::engine::GeneralPurpose = base64::engine::GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    base64::engine::GeneralPurposeConfig::new()
+        .with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
+);
+
 fn from_base64(call: &Call<'_>) -> Result<Value, EvalError> {
-    let decoded = base64::engine::general_purpose::STANDARD.decode(bytes(call, 0)?);
+    let decoded = LENIENT.decode(bytes(call, 0)?);
     let decoded = decoded.map_err(|error| EvalError::new(format!("FROM_BASE64: {error}")))?;
     Ok(Value::str(&String::from_utf8_lossy(&decoded)))
 }
@@ -339,18 +358,28 @@ fn url_decode(call: &Call<'_>) -> Result<Value, EvalError> {
 
 fn parse_url(call: &Call<'_>) -> Result<Value, EvalError> {
     let (url, part) = (call.str(0)?, call.str(1)?);
-    let Some((protocol, rest)) = url.split_once("://") else { return Ok(Value::Null) };
+    let Some((protocol, rest)) = url.split_once(':') else { return Ok(Value::Null) };
+    let protocol = protocol.to_ascii_lowercase();
+    if !matches!(protocol.as_str(), "http" | "https" | "ftp" | "file" | "jar" | "mailto")
+        || (call.args.len() > 2 && part != "QUERY")
+    {
+        return Ok(Value::Null);
+    }
+    // without `//` there is no authority: all of it is the path
+    let authorized = rest.starts_with("//");
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
     let (rest, reference) =
         rest.split_once('#').map_or((rest, None), |(rest, reference)| (rest, Some(reference)));
     let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (authority, path) =
+        if authorized { rest.split_at(rest.find('/').unwrap_or(rest.len())) } else { ("", rest) };
     let (user, host) =
         authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
     let host = host.rsplit_once(':').map_or(host, |(name, port)| {
         if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host }
     });
     let found = match part {
-        "PROTOCOL" => Some(protocol.to_owned()),
+        "PROTOCOL" => Some(protocol),
         "HOST" => Some(host.to_owned()),
         "PATH" => Some(path.to_owned()),
         "QUERY" if call.args.len() > 2 => {

@@ -51,6 +51,22 @@ pub(crate) fn zone(name: &str) -> Option<Tz> {
     if hours == 0 { Some(Tz::UTC) } else { format!("Etc/GMT{sign}{hours}").parse().ok() }
 }
 
+/// A time zone as Java's `TimeZone.getTimeZone` reads it: what it does not know is GMT.
+fn java_zone(name: &str) -> Tz {
+    match name {
+        "PST" => Tz::America__Los_Angeles,
+        "CST" => Tz::America__Chicago,
+        "AST" => Tz::America__Anchorage,
+        "JST" => Tz::Asia__Tokyo,
+        "IST" => Tz::Asia__Kolkata,
+        "CTT" => Tz::Asia__Shanghai,
+        "ECT" => Tz::Europe__Paris,
+        "AET" => Tz::Australia__Sydney,
+        _ if name.starts_with(['+', '-', 'Z']) => Tz::UTC,
+        _ => zone(name).unwrap_or(Tz::UTC),
+    }
+}
+
 /// Wall clock (milliseconds) of an instant in a zone.
 pub(crate) fn to_local(millis: i64, zone: Tz) -> i64 {
     if zone == Tz::UTC {
@@ -209,7 +225,8 @@ fn extract(call: &Call<'_>) -> Result<Value, EvalError> {
     }
     let at = wall(call.arg(1), call.context).ok_or_else(unknown)?;
     let day = date(at.millis.div_euclid(DAY));
-    let time = at.millis.rem_euclid(DAY);
+    // Flink divides towards zero here, before 1970 too
+    let time = at.millis % DAY;
     let year = i64::from(day.year());
     Ok(Value::Int(match unit {
         "YEAR" => year,
@@ -230,7 +247,7 @@ fn extract(call: &Call<'_>) -> Result<Value, EvalError> {
         "MILLISECOND" => time % 1000,
         "MICROSECOND" => time % 1000 * 1000 + i64::from(at.nanos / 1000),
         "NANOSECOND" => time % 1000 * 1_000_000 + i64::from(at.nanos),
-        "EPOCH" => at.millis.div_euclid(1000),
+        "EPOCH" => at.millis / 1000,
         _ => return Err(unknown()),
     }))
 }
@@ -252,7 +269,7 @@ pub(super) fn round_to(call: &Call<'_>, up: bool) -> Result<Value, EvalError> {
         "DAY" => (fixed(DAY), fixed(DAY) + DAY),
         "WEEK" => {
             let start = (days(day) - i64::from(day.weekday().num_days_from_sunday())) * DAY;
-            (start, start + 7 * DAY)
+            (start, if days(day) * DAY == start { start } else { start + 7 * DAY })
         }
         _ => {
             let (start, months) = match unit {
@@ -264,7 +281,8 @@ pub(super) fn round_to(call: &Call<'_>, up: bool) -> Result<Value, EvalError> {
                 "MILLENNIUM" => (first((day.year() - 1).div_euclid(1000) * 1000 + 1, 1), 12_000),
                 _ => return Err(EvalError::new(format!("FLOOR and CEIL to {unit} are not known"))),
             };
-            (days(start) * DAY, days(add_months(start, months)) * DAY)
+            // the time of day does not count: CEIL on the first day stays there
+            (days(start) * DAY, if start == day { days(day) } else { days(add_months(start, months)) } * DAY)
         }
     };
     let result = if up && (floor != at.millis || at.nanos != 0) { next } else { floor };
@@ -298,8 +316,17 @@ fn unit_length(unit: &str) -> Option<(i64, bool)> {
 
 fn timestamp_diff(call: &Call<'_>) -> Result<Value, EvalError> {
     let unit = call.str(0)?;
-    let (length, months) =
-        unit_length(unit).ok_or_else(|| EvalError::new(format!("TIMESTAMPDIFF in {unit} is not known")))?;
+    // units below a second count whole seconds
+    let (length, months, part) = match unit {
+        "MILLISECOND" => (1000, false, 1000),
+        "MICROSECOND" => (1000, false, 1_000_000),
+        "NANOSECOND" => (1000, false, 1_000_000_000),
+        _ => {
+            let (length, months) = unit_length(unit)
+                .ok_or_else(|| EvalError::new(format!("TIMESTAMPDIFF in {unit} is not known")))?;
+            (length, months, 1)
+        }
+    };
     let side = |at: usize| {
         wall(call.arg(at), call.context)
             .map(|at| at.millis)
@@ -309,7 +336,7 @@ fn timestamp_diff(call: &Call<'_>) -> Result<Value, EvalError> {
     let result = if months {
         months_between(side(1)?, side(2)?) / length
     } else {
-        raw(2)?.wrapping_sub(raw(1)?) / length
+        (raw(2)?.wrapping_sub(raw(1)?) / length).wrapping_mul(part)
     };
     Ok(Value::Int(Width::of(&call.result.kind).unwrap_or(Width::Int).wrap(result)))
 }
@@ -329,7 +356,7 @@ fn timestamp_add(call: &Call<'_>) -> Result<Value, EvalError> {
 
 fn date_format(call: &Call<'_>) -> Result<Value, EvalError> {
     let at = match call.arg(0) {
-        Value::Str(text) => match pattern::parse_timestamp(text) {
+        Value::Str(text) => match pattern::parse_timestamp(text).filter(|_| text.contains(':')) {
             Some(at) => at,
             None => return Ok(Value::Null),
         },
@@ -350,7 +377,11 @@ fn to_timestamp(call: &Call<'_>) -> Result<Value, EvalError> {
 fn to_timestamp_ltz(call: &Call<'_>) -> Result<Value, EvalError> {
     if let Value::Str(text) = call.arg(0) {
         let parsed = match call.args.len() {
-            1 => pattern::parse_timestamp(text),
+            // without a pattern a text that does not fit is an error
+            1 => Some(
+                pattern::parse_timestamp(text)
+                    .ok_or_else(|| EvalError::new(format!("Text '{text}' could not be parsed")))?,
+            ),
             _ => pattern::parse(text, call.str(1)?).map(instant),
         };
         let zone = match call.args.len() {
@@ -369,12 +400,14 @@ fn to_timestamp_ltz(call: &Call<'_>) -> Result<Value, EvalError> {
     let precision = if call.args.len() > 1 { call.int(1)? } else { 3 };
     if let Value::Float(_) | Value::Double(_) | Value::Decimal(_) = call.arg(0) {
         let number = call.double(0)?;
+        let number =
+            if precision == 0 && matches!(call.arg(0), Value::Decimal(_)) { number.trunc() } else { number };
         let millis = if precision == 0 { number * 1000.0 } else { number };
         #[allow(clippy::cast_possible_truncation, reason = "saturates, as Java's conversion does")]
         return Ok(Value::TimestampLtz(Instant::from_millis(millis as i64)));
     }
     let number = call.int(0)?;
-    Ok(Value::TimestampLtz(match precision {
+    let at = match precision {
         0 => Instant::from_millis(number.wrapping_mul(1000)),
         3 => Instant::from_millis(number),
         1 | 2 => Instant::from_millis(number.wrapping_mul(if precision == 1 { 100 } else { 10 })),
@@ -389,14 +422,16 @@ fn to_timestamp_ltz(call: &Call<'_>) -> Result<Value, EvalError> {
                 "TO_TIMESTAMP_LTZ: precision {precision} is not between 0 and 9"
             )));
         }
-    }))
+    };
+    // years beyond 9999 are no timestamps
+    Ok(if at.millis > 253_402_300_799_999 { Value::Null } else { Value::TimestampLtz(at) })
 }
 
 fn to_date(call: &Call<'_>) -> Result<Value, EvalError> {
     let text = call.str(0)?;
     let parsed = match call.args.len() {
         1 => pattern::parse_date(text),
-        _ => pattern::parse(text, call.str(1)?).map(|at| days(at.date())),
+        _ => pattern::parse_lenient(text, call.str(1)?).map(|(at, _)| days(at.date())),
     };
     Ok(parsed.map_or(Value::Null, date_value))
 }
@@ -406,21 +441,32 @@ fn unix_timestamp(call: &Call<'_>) -> Result<Value, EvalError> {
         return Ok(Value::Int(call.context.clock.now().div_euclid(1000)));
     }
     let format = if call.args.len() > 1 { call.str(1)? } else { "yyyy-MM-dd HH:mm:ss" };
-    let local = pattern::parse(call.str(0)?, format).map(|at| instant(at).millis);
-    Ok(Value::Int(local.map_or(i64::MIN, |local| to_instant(local, call.context.zone).div_euclid(1000))))
+    let parsed = pattern::parse_lenient(call.str(0)?, format).map(|(at, offset)| match offset {
+        Some(offset) => instant(at).millis - offset * 1000,
+        // of an hour that comes twice Java's calendar takes the second
+        None => to_instant_late(instant(at).millis, call.context.zone),
+    });
+    Ok(Value::Int(parsed.map_or(i64::MIN, |at| at.div_euclid(1000))))
 }
 
 fn from_unixtime(call: &Call<'_>) -> Result<Value, EvalError> {
     let format = if call.args.len() > 1 { call.str(1)? } else { "yyyy-MM-dd HH:mm:ss" };
-    let local = to_local(call.int(0)?.wrapping_mul(1000), call.context.zone);
-    Ok(Value::from(pattern::format(datetime(Instant::from_millis(local)), format)?))
+    let zone = call.context.zone;
+    let millis = call.int(0)?.wrapping_mul(1000);
+    let local = to_local(millis, zone);
+    let name = chrono::DateTime::from_timestamp_millis(millis)
+        .map(|at| at.with_timezone(&zone).format("%Z").to_string())
+        .unwrap_or_default();
+    let offset = i32::try_from((local - millis) / 1000).unwrap_or(0);
+    let text = pattern::format_in(datetime(Instant::from_millis(local)), Some((&name, offset)), format)?;
+    Ok(Value::from(text))
 }
 
 fn convert_tz(call: &Call<'_>) -> Result<Value, EvalError> {
     const FORMAT: &str = "yyyy-MM-dd HH:mm:ss";
-    let (Some(from), Some(to)) = (zone(call.str(1)?), zone(call.str(2)?)) else { return Ok(Value::Null) };
-    let Some(local) = pattern::parse(call.str(0)?, FORMAT) else { return Ok(Value::Null) };
-    let there = to_local(to_instant(instant(local).millis, from), to);
+    let (from, to) = (java_zone(call.str(1)?), java_zone(call.str(2)?));
+    let Some((local, _)) = pattern::parse_lenient(call.str(0)?, FORMAT) else { return Ok(Value::Null) };
+    let there = to_local(to_instant_late(instant(local).millis, from), to);
     Ok(Value::from(pattern::format(datetime(Instant::from_millis(there)), FORMAT)?))
 }
 

@@ -28,6 +28,9 @@ pub(super) fn number(text: &str, span: Span) -> SqlResult<Expr> {
             return Err(too_big());
         }
         let unscaled: i128 = if plain.is_empty() { 0 } else { plain.parse().map_err(|_| too_big())? };
+        if i64::try_from(unscaled).is_err() {
+            return Err(too_big());
+        }
         let scale = u8::try_from(scale).map_err(|_| too_big())?;
         let precision = u8::try_from(precision.max(1)).map_err(|_| too_big())?;
         if scale == 0 {
@@ -48,13 +51,8 @@ fn integer(value: i128, span: Span) -> SqlResult<Expr> {
     if let Ok(wide) = i64::try_from(value) {
         return Ok(literal(Value::Int(wide), TypeKind::BigInt));
     }
-    let digits = value.unsigned_abs().to_string().len();
-    match u8::try_from(digits) {
-        Ok(precision) if precision <= 38 => {
-            Ok(literal(Value::Decimal(Decimal::new(value, 0)), TypeKind::Decimal(precision, 0)))
-        }
-        _ => Err(SqlError::plan(span, format!("Numeric literal '{value}' out of range"))),
-    }
+    Err(SqlError::plan(span, format!("Numeric literal '{value}' out of range"))
+        .help("CAST('…' AS DECIMAL(38, 0)) makes larger numbers"))
 }
 
 /// `DATE '…'`, `TIME '…'`, `TIMESTAMP '…'`.
@@ -86,7 +84,9 @@ pub(super) fn typed(keyword: &str, text: &str, span: Span) -> SqlResult<Expr> {
             literal(Value::Time(i32::try_from(millis).unwrap_or(0)), TypeKind::Time(precision.min(3)))
         }
         _ => {
-            let time = NaiveDateTime::parse_from_str(whole, "%Y-%m-%d %H:%M:%S").map_err(|_| illegal())?;
+            let time = NaiveDateTime::parse_from_str(whole, "%Y-%m-%d %H:%M:%S")
+                .or_else(|_| NaiveDate::parse_from_str(whole, "%Y-%m-%d").map(NaiveDateTime::from))
+                .map_err(|_| illegal())?;
             let millis = time.and_utc().timestamp() * 1000 + i64::from(nanos / 1_000_000);
             let instant = Instant { millis, nanos: nanos % 1_000_000 };
             literal(Value::Timestamp(instant), TypeKind::Timestamp(precision))
@@ -148,6 +148,7 @@ pub(super) fn interval(interval: &Interval, span: Span) -> SqlResult<Expr> {
             None => (field, ""),
         };
         if whole.is_empty()
+            || fraction.len() > 6
             || !whole.bytes().all(|b| b.is_ascii_digit())
             || !fraction.bytes().all(|b| b.is_ascii_digit())
         {

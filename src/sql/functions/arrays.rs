@@ -2,8 +2,8 @@
 
 use crate::engine::expr::Expr;
 use crate::engine::types::{DataType, TypeKind};
-use crate::sql::error::{Span, SqlResult};
-use crate::sql::types::{UNBOUNDED, call, cast_to, common, common_kind};
+use crate::sql::error::{Span, SqlError, SqlResult};
+use crate::sql::types::{UNBOUNDED, assignable, call, cast_to, common, common_kind, is_nested, is_string};
 
 use super::{any_nullable, misfit, pair, unknown};
 
@@ -20,8 +20,14 @@ pub(super) fn resolve(name: &str, args: Vec<Expr>, span: Span) -> SqlResult<Expr
     let (function, args, result) = match (name, arity) {
         ("ARRAY_CONTAINS" | "ARRAY_POSITION" | "ARRAY_REMOVE" | "ARRAY_APPEND" | "ARRAY_PREPEND", 2) => {
             let [array, value] = pair(args)?;
-            let Some(kind) = common_kind(&element.kind, &value.data_type.kind) else {
+            // the array's element type stands; the value is widened to it, never the other way round
+            if !assignable(&value.data_type.kind, &element.kind) {
                 return fail(&[array, value]);
+            }
+            let kind = if is_string(&element.kind) {
+                common_kind(&element.kind, &value.data_type.kind).unwrap_or(element.kind.clone())
+            } else {
+                element.kind.clone()
             };
             let value_nullable = value.data_type.nullable;
             let wide = DataType { kind: kind.clone(), nullable: element.nullable };
@@ -49,9 +55,20 @@ pub(super) fn resolve(name: &str, args: Vec<Expr>, span: Span) -> SqlResult<Expr
                 "ARRAY_SORT" => "ARRAY_SORT",
                 _ => "ARRAY_SLICE",
             };
+            if name == "ARRAY_SORT" && is_nested(&element.kind) {
+                return fail(&args);
+            }
             (function, args, DataType { kind: same(*element), nullable })
         }
         ("ARRAY_MAX" | "ARRAY_MIN", 1) => {
+            if is_nested(&element.kind) {
+                return Err(SqlError::plan(
+                    span,
+                    format!(
+                        "Type '{element}' should support both 'EQUALS' and 'ORDER' comparison with itself."
+                    ),
+                ));
+            }
             let function = if name == "ARRAY_MAX" { "ARRAY_MAX" } else { "ARRAY_MIN" };
             (function, args, DataType::new(element.kind))
         }
@@ -71,6 +88,9 @@ pub(super) fn resolve(name: &str, args: Vec<Expr>, span: Span) -> SqlResult<Expr
             (function, args, DataType { kind: target.kind, nullable })
         }
         ("ARRAY_JOIN", 2 | 3) => {
+            if !is_string(&element.kind) {
+                return fail(&args);
+            }
             ("ARRAY_JOIN", args, DataType { kind: TypeKind::Varchar(UNBOUNDED), nullable })
         }
         _ => return Err(unknown(name, &args, span)),

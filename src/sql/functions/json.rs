@@ -37,16 +37,47 @@ pub fn resolve(name: &str, mut args: Vec<Expr>, returning: Option<DataType>, spa
             call("JSON_VALUE", args, DataType::new(target))
         }
         ("JSON_QUERY", 5) if text => {
+            if let Some(TypeKind::Array(element)) = returning.as_ref().map(|t| &t.kind)
+                && !is_string(&element.kind)
+            {
+                let element = crate::sql::types::calcite(&element.kind);
+                return Err(SqlError::plan(
+                    span,
+                    format!(
+                        "Unsupported array element type '{element}' for RETURNING ARRAY in JSON_QUERY()."
+                    ),
+                ));
+            }
             call("JSON_QUERY", args, DataType::new(returning.map_or(STRING, |t| t.kind)))
         }
         ("JSON_EXISTS", 3) if text => call("JSON_EXISTS", args, DataType::new(TypeKind::Boolean)),
         ("JSON_OBJECT", _) => {
+            for key in args.iter().skip(1).step_by(2) {
+                if !is_string(&key.data_type.kind) {
+                    return Err(SqlError::plan(span, "Expected a character type"));
+                }
+                if key.data_type.nullable {
+                    return Err(SqlError::plan(span, "Argument to function JSON_OBJECT must not be NULL")
+                        .help("COALESCE(key, '…') never is"));
+                }
+            }
             check_values(args.iter().skip(2).step_by(2), span)?;
             call("JSON_OBJECT", args, DataType::not_null(STRING))
         }
         ("JSON_ARRAY", _) => {
             check_values(args.iter().skip(1), span)?;
             call("JSON_ARRAY", args, DataType::not_null(STRING))
+        }
+        ("JSON_STRING", 1)
+            if args.first().is_some_and(|arg| match &arg.data_type.kind {
+                TypeKind::Date | TypeKind::Time(_) | TypeKind::IntervalMillis | TypeKind::IntervalMonths => {
+                    true
+                }
+                TypeKind::Map(key, _) => !is_string(&key.kind),
+                _ => false,
+            }) =>
+        {
+            return Err(misfit(name, &args, "JSON_STRING(<CHARACTER>)", span));
         }
         ("JSON_STRING", 1) => call("JSON_STRING", args, DataType { kind: STRING, nullable }),
         ("JSON_QUOTE", 1) if text => call("JSON_QUOTE", args, DataType { kind: STRING, nullable }),
@@ -66,7 +97,8 @@ fn check_values<'a>(values: impl Iterator<Item = &'a Expr>, span: Span) -> SqlRe
             || matches!(
                 kind,
                 TypeKind::Boolean
-                    | TypeKind::Null
+                    | TypeKind::Timestamp(_)
+                    | TypeKind::TimestampLtz(_)
                     | TypeKind::Array(_)
                     | TypeKind::Map(..)
                     | TypeKind::Row(_)

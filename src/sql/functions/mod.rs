@@ -12,8 +12,8 @@ use crate::engine::types::{DataType, Field, TypeKind};
 
 use super::error::{Span, SqlError, SqlResult, nearest};
 use super::types::{
-    UNBOUNDED, calcite, call, cast_to, common, common_kind, family, is_integer, is_interval, is_numeric,
-    is_string, is_temporal, is_timestamp, null_of, string_literal,
+    UNBOUNDED, calcite, call, cast_to, common, common_kind, family, is_integer, is_interval, is_nested,
+    is_numeric, is_string, is_temporal, is_timestamp, null_of, string_literal,
 };
 use operators::{arithmetic, boolean, compare};
 
@@ -91,6 +91,14 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
                 return Err(unknown(name, &[], span));
             };
             let condition = boolean(condition, span)?;
+            if [&yes, &no].iter().any(|e| e.data_type.kind == TypeKind::Null) {
+                return Err(
+                    SqlError::plan(span, "Illegal use of 'NULL'").help("CAST(NULL AS type) gives it one")
+                );
+            }
+            if is_nested(&yes.data_type.kind) || is_nested(&no.data_type.kind) {
+                return wrong(&[condition, yes, no], "IF(<ANY_TYPE>, <NUMERIC_TYPE>, <NUMERIC_TYPE>)");
+            }
             let Some(mut target) = common(&yes.data_type, &no.data_type) else {
                 return wrong(&[condition, yes, no], "IF(<BOOLEAN>, <ANY>, <ANY>)");
             };
@@ -104,16 +112,16 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             else {
                 return wrong(&args, "<FUNCTION>(<COMPARABLE_TYPE>...)");
             };
+            if is_nested(&target) {
+                return Err(SqlError::plan(span, format!("Comparable type expected, but was '{target}'.")));
+            }
             let function = if upper == "GREATEST" { "GREATEST" } else { "LEAST" };
             let args = args.into_iter().map(|arg| cast_to(arg, &target)).collect();
             Ok(call(function, args, DataType { kind: target, nullable }))
         }
         ("MOD", 2) => {
             let [a, b] = pair(args)?;
-            let (left, right) = (a.data_type.kind.clone(), b.data_type.kind.clone());
-            let out = arithmetic("%", a, b, span)?;
-            // the divisor's type, as Calcite's MOD has it
-            if is_integer(&left) && is_integer(&right) { Ok(cast_to(out, &right)) } else { Ok(out) }
+            arithmetic("%", a, b, span)
         }
         ("ABS" | "SIGN", 1) if is_numeric(&kind) => {
             let function = if upper == "ABS" { "ABS" } else { "SIGN" };
@@ -234,6 +242,18 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
         }
         ("EXTRACT", 2) => match args.get(1).map(|arg| arg.data_type.kind.clone()) {
             Some(k) if is_temporal(&k) || is_interval(&k) => {
+                if let (TypeKind::Time(_), Some(ExprNode::Literal(Value::Str(unit)))) =
+                    (&k, args.first().map(|arg| &arg.node))
+                    && !matches!(
+                        &**unit,
+                        "HOUR" | "MINUTE" | "SECOND" | "MILLISECOND" | "MICROSECOND" | "NANOSECOND"
+                    )
+                {
+                    return Err(SqlError::plan(
+                        span,
+                        format!("unit {unit} can not be applied to time variable"),
+                    ));
+                }
                 Ok(call("EXTRACT", args, DataType { kind: TypeKind::BigInt, nullable }))
             }
             _ => wrong(&args, "EXTRACT(<DATETIME_INTERVAL> FROM <DATETIME>)"),
@@ -256,11 +276,8 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
         ("TIMESTAMPDIFF", 3) => {
             let kinds: Vec<TypeKind> = args.iter().skip(1).map(|arg| arg.data_type.kind.clone()).collect();
             if let [a, b] = kinds.as_slice() {
-                if matches!(
-                    (a, b),
-                    (TypeKind::TimestampLtz(_), TypeKind::Timestamp(_))
-                        | (TypeKind::Timestamp(_), TypeKind::TimestampLtz(_))
-                ) {
+                let ltz = |kind: &TypeKind| matches!(kind, TypeKind::TimestampLtz(_));
+                if is_temporal(a) && is_temporal(b) && ltz(a) != ltz(b) {
                     return Err(SqlError::plan(
                         span,
                         "TIMESTAMP_LTZ only supports diff between the same type.",
@@ -280,7 +297,7 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             let small = matches!(&args.first().map(|arg| &arg.node),
                 Some(ExprNode::Literal(Value::Str(unit))) if matches!(&**unit, "HOUR" | "MINUTE" | "SECOND"));
             let kind = match target.kind {
-                TypeKind::Date if small => TypeKind::Timestamp(0),
+                TypeKind::Date if small => TypeKind::Timestamp(6),
                 other => other,
             };
             if !args.get(1).is_some_and(|count| is_integer(&count.data_type.kind)) {
@@ -293,6 +310,8 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
                 if is_timestamp(&kind) { kind } else { return wrong(&args, "CURRENT_WATERMARK(<rowtime>)") };
             Ok(call("CURRENT_WATERMARK", args, DataType::new(kind)))
         }
+        ("ARRAY", 0) => Err(SqlError::plan(span, "Require at least 1 argument")),
+        ("MAP", 0) => Err(SqlError::plan(span, "Map requires at least 2 arguments")),
         ("ARRAY", _) => {
             let element = args
                 .iter()
@@ -300,7 +319,7 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
                 .try_fold(first.clone().unwrap_or(DataType::new(TypeKind::Null)), |t, arg| {
                     common(&t, &arg.data_type)
                 });
-            let Some(element) = element else {
+            let Some(element) = element.filter(|element| element.kind != TypeKind::Null) else {
                 return Err(SqlError::plan(span, "Parameters must be of the same type"));
             };
             let args = args.into_iter().map(|arg| cast_to(arg, &element.kind)).collect();
@@ -339,7 +358,29 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
         ("ITEM", 2) => {
             let [base, index] = pair(args)?;
             let (kind, index) = match &base.data_type.kind {
+                TypeKind::Row(fields) => {
+                    let at = match &index.node {
+                        ExprNode::Literal(Value::Str(name)) => fields.iter().position(|f| *f.name == **name),
+                        ExprNode::Literal(Value::Int(at)) => usize::try_from(at - 1).ok(),
+                        _ => None,
+                    };
+                    let Some((index, field)) = at.and_then(|at| fields.get(at).map(|field| (at, field)))
+                    else {
+                        return wrong(&[base, index], "<ROW>[<field name or position>]");
+                    };
+                    let nullable = base.data_type.nullable || field.data_type.nullable;
+                    let data_type = field.data_type.clone().with_nullable(nullable);
+                    return Ok(Expr { node: ExprNode::Field { input: Box::new(base), index }, data_type });
+                }
                 TypeKind::Array(element) if is_integer(&index.data_type.kind) => {
+                    if let ExprNode::Literal(Value::Int(at)) = &index.node
+                        && *at < 1
+                    {
+                        return Err(SqlError::plan(
+                            span,
+                            format!("Array element access needs an index starting at 1 but was {at}."),
+                        ));
+                    }
                     (element.kind.clone(), cast_to(index, &TypeKind::Int))
                 }
                 TypeKind::Map(key, value) if common_kind(&key.kind, &index.data_type.kind).is_some() => {
@@ -385,6 +426,17 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             }
             _ => wrong(&args, "MAP_FROM_ARRAYS(<ARRAY>, <ARRAY>)"),
         },
+        ("MAP_UNION", 1..) if matches!(kind, TypeKind::Map(..)) => {
+            let target =
+                args.iter().skip(1).try_fold(DataType::not_null(kind), |t, arg| common(&t, &arg.data_type));
+            match target {
+                Some(target) => {
+                    let args = args.into_iter().map(|arg| cast_to(arg, &target.kind)).collect();
+                    Ok(call("MAP_UNION", args, DataType { kind: target.kind, nullable }))
+                }
+                None => wrong(&args, "MAP_UNION(<MAP>, …)"),
+            }
+        }
         (name, 1..) if name.starts_with("ARRAY_") => arrays::resolve(name, args, span),
         (name, _) if name.starts_with("JSON_") => json::resolve(name, args, returning, span),
         _ => match table::resolve(upper, args, span)? {

@@ -5,7 +5,7 @@ use crate::engine::types::{DataType, TypeKind};
 use crate::sql::error::{Span, SqlError, SqlResult};
 use crate::sql::types::{
     UNBOUNDED, calcite, call, cast_to, common_kind, decimal_of, decimal_result, family, is_approximate,
-    is_binary, is_integer, is_interval, is_numeric, is_string, is_temporal, is_timestamp, null_of,
+    is_binary, is_integer, is_interval, is_nested, is_numeric, is_string, is_temporal, is_timestamp, null_of,
 };
 
 /// `a op b` does not fit.
@@ -52,8 +52,9 @@ pub fn compare(op: &'static str, a: Expr, b: Expr, span: Span) -> SqlResult<Expr
 
 /// Both sides in one type.
 pub fn comparable(op: &str, a: Expr, b: Expr, span: Span) -> SqlResult<(Expr, Expr)> {
+    use TypeKind as T;
     let (x, y) = (a.data_type.kind.clone(), b.data_type.kind.clone());
-    if x == y {
+    if x == y && !is_nested(&x) {
         return Ok((a, b));
     }
     if decimal_of(&x).is_some() && decimal_of(&y).is_some() && !(is_integer(&x) && is_integer(&y)) {
@@ -66,17 +67,28 @@ pub fn comparable(op: &str, a: Expr, b: Expr, span: Span) -> SqlResult<(Expr, Ex
         };
         return Ok((exact(a), exact(b)));
     }
+    // `<` converts a text beside a number, `=` does not
+    let ordering = matches!(op, "<" | "<=" | ">" | ">=");
+    if ordering && (is_nested(&x) || is_nested(&y)) {
+        return Err(SqlError::plan(span, format!("Comparable type expected, but was '{}'.", a.data_type)));
+    }
     let target = match (&x, &y) {
         (TypeKind::Date, t) | (t, TypeKind::Date) if is_timestamp(t) => None,
         // a DECIMAL takes a text that holds a number; integers do not (as in Flink)
-        (TypeKind::Decimal(..), s) | (s, TypeKind::Decimal(..)) if is_string(s) => {
+        (TypeKind::Decimal(..), s) | (s, TypeKind::Decimal(..)) if is_string(s) && ordering => {
             Some(TypeKind::Decimal(38, 18))
+        }
+        (T::Timestamp(p), T::TimestampLtz(q)) | (T::TimestampLtz(q), T::Timestamp(p)) => {
+            Some(T::Timestamp(*p.max(q)))
         }
         (t, s) | (s, t) if is_string(s) && (is_temporal(t) || is_approximate(t)) && *t != TypeKind::Float => {
             Some(t.clone())
         }
+        (s, n) | (n, s) if is_string(s) && is_integer(n) && ordering => Some(n.clone()),
         (s, n) | (n, s)
-            if is_string(s) && (is_integer(n) || *n == TypeKind::Boolean || *n == TypeKind::Float) =>
+            if is_string(s)
+                && (is_integer(n)
+                    || matches!(n, TypeKind::Boolean | TypeKind::Float | TypeKind::Decimal(..))) =>
         {
             let (l, r) = (family(&x), family(&y));
             return Err(SqlError::plan(
@@ -125,8 +137,20 @@ pub fn arithmetic(op: &'static str, a: Expr, b: Expr, span: Span) -> SqlResult<E
         let forms = format!("'<NUMERIC> {op} <NUMERIC>'");
         return Err(misfit(op, &a, &b, &forms, span));
     }
+    if op == "%" && (is_approximate(&x) || is_approximate(&y)) {
+        return Err(misfit(op, &a, &b, "'<EXACT_NUMERIC> % <EXACT_NUMERIC>'", span));
+    }
     if is_integer(&x) && is_integer(&y) || is_approximate(&x) || is_approximate(&y) {
-        let kind = common_kind(&x, &y).unwrap_or(TypeKind::Double);
+        let kind = match (&x, &y) {
+            // of FLOAT and DOUBLE the first wins
+            (TypeKind::Float, TypeKind::Double) => TypeKind::Float,
+            _ => common_kind(&x, &y).unwrap_or(TypeKind::Double),
+        };
+        if op == "%" {
+            // the divisor's type, as Calcite's MOD has it
+            let out = call(op, vec![cast_to(a, &kind), cast_to(b, &kind)], DataType { kind, nullable });
+            return Ok(cast_to(out, &y));
+        }
         return done(cast_to(a, &kind), cast_to(b, &kind), kind);
     }
     let (Some(left), Some(right)) = (decimal_of(&x), decimal_of(&y)) else {
@@ -172,7 +196,9 @@ pub fn concat(a: Expr, b: Expr, span: Span) -> SqlResult<Expr> {
         (TypeKind::Char(n) | TypeKind::Varchar(n), TypeKind::Char(m) | TypeKind::Varchar(m)) => {
             TypeKind::Varchar(n.saturating_add(*m).min(UNBOUNDED))
         }
-        (x, y) if is_binary(x) && is_binary(y) => TypeKind::Varbinary(UNBOUNDED),
+        (x, y) if is_binary(x) && is_binary(y) => {
+            return Err(SqlError::plan(span, "String expression type expected."));
+        }
         _ => {
             return Err(misfit("||", &a, &b, "'<STRING> || <STRING>'", span).help("CAST(… AS STRING)"));
         }

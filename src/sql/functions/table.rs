@@ -1,6 +1,7 @@
 //! Functions whose arguments and result follow a simple pattern.
 
-use crate::engine::expr::Expr;
+use crate::engine::expr::{Expr, ExprNode};
+use crate::engine::row::Value;
 use crate::engine::types::{DataType, TypeKind};
 use crate::sql::error::{Span, SqlResult};
 use crate::sql::types::{
@@ -12,23 +13,23 @@ use super::{misfit, to_double};
 /// (name, canonical name, parameters, result).
 ///
 /// Parameters, a letter each: `s` string, `i` integer (as INT), `l` integer (as BIGINT), `n` number, `d` number
-/// (as DOUBLE), `b` boolean, `y` bytes, `z` string or bytes, `t` DATE, TIME, TIMESTAMP or TIMESTAMP_LTZ, `w` a
-/// timestamp or a string, `x` anything; `?` before those that may be left out; `*` repeats the last one.
+/// (as DOUBLE), `b` boolean, `y` bytes, `z` string or bytes, `t` DATE, TIME, TIMESTAMP or TIMESTAMP_LTZ, `q` string or integer, `h` string or integer (as BIGINT), `w`
+/// a timestamp or a string, `x` anything; `?` before those that may be left out; `*` repeats the last one.
 /// Result: a type, `!` after it where NULL may come of arguments that are not NULL, `#` where it never is NULL.
 const TABLE: &[(&str, &str, &str, &str)] = &[
     ("CHAR_LENGTH", "CHAR_LENGTH", "s", "INT"),
     ("CHARACTER_LENGTH", "CHAR_LENGTH", "s", "INT"),
     ("ASCII", "ASCII", "s", "INT"),
     ("CHR", "CHR", "l", "STRING!"),
-    ("SUBSTRING", "SUBSTRING", "si?i", "STRING"),
-    ("SUBSTR", "SUBSTRING", "si?i", "STRING"),
-    ("LEFT", "LEFT", "si", "STRING"),
-    ("RIGHT", "RIGHT", "si", "STRING"),
+    ("SUBSTRING", "SUBSTRING", "si?i", "TRIMMED!"),
+    ("SUBSTR", "SUBSTRING", "si?i", "TRIMMED!"),
+    ("LEFT", "LEFT", "si", "TRIMMED!"),
+    ("RIGHT", "RIGHT", "si", "TRIMMED!"),
     ("POSITION", "POSITION", "ss", "INT"),
     ("LOCATE", "LOCATE", "ss?i", "INT"),
     ("INSTR", "INSTR", "ss?ii", "INT"),
-    ("LTRIM", "LTRIM", "s?s", "STRING"),
-    ("RTRIM", "RTRIM", "s?s", "STRING"),
+    ("LTRIM", "LTRIM", "s?s", "TRIMMED"),
+    ("RTRIM", "RTRIM", "s?s", "TRIMMED"),
     ("BTRIM", "BTRIM", "s?s", "STRING"),
     ("LPAD", "LPAD", "sis", "STRING"),
     ("RPAD", "RPAD", "sis", "STRING"),
@@ -37,8 +38,8 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("REPLACE", "REPLACE", "sss", "STRING"),
     ("TRANSLATE", "TRANSLATE", "sss", "STRING"),
     ("CONCAT", "CONCAT", "s*", "STRING"),
-    ("CONCAT_WS", "CONCAT_WS", "ss*", "STRING"),
-    ("SPLIT_INDEX", "SPLIT_INDEX", "ssi", "STRING!"),
+    ("CONCAT_WS", "CONCAT_WS", "s?s*", "STRING"),
+    ("SPLIT_INDEX", "SPLIT_INDEX", "sqi", "STRING!"),
     ("SPLIT", "SPLIT", "ss", "ARRAY"),
     ("STR_TO_MAP", "STR_TO_MAP", "s?ss", "MAP!"),
     ("REGEXP_REPLACE", "REGEXP_REPLACE", "sss", "STRING"),
@@ -47,6 +48,9 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("REGEXP", "REGEXP", "ss", "BOOLEAN"),
     ("REGEXP_COUNT", "REGEXP_COUNT", "ss", "INT!"),
     ("REGEXP_SUBSTR", "REGEXP_SUBSTR", "ss", "STRING!"),
+    ("INET_ATON", "INET_ATON", "s", "BIGINT!"),
+    ("INET_NTOA", "INET_NTOA", "l", "STRING!"),
+    ("JSON", "JSON", "s", "STRING"),
     ("REGEXP_INSTR", "REGEXP_INSTR", "ss", "INT!"),
     ("STARTSWITH", "STARTSWITH", "zz", "BOOLEAN"),
     ("ENDSWITH", "ENDSWITH", "zz", "BOOLEAN"),
@@ -63,13 +67,13 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("URL_ENCODE", "URL_ENCODE", "s", "STRING!"),
     ("URL_DECODE", "URL_DECODE", "s?s", "STRING!"),
     ("PARSE_URL", "PARSE_URL", "ss?s", "STRING!"),
-    ("IS_ALPHA", "IS_ALPHA", "s", "BOOLEAN#"),
-    ("IS_DIGIT", "IS_DIGIT", "s", "BOOLEAN#"),
-    ("IS_DECIMAL", "IS_DECIMAL", "s", "BOOLEAN#"),
+    ("IS_ALPHA", "IS_ALPHA", "x", "BOOLEAN#"),
+    ("IS_DIGIT", "IS_DIGIT", "x", "BOOLEAN#"),
+    ("IS_DECIMAL", "IS_DECIMAL", "x", "BOOLEAN#"),
     ("PRINTF", "PRINTF", "s?x*", "STRING!"),
     ("UUID", "UUID", "", "CHAR36"),
     ("BIN", "BIN", "l", "STRING"),
-    ("HEX", "HEX", "x", "STRING"),
+    ("HEX", "HEX", "h", "STRING"),
     ("UNHEX", "UNHEX", "s", "BYTES!"),
     ("POWER", "POWER", "dd", "DOUBLE"),
     ("SQRT", "SQRT", "d", "DOUBLE"),
@@ -95,9 +99,9 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("E", "E", "", "DOUBLE"),
     ("RAND", "RAND", "?i", "DOUBLE"),
     ("RAND_INTEGER", "RAND_INTEGER", "i?i", "INT"),
-    ("DATE_FORMAT", "DATE_FORMAT", "ws", "STRING"),
+    ("DATE_FORMAT", "DATE_FORMAT", "ws", "STRING!"),
     ("TO_TIMESTAMP", "TO_TIMESTAMP", "s?s", "TIMESTAMP3!"),
-    ("TO_TIMESTAMP_LTZ", "TO_TIMESTAMP_LTZ", "x?xx", "LTZ3!"),
+    ("TO_TIMESTAMP_LTZ", "TO_TIMESTAMP_LTZ", "x?xx", "LTZ!"),
     ("TO_DATE", "TO_DATE", "s?s", "DATE!"),
     ("UNIX_TIMESTAMP", "UNIX_TIMESTAMP", "?ss", "BIGINT"),
     ("FROM_UNIXTIME", "FROM_UNIXTIME", "l?s", "STRING!"),
@@ -222,6 +226,16 @@ pub fn resolve(name: &str, args: Vec<Expr>, span: Span) -> SqlResult<Result<Expr
         "TIME0" => TypeKind::Time(0),
         "TIMESTAMP3" => TypeKind::Timestamp(3),
         "LTZ3" => TypeKind::TimestampLtz(3),
+        // the number's unit is the precision, milliseconds at least
+        "LTZ" => TypeKind::TimestampLtz(match out.get(1).map(|arg| &arg.node) {
+            Some(ExprNode::Literal(Value::Int(n @ 4..=9))) => u8::try_from(*n).unwrap_or(3),
+            _ => 3,
+        }),
+        // trimming keeps the length there was
+        "TRIMMED" => match out.first().map(|arg| &arg.data_type.kind) {
+            Some(TypeKind::Char(n) | TypeKind::Varchar(n)) => TypeKind::Varchar(*n),
+            _ => TypeKind::Varchar(UNBOUNDED),
+        },
         "ARRAY" => TypeKind::Array(Box::new(DataType::string())),
         "MAP" => TypeKind::Map(Box::new(DataType::string()), Box::new(DataType::string())),
         other => match other.strip_prefix("CHAR").and_then(|n| n.parse().ok()) {
@@ -256,6 +270,11 @@ fn coerce(arg: Expr, letter: char) -> Option<Expr> {
     let target = match letter {
         's' if null => Some(string),
         's' if is_string(&kind) => None,
+        'q' | 'h' if is_string(&kind) => None,
+        'h' if is_integer(&kind) => Some(TypeKind::BigInt),
+        'h' if null => Some(string),
+        'q' if is_integer(&kind) => Some(TypeKind::Int),
+        'q' if null => Some(string),
         'i' if is_integer(&kind) || null => Some(TypeKind::Int),
         'l' if is_integer(&kind) || null => Some(TypeKind::BigInt),
         'n' if is_numeric(&kind) => None,
@@ -266,7 +285,6 @@ fn coerce(arg: Expr, letter: char) -> Option<Expr> {
         'z' if null => Some(string),
         't' if is_temporal(&kind) => None,
         'w' if is_timestamp(&kind) || is_string(&kind) => None,
-        'w' if kind == TypeKind::Date => Some(TypeKind::Timestamp(3)),
         'w' if null => Some(TypeKind::Timestamp(3)),
         'x' if null => Some(string),
         'x' => None,

@@ -29,7 +29,10 @@ impl Parser {
         let nullable = if self.eat_words(&["NOT", "NULL"]) {
             false
         } else {
-            self.eat_word("NULL");
+            // of `RETURNING INT NULL ON ERROR` the NULL is no part
+            if !self.is_word_at(1, "ON") {
+                self.eat_word("NULL");
+            }
             true
         };
         Ok(DataType { kind, nullable })
@@ -77,7 +80,7 @@ impl Parser {
                     TypeKind::Char(self.length(1)?)
                 }
             }
-            "VARCHAR" => TypeKind::Varchar(self.length(1)?),
+            "VARCHAR" => TypeKind::Varchar(self.length(i32::MAX as u32)?),
             "STRING" => TypeKind::Varchar(i32::MAX as u32),
             "BINARY" => {
                 if self.eat_word("VARYING") {

@@ -241,17 +241,20 @@ fn difference(want: &State, have: &State) -> String {
 /// Whether a message carries the essential words of Flink's: of one of the lines of its chain.
 pub fn same_words(want: &str, have: &str) -> bool {
     let have = words(have);
-    want.lines().filter(|l| !l.starts_with("phase:")).any(|line| {
+    let lines: Vec<&str> = want.lines().filter(|l| !l.starts_with("phase:")).collect();
+    lines.iter().enumerate().any(|(at, line)| {
+        let last = at + 1 == lines.len();
         let text = match line.split_once(": ") {
             Some((class, rest)) if !class.contains(' ') => rest,
-            _ => line,
+            _ => *line,
         };
         // what Flink adds below its first sentence (options, the whole plan) is no part of the reason
         let text = text.split(" | ").next().unwrap_or(text);
         let text = text.split("The physical plan").next().unwrap_or(text);
         let wanted = words(text);
         let found = wanted.iter().filter(|w| have.contains(*w)).count();
-        wanted.len() >= 3 && found * 10 >= wanted.len() * 8
+        // the last line is the reason itself, however short
+        (wanted.len() >= 3 || last && !wanted.is_empty()) && found * 10 >= wanted.len() * 8
     })
 }
 

@@ -121,5 +121,6 @@ fn evaluate(
     }
     let mut out = String::new();
     print::value(&mut out, &value, &expr.data_type);
+    let out = out.replace('\n', "\\n").replace('\t', "\\t");
     Ok((expr.data_type.to_string().replace(" NOT NULL", ""), out))
 }
