@@ -1,5 +1,6 @@
 //! How a connector begins: from its offset, the slot and the snapshot mode. Pure, so that every case is a test.
 
+use super::identity::{ServerState, Standing, standing};
 use super::offset::{Offset, SnapshotState};
 use super::position::Position;
 use crate::config::connector::{MismatchStrategy, SnapshotMode};
@@ -11,8 +12,8 @@ use crate::pg::Lsn;
 pub struct SlotState {
     /// `confirmed_flush_lsn`.
     pub confirmed: Lsn,
-    /// Whether the server has given up the slot's WAL (`wal_status = 'lost'`).
-    pub lost: bool,
+    /// Why the slot can be read no more, where the server says so (`wal_status = 'lost'`, `invalidation_reason`).
+    pub lost: Option<String>,
 }
 
 /// What a snapshot stands on.
@@ -22,6 +23,8 @@ pub enum SnapshotBase {
     NewSlot,
     /// The slot exists: a temporary one beside it exports the snapshot, and the slot streams from there.
     BesideSlot,
+    /// The slot exists, but can be read no more: it is dropped and made anew.
+    RenewedSlot,
     /// Nothing is streamed afterwards: an ordinary transaction.
     Transaction,
 }
@@ -44,22 +47,25 @@ pub enum Start {
     Idle,
 }
 
-/// Decides how to begin. `system` is the cluster's identifier, `slot` is `None` where it does not exist.
+/// Decides how to begin. `slot` is `None` where it does not exist; `resnapshot` answers a lost position with a new
+/// snapshot whatever the mode (`millstream.lost.position`).
 ///
 /// # Errors
-/// When changes would be lost without a word and the mode does not answer that with a new snapshot.
+/// When changes would be lost without a word and neither mode nor `resnapshot` answers that with a new snapshot.
 pub fn decide(
     mode: SnapshotMode,
     mismatch: MismatchStrategy,
+    resnapshot: bool,
     offset: Option<&Offset>,
     slot_name: &str,
     slot: Option<&SlotState>,
-    system: &str,
+    server: &ServerState,
 ) -> Result<Start> {
     let snapshot = || {
         Start::Snapshot(match (mode.streams(), slot) {
             (false, _) => SnapshotBase::Transaction,
             (true, None) => SnapshotBase::NewSlot,
+            (true, Some(slot)) if slot.lost.is_some() => SnapshotBase::RenewedSlot,
             (true, Some(_)) => SnapshotBase::BesideSlot,
         })
     };
@@ -85,42 +91,74 @@ pub fn decide(
     if !mode.streams() {
         return Ok(Start::Idle);
     }
-    let lost = |cause: String| {
-        if mode.snapshots_when_lost() {
+    let lost = |cause: String, next: &str| {
+        if mode.snapshots_when_lost() || resnapshot {
             tracing::warn!("{cause}: a new snapshot is taken");
             return Ok(snapshot());
         }
         Err(Error::refused(format!(
-            "the connector cannot go on at {}: changes after it are gone",
+            "the connector cannot go on at {}: changes after it are gone, or may be",
             offset.restart
         ))
         .because(cause)
-        .next(
-            "set snapshot.mode=when_needed to read the tables again, or reset the connector's offset; \
-                 offset.mismatch.strategy=trust_slot goes on with what the slot still has",
-        ))
+        .next(format!(
+            "set millstream.lost.position=resnapshot (or snapshot.mode=when_needed) to read the tables again, or reset \
+             the connector's offset{next}"
+        )))
     };
-    if let Some(binding) = offset.binding.as_ref().filter(|b| b.system != system) {
-        return lost(format!(
-            "the offset was written for another database cluster (system identifier {}, this one is {system})",
-            binding.system
-        ));
-    }
+    const TRUST: &str = "; offset.mismatch.strategy=trust_slot goes on with what the slot still has";
+    let trusts = mismatch == MismatchStrategy::TrustSlot;
     let Some(slot) = slot else {
-        return lost(format!("replication slot \"{slot_name}\" does not exist any more"));
+        let was = offset.binding.as_ref().filter(|b| b.slot != slot_name);
+        return lost(
+            match was {
+                Some(was) => format!(
+                    "replication slot \"{slot_name}\" does not exist; the offset was written with slot \"{}\"",
+                    was.slot
+                ),
+                None => format!("replication slot \"{slot_name}\" does not exist any more: it was dropped"),
+            },
+            "",
+        );
     };
-    if slot.lost {
-        return lost(format!(
-            "the server has given up the WAL of replication slot \"{slot_name}\" (max_slot_wal_keep_size)"
-        ));
+    if let Some(why) = &slot.lost {
+        return lost(
+            format!("the server has invalidated replication slot \"{slot_name}\": {why}"),
+            "; a larger max_slot_wal_keep_size keeps the next slot longer",
+        );
+    }
+    let mut offset = std::borrow::Cow::Borrowed(offset);
+    match standing(&offset, server) {
+        Standing::Good => {}
+        Standing::UpTo(switch) => {
+            tracing::info!(
+                "the server was promoted at {switch}, after everything that is in the log: the stream goes on there"
+            );
+            let offset = offset.to_mut();
+            offset.restart = switch;
+            offset.position = Position::before(switch);
+        }
+        Standing::Foreign { why, .. } if trusts => {
+            tracing::warn!(
+                "{why}; the stream goes on at {}, where replication slot \"{slot_name}\" is, as \
+                 offset.mismatch.strategy=trust_slot says",
+                slot.confirmed
+            );
+            // The offset's positions say nothing of this WAL.
+            return Ok(Start::Resume { from: slot.confirmed, position: Position::before(slot.confirmed) });
+        }
+        Standing::Foreign { why, other_cluster } => {
+            let next = if other_cluster {
+                "; if the connector had caught up before the old server was stopped, and the slot was made before the \
+                 new one was written to: offset.mismatch.strategy=trust_slot goes on from the slot"
+            } else {
+                TRUST
+            };
+            return lost(why, next);
+        }
     }
     let ahead = slot.confirmed > offset.restart;
-    let trusts_slot = match mismatch {
-        MismatchStrategy::TrustSlot => true,
-        MismatchStrategy::TrustGreaterLsn => ahead,
-        MismatchStrategy::NoValidation | MismatchStrategy::TrustOffset => false,
-    };
-    if trusts_slot && ahead {
+    if ahead && matches!(mismatch, MismatchStrategy::TrustSlot | MismatchStrategy::TrustGreaterLsn) {
         tracing::warn!(
             "replication slot \"{slot_name}\" is at {}, the stored offset at {}: what lies between is left out, as \
              offset.mismatch.strategy says",
@@ -134,11 +172,14 @@ pub fn decide(
         return Ok(Start::Resume { from: slot.confirmed, position });
     }
     if ahead {
-        return lost(format!(
-            "replication slot \"{slot_name}\" is at {}, ahead of the stored offset: it was made anew or used by \
-             somebody else",
-            slot.confirmed
-        ));
+        return lost(
+            format!(
+                "replication slot \"{slot_name}\" is at {}, ahead of the stored offset {}: it was dropped and made anew, \
+                 or used by somebody else",
+                slot.confirmed, offset.restart
+            ),
+            TRUST,
+        );
     }
     Ok(Start::Resume { from: offset.restart, position: offset.position })
 }
@@ -151,16 +192,29 @@ mod tests {
     const NONE: MismatchStrategy = MismatchStrategy::NoValidation;
 
     fn offset(restart: u64) -> Offset {
-        Offset::start(Lsn(restart), SlotBinding { system: "1".into(), timeline: 1, slot: "s".into() })
+        let binding = SlotBinding { system: "1".into(), timeline: 1, slot: "s".into(), version: 150_003 };
+        Offset::start(Lsn(restart), binding)
+    }
+
+    fn server(system: &str) -> ServerState {
+        ServerState {
+            system: system.into(),
+            timeline: 1,
+            version: 150_003,
+            wal_end: Lsn(1000),
+            history: Vec::new(),
+        }
     }
 
     fn slot(confirmed: u64) -> SlotState {
-        SlotState { confirmed: Lsn(confirmed), lost: false }
+        SlotState { confirmed: Lsn(confirmed), lost: None }
     }
 
     #[test]
     fn without_an_offset() {
-        let decide = |mode, slot: Option<&SlotState>| decide(mode, NONE, None, "s", slot, "1").unwrap();
+        let decide = |mode, slot: Option<&SlotState>| {
+            decide(mode, NONE, false, None, "s", slot, &server("1")).unwrap()
+        };
         assert_eq!(decide(SnapshotMode::Initial, None), Start::Snapshot(SnapshotBase::NewSlot));
         assert_eq!(decide(SnapshotMode::Initial, Some(&slot(5))), Start::Snapshot(SnapshotBase::BesideSlot));
         assert_eq!(decide(SnapshotMode::InitialOnly, None), Start::Snapshot(SnapshotBase::Transaction));
@@ -174,7 +228,7 @@ mod tests {
         let o = offset(10);
         let resume = Start::Resume { from: Lsn(10), position: o.position };
         let decide = |mode, mismatch, slot: Option<&SlotState>, system: &str| {
-            decide(mode, mismatch, Some(&o), "s", slot, system)
+            decide(mode, mismatch, false, Some(&o), "s", slot, &server(system))
         };
         assert_eq!(decide(SnapshotMode::Initial, NONE, Some(&slot(10)), "1").unwrap(), resume);
         assert_eq!(decide(SnapshotMode::Initial, NONE, Some(&slot(3)), "1").unwrap(), resume);
@@ -186,13 +240,28 @@ mod tests {
             (None, "1", "does not exist"),
             (Some(slot(11)), "1", "ahead of the stored offset"),
             (Some(slot(10)), "2", "another database cluster"),
-            (Some(SlotState { confirmed: Lsn(1), lost: true }), "1", "given up"),
+            (
+                Some(SlotState { confirmed: Lsn(1), lost: Some("it is too far behind".into()) }),
+                "1",
+                "invalidated",
+            ),
         ] {
             let error = decide(SnapshotMode::Initial, NONE, slot.as_ref(), system).unwrap_err();
             assert!(error.screen().contains(word), "{error}");
             let start = decide(SnapshotMode::WhenNeeded, NONE, slot.as_ref(), system).unwrap();
             assert!(matches!(start, Start::Snapshot(_)), "{start:?}");
         }
+        let dead = SlotState { confirmed: Lsn(1), lost: Some("gone".into()) };
+        let renewed =
+            super::decide(SnapshotMode::Initial, NONE, true, Some(&o), "s", Some(&dead), &server("1"));
+        assert_eq!(renewed.unwrap(), Start::Snapshot(SnapshotBase::RenewedSlot));
+        // Positions of another cluster are not compared, only the slot's word is taken.
+        let elsewhere = Start::Resume { from: Lsn(3), position: Position::before(Lsn(3)) };
+        let start = decide(SnapshotMode::Initial, MismatchStrategy::TrustSlot, Some(&slot(3)), "2").unwrap();
+        assert_eq!(start, elsewhere);
+        assert!(
+            decide(SnapshotMode::Initial, MismatchStrategy::TrustGreaterLsn, Some(&slot(11)), "2").is_err()
+        );
         let trusted =
             decide(SnapshotMode::Initial, MismatchStrategy::TrustSlot, Some(&slot(11)), "1").unwrap();
         assert_eq!(trusted, Start::Resume { from: Lsn(11), position: Position::before(Lsn(11)) });
@@ -205,8 +274,11 @@ mod tests {
     fn an_interrupted_snapshot_starts_again() {
         let mut o = offset(10);
         o.snapshot = SnapshotState::Running;
-        let start = decide(SnapshotMode::Initial, NONE, Some(&o), "s", Some(&slot(10)), "1").unwrap();
+        let start =
+            decide(SnapshotMode::Initial, NONE, false, Some(&o), "s", Some(&slot(10)), &server("1")).unwrap();
         assert_eq!(start, Start::Snapshot(SnapshotBase::BesideSlot));
-        assert!(decide(SnapshotMode::NoData, NONE, Some(&o), "s", Some(&slot(10)), "1").is_err());
+        assert!(
+            decide(SnapshotMode::NoData, NONE, false, Some(&o), "s", Some(&slot(10)), &server("1")).is_err()
+        );
     }
 }

@@ -18,6 +18,8 @@ pub struct SlotBinding {
     pub timeline: u32,
     /// Slot name.
     pub slot: String,
+    /// `server_version_num` then; 0 where it is not known.
+    pub version: u32,
 }
 
 /// Whether a snapshot was under way when the offset was written.
@@ -39,6 +41,9 @@ pub struct Offset {
     /// Where START_REPLICATION is to begin and what may be confirmed: every transaction that commits before
     /// it is in the log.
     pub restart: Lsn,
+    /// The log's content depends on the WAL up to here: the end of the last transaction (or snapshot) of which
+    /// something is in it. [`Self::restart`] may be further, where nothing concerned this connector.
+    pub content: Lsn,
     /// Debezium's `lsn`: LSN of the last event.
     pub lsn: Lsn,
     /// Debezium's `lsn_commit`: end of the last commit seen.
@@ -78,6 +83,7 @@ impl Offset {
         Self {
             position: Position::before(start),
             restart: start,
+            content: start,
             lsn: start,
             lsn_commit: None,
             tx_id: None,
@@ -132,9 +138,11 @@ impl Offset {
             map.insert("millstream.commit_lsn".into(), long(self.position.commit));
             map.insert("millstream.ordinal".into(), json!(self.position.ordinal));
             map.insert("millstream.complete".into(), json!(self.position.complete));
+            map.insert("millstream.content_lsn".into(), long(self.content));
             map.insert("millstream.system".into(), json!(binding.system));
             map.insert("millstream.timeline".into(), json!(binding.timeline));
             map.insert("millstream.slot".into(), json!(binding.slot));
+            map.insert("millstream.server_version".into(), json!(binding.version));
         }
         Value::Object(map)
     }
@@ -167,6 +175,7 @@ impl Offset {
         let lsn_commit = lsn("lsn_commit")?;
         let restart = lsn("millstream.restart_lsn")?;
         let commit = lsn("millstream.commit_lsn")?;
+        let content = lsn("millstream.content_lsn")?;
         let last = event.or(processed).or(lsn_commit).ok_or(OffsetError::Field("lsn"))?;
         let number = |v: Option<Value>| v.and_then(|v| v.as_i64());
         let text = |v: Option<Value>| v.and_then(|v| v.as_str().map(str::to_owned));
@@ -210,8 +219,12 @@ impl Offset {
         let system = text(map.remove("millstream.system"));
         let timeline = number(map.remove("millstream.timeline")).and_then(|n| u32::try_from(n).ok());
         let slot = text(map.remove("millstream.slot"));
+        let version =
+            number(map.remove("millstream.server_version")).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
         let binding = match (system, timeline, slot) {
-            (Some(system), Some(timeline), Some(slot)) => Some(SlotBinding { system, timeline, slot }),
+            (Some(system), Some(timeline), Some(slot)) => {
+                Some(SlotBinding { system, timeline, slot, version })
+            }
             _ => None,
         };
         let (position, restart) = match (&binding, commit, ordinal, complete) {
@@ -232,6 +245,7 @@ impl Offset {
         Ok(Self {
             position,
             restart,
+            content: content.unwrap_or(restart),
             lsn: last,
             lsn_commit,
             tx_id,
@@ -256,7 +270,7 @@ mod tests {
     use super::*;
 
     fn binding() -> SlotBinding {
-        SlotBinding { system: "7345".into(), timeline: 1, slot: "s".into() }
+        SlotBinding { system: "7345".into(), timeline: 1, slot: "s".into(), version: 150_003 }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::source;
 use super::spool::Spool;
 use super::status::{Phase, StatusCell};
 use super::stream::{Stream, now_ns};
-use super::{offsets, snapshot};
+use super::{offsets, slot_watch, snapshot};
 use crate::config::ConnectorConfig;
 use crate::config::connector::{CaptureOptions, LsnFlushMode};
 use crate::error::{Error, Result};
@@ -103,7 +103,8 @@ impl Run {
     async fn prepare(&self) -> Result<(Box<dyn LogWriter>, Session)> {
         let options = &self.options;
         let side = source::connect(&self.database, options, "Debezium General").await?;
-        catalog::server_facts(&side).await?.check_capture()?;
+        let facts = catalog::server_facts(&side).await?;
+        facts.check_capture()?;
         // The writer comes first: it fences a task of this connector that still runs somewhere, so that the
         // offset read next is the last there will be.
         let mut writer = self.env.log.writer(&self.env.transactional_id).await?;
@@ -128,13 +129,20 @@ impl Run {
         let mut replication = ReplicationClient::connect(&database).await?;
         let system = replication.identify_system().await?;
         let slot = source::slot_state(&side, options).await?;
+        let server = source::identity(&mut replication, &system, offset.as_ref()).await?;
+        if let Some(offset) = offset.as_ref().filter(|o| facts.in_recovery && server.wal_end < o.restart) {
+            return Err(Error::transient("the standby has not received what the stored offset stands for")
+                .because(format!("it is at {}, the offset at {}", server.wal_end, offset.restart))
+                .next("wait until it has caught up, or point the connector at the primary"));
+        }
         let start = decide(
             options.snapshot_mode,
             options.mismatch,
+            options.resnapshot,
             offset.as_ref(),
             &options.slot,
             slot.as_ref(),
-            &system.system_id,
+            &server,
         )?;
         let tables = catalog::list_tables(&side).await?;
         let types = catalog::load_types(&side).await?;
@@ -167,6 +175,7 @@ impl Run {
             system: session.system.system_id.clone(),
             timeline: session.system.timeline,
             slot: options.slot.clone(),
+            version: session.replication.server_version(),
         };
         let committer = Committer::spawn(writer, Arc::clone(&self.status), self.env.observer.clone());
         let mut pump = Pump::new(
@@ -220,7 +229,9 @@ impl Run {
         let base = match session.start {
             Start::Idle => return Ok(None),
             Start::Resume { from, position } => {
-                pump.offset.restart = pump.offset.restart.max(from);
+                // Behind the offset where the server was promoted there, or the slot is to be trusted.
+                pump.offset.restart = from;
+                pump.offset.content = pump.offset.content.min(from);
                 pump.offset.position = position;
                 Notifier::new(options).initial(encoder, &mut pump.batch, "SKIPPED", &[])?;
                 return Ok(Some((from, position)));
@@ -243,7 +254,10 @@ impl Run {
             tokio::time::sleep(options.snapshot_delay).await;
         }
         let exported = match base {
-            SnapshotBase::NewSlot => {
+            SnapshotBase::NewSlot | SnapshotBase::RenewedSlot => {
+                if base == SnapshotBase::RenewedSlot {
+                    session.replication.drop_slot(&options.slot, false).await?;
+                }
                 let created = session.replication.create_slot(&slot, SLOT_TIMEOUT).await?;
                 made.slot = true;
                 Some(created)
@@ -324,6 +338,7 @@ impl Run {
         let mut stream = Stream::new(encoder, position, pump.offset.lsn_commit, Arc::clone(&self.status));
         self.status.phase(Phase::Streaming);
         let spool = Spool::new(&self.env.spill, options.queue_bytes / 2);
+        let _watch = slot_watch::watch(&self.database, &options, &self.status);
         let mut flow = Flow {
             stream: &mut stream,
             pump,

@@ -3,10 +3,14 @@
 use tokio_postgres::Client;
 
 use super::decide::SlotState;
+use super::identity::{ServerState, parse_history};
+use super::offset::Offset;
 use crate::config::connector::{CaptureOptions, PublicationMode};
 use crate::error::{Error, Result};
 use crate::pg::catalog::{self, TableName};
-use crate::pg::{self, ConnectConfig, Ident, Literal, Lsn, Qualified, sql_error};
+use crate::pg::{
+    self, ConnectConfig, Ident, Literal, Lsn, Qualified, ReplicationClient, SystemIdentity, sql_error,
+};
 
 /// An ordinary session for the catalog, kept beside the stream.
 pub(super) async fn connect(config: &ConnectConfig, options: &CaptureOptions, name: &str) -> Result<Client> {
@@ -31,6 +35,23 @@ pub(super) async fn current_lsn(client: &Client) -> Result<Lsn> {
         .ok_or_else(|| Error::internal("the server's WAL position cannot be read"))
 }
 
+/// What an offset is compared with.
+pub(super) async fn identity(
+    replication: &mut ReplicationClient,
+    system: &SystemIdentity,
+    offset: Option<&Offset>,
+) -> Result<ServerState> {
+    let moved = offset.and_then(|o| o.binding.as_ref()).is_some_and(|b| b.timeline != system.timeline);
+    let history = if moved { replication.timeline_history(system.timeline).await? } else { String::new() };
+    Ok(ServerState {
+        system: system.system_id.clone(),
+        timeline: system.timeline,
+        version: replication.server_version(),
+        wal_end: system.position,
+        history: parse_history(&history),
+    })
+}
+
 /// The slot's state; `None` where it does not exist.
 pub(super) async fn slot_state(client: &Client, options: &CaptureOptions) -> Result<Option<SlotState>> {
     let Some(slot) = catalog::slot(client, &options.slot).await? else { return Ok(None) };
@@ -50,7 +71,11 @@ pub(super) async fn slot_state(client: &Client, options: &CaptureOptions) -> Res
     }
     Ok(Some(SlotState {
         confirmed: slot.confirmed_flush_lsn.or(slot.restart_lsn).unwrap_or_default(),
-        lost: slot.wal_status.as_deref() == Some("lost"),
+        lost: match (slot.invalidation_reason, slot.wal_status.as_deref()) {
+            (Some(reason), _) => Some(reason),
+            (None, Some("lost")) => Some("its WAL exceeded max_slot_wal_keep_size".to_owned()),
+            (None, _) => None,
+        },
     }))
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::slot_watch::SlotHealth;
 use crate::error::Error;
 use crate::pg::Lsn;
 
@@ -90,6 +91,8 @@ pub struct ConnectorStatus {
     pub durable_lsn: Lsn,
     /// Commit time of the last durable event, milliseconds since 1970; zero for none.
     pub last_event_ms: i64,
+    /// What the server says of the slot; `None` before the first look, and where the slot is gone.
+    pub slot: Option<SlotHealth>,
     /// Streamed transactions that are kept until they commit.
     pub held_transactions: u64,
     /// Counts.
@@ -122,6 +125,7 @@ pub(super) struct StatusCell {
     durable_lsn: AtomicU64,
     last_event_ms: AtomicU64,
     topics: Mutex<BTreeSet<Arc<str>>>,
+    slot: Mutex<Option<SlotHealth>>,
     /// It was in a running phase before.
     moved: AtomicBool,
 }
@@ -144,6 +148,7 @@ impl StatusCell {
             durable_lsn: AtomicU64::new(0),
             last_event_ms: AtomicU64::new(0),
             topics: Mutex::new(BTreeSet::new()),
+            slot: Mutex::new(None),
             moved: AtomicBool::new(false),
         })
     }
@@ -189,6 +194,11 @@ impl StatusCell {
         }
     }
 
+    /// What the slot looks like now.
+    pub(super) fn slot(&self, health: Option<SlotHealth>) {
+        *self.slot.lock() = health;
+    }
+
     /// Streamed transactions under way, and bytes newly written to files.
     pub(super) fn spool(&self, held: usize, spilled: u64) {
         self.held_transactions.store(u64::try_from(held).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -212,6 +222,7 @@ impl StatusCell {
             server_lsn: Lsn(get(&self.server_lsn)),
             durable_lsn: Lsn(get(&self.durable_lsn)),
             last_event_ms: get(&self.last_event_ms).cast_signed(),
+            slot: self.slot.lock().clone(),
             held_transactions: get(&self.held_transactions),
             counters: Counters {
                 changes: get(&self.changes),

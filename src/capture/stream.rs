@@ -297,6 +297,7 @@ impl Stream {
         let offset = &mut pump.offset;
         offset.snapshot = SnapshotState::None;
         offset.position = Position { commit: tx.commit, ordinal: tx.ordinal, complete: false, through: None };
+        offset.content = offset.content.max(Lsn(tx.commit.0.saturating_add(1)));
         offset.lsn = lsn;
         offset.tx_id = Some(tx.xid);
         offset.ts_usec = tx.ts_ns / 1000;
@@ -419,6 +420,7 @@ impl Stream {
         offset.snapshot = SnapshotState::None;
         offset.position = Position { commit: lsn, ordinal: 1, complete: true, through: None };
         offset.restart = offset.restart.max(lsn);
+        offset.content = offset.content.max(Lsn(lsn.0.saturating_add(1)));
         offset.lsn = lsn;
         offset.lsn_commit = Some(lsn);
         offset.tx_id = None;
@@ -446,6 +448,7 @@ impl Stream {
                 self.encoder
                     .transaction_end(tx.xid, end, ms, &mut pump.batch)
                     .map_err(|e| undecodable(end, &e))?;
+                offset.content = offset.content.max(end);
                 offset.lsn = end;
                 offset.tx_id = Some(tx.xid);
                 offset.ts_usec = tx.ts_ns / 1000;

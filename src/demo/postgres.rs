@@ -60,6 +60,44 @@ impl TemporaryPostgres {
         Ok(server)
     }
 
+    /// Makes a hot standby of this server from a base backup and starts it; it follows by streaming replication.
+    ///
+    /// # Errors
+    /// When the backup fails or the standby does not start.
+    pub fn standby(&self) -> Result<Self> {
+        let failed = |e: std::io::Error| Error::config("cannot set up a standby's directory").with_source(e);
+        let root = tempfile::Builder::new().prefix("millstream-pg-").tempdir().map_err(failed)?;
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).map_err(failed)?;
+        if let Some((uid, gid)) = self.owner {
+            chown(root.path(), Some(uid), Some(gid)).map_err(failed)?;
+        }
+        let mut standby = Self {
+            bin: self.bin.clone(),
+            root,
+            port: free_port()?,
+            owner: self.owner,
+            running: false,
+            keeper: None,
+        };
+        let from = format!("postgresql://postgres@127.0.0.1:{}", self.port);
+        let data = standby.data_dir();
+        let mut args: Vec<OsString> =
+            ["-R", "-X", "stream", "-c", "fast", "--no-sync", "-d", &from, "-D"].map(OsString::from).into();
+        args.push(data.clone().into_os_string());
+        standby.run("pg_basebackup", &args)?;
+        let path = data.join("postgresql.conf");
+        let mut text = fs::read_to_string(&path).map_err(failed)?;
+        text.push_str(&format!(
+            "\nport = {}\nunix_socket_directories = '{}'\n",
+            standby.port,
+            standby.root.path().display()
+        ));
+        fs::write(&path, text).map_err(failed)?;
+        standby.keeper = Some(standby.keep()?);
+        standby.boot()?;
+        Ok(standby)
+    }
+
     /// The TCP port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port

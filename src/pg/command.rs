@@ -190,6 +190,23 @@ impl ReplicationClient {
             .ok_or_else(|| protocol_error(&self.wire.config, "its answer to IDENTIFY_SYSTEM cannot be read"))
     }
 
+    /// TIMELINE_HISTORY: how the server came to a timeline, as its history file has it; empty for the first.
+    ///
+    /// # Errors
+    /// When the server does not have the file, or the session breaks.
+    pub async fn timeline_history(&mut self, timeline: u32) -> Result<String> {
+        if timeline <= 1 {
+            return Ok(String::new());
+        }
+        let rows = self
+            .wire
+            .query("cannot read the timeline's history", &format!("TIMELINE_HISTORY {timeline}"))
+            .await?;
+        let mut row = first(rows);
+        let _file = row.next();
+        Ok(row.next().flatten().unwrap_or_default())
+    }
+
     /// CREATE_REPLICATION_SLOT with pgoutput. It waits for each of the transactions that are under way; `timeout`
     /// (none for zero) bounds such a wait by `lock_timeout`, since replication commands know no other limit.
     ///

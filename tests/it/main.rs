@@ -26,4 +26,5 @@ mod operate;
 mod pipeline_crash;
 mod postgres_sink;
 mod replication;
+mod slot_identity;
 mod support;

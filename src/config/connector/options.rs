@@ -186,6 +186,8 @@ pub struct CaptureOptions {
     pub flush_mode: LsnFlushMode,
     /// `offset.mismatch.strategy`.
     pub mismatch: MismatchStrategy,
+    /// `millstream.lost.position=resnapshot`.
+    pub resnapshot: bool,
     /// `snapshot.mode`.
     pub snapshot_mode: SnapshotMode,
     /// `snapshot.include.collection.list`; empty for all captured tables.
@@ -326,6 +328,7 @@ impl CaptureOptions {
                 "trust_greater_lsn" => MismatchStrategy::TrustGreaterLsn,
                 _ => MismatchStrategy::NoValidation,
             },
+            resnapshot: lower("millstream.lost.position") == "resnapshot",
             snapshot_mode,
             snapshot_tables: list(config, "snapshot.include.collection.list")?,
             snapshot_overrides: overrides(config)?,

@@ -55,6 +55,10 @@ pub struct SlotInfo {
     pub confirmed_flush_lsn: Option<Lsn>,
     /// `reserved`, `extended`, `unreserved`, `lost` (server 13+).
     pub wal_status: Option<String>,
+    /// Why the server has invalidated it: `rows_removed`, `wal_level_insufficient`, `idle_timeout`, … (17+).
+    pub invalidation_reason: Option<String>,
+    /// It is kept up on this standby by the primary, and cannot be read before a promotion (17+).
+    pub synced: bool,
 }
 
 /// A publication.
@@ -277,7 +281,9 @@ pub async fn slot(client: &Client, name: &str) -> Result<Option<SlotInfo>> {
     const SQL: &str = "
         SELECT s.plugin::text AS plugin, s.database::text AS database, s.active, s.active_pid,
                s.restart_lsn::text AS restart_lsn, s.confirmed_flush_lsn::text AS confirmed_flush_lsn,
-               to_jsonb(s) ->> 'wal_status' AS wal_status
+               to_jsonb(s) ->> 'wal_status' AS wal_status,
+               to_jsonb(s) ->> 'invalidation_reason' AS invalidation_reason,
+               coalesce((to_jsonb(s) ->> 'synced')::boolean, false) AS synced
         FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = $1::text";
     let row = client.query_opt(SQL, &[&name]).await.map_err(failed("cannot read the replication slots"))?;
     let Some(row) = row else { return Ok(None) };
@@ -289,6 +295,8 @@ pub async fn slot(client: &Client, name: &str) -> Result<Option<SlotInfo>> {
         restart_lsn: lsn(&row, "restart_lsn")?,
         confirmed_flush_lsn: lsn(&row, "confirmed_flush_lsn")?,
         wal_status: get(&row, "wal_status")?,
+        invalidation_reason: get(&row, "invalidation_reason")?,
+        synced: get(&row, "synced")?,
     }))
 }
 
