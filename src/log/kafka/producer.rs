@@ -240,6 +240,7 @@ impl Transactions {
                 }
             }
         }
+        self.await_delivery(started);
         loop {
             let error = match self.producer.commit_transaction(STEP) {
                 Ok(()) => return Ok(()),
@@ -256,6 +257,14 @@ impl Transactions {
             if !retriable || started.elapsed() > GIVE_UP {
                 return Err(self.abort(&error, self.context.take_undelivered()));
             }
+        }
+    }
+
+    /// Waits until every record has been taken or has failed. The wait inside `commit_transaction` serves
+    /// delivery reports in steps of 100 ms; only failures are reported here, so each commit would take that long.
+    fn await_delivery(&self, started: Instant) {
+        while self.producer.in_flight_count() > 0 && started.elapsed() < GIVE_UP {
+            self.producer.poll(Duration::from_millis(1));
         }
     }
 
