@@ -6,6 +6,7 @@ use super::incremental::{Incremental, Tools};
 use super::notify::Notifier;
 use super::offset::Offset;
 use super::pump::Pump;
+use super::reconcile::{Reconciler, Verdict};
 use super::run::{Run, unusable};
 use super::signal::{Command, Request, Signal};
 use super::stream::{Stream, now_ns};
@@ -13,7 +14,8 @@ use super::{snapshot, source};
 use crate::config::connector::CaptureOptions;
 use crate::error::Result;
 use crate::pg::catalog::{self, TableName, TypeRegistry};
-use crate::pg::{Lsn, sql_error};
+use crate::pg::pgoutput::{self, Message};
+use crate::pg::{Lsn, XLogData, sql_error};
 
 /// What goes on beside the stream.
 pub(super) struct Aside {
@@ -21,6 +23,8 @@ pub(super) struct Aside {
     pub(super) notifier: Notifier,
     /// A blocking snapshot that begins after the present message.
     pub(super) blocking: Option<(Signal, Request)>,
+    /// What an interrupted snapshot leaves out of the stream.
+    pub(super) reconcile: Option<Reconciler>,
 }
 
 /// In the offset: the signal of a blocking snapshot under way.
@@ -101,6 +105,41 @@ impl Run {
                 aside.blocking = Some((signal, request));
                 Ok(())
             }
+        }
+    }
+
+    /// What of a message goes on, after a snapshot that was interrupted.
+    pub(super) async fn verdict(
+        &self,
+        data: &XLogData<'_>,
+        xid: Option<u64>,
+        pump: &mut Pump,
+        side: &Client,
+        aside: &mut Aside,
+    ) -> Result<Verdict> {
+        let Some(reconcile) = &mut aside.reconcile else { return Ok(Verdict::All) };
+        crate::failpoint!("capture.reconcile");
+        // What cannot be read is for the stream to say.
+        let Ok(message) = pgoutput::parse(data.payload, false) else { return Ok(Verdict::All) };
+        match &message {
+            Message::Relation(relation) => reconcile.describe(relation),
+            Message::Begin { final_lsn, .. } => self.passed(*final_lsn, pump, aside),
+            _ => {
+                if let Some(xid) = xid {
+                    return reconcile.judge(&message, xid, side).await;
+                }
+            }
+        }
+        Ok(Verdict::All)
+    }
+
+    /// A transaction begins that commits there: from the last snapshot on nothing is left out.
+    pub(super) fn passed(&self, commit: Lsn, pump: &mut Pump, aside: &mut Aside) {
+        if aside.reconcile.as_ref().is_some_and(|r| r.is_past(commit)) {
+            crate::failpoint!("capture.reconciled");
+            tracing::info!(connector = self.options.name, "the stream is past the interrupted snapshot");
+            aside.reconcile = None;
+            Reconciler::forget(&mut pump.offset);
         }
     }
 

@@ -27,6 +27,8 @@ pub enum SnapshotBase {
     RenewedSlot,
     /// Nothing is streamed afterwards: an ordinary transaction.
     Transaction,
+    /// The slot of an interrupted snapshot still holds all that came since: what is left is read.
+    Interrupted,
 }
 
 /// How to begin.
@@ -82,6 +84,17 @@ pub fn decide(
         if mode == SnapshotMode::NoData {
             return Err(Error::config("the stored offset says that a snapshot was interrupted, and snapshot.mode=no_data forbids to repeat it")
                 .next("set snapshot.mode=initial once, or reset the connector's offset"));
+        }
+        let same = |slot: &SlotState| {
+            let bound = |b: &super::offset::SlotBinding| b.system == system && b.slot == slot_name;
+            mode.streams()
+                && !slot.lost
+                && slot.confirmed <= offset.restart
+                && offset.binding.as_ref().is_some_and(bound)
+                && super::snapshot::under_way(offset).is_some()
+        };
+        if slot.is_some_and(same) {
+            return Ok(Start::Snapshot(SnapshotBase::Interrupted));
         }
         return Ok(snapshot());
     }

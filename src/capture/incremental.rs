@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use smallvec::SmallVec;
 use tokio_postgres::Client;
 
+use super::keys::{self, Key, KeyColumns, all_columns, name_of, shown};
 use super::notify::Notifier;
 use super::offset::Offset;
 use super::pump::Pump;
@@ -25,14 +26,11 @@ use crate::event::{Encoder, SnapshotMarker, SourceInfo, TablePlan};
 use crate::pg::catalog::{self, TableInfo, TypeRegistry};
 use crate::pg::pgoutput::{Column, Message, OldTuple, Tuple};
 use crate::pg::snapshot::{CopyDecoder, CopyReader, SESSION_SETTINGS};
-use crate::pg::{Ident, Literal, Lsn, Qualified, sql_error};
+use crate::pg::{Literal, Lsn, Qualified, sql_error};
 
 const COLLECTIONS: &str = "incremental_snapshot_collections";
 const CORRELATION: &str = "incremental_snapshot_correlation_id";
 const PROGRESS: &str = "millstream.incremental";
-
-/// Key of a row, as text by key column.
-type Key = Vec<Option<Vec<u8>>>;
 
 /// A table that waits for its turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +50,7 @@ impl Target {
 struct Scan {
     table: TableInfo,
     plan: TablePlan,
-    /// Key columns by their place in the table.
-    key: Vec<usize>,
+    key: KeyColumns,
     /// The greatest key when the reading began: rows added behind it are in the stream.
     max: Key,
     /// The last key read.
@@ -112,9 +109,9 @@ impl Incremental {
         }
         this.correlation = offset.extra.get(CORRELATION).and_then(Value::as_str).map(str::to_owned);
         if let Some(progress) = offset.extra.get(PROGRESS)
-            && let Some(max) = progress.get("max").and_then(key_from)
+            && let Some(max) = progress.get("max").and_then(keys::from_json)
         {
-            this.resumed = Some((max, progress.get("end").and_then(key_from)));
+            this.resumed = Some((max, progress.get("end").and_then(keys::from_json)));
         }
         this
     }
@@ -223,7 +220,7 @@ impl Incremental {
         let (Some(scan), Some(window)) = (&self.scan, &mut self.window) else { return };
         let mut remove = |tuple: Tuple<'_>| {
             let columns: SmallVec<[Column<'_>; 32]> = tuple.iter().collect();
-            window.rows.retain(|(key, _)| !same_key(scan, key, &columns));
+            window.rows.retain(|(key, _)| !scan.key.same(key, &columns));
         };
         match message {
             Message::Insert { relation, new } if *relation == scan.table.oid => remove(*new),
@@ -346,11 +343,7 @@ impl Incremental {
         let Some(table) = catalog::load_tables(tools.client, &[oid]).await?.into_iter().next() else {
             return Ok(Err("UNKNOWN_SCHEMA"));
         };
-        let key: Vec<usize> =
-            table.key.iter().filter_map(|k| table.columns.iter().position(|c| c.name == *k)).collect();
-        if key.is_empty() {
-            return Ok(Err("NO_PRIMARY_KEY"));
-        }
+        let Some(key) = KeyColumns::new(&table, &table.key) else { return Ok(Err("NO_PRIMARY_KEY")) };
         let plan = tools.encoder.snapshot_plan(&table, tools.types).map_err(super::run::unusable)?;
         let mut scan = Scan { table, plan, key, max: Vec::new(), end: None, rows: 0 };
         if let Some((max, end)) = resumed.filter(|(max, _)| max.len() == scan.key.len()) {
@@ -358,17 +351,17 @@ impl Incremental {
             scan.end = end;
             return Ok(Ok(scan));
         }
-        let order = key_list(&scan, " DESC");
+        let order = scan.key.list(" DESC");
         let condition = target.condition.as_ref().map_or(String::new(), |c| format!(" WHERE {c}"));
         let select = format!(
             "SELECT {} FROM {}{condition} ORDER BY {order} LIMIT 1",
-            all_columns(&scan),
-            name_of(&scan)
+            all_columns(&scan.table),
+            name_of(&scan.table)
         );
         let mut reader = CopyReader::start(tools.client, &select).await?;
         let mut max = None;
         while let Some(line) = reader.next_line().await? {
-            max = Some(key_of(&scan, &mut self.decoder, &line)?);
+            max = Some(scan.key.of_line(&mut self.decoder, &line)?);
         }
         match max {
             Some(max) => {
@@ -420,9 +413,9 @@ impl Incremental {
         }
         if let Some(scan) = &self.scan {
             let mut progress = Map::new();
-            progress.insert("max".into(), key_value(&scan.max));
+            progress.insert("max".into(), keys::to_json(&scan.max));
             if let Some(end) = &scan.end {
-                progress.insert("end".into(), key_value(end));
+                progress.insert("end".into(), keys::to_json(end));
             }
             offset.extra.insert(PROGRESS.into(), Value::Object(progress));
         }
@@ -449,91 +442,25 @@ async fn read_chunk(
     scan: &Scan,
     decoder: &mut CopyDecoder,
 ) -> Result<Vec<(Key, Bytes)>> {
-    let mut conditions = vec![format!("ROW({}) <= {}", key_list(scan, ""), row_of(&scan.max))];
+    let mut conditions = vec![scan.key.compare("<=", &scan.max)];
     if let Some(end) = &scan.end {
-        conditions.insert(0, format!("ROW({}) > {}", key_list(scan, ""), row_of(end)));
+        conditions.insert(0, scan.key.compare(">", end));
     }
     if let Some(condition) = &target.condition {
         conditions.push(format!("({condition})"));
     }
     let select = format!(
         "SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT {}",
-        all_columns(scan),
-        name_of(scan),
+        all_columns(&scan.table),
+        name_of(&scan.table),
         conditions.join(" AND "),
-        key_list(scan, ""),
+        scan.key.list(""),
         limit
     );
     let mut reader = CopyReader::start(client, &select).await?;
     let mut rows = Vec::new();
     while let Some(line) = reader.next_line().await? {
-        rows.push((key_of(scan, decoder, &line)?, line));
+        rows.push((scan.key.of_line(decoder, &line)?, line));
     }
     Ok(rows)
-}
-
-fn all_columns(scan: &Scan) -> String {
-    scan.table.columns.iter().map(|c| Ident(&c.name).to_string()).collect::<Vec<_>>().join(", ")
-}
-
-fn name_of(scan: &Scan) -> Qualified<'_> {
-    Qualified::new(&scan.table.schema, &scan.table.name)
-}
-
-fn key_list(scan: &Scan, suffix: &str) -> String {
-    scan.table.key.iter().map(|k| format!("{}{suffix}", Ident(k))).collect::<Vec<_>>().join(", ")
-}
-
-/// A key as an SQL row; the literals take the types of the columns they are compared with.
-fn row_of(key: &Key) -> String {
-    let values: Vec<String> = key
-        .iter()
-        .map(|v| match v {
-            None => "NULL".to_owned(),
-            Some(bytes) => Literal(&String::from_utf8_lossy(bytes)).to_string(),
-        })
-        .collect();
-    format!("ROW({})", values.join(", "))
-}
-
-fn key_of(scan: &Scan, decoder: &mut CopyDecoder, line: &[u8]) -> Result<Key> {
-    let columns: SmallVec<[Column<'_>; 32]> = decoder.decode(line)?.iter().collect();
-    Ok(scan.key.iter().map(|i| columns.get(*i).and_then(text)).collect())
-}
-
-fn text(column: &Column<'_>) -> Option<Vec<u8>> {
-    match column {
-        Column::Text(bytes) | Column::Binary(bytes) => Some(bytes.to_vec()),
-        Column::Null | Column::Unchanged => None,
-    }
-}
-
-/// Whether a row of the stream has this key. The stream leaves generated columns out, which stand anywhere:
-/// the place of a key column is counted without them.
-fn same_key(scan: &Scan, key: &Key, columns: &[Column<'_>]) -> bool {
-    scan.key.iter().zip(key).all(|(place, value)| {
-        let generated = scan.table.columns.iter().take(*place).filter(|c| c.generated).count();
-        match (columns.get(place - generated), value) {
-            (Some(Column::Text(bytes)), Some(value)) => bytes == value,
-            (Some(Column::Null), None) => true,
-            _ => false,
-        }
-    })
-}
-
-fn shown(key: &Key) -> String {
-    key.iter()
-        .map(|v| v.as_ref().map_or_else(|| "null".to_owned(), |b| String::from_utf8_lossy(b).into_owned()))
-        .collect::<Vec<_>>()
-        .join(",")
-}
-
-fn key_value(key: &Key) -> Value {
-    Value::Array(
-        key.iter().map(|v| v.as_ref().map_or(Value::Null, |b| json!(String::from_utf8_lossy(b)))).collect(),
-    )
-}
-
-fn key_from(value: &Value) -> Option<Key> {
-    Some(value.as_array()?.iter().map(|v| v.as_str().map(|s| s.as_bytes().to_vec())).collect())
 }

@@ -187,6 +187,7 @@ impl Run {
         let lazy = flow.version >= 150_000;
         if !replay.begun && !lazy {
             replay.begun = true;
+            self.passed(replay.commit, flow.pump, flow.aside);
             flow.stream.begin(replay.begin, replay.commit, replay.commit_ts, replay.xid);
         }
         let Some(block) = block else {
@@ -201,6 +202,7 @@ impl Run {
             }
             if !replay.begun && !matches!(data.payload.first(), Some(b'R' | b'Y')) {
                 replay.begun = true;
+                self.passed(replay.commit, flow.pump, flow.aside);
                 flow.stream.begin(data.wal_start, replay.commit, replay.commit_ts, replay.xid);
             }
             self.data(&data, flow).await?;
@@ -218,7 +220,8 @@ impl Run {
         {
             aside.incremental.observe(&message);
         }
-        if let Step::Describe(relation) = stream.message(data, pump)? {
+        let verdict = self.verdict(data, stream.xid(), pump, side, aside).await?;
+        if let Step::Describe(relation) = stream.message(data, verdict, pump)? {
             self.describe(relation, stream, side, types).await?;
         }
         if aside.blocking.is_some() {
@@ -239,6 +242,7 @@ impl Run {
         side: &Client,
         types: &mut TypeRegistry,
     ) -> Result<()> {
+        crate::failpoint!("capture.relation");
         let oid = relation.oid;
         let is_signal = self.options.tables.is_signal(&relation.schema, &relation.name);
         if is_signal {

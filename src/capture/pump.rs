@@ -87,6 +87,11 @@ impl Pump {
         self.batch.bytes() >= self.cut
     }
 
+    /// Whether little would still go into the batch.
+    pub(super) fn is_half_full(&self) -> bool {
+        self.batch.bytes() >= self.cut / 2
+    }
+
     /// Whether a batch is being committed.
     pub(super) fn in_flight(&self) -> bool {
         self.committer.in_flight()
@@ -112,6 +117,7 @@ impl Pump {
         if let Some(acknowledger) = &self.acknowledger {
             crate::failpoint!("capture.before_feedback");
             acknowledger.flushed(note.durable);
+            crate::failpoint!("capture.after_feedback");
         }
         if self.target.is_some_and(|target| note.durable >= target) {
             self.target = None;
@@ -191,11 +197,17 @@ impl Pump {
         let due = self.written.1.elapsed() >= IDLE_INTERVAL
             || restart.0 - self.written.0.0 >= IDLE_BYTES
             || self.target.is_some_and(|target| restart >= target);
-        if due { self.hand_over().await } else { Ok(()) }
+        if due {
+            crate::failpoint!("capture.idle_offset");
+            self.hand_over().await
+        } else {
+            Ok(())
+        }
     }
 
     /// Appends the offset record and sends the batch off; nothing may be in flight.
     async fn hand_over(&mut self) -> Result<()> {
+        crate::failpoint!("capture.hand_over");
         self.offset_bytes.clear();
         self.offset.write(&mut self.offset_bytes);
         let topic = self.batch.topic(&self.offsets_topic);

@@ -17,6 +17,7 @@ use super::offset::{self, Offset, SlotBinding};
 use super::position::Position;
 use super::pour::Flow;
 use super::pump::Pump;
+use super::reconcile::Reconciler;
 use super::source;
 use super::spool::Spool;
 use super::status::{Phase, StatusCell};
@@ -170,6 +171,7 @@ impl Run {
         if options.snapshot_mode.streams() {
             // Before the slot: old WAL is decoded with the catalog of its time.
             made.publication = source::publication(&session.side, options, &session.tables).await?;
+            crate::failpoint!("capture.publication");
         }
         let binding = SlotBinding {
             system: session.system.system_id.clone(),
@@ -253,6 +255,9 @@ impl Run {
         if !options.snapshot_delay.is_zero() {
             tokio::time::sleep(options.snapshot_delay).await;
         }
+        if base == SnapshotBase::Interrupted {
+            tracing::info!(connector = options.name, "the interrupted snapshot goes on");
+        }
         let exported = match base {
             SnapshotBase::NewSlot | SnapshotBase::RenewedSlot => {
                 if base == SnapshotBase::RenewedSlot {
@@ -268,11 +273,15 @@ impl Run {
                 slot.failover = false;
                 Some(session.replication.create_slot(&slot, SLOT_TIMEOUT).await?)
             }
-            SnapshotBase::Transaction => None,
+            SnapshotBase::Transaction | SnapshotBase::Interrupted => None,
         };
         crate::failpoint!("capture.slot_created");
-        let at =
-            snapshot::read(self, &session.types, encoder, pump, captured, exported.as_ref(), binding).await?;
+        let basis = match (&exported, snapshot::under_way(&pump.offset)) {
+            (Some(slot), _) => snapshot::Basis::Slot(slot),
+            (None, Some(progress)) if base == SnapshotBase::Interrupted => snapshot::Basis::Killed(progress),
+            (None, _) => snapshot::Basis::Transaction,
+        };
+        let at = snapshot::read(self, &session.types, encoder, pump, captured, basis, binding).await?;
         crate::failpoint!("capture.snapshot_done");
         if base == SnapshotBase::BesideSlot {
             // The session goes away, and the temporary slot with it.
@@ -326,7 +335,9 @@ impl Run {
             (start.proto_version, start.streaming) = (2, true);
         }
         let version = replication.server_version();
+        crate::failpoint!("capture.stream_starting");
         let mut wal = replication.start(&start).await?;
+        crate::failpoint!("capture.stream_started");
         if options.flush_mode != LsnFlushMode::Manual {
             pump.acknowledger = Some(wal.acknowledger());
         }
@@ -334,6 +345,7 @@ impl Run {
             incremental: Incremental::resume(&pump.offset),
             notifier: Notifier::new(&options),
             blocking: blocking_under_way(&pump.offset),
+            reconcile: Reconciler::resume(&pump.offset),
         };
         let mut stream = Stream::new(encoder, position, pump.offset.lsn_commit, Arc::clone(&self.status));
         self.status.phase(Phase::Streaming);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -76,6 +77,61 @@ pub struct Counters {
     pub spilled_bytes: u64,
 }
 
+/// How far a snapshot is. Shown as `2 of 5 tables, 1200 of about 3000 rows (40 %), about 12 s left`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotStatus {
+    /// Tables it reads.
+    pub tables: usize,
+    /// Tables that are read.
+    pub tables_done: usize,
+    /// Rows read since it began, or went on.
+    pub rows: u64,
+    /// Rows there are, as the database's planner thinks; they may be more.
+    pub estimate: u64,
+    /// When it began, or went on.
+    pub since: Instant,
+    /// Rows read before, by the connector's counter.
+    before: u64,
+}
+
+impl SnapshotStatus {
+    pub(super) fn new(tables: usize, estimate: u64) -> Self {
+        Self { tables, tables_done: 0, rows: 0, estimate, since: Instant::now(), before: 0 }
+    }
+
+    /// Share of the rows that is read, at most 1; `None` where nothing is known of the number.
+    pub fn share(&self) -> Option<f64> {
+        if self.estimate == 0 {
+            return None;
+        }
+        // Only shown: precision does not matter.
+        #[allow(clippy::cast_precision_loss)]
+        Some((self.rows as f64 / self.estimate as f64).min(1.0))
+    }
+
+    /// Time left at the speed so far.
+    pub fn left(&self) -> Option<Duration> {
+        let share = self.share().filter(|s| *s > 0.0)?;
+        Duration::try_from_secs_f64(self.since.elapsed().as_secs_f64() * (1.0 - share) / share).ok()
+    }
+}
+
+impl std::fmt::Display for SnapshotStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {} tables, {}", self.tables_done, self.tables, self.rows)?;
+        match (self.share(), self.left()) {
+            (Some(share), Some(left)) => write!(
+                f,
+                " of about {} rows ({:.0} %), about {} s left",
+                self.estimate.max(self.rows),
+                share * 100.0,
+                left.as_secs()
+            ),
+            _ => write!(f, " rows"),
+        }
+    }
+}
+
 /// A look at a connector.
 #[derive(Clone, Debug)]
 pub struct ConnectorStatus {
@@ -95,6 +151,8 @@ pub struct ConnectorStatus {
     pub slot: Option<SlotHealth>,
     /// Streamed transactions that are kept until they commit.
     pub held_transactions: u64,
+    /// How far the snapshot under way is.
+    pub snapshot: Option<SnapshotStatus>,
     /// Counts.
     pub counters: Counters,
     /// Topics written to since the start.
@@ -126,6 +184,7 @@ pub(super) struct StatusCell {
     last_event_ms: AtomicU64,
     topics: Mutex<BTreeSet<Arc<str>>>,
     slot: Mutex<Option<SlotHealth>>,
+    snapshot: Mutex<Option<SnapshotStatus>>,
     /// It was in a running phase before.
     moved: AtomicBool,
 }
@@ -149,6 +208,7 @@ impl StatusCell {
             last_event_ms: AtomicU64::new(0),
             topics: Mutex::new(BTreeSet::new()),
             slot: Mutex::new(None),
+            snapshot: Mutex::new(None),
             moved: AtomicBool::new(false),
         })
     }
@@ -212,9 +272,26 @@ impl StatusCell {
         }
     }
 
+    /// A snapshot begins, goes on or ends.
+    pub(super) fn snapshot(&self, snapshot: Option<SnapshotStatus>) {
+        let before = self.snapshot_rows.load(Ordering::Relaxed);
+        *self.snapshot.lock() = snapshot.map(|s| SnapshotStatus { before, ..s });
+    }
+
+    /// One more of its tables is read.
+    pub(super) fn snapshot_table_done(&self) {
+        if let Some(snapshot) = self.snapshot.lock().as_mut() {
+            snapshot.tables_done += 1;
+        }
+    }
+
     pub(super) fn read(&self) -> ConnectorStatus {
         let state = self.state.borrow().clone();
         let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        let mut snapshot = self.snapshot.lock().clone();
+        if let Some(snapshot) = &mut snapshot {
+            snapshot.rows = get(&self.snapshot_rows).saturating_sub(snapshot.before);
+        }
         ConnectorStatus {
             phase: state.phase,
             error: state.error,
@@ -224,6 +301,7 @@ impl StatusCell {
             last_event_ms: get(&self.last_event_ms).cast_signed(),
             slot: self.slot.lock().clone(),
             held_transactions: get(&self.held_transactions),
+            snapshot,
             counters: Counters {
                 changes: get(&self.changes),
                 transactions: get(&self.transactions),

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::offset::SnapshotState;
 use super::position::{Position, Resume};
 use super::pump::{Large, Pump};
+use super::reconcile::Verdict;
 use super::signal::Signal;
 use super::status::StatusCell;
 use crate::error::{Error, Result};
@@ -174,16 +175,33 @@ impl Stream {
         Ok(Arc::clone(table))
     }
 
-    /// Takes one message.
-    pub(super) fn message(&mut self, data: &XLogData<'_>, pump: &mut Pump) -> Result<Step> {
+    /// Takes one message, or what the verdict leaves of it.
+    pub(super) fn message(&mut self, data: &XLogData<'_>, verdict: Verdict, pump: &mut Pump) -> Result<Step> {
         let message = pgoutput::parse(data.payload, false).map_err(|e| {
             Error::data(format!("the replication message at {} cannot be read", data.wal_start)).because(e)
         })?;
         let lsn = data.wal_start;
+        if verdict == Verdict::Nothing {
+            if !self.enter(lsn, pump)? {
+                self.advance_filtered(pump);
+            }
+            return Ok(Step::Go);
+        }
         if data.payload.len() >= LARGE {
             self.note_large(&message, pump);
         }
         match message {
+            Message::Update { relation, old: Some(old), .. } if verdict == Verdict::Old => {
+                self.change(relation, lsn, pump, "DELETE", |e, plan, source, batch| match old {
+                    OldTuple::Key(t) => e.delete(plan, OldRow::Key(&row(t)), source, batch),
+                    OldTuple::Full(t) => e.delete(plan, OldRow::Full(&row(t)), source, batch),
+                })?;
+            }
+            Message::Update { relation, new, .. } if verdict == Verdict::New => {
+                self.change(relation, lsn, pump, "INSERT", |e, plan, source, batch| {
+                    e.insert(plan, &row(new), source, batch)
+                })?;
+            }
             Message::Insert { relation, new } => {
                 self.change(relation, lsn, pump, "INSERT", |e, plan, source, batch| {
                     e.insert(plan, &row(new), source, batch)
@@ -434,6 +452,7 @@ impl Stream {
         let Some(tx) = self.transaction.take() else {
             return Err(Error::data(format!("the commit at {end} ends no transaction")));
         };
+        crate::failpoint!("capture.commit");
         self.status.transactions.fetch_add(1, Ordering::Relaxed);
         let offset = &mut pump.offset;
         offset.snapshot = SnapshotState::None;

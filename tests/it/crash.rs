@@ -1,5 +1,9 @@
-//! Kills capture at named points and at random times under load, restarts it, and compares source with what
-//! the topics say, by content; no streamed event may be there twice for a read_committed reader.
+//! Kills capture at named steps and at random times under load, restarts it, and compares source with what the
+//! topics say: by content, and row by row as a story that must make sense. No row is created twice, changed or
+//! deleted while it is not there, and no streamed event comes twice, for a read_committed reader.
+//!
+//! Everything random comes from a seed, which is printed. `MILLSTREAM_CHAOS=SECONDS` runs seeded rounds for so long
+//! (at most `MILLSTREAM_CHAOS_ROUNDS`, 200 unless told); `MILLSTREAM_SEED=N` repeats one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::process::{Child, Stdio};
@@ -9,33 +13,48 @@ use std::time::{Duration, Instant};
 
 use millstream::demo::postgres::{PostgresOptions, TemporaryPostgres};
 use millstream::log::{Log, OpenOptions};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
 use crate::capture::read_topic;
 use crate::support::kafka::broker;
 use crate::support::millstream;
 
+/// Keys of several types: integers are compared by capture itself, texts by the server.
 const SCHEMA: &str = "
     CREATE TABLE item (id int PRIMARY KEY, n int NOT NULL, note text);
-    CREATE TABLE other (id bigserial PRIMARY KEY, item int, at timestamptz DEFAULT now());
-    INSERT INTO item SELECT g, 0, repeat('x', 40) FROM generate_series(1, 2000) g;
-    INSERT INTO other (item) SELECT g FROM generate_series(1, 200) g;";
+    CREATE TABLE named (a text COLLATE \"C\", b int, n int NOT NULL, PRIMARY KEY (a, b));
+    CREATE TABLE other (id bigserial PRIMARY KEY, item int);
+    INSERT INTO item SELECT g, 0, repeat('x', 40) FROM generate_series(1, 600) g;
+    INSERT INTO named SELECT 'n' || g % 90, g, 0 FROM generate_series(1, 300) g;
+    INSERT INTO other (item) SELECT g FROM generate_series(1, 60) g;
+    ANALYZE;";
+
+/// What is compared: table and its key.
+const TABLES: [(&str, &str); 3] = [("item", "id"), ("named", "a || ',' || b"), ("other", "id")];
 
 /// One round of load: small transactions, several rows under one LSN, key changes, a large transaction, a
-/// rollback, and two transactions that overlap.
+/// rollback, deletes of rows a snapshot has read and of such as it has not.
 fn round(n: u32) -> String {
     let base = 100_000 + n * 1000;
     let mut sql = String::new();
-    for i in 0..15 {
-        sql += &format!("UPDATE item SET n = n + 1 WHERE id = {};", 1 + (n * 15 + i) % 2000);
+    for i in 0..6 {
+        sql += &format!("UPDATE item SET n = n + 1 WHERE id = {};", 1 + (n * 61 + i * 83) % 600);
         sql += &format!("INSERT INTO other (item) VALUES ({i}), ({n});");
+        sql += &format!("UPDATE named SET n = n + 1 WHERE b = {};", 1 + (n * 37 + i * 41) % 300);
     }
     sql += &format!(
-        "BEGIN; INSERT INTO item SELECT g, {n}, repeat('y', 100) FROM generate_series({base}, {base} + 159) g; \
-         UPDATE item SET n = n + 7 WHERE id BETWEEN {base} AND {base} + 80; \
+        "BEGIN; INSERT INTO item SELECT g, {n}, repeat('y', 100) FROM generate_series({base}, {base} + 99) g; \
+         UPDATE item SET n = n + 7 WHERE id BETWEEN {base} AND {base} + 50; \
          UPDATE item SET id = id + 700 WHERE id BETWEEN {base} AND {base} + 5; COMMIT; \
-         BEGIN; DELETE FROM item WHERE id BETWEEN {base} + 20 AND {base} + 40; ROLLBACK; \
-         DELETE FROM item WHERE id BETWEEN {base} + 100 AND {base} + 599;"
+         BEGIN; DELETE FROM item WHERE id BETWEEN {base} + 10 AND {base} + 20; ROLLBACK; \
+         DELETE FROM item WHERE id BETWEEN {base} + 60 AND {base} + 99; \
+         UPDATE item SET id = 50000 - id WHERE id IN ({0}, {0} + 300, 50000 - {0}); \
+         UPDATE named SET a = 'z' || a WHERE b = {0}; \
+         DELETE FROM named WHERE b = {0} + 150; INSERT INTO named VALUES ('m{0}', {0} + 1000 + {n}, {n}) ON CONFLICT DO NOTHING; \
+         DELETE FROM other WHERE id % 50 = {n} % 50 AND id < {n} * 10;",
+        1 + n % 150
     );
     sql
 }
@@ -48,9 +67,11 @@ struct Case {
 }
 
 impl Case {
-    fn new(server: &Arc<TemporaryPostgres>, database: &str, kafka: Option<&str>) -> Self {
+    fn new(server: &Arc<TemporaryPostgres>, kafka: Option<&str>, threads: usize) -> Self {
+        // Topics of earlier runs may still be on a broker that is not ours.
+        let database = format!("c{:08x}", rand::random::<u32>());
         server.psql("postgres", &format!("CREATE DATABASE {database}")).unwrap();
-        server.psql(database, SCHEMA).unwrap();
+        server.psql(&database, SCHEMA).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let log_url = match kafka {
             Some(url) => url.to_owned(),
@@ -66,18 +87,20 @@ impl Case {
             "topic.prefix": database,
             "slot.name": format!("slot_{database}"),
             "offsets.storage.topic": format!("offsets_{database}"),
-            // Small batches: large transactions are cut in their middle.
+            "snapshot.max.threads": threads.to_string(),
+            // Small batches: tables and large transactions are cut in their middle.
             "max.queue.size.in.bytes": "65536",
             "key.converter.schemas.enable": "false",
             "value.converter.schemas.enable": "false",
         }});
         std::fs::write(dir.path().join("c.json"), config.to_string()).unwrap();
-        Self { server: Arc::clone(server), database: database.to_owned(), log_url, dir }
+        Self { server: Arc::clone(server), database, log_url, dir }
     }
 
     fn spawn(&self, failpoints: &str, until_caught_up: bool) -> Child {
         let mut command = millstream();
-        command.arg("--log").arg(&self.log_url).arg("capture").arg(self.dir.path().join("c.json"));
+        command.arg("--log").arg(&self.log_url).arg("--data").arg(self.dir.path().join("data"));
+        command.arg("capture").arg(self.dir.path().join("c.json"));
         if until_caught_up {
             command.arg("--until-caught-up");
         }
@@ -114,7 +137,25 @@ impl Case {
     }
 
     fn load(&self, n: u32) {
-        self.server.psql(&self.database, &round(n)).unwrap();
+        self.server.psql(&self.database, &round(n % 800)).unwrap();
+        if n % 800 == 799 {
+            // The same keys again: gone in between.
+            self.server.psql(&self.database, "DELETE FROM item WHERE id > 2000").unwrap();
+        }
+    }
+
+    /// Load in the background until `done`; gives the number of rounds.
+    fn load_until(self: &Arc<Self>, done: &Arc<AtomicBool>, first: u32) -> std::thread::JoinHandle<u32> {
+        let (case, done) = (Arc::clone(self), Arc::clone(done));
+        std::thread::spawn(move || {
+            let mut n = first;
+            while !done.load(Ordering::Relaxed) {
+                case.load(n);
+                n += 1;
+                std::thread::sleep(Duration::from_millis(30));
+            }
+            n - first
+        })
     }
 
     /// Compares, and gives the number of streamed events.
@@ -122,22 +163,22 @@ impl Case {
         let log = millstream::log::open(&self.log_url, &OpenOptions::default()).await.unwrap();
         if self.log_url.starts_with("kafka") {
             // The end that a read_committed reader sees moves a little after a commit returns.
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
         }
-        self.verify_table(&log, "item", "SELECT id, row_to_json(t) FROM (SELECT id, n, note FROM item) t")
-            .await
-            + self
-                .verify_table(&log, "other", "SELECT id, row_to_json(t) FROM (SELECT id, item FROM other) t")
-                .await
+        let mut streamed = 0;
+        for (table, key) in TABLES {
+            streamed += self.verify_table(&log, table, key).await;
+        }
+        streamed
     }
 
-    async fn verify_table(&self, log: &Arc<dyn Log>, table: &str, query: &str) -> usize {
+    async fn verify_table(&self, log: &Arc<dyn Log>, table: &str, key: &str) -> usize {
         let records = read_topic(log, &format!("{}.public.{table}", self.database)).await;
         let mut state: BTreeMap<String, Value> = BTreeMap::new();
         let mut streamed: HashSet<String> = HashSet::new();
         let mut last_per_tx: HashMap<u64, u64> = HashMap::new();
         for record in &records {
-            let id = record.key.as_ref().unwrap()["id"].to_string();
+            let id = record.key.as_ref().unwrap().to_string();
             let Some(value) = &record.value else { continue };
             let op = value["op"].as_str().unwrap();
             let source = &value["source"];
@@ -152,27 +193,38 @@ impl Case {
                 let last = last_per_tx.insert(tx, lsn).unwrap_or(0);
                 assert!(last <= lsn, "{table}: out of order within transaction {tx}");
             }
-            match op {
+            let before = match op {
                 "d" => state.remove(&id),
-                _ => {
-                    let mut row = value["after"].clone();
-                    if let Some(row) = row.as_object_mut() {
-                        row.remove("at");
-                    }
-                    state.insert(id, row)
-                }
+                _ => state.insert(id.clone(), value["after"].clone()),
             };
+            let fits = before.is_some() == matches!(op, "u" | "d");
+            assert!(fits, "{table}: {op} of {id}, before: {before:?}, event: {value}\n{}", self.output());
+            if let (Some(before), "u") = (before, op) {
+                // Every update of the load counts.
+                assert!(
+                    before["n"].as_i64() < value["after"]["n"].as_i64(),
+                    "{table}: {id} goes back: {value}"
+                );
+            }
         }
-        let rows = self.server.psql(&self.database, query).unwrap();
-        let source: BTreeMap<String, Value> = rows
-            .lines()
-            .map(|l| l.split_once('|').unwrap())
-            .map(|(id, row)| (id.to_owned(), serde_json::from_str(row).unwrap()))
-            .collect();
-        assert_eq!(state.len(), source.len(), "{table}: number of rows\n{}", self.output());
+        let query = format!("SELECT {key}, row_to_json(t) FROM {table} t");
+        let rows = self.server.psql(&self.database, &query).unwrap();
+        let mut source: BTreeMap<String, Value> = BTreeMap::new();
+        for line in rows.lines() {
+            let (id, row) = line.split_once('|').unwrap();
+            let key = match table {
+                "named" => {
+                    let (a, b) = id.split_once(',').unwrap();
+                    serde_json::json!({"a": a, "b": b.parse::<i64>().unwrap()})
+                }
+                _ => serde_json::json!({"id": id.parse::<i64>().unwrap()}),
+            };
+            source.insert(key.to_string(), serde_json::from_str(row).unwrap());
+        }
         for (id, row) in &source {
             assert_eq!(state.get(id), Some(row), "{table}: row {id}\n{}", self.output());
         }
+        assert_eq!(state.len(), source.len(), "{table}: number of rows\n{}", self.output());
         streamed.len()
     }
 }
@@ -189,83 +241,88 @@ impl Drop for Case {
     }
 }
 
-/// Topics of earlier runs may still be on a broker that is not ours.
-fn tag() -> String {
-    format!("{:08x}", rand::random::<u32>())
-}
-
 fn server() -> Arc<TemporaryPostgres> {
     let settings = vec!["max_replication_slots = 30".to_owned(), "max_wal_senders = 30".to_owned()];
     Arc::new(TemporaryPostgres::start(&PostgresOptions { settings, ..PostgresOptions::default() }).unwrap())
 }
 
-/// Every failpoint of capture, and the hit at which it kills.
-const POINTS: [(&str, u32); 11] = [
-    ("capture.slot_created", 1),
-    ("capture.snapshot_begun", 1),
-    ("capture.snapshot_batch", 3),
-    ("capture.snapshot_done", 1),
-    ("capture.before_commit", 2),
-    ("capture.before_commit", 140),
-    ("capture.after_commit", 1),
-    ("capture.after_commit", 161),
-    ("capture.before_feedback", 3),
-    ("capture.mid_transaction", 1),
-    ("capture.mid_transaction", 9),
+/// The steps of a connector's life, the hits at which they kill, and the connections that read the snapshot. Several
+/// in a row: killed, restarted, killed again.
+const STEPS: &[(&[&str], usize)] = &[
+    (&["capture.publication"], 1),
+    (&["capture.slot_created"], 1),
+    (&["capture.slot_created", "capture.slot_created"], 1),
+    (&["capture.snapshot_begun"], 1),
+    (&["capture.snapshot_row@1"], 1),
+    (&["capture.snapshot_row@500", "capture.snapshot_row@50"], 1),
+    (&["capture.snapshot_batch@1"], 1),
+    (&["capture.snapshot_batch@4", "capture.snapshot_flushed@2", "capture.reconcile@100"], 1),
+    (&["capture.snapshot_flushed@2", "capture.snapshot_table@1", "capture.reconciled"], 1),
+    (&["capture.snapshot_batch@3", "capture.snapshot_batch@2", "capture.snapshot_completing"], 3),
+    (&["capture.snapshot_flushed@6", "capture.reconcile@10"], 3),
+    (&["capture.snapshot_table@2", "capture.snapshot_row@1"], 1),
+    (&["capture.snapshot_completing"], 1),
+    (&["capture.snapshot_done", "capture.stream_starting"], 1),
+    (&["capture.stream_started"], 1),
+    (&["capture.relation@2"], 1),
+    (&["capture.mid_transaction@1"], 1),
+    (&["capture.mid_transaction@5", "capture.mid_transaction@1"], 1),
+    (&["capture.commit@20"], 1),
+    (&["capture.hand_over@2"], 1),
+    (&["capture.before_commit@2", "capture.after_commit@2"], 1),
+    (&["capture.before_commit@30"], 1),
+    (&["capture.after_commit@1"], 1),
+    (&["capture.after_commit@35"], 1),
+    (&["capture.before_feedback@3"], 1),
+    (&["capture.after_feedback@3", "capture.after_feedback@1"], 1),
 ];
 
-async fn killed_at_every_point(kafka: Option<&str>) {
-    let server = server();
-    for (n, (point, hit)) in POINTS.iter().enumerate() {
-        let case = Case::new(&server, &format!("p{n}_{}", tag()), kafka);
-        let mut child = case.spawn(&format!("{point}=abort@{hit}"), false);
+async fn killed_at(server: &Arc<TemporaryPostgres>, kafka: Option<&str>, points: &[&str], threads: usize) {
+    let case = Arc::new(Case::new(server, kafka, threads));
+    let done = Arc::new(AtomicBool::new(false));
+    let load = case.load_until(&done, 0);
+    for point in points {
+        let (name, hit) = point.split_once('@').unwrap_or((point, "1"));
+        let mut child = case.spawn(&format!("{name}=abort@{hit}"), false);
         let deadline = Instant::now() + Duration::from_secs(60);
-        let mut rounds = 0;
         while child.try_wait().unwrap().is_none() {
             if Instant::now() > deadline {
                 child.kill().unwrap();
                 child.wait().unwrap();
-                panic!("{point}@{hit} was not reached:\n{}", case.output());
+                done.store(true, Ordering::Relaxed);
+                panic!("{point} was not reached:\n{}", case.output());
             }
-            case.load(rounds);
-            rounds += 1;
+            std::thread::sleep(Duration::from_millis(10));
         }
-        case.load(rounds);
-        case.finish();
-        let events = case.verify().await;
-        println!(
-            "killed at {point}@{hit}: {rounds} rounds of load, {events} streamed events, target = source"
-        );
     }
+    done.store(true, Ordering::Relaxed);
+    let rounds = load.join().unwrap();
+    case.finish();
+    let events = case.verify().await;
+    let points = points.join(", ");
+    println!(
+        "killed at {points} ({threads} readers): {rounds} rounds of load, {events} streamed, target = source"
+    );
 }
 
-async fn killed_at_random(kafka: Option<&str>) {
-    let server = server();
-    let case = Arc::new(Case::new(&server, &format!("random_{}", tag()), kafka));
+/// Kills after random pauses.
+async fn killed_at_random(server: &Arc<TemporaryPostgres>, kafka: Option<&str>, kills: usize, seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let threads = random.random_range(1..4);
+    println!("seed {seed}: {kills} kills, {threads} readers");
+    let case = Arc::new(Case::new(server, kafka, threads));
     let done = Arc::new(AtomicBool::new(false));
-    let load = std::thread::spawn({
-        let (case, done) = (Arc::clone(&case), Arc::clone(&done));
-        move || {
-            let mut n = 0;
-            while !done.load(Ordering::Relaxed) {
-                case.load(n % 500);
-                std::thread::sleep(Duration::from_millis(100));
-                // The same keys again: gone in between.
-                if n % 500 == 499 {
-                    case.server.psql(&case.database, "DELETE FROM item WHERE id > 2000").unwrap();
-                }
-                n += 1;
-            }
-            n
-        }
-    });
-    for kill in 0..12 {
+    let load = case.load_until(&done, random.random_range(0..800));
+    for kill in 0..kills {
         let mut child = case.spawn("", false);
         // A Kafka producer takes longer to begin.
-        let (least, more) = if kafka.is_some() { (600, 2000) } else { (250, 1200) };
-        let pause = least + rand::random::<u64>() % more;
-        std::thread::sleep(Duration::from_millis(pause));
-        assert!(child.try_wait().unwrap().is_none(), "kill {kill}: ended by itself:\n{}", case.output());
+        let least = if kafka.is_some() { 300 } else { 60 };
+        std::thread::sleep(Duration::from_millis(least + random.random_range(0..700)));
+        let ended = child.try_wait().unwrap();
+        if ended.is_some() {
+            done.store(true, Ordering::Relaxed);
+            panic!("kill {kill}: ended by itself:\n{}", case.output());
+        }
         child.kill().unwrap();
         child.wait().unwrap();
     }
@@ -273,29 +330,64 @@ async fn killed_at_random(kafka: Option<&str>) {
     let rounds = load.join().unwrap();
     case.finish();
     let events = case.verify().await;
-    println!("killed 12 times at random: {rounds} rounds of load, {events} streamed events, target = source");
+    println!("seed {seed}: {rounds} rounds of load, {events} streamed, target = source");
+}
+
+fn seed() -> u64 {
+    std::env::var("MILLSTREAM_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn embedded_killed_at_every_point() {
-    killed_at_every_point(None).await;
+async fn embedded_killed_at_every_step() {
+    let server = server();
+    for (points, threads) in STEPS {
+        killed_at(&server, None, points, *threads).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_killed_at_every_third_step() {
+    let Some(url) = broker() else { return };
+    let server = server();
+    for (points, threads) in STEPS.iter().skip(1).step_by(3) {
+        killed_at(&server, Some(&url), points, *threads).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn embedded_killed_at_random() {
-    killed_at_random(None).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn kafka_killed_at_every_point() {
-    if let Some(url) = broker() {
-        killed_at_every_point(Some(&url)).await;
-    }
+    killed_at_random(&server(), None, 12, seed()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_killed_at_random() {
     if let Some(url) = broker() {
-        killed_at_random(Some(&url)).await;
+        killed_at_random(&server(), Some(&url), 10, seed()).await;
     }
+}
+
+/// `make chaos`: seeded rounds, on both logs in turn, killed at random steps or at random times.
+#[tokio::test(flavor = "multi_thread")]
+async fn chaos() {
+    let Some(seconds) = std::env::var("MILLSTREAM_CHAOS").ok().and_then(|s| s.parse().ok()) else { return };
+    let most = std::env::var("MILLSTREAM_CHAOS_ROUNDS").ok().and_then(|s| s.parse().ok()).unwrap_or(200);
+    let (begun, limit) = (Instant::now(), Duration::from_secs(seconds));
+    let url = broker();
+    let server = server();
+    let mut rounds = 0;
+    while rounds < most && begun.elapsed() < limit {
+        let seed = seed().wrapping_add(rounds);
+        let mut random = StdRng::seed_from_u64(seed);
+        // Kafka takes longer: every eighth round.
+        let kafka = url.as_deref().filter(|_| rounds % 8 == 7);
+        if random.random_bool(0.3) {
+            killed_at_random(&server, kafka, 2, seed).await;
+        } else {
+            let (points, threads) = STEPS[random.random_range(0..STEPS.len())];
+            println!("seed {seed}:");
+            killed_at(&server, kafka, points, threads).await;
+        }
+        rounds += 1;
+    }
+    println!("chaos: {rounds} rounds in {} s, none lost or doubled an event", begun.elapsed().as_secs());
 }

@@ -204,6 +204,12 @@ pub struct CaptureOptions {
     pub snapshot_locks: bool,
     /// `snapshot.lock.timeout.ms`.
     pub snapshot_lock_timeout: Duration,
+    /// `snapshot.max.threads`: connections that read the initial snapshot.
+    pub snapshot_threads: usize,
+    /// `snapshot.max.threads.multiplier`: ranges per table and connection.
+    pub snapshot_chunks: usize,
+    /// `snapshot.fetch.size`: rows that a connection hands over at once.
+    pub snapshot_fetch: Option<usize>,
     /// Captured tables.
     pub tables: TableFilter,
     /// `signal.data.collection`.
@@ -285,6 +291,7 @@ impl CaptureOptions {
             "connector_and_driver" => LsnFlushMode::ConnectorAndDriver,
             _ => return Err(unsupported("lsn.flush.mode")),
         };
+        let count = |property: &str| usize::try_from(config.number(property)).ok().filter(|n| *n > 0);
         let signal_table = filled(config.text("signal.data.collection"));
         let heartbeat = millis(config, "heartbeat.interval.ms");
         let retries = config.number("errors.max.retries");
@@ -342,6 +349,12 @@ impl CaptureOptions {
             },
             snapshot_locks: lower("snapshot.locking.mode") == "shared",
             snapshot_lock_timeout: millis(config, "snapshot.lock.timeout.ms"),
+            snapshot_threads: count("snapshot.max.threads").unwrap_or(1),
+            snapshot_chunks: count("snapshot.max.threads.multiplier").unwrap_or(1),
+            snapshot_fetch: config
+                .is_set("snapshot.fetch.size")
+                .then(|| count("snapshot.fetch.size"))
+                .flatten(),
             tables: TableFilter {
                 schema_include: list(config, "schema.include.list")?,
                 schema_exclude: list(config, "schema.exclude.list")?,
