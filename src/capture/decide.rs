@@ -86,11 +86,12 @@ pub fn decide(
                 .next("set snapshot.mode=initial once, or reset the connector's offset"));
         }
         let same = |slot: &SlotState| {
-            let bound = |b: &super::offset::SlotBinding| b.system == system && b.slot == slot_name;
+            let bound = |b: &super::offset::SlotBinding| b.slot == slot_name;
             mode.streams()
-                && !slot.lost
+                && slot.lost.is_none()
                 && slot.confirmed <= offset.restart
                 && offset.binding.as_ref().is_some_and(bound)
+                && matches!(standing(offset, server), Standing::Good)
                 && super::snapshot::under_way(offset).is_some()
         };
         if slot.is_some_and(same) {
