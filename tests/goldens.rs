@@ -63,8 +63,12 @@ fn main() -> ExitCode {
         flinksql = Outcome { passed, failed };
     }
     let mut connect_rest = Outcome::default();
-    if all && filters.is_empty() {
-        let (passed, failed) = connect_rest_goldens::run_all(&root.join("connect-rest"));
+    if all && wanted("connect-rest") {
+        let names: Vec<String> = filters
+            .iter()
+            .map(|f| f.trim_start_matches("connect-rest").trim_matches('/').to_owned())
+            .collect();
+        let (passed, failed) = connect_rest_goldens::run_all(&root.join("connect-rest"), &names);
         connect_rest = Outcome { passed, failed };
     }
     let suites = [("debezium", debezium), ("flinksql", flinksql), ("connect-rest", connect_rest)];

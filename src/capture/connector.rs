@@ -129,6 +129,11 @@ impl ConnectorHandle {
         self.status.read()
     }
 
+    /// Forgets the topics written to so far; those written to from now on are remembered.
+    pub fn forget_topics(&self) {
+        self.status.forget_topics();
+    }
+
     /// Waits for the next change of its phase or error.
     pub fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
         self.status.subscribe()

@@ -30,4 +30,5 @@ mod stream;
 pub use committer::Committed;
 pub use connector::{Connector, ConnectorHandle, Env, transactional_id};
 pub use slot_watch::SlotHealth;
+pub(crate) use source::current_lsn;
 pub use status::{ConnectorStatus, Counters, Phase, SnapshotStatus};

@@ -27,7 +27,7 @@ pub(super) async fn connect(config: &ConnectConfig, options: &CaptureOptions, na
 }
 
 /// The present end of the WAL.
-pub(super) async fn current_lsn(client: &Client) -> Result<Lsn> {
+pub(crate) async fn current_lsn(client: &Client) -> Result<Lsn> {
     let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END::text";
     let row = client.query_one(sql, &[]).await.map_err(|e| sql_error("cannot read the WAL position", e))?;
     let text: Option<String> = row.get(0);

@@ -285,6 +285,11 @@ impl StatusCell {
         }
     }
 
+    /// Forgets the topics written to so far.
+    pub(super) fn forget_topics(&self) {
+        self.topics.lock().clear();
+    }
+
     pub(super) fn read(&self) -> ConnectorStatus {
         let state = self.state.borrow().clone();
         let get = |n: &AtomicU64| n.load(Ordering::Relaxed);

@@ -4,17 +4,23 @@
 //! lie in the log in Connect's own topic formats, so that a Connect cluster can take a connector over and
 //! hand it back.
 
+mod error;
+mod held;
 pub mod loggers;
 pub mod model;
+mod offsets;
 pub mod plugins;
+mod statuses;
 pub mod store;
+mod validation;
 pub mod worker;
 
+pub use error::ApiError;
 pub use model::{ConnectorInfo, ConnectorState, State, TargetState, TaskState};
-pub use worker::{ApiError, Env, Worker};
+pub use worker::{Env, Worker};
 
 /// The version of Kafka Connect whose API this is: clients switch features on by it.
-pub const KAFKA_VERSION: &str = "4.3.1";
+pub use crate::config::connector::plugins::KAFKA_VERSION;
 
 /// What `GET /` shows as the commit: this build's version.
 pub const COMMIT: &str = concat!("millstream-", env!("CARGO_PKG_VERSION"));
@@ -25,5 +31,6 @@ pub fn is_connector_class(name: &str) -> bool {
     matches!(name, model::CONNECTOR_CLASS | "PostgresConnector" | "Postgres")
 }
 
-/// The connector's version as the API shows it: this build's.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The connector's version as the API shows it: Debezium's, whose behaviour it is. This build's own version is
+/// the commit of `GET /`.
+pub const VERSION: &str = crate::config::connector::plugins::DEBEZIUM_VERSION;

@@ -6,8 +6,7 @@ use serde_json::{Map, Value};
 /// A connector's configuration: property names and text values; a null stands for "not set".
 pub type Config = Map<String, Value>;
 
-/// What Debezium's connector class is called.
-pub const CONNECTOR_CLASS: &str = "io.debezium.connector.postgresql.PostgresConnector";
+pub use crate::config::connector::CONNECTOR_CLASS;
 
 /// What stands in place of a secret in answers. Sent back in a PUT or PATCH it means "the one you hold".
 pub const MASKED: &str = "********";

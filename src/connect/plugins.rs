@@ -1,78 +1,131 @@
-//! What `GET /connector-plugins` and the validation of configurations say of the connector and its properties.
+//! What `GET /connector-plugins` and the validation of configurations say of plugins and properties.
 
 use serde_json::{Value, json};
 
-use super::model::{self, CONNECTOR_CLASS, Config};
-use crate::config::connector::properties::Property;
-use crate::config::connector::{Problem, properties};
+use super::model::{self, CONNECTOR_CLASS};
+use crate::config::connector::plugins::{self, Kind, Plugin};
+use crate::config::connector::validate::{self, Checked, Definition};
 
-/// The plugins: the connector, and with `connectors_only` off the transforms and converters too.
+/// The plugins: the connector, and with `connectors_only` off the transforms, predicates and converters too.
 pub fn list(connectors_only: bool) -> Value {
-    let mut plugins = vec![json!({
-        "class": CONNECTOR_CLASS,
-        "type": "source",
-        "version": super::VERSION,
-    })];
+    let mut list = vec![json!({ "class": CONNECTOR_CLASS, "type": "source", "version": super::VERSION })];
     if !connectors_only {
-        let converters = [
-            "org.apache.kafka.connect.json.JsonConverter",
-            "org.apache.kafka.connect.storage.StringConverter",
-            "org.apache.kafka.connect.converters.ByteArrayConverter",
-            "io.confluent.connect.avro.AvroConverter",
-        ];
-        for class in converters {
-            plugins.push(json!({ "class": class, "type": "converter", "version": super::KAFKA_VERSION }));
+        for kind in Kind::ALL {
+            let of_kind = plugins::all().iter().filter(|p| p.is(kind));
+            list.extend(
+                of_kind.map(|p| json!({ "class": p.class, "type": kind.name(), "version": p.version })),
+            );
         }
     }
-    Value::from(plugins)
+    Value::from(list)
 }
 
-fn definition(property: &Property, order: usize) -> Value {
+fn definition(definition: &Definition) -> Value {
     json!({
-        "name": property.name,
-        "type": property.kind.name(),
-        // Debezium checks for itself what it needs, only Connect's own names are "required" for Connect.
-        "required": matches!(property.name, "name" | "connector.class"),
-        "default_value": property.default,
-        "importance": property.importance,
-        "documentation": property.doc,
-        "group": "Connector",
-        "order_in_group": order,
-        "width": "MEDIUM",
-        "display_name": property.name,
-        "dependents": [],
+        "name": definition.name,
+        "type": definition.kind,
+        "required": definition.required,
+        "default_value": definition.default,
+        "importance": definition.importance,
+        "documentation": definition.doc,
+        "group": definition.group,
+        "order_in_group": definition.order,
+        "width": definition.width,
+        "display_name": definition.name,
+        "dependents": definition.dependents,
     })
 }
 
-/// The properties of a plugin; `None` for an unknown one.
-pub fn definitions(plugin: &str) -> Option<Value> {
-    if !super::is_connector_class(plugin) {
-        return None;
+/// What was asked of a plugin cannot be answered: how the answer is to say it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// No such plugin.
+    Plugin,
+    /// Not in this version.
+    Version(String),
+    /// An abstract class; the ones within it.
+    Abstract(Vec<&'static str>),
+}
+
+/// The properties of a plugin, in this version where one is asked for.
+///
+/// # Errors
+/// Where there is no such plugin.
+pub fn definitions(plugin: &str, version: Option<&str>) -> Result<Value, Unknown> {
+    let fits = |class: &str, there: &str| match version {
+        Some(wanted) if wanted != there && wanted != "latest" => Err(Unknown::Version(format!(
+            "Plugin {class} not found that matches the version range [{wanted},{wanted}], available versions: [{there}]"
+        ))),
+        _ => Ok(()),
+    };
+    if super::is_connector_class(plugin) {
+        fits(CONNECTOR_CLASS, super::VERSION)?;
+        return Ok(validate::definitions().iter().map(definition).collect());
     }
-    Some(properties::all().iter().enumerate().map(|(order, p)| definition(p, order + 1)).collect())
+    let Some(plugin) = plugins::find(plugin) else {
+        let nested = plugins::nested(plugin);
+        return Err(if nested.is_empty() { Unknown::Plugin } else { Unknown::Abstract(nested) });
+    };
+    fits(plugin.class, plugin.version)?;
+    let Plugin { options, .. } = plugin;
+    Ok(options.iter().map(|o| definition(&validate::option_definition(o, ""))).collect())
 }
 
 /// The answer to a validation: every property with its definition, its value and what is wrong with it.
-pub fn config_infos(class: &str, config: &Config, problems: &[Problem]) -> Value {
-    let shown = model::masked(config);
-    let configs: Vec<Value> = properties::all()
+pub fn config_infos(class: &str, checked: &[Checked]) -> Value {
+    let mut groups: Vec<&str> = Vec::new();
+    for group in checked.iter().filter_map(|c| c.definition.as_ref()?.group.as_deref()) {
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    let configs: Vec<Value> = checked
         .iter()
-        .enumerate()
-        .map(|(order, property)| {
-            let value = shown.get(property.name).cloned().unwrap_or_else(|| Value::from(property.default));
-            let errors: Vec<&str> =
-                problems.iter().filter(|p| p.property == property.name).map(|p| p.message.as_str()).collect();
+        .map(|one| {
+            let secret = model::is_secret(&one.name) && one.value.is_some();
             json!({
-                "definition": definition(property, order + 1),
+                "definition": one.definition.as_ref().map(definition),
                 "value": {
-                    "name": property.name,
-                    "value": value,
-                    "recommended_values": property.choices().unwrap_or_default(),
-                    "errors": errors,
-                    "visible": true,
+                    "name": one.name,
+                    "value": if secret { Some(model::MASKED) } else { one.value.as_deref() },
+                    "recommended_values": one.recommended,
+                    "errors": one.errors,
+                    "visible": one.visible,
                 },
             })
         })
         .collect();
-    json!({ "name": class, "error_count": problems.len(), "groups": ["Connector"], "configs": configs })
+    // Connect counts messages, not properties.
+    let errors: usize = checked.iter().map(|c| c.errors.len()).sum();
+    json!({ "name": class, "error_count": errors, "groups": groups, "configs": configs })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plugins_are_found_by_class_and_alias() {
+        let names = |plugin: &str| -> Vec<String> {
+            let answer = definitions(plugin, None).unwrap();
+            answer.as_array().unwrap().iter().map(|d| d["name"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(names("RegexRouter"), ["regex", "replacement"]);
+        let connector = names("Postgres");
+        assert_eq!(connector.first().map(String::as_str), Some("topic.prefix"));
+        assert!(connector.iter().any(|n| n == "column.mask.with.(d+).chars"));
+        assert_eq!(definitions("no.such.Thing", None), Err(Unknown::Plugin));
+        assert!(matches!(definitions("Postgres", Some("1")), Err(Unknown::Version(_))));
+        let cast = "org.apache.kafka.connect.transforms.Cast";
+        assert!(matches!(definitions(cast, None), Err(Unknown::Abstract(_))));
+    }
+
+    #[test]
+    fn the_list_holds_every_kind() {
+        let list = list(false);
+        for kind in ["source", "transformation", "predicate", "converter", "header_converter"] {
+            assert!(list.as_array().unwrap().iter().any(|p| p["type"] == kind), "{kind}");
+        }
+        assert_eq!(super::list(true).as_array().unwrap().len(), 1);
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::model::{Config, State, TargetState};
+use super::model::{Config, TargetState};
 use crate::config::settings;
 use crate::error::{Error, Kind, Result};
 use crate::log::{Batch, Log, LogWriter, Position, TopicPartition, TopicSpec};
@@ -22,6 +22,8 @@ pub struct Stored {
     pub config: Config,
     /// The state the user wants.
     pub target: TargetState,
+    /// Whether it had a task when it was last written.
+    pub has_task: bool,
 }
 
 /// Reads and writes the worker's topics.
@@ -71,6 +73,7 @@ impl Store {
     pub async fn connectors(&self) -> Result<BTreeMap<String, Stored>> {
         let mut found: BTreeMap<String, Stored> = BTreeMap::new();
         let mut targets: BTreeMap<String, TargetState> = BTreeMap::new();
+        let mut with_task: BTreeMap<String, bool> = BTreeMap::new();
         for (key, value) in read_compacted(self.log.as_ref(), &self.topics.config_storage_topic).await? {
             let key = String::from_utf8_lossy(&key).into_owned();
             if let Some(name) = key.strip_prefix("connector-") {
@@ -80,7 +83,11 @@ impl Store {
                     continue;
                 };
                 properties.entry("name").or_insert_with(|| Value::from(name));
-                found.insert(name.to_owned(), Stored { config: properties, target: TargetState::Started });
+                let stored = Stored { config: properties, target: TargetState::Started, has_task: false };
+                found.insert(name.to_owned(), stored);
+            } else if let Some(name) = key.strip_prefix("commit-") {
+                let tasks = value.as_ref().and_then(|v| v.get("tasks")?.as_u64());
+                with_task.insert(name.to_owned(), tasks.is_some_and(|n| n > 0));
             } else if let Some(name) = key.strip_prefix("target-state-")
                 && let Some(target) = value.as_ref().and_then(TargetState::from_record)
             {
@@ -92,22 +99,31 @@ impl Store {
                 stored.target = target;
             }
         }
+        for (name, has_task) in with_task {
+            if let Some(stored) = found.get_mut(&name) {
+                stored.has_task = has_task;
+            }
+        }
         Ok(found)
     }
 
-    /// Writes a connector's configuration, its one task's, and the commit of both, as one batch.
+    /// Writes a connector's configuration, its one task's where it has one, and the commit of both, as one
+    /// batch.
     ///
     /// # Errors
     /// When the log refuses; nothing is written then.
-    pub async fn put_config(&mut self, name: &str, config: &Config, task_class: &str) -> Result<()> {
-        let mut task = config.clone();
-        task.insert("task.class".to_owned(), Value::from(task_class));
-        self.write(&[
-            (format!("connector-{name}"), Some(json!({ "properties": config }))),
-            (format!("task-{name}-0"), Some(json!({ "properties": task }))),
-            (format!("commit-{name}"), Some(json!({ "tasks": 1 }))),
-        ])
-        .await
+    pub async fn put_config(&mut self, name: &str, config: &Config, task_class: Option<&str>) -> Result<()> {
+        let mut records = vec![(format!("connector-{name}"), Some(json!({ "properties": config })))];
+        records.extend(task_records(name, config, task_class));
+        self.write(&records).await
+    }
+
+    /// Writes that a connector has its one task from now on, or none.
+    ///
+    /// # Errors
+    /// When the log refuses; nothing is written then.
+    pub async fn put_tasks(&mut self, name: &str, config: &Config, task_class: Option<&str>) -> Result<()> {
+        self.write(&task_records(name, config, task_class)).await
     }
 
     /// Writes the state a user wants.
@@ -127,21 +143,23 @@ impl Store {
         self.write(&[(format!("connector-{name}"), None), (format!("target-state-{name}"), None)]).await
     }
 
-    /// Writes a status, for a Connect cluster or a tool that reads the topic.
+    /// The records of the status topic.
+    ///
+    /// # Errors
+    /// When the topic cannot be read, or holds what no Connect worker writes.
+    pub async fn statuses(&self) -> Result<BTreeMap<String, Value>> {
+        let all = read_compacted(self.log.as_ref(), &self.topics.status_storage_topic).await?;
+        let text = |key: Vec<u8>| String::from_utf8_lossy(&key).into_owned();
+        Ok(all.into_iter().filter_map(|(key, value)| Some((text(key), value?))).collect())
+    }
+
+    /// Writes records of the status topic, for a Connect cluster or a tool that reads it; none removes one.
     ///
     /// # Errors
     /// When the log refuses.
-    pub async fn put_status(
-        &mut self,
-        key: &str,
-        state: Option<State>,
-        trace: Option<&str>,
-        worker_id: &str,
-    ) -> Result<()> {
-        let value = state
-            .map(|state| json!({ "state": state, "trace": trace, "worker_id": worker_id, "generation": 1 }));
+    pub async fn put_statuses(&mut self, records: &[(String, Option<Value>)]) -> Result<()> {
         let topic = self.topics.status_storage_topic.clone();
-        self.write_to(&topic, &[(key.to_owned(), value)]).await
+        self.write_to(&topic, records).await
     }
 
     async fn write(&mut self, records: &[(String, Option<Value>)]) -> Result<()> {
@@ -166,6 +184,14 @@ impl Store {
         self.batch = self.writer.commit(batch).await?;
         Ok(())
     }
+}
+
+fn task_records(name: &str, config: &Config, task_class: Option<&str>) -> Vec<(String, Option<Value>)> {
+    let commit = |tasks: u32| (format!("commit-{name}"), Some(json!({ "tasks": tasks })));
+    let Some(class) = task_class else { return vec![commit(0)] };
+    let mut task = config.clone();
+    task.insert("task.class".to_owned(), Value::from(class));
+    vec![(format!("task-{name}-0"), Some(json!({ "properties": task }))), commit(1)]
 }
 
 /// The last value of every key of a topic of JSON records, from all partitions, in key order. Tombstoned keys

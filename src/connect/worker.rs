@@ -1,78 +1,35 @@
 //! The worker: holds connectors, runs them, and keeps what they are in the log.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::model::{
-    self, CONNECTOR_CLASS, Config, ConnectorInfo, ConnectorState, InstanceState, State, TargetState, TaskId,
-    TaskState,
-};
+use super::ApiError;
+use super::held::Held;
+use super::model::{self, CONNECTOR_CLASS, Config, ConnectorInfo, ConnectorState, State, TargetState};
+use super::statuses;
 use super::store::Store;
-use crate::capture::{self, Connector, ConnectorHandle, Phase, transactional_id};
-use crate::config::connector::{self, ConnectorConfig, Problem};
+use crate::capture::{self, Connector, Phase, transactional_id};
+use crate::config::connector::ConnectorConfig;
 use crate::config::{AddressMap, settings};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::log::Log;
 
-/// An answer of the API that is not the one asked for: Kafka Connect's `{"error_code","message"}`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApiError {
-    /// HTTP status, also the `error_code`.
-    pub status: u16,
-    /// For a person.
-    pub message: String,
-}
-
-impl ApiError {
-    /// A new one.
-    pub fn new(status: u16, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
-    }
-
-    fn not_found(name: &str) -> Self {
-        Self::new(404, format!("Connector {name} not found"))
-    }
-}
-
-impl From<Error> for ApiError {
-    fn from(error: Error) -> Self {
-        let status = match error.kind() {
-            Kind::Config | Kind::Data => 400,
-            Kind::Fenced => 409,
-            Kind::Transient | Kind::Refused | Kind::Stopped | Kind::Internal => 500,
-        };
-        Self::new(status, error.to_string())
-    }
-}
-
-/// A connector that this worker holds.
 #[derive(Debug)]
-struct Held {
-    config: Config,
-    target: TargetState,
-    handle: Option<ConnectorHandle>,
-    /// Why it could not even be started.
-    failed: Option<String>,
-    /// Answer RESTARTING until the new run is under way.
-    restarting: bool,
-    /// Topics that were used before the last reset and are not shown any more.
-    forgotten: BTreeSet<String>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    store: Store,
-    connectors: BTreeMap<String, Held>,
+pub(super) struct Inner {
+    pub(super) store: Store,
+    pub(super) connectors: BTreeMap<String, Held>,
+    /// Records of the status topic as they were last written.
+    pub(super) published: BTreeMap<String, Value>,
 }
 
 /// Runs connectors on one log.
 #[derive(Debug)]
 pub struct Worker {
-    inner: Mutex<Inner>,
-    env: Env,
+    pub(super) inner: Mutex<Inner>,
+    pub(super) env: Env,
 }
 
 /// What a worker runs in.
@@ -106,14 +63,19 @@ impl Worker {
     pub async fn start(env: Env) -> Result<Arc<Self>> {
         let store = Store::open(Arc::clone(&env.log), env.topics.clone()).await?;
         let stored = store.connectors().await?;
-        let worker = Arc::new(Self { inner: Mutex::new(Inner { store, connectors: BTreeMap::new() }), env });
+        let records = store.statuses().await?;
+        let inner = Inner { store, connectors: BTreeMap::new(), published: BTreeMap::new() };
+        let worker = Arc::new(Self { inner: Mutex::new(inner), env });
         let mut inner = worker.inner.lock().await;
         for (name, stored) in stored {
             let mut held = Held::new(stored.config, stored.target);
+            held.has_task |= stored.has_task && stored.target != TargetState::Stopped;
             worker.bring_to_target(&name, &mut held);
             inner.connectors.insert(name, held);
         }
+        statuses::restore(&mut inner, records);
         drop(inner);
+        tokio::spawn(statuses::publish(Arc::downgrade(&worker)));
         Ok(worker)
     }
 
@@ -183,8 +145,8 @@ impl Worker {
         if target != TargetState::Started {
             inner.store.put_target(name, target).await?;
         }
-        inner.store.put_config(name, &config, &task_class()).await?;
         let mut held = Held::new(config, target);
+        inner.store.put_config(name, &held.config, held.has_task.then(task_class).as_deref()).await?;
         // Connect answers before the task is there.
         let mut info = held.info(name);
         info.tasks.clear();
@@ -245,7 +207,7 @@ impl Worker {
     async fn replace(&self, name: &str, old: &Config, config: Config) -> Result<ConnectorInfo, ApiError> {
         self.check(&config).await?;
         let mut inner = self.inner.lock().await;
-        let Inner { store, connectors } = &mut *inner;
+        let Inner { store, connectors, .. } = &mut *inner;
         let held = connectors.get_mut(name).ok_or_else(|| ApiError::not_found(name))?;
         if held.config != *old {
             return Err(ApiError::new(
@@ -254,7 +216,7 @@ impl Worker {
                  config change)",
             ));
         }
-        store.put_config(name, &config, &task_class()).await?;
+        store.put_config(name, &config, held.has_task.then(task_class).as_deref()).await?;
         let changed = held.config != config;
         held.config = config;
         if changed {
@@ -270,7 +232,7 @@ impl Worker {
     /// 404, or what the server says to dropping the slot.
     pub async fn delete(&self, name: &str, drop_slot: bool) -> Result<(), ApiError> {
         let mut inner = self.inner.lock().await;
-        let Inner { store, connectors } = &mut *inner;
+        let Inner { store, connectors, .. } = &mut *inner;
         let held = connectors.get_mut(name).ok_or_else(|| ApiError::not_found(name))?;
         held.halt().await;
         let config = ConnectorConfig::from_map(name, texts(&held.config))?;
@@ -294,7 +256,7 @@ impl Worker {
     /// 404.
     pub async fn set_target(&self, name: &str, target: TargetState) -> Result<(), ApiError> {
         let mut inner = self.inner.lock().await;
-        let Inner { store, connectors } = &mut *inner;
+        let Inner { store, connectors, .. } = &mut *inner;
         let held = connectors
             .get_mut(name)
             .ok_or_else(|| ApiError::new(404, format!("Unknown connector {name}")))?;
@@ -304,6 +266,10 @@ impl Worker {
         }
         match target {
             TargetState::Started => {
+                if !held.has_task {
+                    store.put_tasks(name, &held.config, Some(&task_class())).await?;
+                    held.has_task = true;
+                }
                 if held.handle.is_none() {
                     self.bring_to_target(name, held);
                 }
@@ -311,6 +277,10 @@ impl Worker {
             TargetState::Paused | TargetState::Stopped => {
                 held.failed = None;
                 held.halt().await;
+                if target == TargetState::Stopped && held.has_task {
+                    held.has_task = false;
+                    store.put_tasks(name, &held.config, None).await?;
+                }
             }
         }
         Ok(())
@@ -360,7 +330,7 @@ impl Worker {
             .connectors
             .get_mut(name)
             .ok_or_else(|| ApiError::new(404, format!("Unknown connector: {name}")))?;
-        if task != 0 || held.target == TargetState::Stopped {
+        if task != 0 || !held.has_task {
             return Err(ApiError::new(404, format!("Unknown task: {name}-{task}")));
         }
         self.run_again(name, held).await
@@ -390,8 +360,7 @@ impl Worker {
     pub async fn topics(&self, name: &str) -> Vec<String> {
         let inner = self.inner.lock().await;
         let Some(held) = inner.connectors.get(name) else { return Vec::new() };
-        let used = held.handle.as_ref().map(|handle| handle.status().topics).unwrap_or_default();
-        used.into_iter().filter(|topic| !held.forgotten.contains(topic)).collect()
+        held.used_topics().into_iter().collect()
     }
 
     /// Forgets the topics used so far.
@@ -401,129 +370,15 @@ impl Worker {
     pub async fn reset_topics(&self, name: &str) -> Result<(), ApiError> {
         let mut inner = self.inner.lock().await;
         let held = inner.connectors.get_mut(name).ok_or_else(|| ApiError::not_found(name))?;
+        held.topics.clear();
         if let Some(handle) = &held.handle {
-            held.forgotten.extend(handle.status().topics);
+            handle.forget_topics();
         }
         Ok(())
-    }
-
-    /// Source partitions and offsets.
-    ///
-    /// # Errors
-    /// 404.
-    pub async fn offsets(&self, name: &str) -> Result<Vec<(Value, Value)>, ApiError> {
-        if !self.inner.lock().await.connectors.contains_key(name) {
-            return Err(ApiError::not_found(name));
-        }
-        let topic = &self.env.topics.offset_storage_topic;
-        Ok(capture::offsets::read_all(&self.env.log, topic, name).await?)
-    }
-
-    /// Changes offsets (KIP-875) after looking whether the connector could continue there.
-    ///
-    /// # Errors
-    /// 404; 400 unless the connector is stopped and all entries are sound.
-    pub async fn alter_offsets(&self, name: &str, entries: Vec<Value>) -> Result<(), ApiError> {
-        let config = self.stopped_config(name).await?;
-        let mut changes = Vec::with_capacity(entries.len());
-        for (number, entry) in entries.into_iter().enumerate() {
-            let Value::Object(mut entry) = entry else {
-                return Err(ApiError::new(400, format!("offsets[{number}] is not an object")));
-            };
-            let Some(Value::Object(partition)) = entry.remove("partition") else {
-                return Err(ApiError::new(400, format!("offsets[{number}] has no 'partition' object")));
-            };
-            let expected = config.text("topic.prefix");
-            if partition.len() != 1 || partition.get("server").and_then(Value::as_str) != Some(expected) {
-                return Err(ApiError::new(
-                    400,
-                    format!(
-                        "offsets[{number}]: the connector has the one partition {{\"server\":\"{expected}\"}}, not {}",
-                        Value::Object(partition)
-                    ),
-                ));
-            }
-            let offset = match entry.remove("offset") {
-                Some(Value::Null) => None,
-                Some(Value::Object(offset)) => Some(offset),
-                _ => {
-                    return Err(ApiError::new(
-                        400,
-                        format!(
-                            "offsets[{number}] has no 'offset': an object, or null to remove it, is expected"
-                        ),
-                    ));
-                }
-            };
-            changes.push((partition, offset));
-        }
-        for (_, offset) in &changes {
-            if let Some(offset) = offset {
-                check_offset(offset)?;
-            }
-        }
-        let changes: Vec<(Value, Option<Value>)> = changes
-            .into_iter()
-            .map(|(partition, offset)| (Value::Object(partition), offset.map(Value::Object)))
-            .collect();
-        let topic = &self.env.topics.offset_storage_topic;
-        let writer = transactional_id(&self.env.topics.group_id, name);
-        capture::offsets::write(&self.env.log, topic, &writer, name, &changes).await?;
-        Ok(())
-    }
-
-    /// Removes all offsets.
-    ///
-    /// # Errors
-    /// 404; 400 unless the connector is stopped.
-    pub async fn reset_offsets(&self, name: &str) -> Result<(), ApiError> {
-        self.stopped_config(name).await?;
-        let topic = &self.env.topics.offset_storage_topic;
-        let writer = transactional_id(&self.env.topics.group_id, name);
-        capture::offsets::delete(&self.env.log, topic, &writer, name).await?;
-        Ok(())
-    }
-
-    async fn stopped_config(&self, name: &str) -> Result<ConnectorConfig, ApiError> {
-        let inner = self.inner.lock().await;
-        let held = inner.connectors.get(name).ok_or_else(|| ApiError::not_found(name))?;
-        if held.target != TargetState::Stopped {
-            return Err(ApiError::new(
-                400,
-                format!(
-                    "Connectors must be in the STOPPED state before their offsets can be modified. This can be done \
-                     for the specified connector by issuing a 'PUT' request to the '/connectors/{name}/stop' endpoint"
-                ),
-            ));
-        }
-        Ok(ConnectorConfig::from_map(name, texts(&held.config))?)
-    }
-
-    /// Validates a configuration property by property, and tries the connection.
-    ///
-    /// # Errors
-    /// 400 where the plugin of the path and the configuration do not fit together.
-    pub async fn validate(&self, plugin: &str, config: Config) -> Result<Value, ApiError> {
-        let class = config.get("connector.class").and_then(Value::as_str).ok_or_else(|| {
-            ApiError::new(400, format!("Connector config {:?} contains no connector type", names(&config)))
-        })?;
-        if !same_class(class, plugin) {
-            return Err(ApiError::new(
-                400,
-                format!("Included connector type {class} does not match request type {plugin}"),
-            ));
-        }
-        let mut errors = connector::problems(&texts(&config));
-        if errors.is_empty()
-            && let Err(error) = self.try_connection(&config).await
-        {
-            errors.push(error);
-        }
-        Ok(super::plugins::config_infos(class, &config, &errors))
     }
 
     /// An ordinary session on a connector's source.
-    async fn connect(&self, config: &ConnectorConfig) -> Result<tokio_postgres::Client> {
+    pub(super) async fn connect(&self, config: &ConnectorConfig) -> Result<tokio_postgres::Client> {
         let database = config.database(&self.env.addresses, self.env.tls)?;
         crate::pg::connect(&database).await
     }
@@ -539,68 +394,6 @@ impl Worker {
             .await
             .map_err(|e| crate::pg::sql_error(format!("cannot drop replication slot {slot}"), e))?;
         Ok(())
-    }
-
-    async fn try_connection(&self, config: &Config) -> Result<(), Problem> {
-        let name = config.get("name").and_then(Value::as_str).unwrap_or("validate");
-        let result = async {
-            let config = ConnectorConfig::from_map(name, texts(config))?;
-            self.connect(&config).await.map(drop)
-        };
-        Box::pin(result).await.map_err(|error| Problem {
-            property: "database.hostname".to_owned(),
-            message: format!("Error while validating connector config: {error}"),
-        })
-    }
-
-    /// Everything wrong with a configuration as one 400, in Connect's words.
-    async fn check(&self, config: &Config) -> Result<(), ApiError> {
-        match config.get("connector.class").and_then(Value::as_str) {
-            None => {
-                let name = config.get("name").and_then(Value::as_str).unwrap_or_default();
-                return Err(ApiError::new(
-                    400,
-                    format!("Connector config {{name={name}}} contains no connector type"),
-                ));
-            }
-            Some(class) if !same_class(class, CONNECTOR_CLASS) => {
-                return Err(ApiError::new(
-                    400,
-                    format!(
-                        "Failed to find any class that implements Connector and which name matches {class}, available \
-                         connectors are: {CONNECTOR_CLASS}"
-                    ),
-                ));
-            }
-            Some(_) => {}
-        }
-        let mut errors = connector::problems(&texts(config));
-        if config.get("name").and_then(Value::as_str).is_none_or(str::is_empty) {
-            errors.retain(|error| error.property != "name");
-            let message = "Invalid value  for configuration name: String may not be empty".to_owned();
-            errors.insert(0, Problem { property: "name".to_owned(), message });
-        }
-        if errors.is_empty()
-            && let Err(error) = self.try_connection(config).await
-        {
-            errors.push(error);
-        }
-        if errors.is_empty() {
-            return Ok(());
-        }
-        let mut message = format!(
-            "Connector configuration is invalid and contains the following {} error(s):",
-            errors.len()
-        );
-        for error in &errors {
-            message.push('\n');
-            message.push_str(&error.message);
-        }
-        message.push_str(
-            "\nYou can also find the above list of errors at the endpoint \
-             `/connector-plugins/{connectorType}/config/validate`",
-        );
-        Err(ApiError::new(400, message))
     }
 
     /// Starts what should run; a start that fails is the connector's state, not the caller's error.
@@ -635,104 +428,18 @@ impl Worker {
         for held in inner.connectors.values_mut() {
             held.halt().await;
         }
+        drop(inner);
+        if let Err(error) = statuses::publish_once(self).await {
+            tracing::warn!(%error, "the status topic cannot be written");
+        }
     }
 }
 
-fn names(config: &Config) -> Vec<&String> {
-    config.keys().collect()
-}
-
-/// Whether an offset has the fields and types that Debezium's offsets have.
-fn check_offset(offset: &Map<String, Value>) -> Result<(), ApiError> {
-    let number = |field: &str| match offset.get(field) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => value.as_u64().map(Some).ok_or_else(|| {
-            ApiError::new(400, format!("offset field '{field}' is {value}: a whole number is expected"))
-        }),
-    };
-    let lsn = number("lsn")?;
-    for field in ["lsn_proc", "lsn_commit", "txId", "ts_usec"] {
-        number(field)?;
-    }
-    if lsn.is_none() {
-        return Err(ApiError::new(
-            400,
-            "the offset has no 'lsn': the WAL position of the last event is expected",
-        ));
-    }
-    Ok(())
-}
-
-fn task_class() -> String {
+pub(super) fn task_class() -> String {
     format!("{CONNECTOR_CLASS}Task")
 }
 
 /// Property texts; a null property is one that is not set.
-fn texts(config: &Config) -> BTreeMap<String, String> {
+pub(super) fn texts(config: &Config) -> BTreeMap<String, String> {
     config.iter().filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
-}
-
-fn same_class(given: &str, plugin: &str) -> bool {
-    super::is_connector_class(given) && super::is_connector_class(plugin)
-}
-
-impl Held {
-    fn new(config: Config, target: TargetState) -> Self {
-        Self { config, target, handle: None, failed: None, restarting: false, forgotten: BTreeSet::new() }
-    }
-
-    fn info(&self, name: &str) -> ConnectorInfo {
-        let tasks = if self.target == TargetState::Stopped {
-            Vec::new()
-        } else {
-            vec![TaskId { connector: name.to_owned(), task: 0 }]
-        };
-        ConnectorInfo { name: name.to_owned(), config: model::masked(&self.config), tasks, kind: "source" }
-    }
-
-    fn status(&self, name: &str, worker_id: &str) -> ConnectorState {
-        let (connector, task, trace) = match self.target {
-            TargetState::Stopped => (State::Stopped, None, None),
-            TargetState::Paused => (State::Paused, Some(State::Paused), None),
-            TargetState::Started => {
-                let status = self.handle.as_ref().map(ConnectorHandle::status);
-                let error = status.as_ref().and_then(|s| s.error.as_ref().map(|e| e.screen()));
-                match status.map(|s| s.phase) {
-                    None => match &self.failed {
-                        Some(trace) => (State::Running, Some(State::Failed), Some(trace.clone())),
-                        None => (State::Unassigned, None, None),
-                    },
-                    Some(Phase::Failed) => (State::Running, Some(State::Failed), error),
-                    Some(Phase::Starting) if self.restarting => {
-                        (State::Restarting, Some(State::Restarting), None)
-                    }
-                    Some(Phase::Starting) => (State::Running, Some(State::Unassigned), None),
-                    // Connect knows no name for it; the trace says why nothing moves.
-                    Some(Phase::Reconnecting) => (State::Running, Some(State::Running), error),
-                    Some(_) => (State::Running, Some(State::Running), None),
-                }
-            }
-        };
-        let state = |state, trace| InstanceState {
-            state,
-            worker_id: worker_id.to_owned(),
-            trace,
-            version: super::VERSION,
-        };
-        ConnectorState {
-            name: name.to_owned(),
-            connector: state(connector, None),
-            tasks: task
-                .into_iter()
-                .map(|task| TaskState { id: 0, state: state(task, trace.clone()) })
-                .collect(),
-            kind: "source",
-        }
-    }
-
-    async fn halt(&mut self) {
-        if let Some(handle) = self.handle.take() {
-            handle.stop().await;
-        }
-    }
 }

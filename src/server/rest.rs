@@ -15,7 +15,8 @@ use serde_json::{Map, Value, json};
 
 use crate::connect::loggers::Loggers;
 use crate::connect::model::{Config, TargetState};
-use crate::connect::worker::{ApiError, Worker};
+use crate::connect::plugins::Unknown;
+use crate::connect::{ApiError, Worker};
 
 /// What the handlers share.
 #[derive(Clone, Debug)]
@@ -397,10 +398,17 @@ async fn plugins(RawQuery(raw): RawQuery) -> Answer {
     Ok(ok(&crate::connect::plugins::list(connectors_only)))
 }
 
-async fn plugin_config(Path(plugin): Path<String>) -> Answer {
-    let definitions = crate::connect::plugins::definitions(&plugin)
-        .ok_or_else(|| ApiError::new(404, format!("Unknown plugin {plugin}.")))?;
-    Ok(ok(&definitions))
+async fn plugin_config(Path(plugin): Path<String>, RawQuery(raw): RawQuery) -> Answer {
+    let version = query(raw.as_deref(), "version").into_iter().next();
+    match crate::connect::plugins::definitions(&plugin, version.as_deref()) {
+        Ok(definitions) => Ok(ok(&definitions)),
+        Err(Unknown::Plugin) => Err(ApiError::new(404, format!("Unknown plugin {plugin}."))),
+        Err(Unknown::Version(message)) => Err(ApiError::new(400, message)),
+        Err(Unknown::Abstract(nested)) => Err(ApiError::new(
+            400,
+            format!("{plugin} is abstract and cannot be created. Did you mean {}?", nested.join(", ")),
+        )),
+    }
 }
 
 async fn validate(

@@ -238,14 +238,19 @@ fn run_file(file: &Path, setup: &str) -> Result<(usize, Vec<String>), String> {
     Ok((passed, wrong))
 }
 
-/// Runs all conversations of a folder, a line each; returns requests passed and failed.
-pub fn run_all(dir: &Path) -> (usize, usize) {
+/// Runs the conversations of a folder whose names start with one of `names` (none: all), a line each; returns
+/// requests passed and failed.
+pub fn run_all(dir: &Path, names: &[String]) -> (usize, usize) {
+    let wanted = |path: &Path| {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        names.is_empty() || names.iter().any(|n| stem.starts_with(n.as_str()))
+    };
     let mut files: Vec<PathBuf> = std::fs::read_dir(dir)
         .into_iter()
         .flatten()
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|e| e == "json"))
+        .filter(|path| path.extension().is_some_and(|e| e == "json") && wanted(path))
         .collect();
     files.sort();
     if files.is_empty() {

@@ -5,10 +5,14 @@
 //! unknown is a warning, as in Connect.
 
 mod database;
+mod java_regex;
 pub mod options;
+pub mod plugins;
 pub mod properties;
 pub mod providers;
 pub mod regex_list;
+pub mod rules;
+pub mod validate;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,6 +27,9 @@ pub use properties::{Property, PropertyType, Support};
 pub use regex_list::RegexList;
 
 use crate::error::{Error, Result};
+
+/// What Debezium's connector class is called.
+pub const CONNECTOR_CLASS: &str = "io.debezium.connector.postgresql.PostgresConnector";
 
 /// A connector's name and properties, checked and with config providers filled in. `Debug` shows no value.
 #[derive(Clone)]
@@ -98,35 +105,88 @@ pub fn parse_json(text: &str, fallback_name: Option<&str>) -> Result<(String, BT
     Ok((name, values))
 }
 
-/// Checks properties one by one against the table, and the rules between them.
+/// Checks properties one by one against the table, with the rules between them, and whether this has the
+/// transforms, predicates and converters they name.
 pub fn problems(values: &BTreeMap<String, String>) -> Vec<Problem> {
-    let mut found = Vec::new();
-    for property in properties::all().iter().filter(|p| p.required()) {
-        if !values.contains_key(property.name)
-            && let Some(message) = property.check("")
-        {
-            found.push(Problem { property: property.name.to_owned(), message });
+    flatten(&check(values))
+}
+
+/// The problems of a check, in its order.
+pub fn flatten(checked: &[validate::Checked]) -> Vec<Problem> {
+    let one = |property: &str, message: &String| Problem {
+        property: property.to_owned(),
+        message: message.clone(),
+    };
+    checked.iter().flat_map(|c| c.errors.iter().map(|e| one(&c.name, e))).collect()
+}
+
+/// [`validate::check`], and what is refused here for reasons of our own.
+pub fn check(values: &BTreeMap<String, String>) -> Vec<validate::Checked> {
+    let mut checked = validate::check(values);
+    let mut own = own_problems(values);
+    if own.is_empty() && checked.iter().all(|c| c.errors.is_empty()) {
+        own.extend(missing_plugin(values));
+    }
+    for Problem { property, message } in own {
+        match checked.iter_mut().find(|c| c.name == property) {
+            Some(found) => found.errors.push(message),
+            None => checked.push(validate::Checked {
+                value: None,
+                name: property,
+                definition: None,
+                recommended: Vec::new(),
+                errors: vec![message],
+                visible: true,
+            }),
         }
     }
+    checked
+}
+
+/// A plugin that Kafka Connect would run and this does not: found by building what a connector's start builds
+/// from its properties alone. An option that a plugin refuses only when it starts fails the start, as in Connect.
+fn missing_plugin(values: &BTreeMap<String, String>) -> Option<Problem> {
+    let mut values = values.clone();
+    full_names(&mut values);
+    let all = || values.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+    let built = crate::event::EventOptions::from_properties(all())
+        .and_then(|options| crate::transform::encoder(options, all()));
+    match built.err()? {
+        crate::event::EventError::Option { name, value, expected } if plugin_kind(&name).is_some() => {
+            let message =
+                format!("The '{name}' value is invalid: {value} is not supported here, expected {expected}");
+            Some(Problem { property: name, message })
+        }
+        _ => None,
+    }
+}
+
+/// What a property names the class of.
+fn plugin_kind(name: &str) -> Option<plugins::Kind> {
+    match name {
+        "key.converter" | "value.converter" => Some(plugins::Kind::Converter),
+        "header.converter" => Some(plugins::Kind::HeaderConverter),
+        _ if !name.ends_with(".type") => None,
+        _ if name.starts_with("transforms.") => Some(plugins::Kind::Transformation),
+        _ if name.starts_with("predicates.") => Some(plugins::Kind::Predicate),
+        _ => None,
+    }
+}
+
+/// Puts the classes' full names where aliases stand.
+fn full_names(values: &mut BTreeMap<String, String>) {
     for (name, value) in values {
-        if let Some(message) = properties::find(name).and_then(|p| p.check_as(name, value)) {
-            found.push(Problem { property: name.clone(), message });
+        if let Some(kind) = plugin_kind(name)
+            && let Some(plugin) = plugins::find(value.trim()).filter(|p| p.is(kind))
+        {
+            plugin.class.clone_into(value);
         }
     }
-    let given = |name: &str| values.get(name).is_some_and(|v| !v.trim().is_empty());
-    for (include, exclude) in [
-        ("schema.include.list", "schema.exclude.list"),
-        ("table.include.list", "table.exclude.list"),
-        ("column.include.list", "column.exclude.list"),
-        ("message.prefix.include.list", "message.prefix.exclude.list"),
-    ] {
-        if given(include) && given(exclude) {
-            found.push(Problem {
-                property: exclude.to_owned(),
-                message: format!("The '{exclude}' value is invalid: \"{include}\" is already specified"),
-            });
-        }
-    }
+}
+
+/// What Debezium takes and this does not.
+fn own_problems(values: &BTreeMap<String, String>) -> Vec<Problem> {
+    let mut found = Vec::new();
     let lower = |name: &str| values.get(name).map(|v| v.trim().to_ascii_lowercase()).unwrap_or_default();
     if lower("plugin.name") == "decoderbufs" {
         found.push(Problem {
@@ -148,12 +208,11 @@ pub fn problems(values: &BTreeMap<String, String>) -> Vec<Problem> {
         }
     }
     let class = values.get("connector.class").map(|c| c.rsplit('.').next().unwrap_or(c));
-    if class.is_some_and(|c| !c.is_empty() && !matches!(c, "PostgresConnector" | "Postgres")) {
+    if class.is_some_and(|c| !matches!(c, "PostgresConnector" | "Postgres")) {
         found.push(Problem {
             property: "connector.class".to_owned(),
             message: format!(
-                "The 'connector.class' value is invalid: only io.debezium.connector.postgresql.PostgresConnector runs \
-                 here, not {}",
+                "The 'connector.class' value is invalid: only {CONNECTOR_CLASS} runs here, not {}",
                 values.get("connector.class").map_or("", String::as_str)
             ),
         });
@@ -206,6 +265,7 @@ impl ConnectorConfig {
             .because(list.join("\n       "))
             .next("mend the connector's configuration"));
         }
+        full_names(&mut values);
         let mut warnings = Vec::new();
         for (key, value) in &values {
             match properties::find(key) {
@@ -228,6 +288,11 @@ impl ConnectorConfig {
             }
         }
         Ok(Self { name: name.to_owned(), values, warnings })
+    }
+
+    /// Takes properties as they are: checked already, config providers filled in.
+    pub(crate) fn unchecked(name: &str, values: BTreeMap<String, String>) -> Self {
+        Self { name: name.to_owned(), values, warnings: Vec::new() }
     }
 
     /// The connector's name.
@@ -331,6 +396,18 @@ mod tests {
         assert!(warnings.contains("snapshot.mod is unknown and has no effect; did you mean snapshot.mode?"));
         assert!(warnings.contains("poll.interval.ms has no effect here"));
         assert!(!format!("{config:?}").contains("ann"));
+    }
+
+    #[test]
+    fn plugins_are_named_in_full_and_missing_ones_refused() {
+        let mut map = base();
+        map.insert("value.converter".into(), "Json".into());
+        let config = ConnectorConfig::from_map("c", map.clone()).unwrap();
+        assert_eq!(config.get("value.converter"), Some("org.apache.kafka.connect.json.JsonConverter"));
+        map.insert("transforms".into(), "t".into());
+        map.insert("transforms.t.type".into(), "io.debezium.transforms.openlineage.OpenLineage".into());
+        let error = ConnectorConfig::from_map("c", map).unwrap_err().screen();
+        assert!(error.contains("transforms.t.type") && error.contains("not supported here"), "{error}");
     }
 
     #[test]

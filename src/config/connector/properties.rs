@@ -3,10 +3,12 @@
 //! Names, types, defaults and importance are those of Debezium 3.6's PostgreSQL connector and of Kafka
 //! Connect 4.3; what this build does with each is said in the table's support column.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 
 use fancy_regex::Regex;
+
+use super::rules::{self, Parsed};
 
 /// Type of a property's value, by Kafka's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub enum PropertyType {
     Int,
     /// 64-bit integer.
     Long,
+    /// Floating-point number.
+    Double,
     /// Comma-separated text.
     List,
     /// Java class name.
@@ -30,13 +34,14 @@ pub enum PropertyType {
 }
 
 impl PropertyType {
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "STRING" => Self::String,
             "BOOLEAN" => Self::Boolean,
             "SHORT" => Self::Short,
             "INT" => Self::Int,
             "LONG" => Self::Long,
+            "DOUBLE" => Self::Double,
             "LIST" => Self::List,
             "CLASS" => Self::Class,
             "PASSWORD" => Self::Password,
@@ -52,6 +57,7 @@ impl PropertyType {
             Self::Short => "SHORT",
             Self::Int => "INT",
             Self::Long => "LONG",
+            Self::Double => "DOUBLE",
             Self::List => "LIST",
             Self::Class => "CLASS",
             Self::Password => "PASSWORD",
@@ -81,17 +87,38 @@ pub struct Property {
     pub default: Option<&'static str>,
     /// `HIGH`, `MEDIUM` or `LOW`.
     pub importance: &'static str,
+    /// Group in Connect's or Debezium's definition; none where these define no such property.
+    pub group: Option<&'static str>,
+    /// Place within the group.
+    pub order: i32,
+    /// How wide an input field should be: `NONE`, `SHORT`, `MEDIUM` or `LONG`.
+    pub width: &'static str,
+    /// Rules for its value; see [`rules`].
+    pub rules: &'static str,
     /// What is done with it here.
     pub support: Support,
     /// What it means.
     pub doc: &'static str,
-    rules: &'static str,
 }
+
+/// Groups of Kafka Connect's own properties, in its order.
+pub const CONNECT_GROUPS: [&str; 7] = [
+    "Common",
+    "Transforms",
+    "Predicates",
+    "Error Handling",
+    "Topic Creation",
+    "Exactly Once Support",
+    "offsets.topic",
+];
+/// Groups of Debezium's properties, in its order.
+pub const DEBEZIUM_GROUPS: [&str; 3] = ["Postgres", "Connector", "Events"];
 
 impl Property {
     /// Whether a connector cannot be without it.
     pub fn required(&self) -> bool {
-        self.rules == "required" || self.rules.starts_with("required,")
+        matches!(self.name, "name" | "connector.class")
+            || rules::words(self.rules).any(|(word, _)| word == "required")
     }
 
     /// Whether the name is a pattern.
@@ -99,103 +126,66 @@ impl Property {
         self.name.contains('<')
     }
 
+    /// Whether Kafka Connect itself defines it; its rules and words are Kafka's then.
+    pub fn is_connects(&self) -> bool {
+        self.group.is_some_and(|group| CONNECT_GROUPS.contains(&group))
+    }
+
     /// The values to choose from, where there is a fixed list.
     pub fn choices(&self) -> Option<Vec<&'static str>> {
-        let rule = self.rules.split(',').next().unwrap_or("-");
-        let keyword = matches!(rule, "-" | "" | "required" | "regexes" | "slot" | "topic-chars");
-        if keyword || rule.starts_with('>') { None } else { Some(self.rules.split(',').collect()) }
+        rules::choices(self.rules)
     }
 
-    /// Says what is wrong with a value; the words are Kafka Connect's and Debezium's.
-    pub fn check(&self, value: &str) -> Option<String> {
-        self.check_as(self.name, value)
+    /// Says all that is wrong with a value, or with there being none, in the words of Kafka Connect and Debezium.
+    /// `name` differs from the property's where that is a pattern; `all` are the connector's other properties.
+    pub fn errors(&self, name: &str, given: Option<&str>, all: &BTreeMap<String, String>) -> Vec<String> {
+        if self.is_connects() {
+            return self.parse(name, given).1;
+        }
+        let mut found = rules::debezium(self.rules, name, given, self.default, all);
+        if let Some(value) = given
+            && found.is_empty()
+            && self.support == Support::No
+            && !self.is_default(value)
+        {
+            found.push(format!("The '{name}' value is invalid: {}", self.unsupported(value)));
+        }
+        found
     }
 
-    /// As [`Property::check`], for a pattern: under the name that was given.
-    pub fn check_as(&self, name: &str, value: &str) -> Option<String> {
-        let invalid = |why: String| Some(format!("The '{name}' value is invalid: {why}"));
-        if self.required() && value.trim().is_empty() {
-            return invalid("A value is required".to_owned());
-        }
-        let number = match self.kind {
-            PropertyType::Boolean => {
-                if !matches!(value.trim().to_ascii_lowercase().as_str(), "true" | "false") {
-                    return Some(format!(
-                        "Invalid value {value} for configuration {name}: Expected value to be either true or false"
-                    ));
-                }
-                None
+    /// A value as Kafka's `ConfigDef` takes it, and what is wrong with it.
+    pub fn parse(&self, name: &str, given: Option<&str>) -> (Parsed, Vec<String>) {
+        let mut found = Vec::new();
+        let parsed = match given {
+            Some(text) => rules::parse(self.kind, text).unwrap_or_else(|why| {
+                found.push(format!("Invalid value {text} for configuration {name}: {why}"));
+                Parsed::Null
+            }),
+            None if self.required() => {
+                found.push(format!("Missing required configuration \"{name}\" which has no default value."));
+                Parsed::Null
             }
-            PropertyType::Short => Some(value.trim().parse::<i16>().map(i64::from).map_err(|_| "SHORT")),
-            PropertyType::Int => Some(value.trim().parse::<i32>().map(i64::from).map_err(|_| "INT")),
-            PropertyType::Long => Some(value.trim().parse::<i64>().map_err(|_| "LONG")),
-            _ => None,
+            None => self.default.and_then(|d| rules::parse(self.kind, d).ok()).unwrap_or(Parsed::Null),
         };
-        let number = match number {
-            Some(Err(kind)) => {
-                return Some(format!(
-                    "Invalid value {value} for configuration {name}: Not a number of type {kind}"
-                ));
-            }
-            Some(Ok(n)) => Some(n),
-            None => None,
-        };
-        if let Some(choices) = self.choices() {
-            let given: Vec<&str> = match self.kind {
-                PropertyType::List => value.split(',').map(str::trim).filter(|v| !v.is_empty()).collect(),
-                _ => vec![value.trim()],
-            };
-            if given.iter().any(|v| !choices.iter().any(|c| c.eq_ignore_ascii_case(v))) {
-                return invalid(format!("Value must be one of {}", choices.join(", ")));
-            }
+        if given.is_some() || self.default.is_some() {
+            found.extend(rules::kafka(self.rules, name, &parsed));
         }
-        for rule in self.rules.split(',') {
-            let problem = match (rule, number) {
-                (">0" | ">=1", Some(n)) if n < 1 => Some("A positive, non-zero integer value is required"),
-                (">=0", Some(n)) if n < 0 => Some("A non-negative integer is expected"),
-                (">=-1", Some(n)) if n < -1 => Some("-1 or a non-negative integer is expected"),
-                ("slot", _)
-                    if value.is_empty()
-                        || value.len() > 63
-                        || !value
-                            .bytes()
-                            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') =>
-                {
-                    Some(
-                        "Valid replication slot name must contain only digits, lowercase characters and \
-                          underscores with length <= 63",
-                    )
-                }
-                ("topic-chars", _)
-                    if !value
-                        .bytes()
-                        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')) =>
-                {
-                    Some("only alphanumeric characters, dots, underscores and hyphens are allowed")
-                }
-                ("regexes", _) => {
-                    if let Err(e) = super::RegexList::parse(value) {
-                        return invalid(format!(
-                            "A comma-separated list of valid regular expressions is expected, but {e}"
-                        ));
-                    }
-                    None
-                }
-                _ => None,
-            };
-            if let Some(problem) = problem {
-                return invalid(problem.to_owned());
-            }
+        if let Some(value) = given
+            && found.is_empty()
+            && self.support == Support::No
+            && !self.is_default(value)
+        {
+            found
+                .push(format!("Invalid value {value} for configuration {name}: {}", self.unsupported(value)));
         }
-        if self.support == Support::No && !self.is_default(value) {
-            return invalid(match self.default {
-                Some(default) if !default.is_empty() => {
-                    format!("{value} is not supported here, only {default}")
-                }
-                _ => "this property is not supported here".to_owned(),
-            });
+        (parsed, found)
+    }
+
+    fn unsupported(&self, value: &str) -> String {
+        match self.default {
+            Some(default) if !default.is_empty() => format!("{value} is not supported here, only {default}"),
+            _ => "this property is not supported here".to_owned(),
         }
-        None
     }
 
     fn is_default(&self, value: &str) -> bool {
@@ -215,6 +205,12 @@ fn parse_line(line: &'static str) -> Option<Property> {
     let kind = PropertyType::parse(fields.next()?)?;
     let default = Some(fields.next()?).filter(|d| *d != "-");
     let importance = fields.next()?;
+    let group = Some(fields.next()?).filter(|g| *g != "-");
+    let order = match fields.next()? {
+        "-" => 0,
+        number => number.parse().ok()?,
+    };
+    let width = Some(fields.next()?).filter(|w| *w != "-").unwrap_or("MEDIUM");
     let rules = fields.next()?;
     let support = match fields.next()? {
         "yes" => Support::Yes,
@@ -222,7 +218,18 @@ fn parse_line(line: &'static str) -> Option<Property> {
         "no" => Support::No,
         _ => return None,
     };
-    Some(Property { name, kind, default, importance, support, doc: fields.next()?, rules })
+    Some(Property {
+        name,
+        kind,
+        default,
+        importance,
+        group,
+        order,
+        width,
+        rules,
+        support,
+        doc: fields.next()?,
+    })
 }
 
 fn table() -> &'static Table {
@@ -291,8 +298,10 @@ mod tests {
         for p in all() {
             assert!(!p.doc.is_empty() && matches!(p.importance, "HIGH" | "MEDIUM" | "LOW"), "{}", p.name);
             if let Some(default) = p.default {
-                assert_eq!(p.check(default), None, "{}", p.name);
+                assert!(p.errors(p.name, Some(default), &BTreeMap::new()).is_empty(), "{}", p.name);
             }
+            let known = p.group.is_none_or(|g| CONNECT_GROUPS.contains(&g) || DEBEZIUM_GROUPS.contains(&g));
+            assert!(known && matches!(p.width, "NONE" | "SHORT" | "MEDIUM" | "LONG"), "{}", p.name);
         }
         assert_eq!(table().patterns.len(), all().iter().filter(|p| p.is_pattern()).count());
     }
@@ -311,15 +320,23 @@ mod tests {
 
     #[test]
     fn bad_values_are_named() {
-        let check = |name: &str, value: &str| find(name).unwrap().check(value).unwrap_or_default();
+        let check = |name: &str, value: &str| {
+            find(name).unwrap().errors(name, Some(value), &BTreeMap::new()).join(" / ")
+        };
         assert_eq!(
             check("snapshot.mode", "never"),
             "The 'snapshot.mode' value is invalid: Value must be one of always, initial_only, \
              configuration_based, when_needed, initial, custom, no_data"
         );
+        let expected = "The 'database.port' value is invalid: An integer is expected";
+        assert_eq!(check("database.port", "x"), format!("{expected} / {expected}"));
         assert_eq!(
-            check("database.port", "x"),
-            "Invalid value x for configuration database.port: Not a number of type INT"
+            check("tasks.max", "0"),
+            "Invalid value 0 for configuration tasks.max: Value must be at least 1"
+        );
+        assert_eq!(
+            check("errors.tolerance", "some"),
+            "Invalid value some for configuration errors.tolerance: String must be one of: none, all"
         );
         assert!(check("slot.name", "Big").contains("lowercase"));
         assert!(check("table.include.list", "a.(b").contains("regular expression"));

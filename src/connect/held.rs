@@ -1,0 +1,101 @@
+//! A connector that a worker holds: what it should be, and how it is.
+
+use std::collections::BTreeSet;
+
+use super::model::{
+    self, Config, ConnectorInfo, ConnectorState, InstanceState, State, TargetState, TaskId, TaskState,
+};
+use crate::capture::{ConnectorHandle, Phase};
+
+/// A connector that this worker holds.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) config: Config,
+    pub(super) target: TargetState,
+    pub(super) handle: Option<ConnectorHandle>,
+    /// Why it could not even be started.
+    pub(super) failed: Option<String>,
+    /// Answer RESTARTING until the new run is under way.
+    pub(super) restarting: bool,
+    /// Whether it has a task: a connector has one from its first start until it is stopped.
+    pub(super) has_task: bool,
+    /// The phase that was logged last.
+    pub(super) said: &'static str,
+    /// Topics used by earlier runs, since the last reset.
+    pub(super) topics: BTreeSet<String>,
+}
+
+impl Held {
+    pub(super) fn new(config: Config, target: TargetState) -> Self {
+        Self {
+            config,
+            target,
+            handle: None,
+            failed: None,
+            restarting: false,
+            has_task: target == TargetState::Started,
+            said: Phase::Stopped.name(),
+            topics: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn info(&self, name: &str) -> ConnectorInfo {
+        let task = self.has_task.then(|| TaskId { connector: name.to_owned(), task: 0 });
+        let tasks = task.into_iter().collect();
+        ConnectorInfo { name: name.to_owned(), config: model::masked(&self.config), tasks, kind: "source" }
+    }
+
+    pub(super) fn status(&self, name: &str, worker_id: &str) -> ConnectorState {
+        let (connector, task, trace) = match self.target {
+            TargetState::Stopped => (State::Stopped, None, None),
+            TargetState::Paused => (State::Paused, self.has_task.then_some(State::Paused), None),
+            TargetState::Started => {
+                let status = self.handle.as_ref().map(ConnectorHandle::status);
+                let error = status.as_ref().and_then(|s| s.error.as_ref().map(|e| e.screen()));
+                match status.map(|s| s.phase) {
+                    None => match &self.failed {
+                        Some(trace) => (State::Running, Some(State::Failed), Some(trace.clone())),
+                        None => (State::Unassigned, None, None),
+                    },
+                    Some(Phase::Failed) => (State::Running, Some(State::Failed), error),
+                    Some(Phase::Starting) if self.restarting => {
+                        (State::Restarting, Some(State::Restarting), None)
+                    }
+                    Some(Phase::Starting) => (State::Running, Some(State::Unassigned), None),
+                    // Connect knows no name for it; the trace says why nothing moves.
+                    Some(Phase::Reconnecting) => (State::Running, Some(State::Running), error),
+                    Some(_) => (State::Running, Some(State::Running), None),
+                }
+            }
+        };
+        let state = |state, trace| InstanceState {
+            state,
+            worker_id: worker_id.to_owned(),
+            trace,
+            version: super::VERSION,
+        };
+        ConnectorState {
+            name: name.to_owned(),
+            connector: state(connector, None),
+            tasks: task
+                .into_iter()
+                .map(|task| TaskState { id: 0, state: state(task, trace.clone()) })
+                .collect(),
+            kind: "source",
+        }
+    }
+
+    /// Topics used since the last reset.
+    pub(super) fn used_topics(&self) -> BTreeSet<String> {
+        let now = self.handle.as_ref().map(|handle| handle.status().topics).unwrap_or_default();
+        self.topics.iter().cloned().chain(now).collect()
+    }
+
+    /// Ends the run, cleanly.
+    pub(super) async fn halt(&mut self) {
+        self.topics = self.used_topics();
+        if let Some(handle) = self.handle.take() {
+            handle.stop().await;
+        }
+    }
+}
