@@ -29,6 +29,8 @@ pub struct Context {
     pub watermark: Arc<AtomicI64>,
     /// The job's options.
     pub options: Arc<BTreeMap<String, String>>,
+    /// Milliseconds after which state that is not written any more is forgotten (`table.exec.state.ttl`).
+    pub ttl: Option<i64>,
 }
 
 impl Context {
@@ -40,8 +42,15 @@ impl Context {
                 EngineError::Plan(format!("time zone '{name}' of table.local-time-zone is not known"))
             })?,
         };
+        let ttl = match options.get("table.exec.state.ttl") {
+            None => None,
+            Some(text) => Some(super::options::millis(text).ok_or_else(|| {
+                EngineError::Plan(format!("'{text}' is no duration for table.exec.state.ttl"))
+            })?),
+        };
         Ok(Self {
             zone,
+            ttl: ttl.filter(|&ttl| ttl > 0),
             clock,
             watermark: Arc::new(AtomicI64::new(i64::MIN)),
             options: Arc::new(options.clone()),

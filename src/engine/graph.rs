@@ -169,6 +169,10 @@ impl Graph {
             }
             let watermark = watermarks.iter().copied().min().unwrap_or(i64::MIN);
             visible.store(watermark, Ordering::Relaxed);
+            let mut kind = kind;
+            if let Kind::Operator(operator) = &mut kind {
+                operator.resume(watermark);
+            }
             slots.push(Slot {
                 name: node.name.clone(),
                 kind,

@@ -12,6 +12,7 @@ pub mod format;
 pub mod functions;
 pub mod graph;
 mod operators;
+pub mod options;
 pub mod plan;
 pub mod print;
 pub mod row;

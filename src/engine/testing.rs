@@ -157,7 +157,16 @@ impl Runner {
         self.graph.push(source, &mut vec![change], &mut self.collected).unwrap();
     }
 
-    #[allow(dead_code, reason = "for operators that wait for time")]
+    /// Ends an epoch without a restart.
+    pub(crate) fn flush(&mut self) {
+        self.graph.flush().unwrap();
+    }
+
+    /// A source's watermark, in milliseconds.
+    pub(crate) fn watermark(&mut self, source: NodeId, watermark: i64) {
+        self.graph.watermark(source, watermark, &mut self.collected).unwrap();
+    }
+
     pub(crate) fn end(&mut self) {
         self.graph.end(&mut self.collected).unwrap();
     }

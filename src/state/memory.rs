@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{StateBackend, StateError, StateTable};
+use super::{StateBackend, StateError, StateTable, Visit};
 
 type Entries = Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>;
 
@@ -57,14 +57,10 @@ impl StateTable for MemoryTable {
         self.entries.lock().remove(key);
     }
 
-    fn scan(
-        &mut self,
-        prefix: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StateError>,
-    ) -> Result<(), StateError> {
+    fn scan_from(&mut self, from: &[u8], each: &mut Visit<'_>) -> Result<(), StateError> {
         let entries = self.entries.lock();
-        for (key, value) in entries.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded)) {
-            if !key.starts_with(prefix) || !each(key, value)? {
+        for (key, value) in entries.range::<[u8], _>((Bound::Included(from), Bound::Unbounded)) {
+            if !each(key, value)? {
                 break;
             }
         }

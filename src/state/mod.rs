@@ -44,6 +44,9 @@ pub enum StateError {
     },
 }
 
+/// Looks at an entry, key and value, and says whether to go on.
+pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<bool, StateError> + 'a;
+
 /// One operator's table of keyed state: bytes by bytes, ordered by key.
 pub trait StateTable: Send {
     /// The value of a key.
@@ -55,16 +58,13 @@ pub trait StateTable: Send {
     /// Removes a key.
     fn delete(&mut self, key: &[u8]);
 
-    /// Calls `each` with every entry whose key starts with `prefix`, in key order, until it says `false`.
-    #[allow(
-        clippy::type_complexity,
-        reason = "a callback with a result is no clearer under a name of its own"
-    )]
-    fn scan(
-        &mut self,
-        prefix: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StateError>,
-    ) -> Result<(), StateError>;
+    /// Calls `each` with every entry from the key `from` on, in key order, until it says `false`.
+    fn scan_from(&mut self, from: &[u8], each: &mut Visit<'_>) -> Result<(), StateError>;
+
+    /// As [`StateTable::scan_from`], of the entries whose key starts with `prefix`.
+    fn scan(&mut self, prefix: &[u8], each: &mut Visit<'_>) -> Result<(), StateError> {
+        self.scan_from(prefix, &mut |key, value| Ok(key.starts_with(prefix) && each(key, value)?))
+    }
 }
 
 /// Opens state tables by name, for the time of one pipeline.

@@ -8,7 +8,7 @@ use fjall::Keyspace;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-use super::{StateError, StateTable};
+use super::{StateError, StateTable, Visit};
 
 pub(super) const PREFIX: usize = 4;
 
@@ -155,49 +155,65 @@ impl StateTable for Table {
         self.shared.lock().set(key, None);
     }
 
-    fn scan(
-        &mut self,
-        prefix: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StateError>,
-    ) -> Result<(), StateError> {
+    fn scan_from(&mut self, from: &[u8], each: &mut Visit<'_>) -> Result<(), StateError> {
         let shared = self.shared.lock();
-        let mut dirty = shared
-            .dirty
-            .range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .peekable();
-        let mut stored = self.data.prefix(full_key(shared.prefix, prefix));
-        let mut next_stored = || -> Result<Option<fjall::KvPair>, StateError> {
-            stored.next().map(|guard| guard.into_inner().map_err(|e| store_error(&e))).transpose()
+        // Ends where the next table begins.
+        let end = u32::from_be_bytes(shared.prefix).saturating_add(1).to_be_bytes();
+        let stored = self.data.range(full_key(shared.prefix, from)..end.to_vec());
+        merge(&shared, from, &[], stored, each)
+    }
+
+    // The database is told where the prefix ends: what was deleted behind it is not looked at.
+    fn scan(&mut self, prefix: &[u8], each: &mut Visit<'_>) -> Result<(), StateError> {
+        let shared = self.shared.lock();
+        let stored = self.data.prefix(full_key(shared.prefix, prefix));
+        merge(&shared, prefix, prefix, stored, each)
+    }
+}
+
+/// Two sorted sequences as one: the dirty entries from a key on that have a prefix, and what is stored of the same
+/// kind. Where both have a key, the dirty entry counts.
+fn merge(
+    shared: &Shared,
+    from: &[u8],
+    prefix: &[u8],
+    mut stored: fjall::Iter,
+    each: &mut Visit<'_>,
+) -> Result<(), StateError> {
+    let mut dirty = shared
+        .dirty
+        .range::<[u8], _>((Bound::Included(from), Bound::Unbounded))
+        .take_while(|(key, _)| key.starts_with(prefix))
+        .peekable();
+    let mut next_stored = || -> Result<Option<fjall::KvPair>, StateError> {
+        stored.next().map(|guard| guard.into_inner().map_err(|e| store_error(&e))).transpose()
+    };
+    let mut on_disk = next_stored()?;
+    loop {
+        let disk_key = on_disk.as_ref().map(|(key, _)| key.get(PREFIX..).unwrap_or_default());
+        let take_dirty = match (dirty.peek(), disk_key) {
+            (None, None) => return Ok(()),
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (Some((key, _)), Some(disk)) => key.as_ref() <= disk,
         };
-        let mut on_disk = next_stored()?;
-        // A merge of two sorted sequences; where both have a key, the dirty entry counts.
-        loop {
-            let disk_key = on_disk.as_ref().map(|(key, _)| key.get(PREFIX..).unwrap_or_default());
-            let take_dirty = match (dirty.peek(), disk_key) {
-                (None, None) => return Ok(()),
-                (Some(_), None) => true,
-                (None, Some(_)) => false,
-                (Some((key, _)), Some(disk)) => key.as_ref() <= disk,
-            };
-            if take_dirty {
-                let Some((key, entry)) = dirty.next() else { return Ok(()) };
-                if disk_key == Some(key.as_ref()) {
-                    on_disk = next_stored()?;
-                }
-                if let Some(value) = entry
-                    && !each(key, value)?
-                {
-                    return Ok(());
-                }
-            } else {
-                if let Some((key, value)) = &on_disk
-                    && !each(key.get(PREFIX..).unwrap_or_default(), value)?
-                {
-                    return Ok(());
-                }
+        if take_dirty {
+            let Some((key, entry)) = dirty.next() else { return Ok(()) };
+            if disk_key == Some(key.as_ref()) {
                 on_disk = next_stored()?;
             }
+            if let Some(value) = entry
+                && !each(key, value)?
+            {
+                return Ok(());
+            }
+        } else {
+            if let Some((key, value)) = &on_disk
+                && !each(key.get(PREFIX..).unwrap_or_default(), value)?
+            {
+                return Ok(());
+            }
+            on_disk = next_stored()?;
         }
     }
 }

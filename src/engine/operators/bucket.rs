@@ -12,7 +12,7 @@ use super::super::row::Row;
 use crate::state::{StateError, StateTable};
 
 /// Rows kept in memory per join input; above it, buckets that were not used of late are forgotten at a flush.
-const CACHED_ROWS: usize = 1 << 20;
+pub(super) const CACHED_ROWS: usize = if cfg!(test) { 30 } else { 1 << 20 };
 /// Buckets with more rows than this find rows by a hash index.
 const INDEXED: usize = 16;
 
@@ -46,6 +46,8 @@ pub(super) struct Side {
     unique: Option<Vec<usize>>,
     /// Everything that the table has is in memory.
     complete: bool,
+    /// Rows that may stay in memory over a flush.
+    cached: usize,
     rows: usize,
     epoch: u32,
     buffer: Vec<u8>,
@@ -55,6 +57,7 @@ impl Side {
     pub(super) fn new(
         mut table: Box<dyn StateTable>,
         unique: Option<Vec<usize>>,
+        cached: usize,
     ) -> Result<Self, EngineError> {
         let mut complete = true;
         table.scan(&[], &mut |_, _| {
@@ -66,6 +69,7 @@ impl Side {
             buckets: HashMap::default(),
             dirty: Vec::new(),
             unique,
+            cached,
             complete,
             rows: 0,
             epoch: 0,
@@ -229,12 +233,12 @@ impl Side {
                 self.table.put(&key_buffer, &value);
             }
         }
-        if self.rows + self.buckets.len() > CACHED_ROWS {
+        if self.rows + self.buckets.len() > self.cached {
             let epoch = self.epoch;
             self.complete = false;
             self.buckets.retain(|_, bucket| bucket.used == epoch);
             self.rows = self.buckets.values().map(|bucket| bucket.entries.len()).sum();
-            if self.rows + self.buckets.len() > CACHED_ROWS {
+            if self.rows + self.buckets.len() > self.cached {
                 self.buckets.clear();
                 self.rows = 0;
             }

@@ -1,18 +1,17 @@
-//! Rows that wait for time: in memory, in key order, and in a state table.
-//!
-//! What waits is bounded by the query (a window's length, an interval, the watermark's delay), so all of it is
-//! kept in memory; the table is written as rows come and go, and read when the job starts again.
-
-use std::collections::BTreeMap;
+//! Rows that wait for time, and the keys that they wait under.
 
 use super::super::codec;
 use super::super::error::EngineError;
 use super::super::plan::SortKey;
 use super::super::row::{Instant, Row, RowKind, Value};
-use crate::state::{StateError, StateTable};
+use crate::state::StateError;
+
+/// Bytes of waiting rows that one structure keeps in memory; more of them stay in the state only. Tiny in
+/// tests, so that all of them go that way.
+pub(super) const CACHED_BYTES: usize = if cfg!(test) { 1 << 10 } else { 16 << 20 };
 
 /// A row that waits, and what it did.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Waiting {
     pub kind: RowKind,
     /// A mark of the operator's own.
@@ -20,103 +19,49 @@ pub(super) struct Waiting {
     pub row: Row,
 }
 
-/// Rows by key; keys end with a number that grows, so that equal keys keep the order of arrival.
-pub(super) struct Buffer {
-    table: Box<dyn StateTable>,
-    rows: BTreeMap<Vec<u8>, Waiting>,
-    sequence: u64,
+impl Waiting {
+    /// A row of a change.
+    pub(super) fn new(kind: RowKind, row: Row) -> Self {
+        Self { kind, mark: false, row }
+    }
+
+    /// Appends the row as the state keeps it.
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        out.push((self.kind as u8) << 1 | u8::from(self.mark));
+        codec::put_row(out, &self.row);
+    }
+
+    /// The row of a state entry.
+    pub(super) fn get(bytes: &[u8]) -> Result<Self, StateError> {
+        let damaged =
+            |what: &str| StateError::Corrupt { table: "waiting rows".to_owned(), what: what.to_owned() };
+        let (&flags, row) = bytes.split_first().ok_or_else(|| damaged("an entry is empty"))?;
+        let row = codec::get_row(row).map_err(|error| damaged(&error.to_string()))?;
+        let kind = match flags >> 1 {
+            0 => RowKind::Insert,
+            1 => RowKind::UpdateBefore,
+            2 => RowKind::UpdateAfter,
+            _ => RowKind::Delete,
+        };
+        Ok(Self { kind, mark: flags & 1 == 1, row })
+    }
+
+    /// About how many bytes it takes in memory under a key.
+    pub(super) fn weight(&self, key: &[u8]) -> usize {
+        96 + key.len() + row_weight(&self.row)
+    }
 }
 
-impl Buffer {
-    pub(super) fn new(mut table: Box<dyn StateTable>) -> Result<Self, EngineError> {
-        let mut rows = BTreeMap::new();
-        let mut sequence = 0;
-        table.scan(&[], &mut |key, bytes| {
-            let damaged =
-                |what: &str| StateError::Corrupt { table: "waiting rows".to_owned(), what: what.to_owned() };
-            let (&flags, row) = bytes.split_first().ok_or_else(|| damaged("an entry is empty"))?;
-            let row = codec::get_row(row).map_err(|error| damaged(&error.to_string()))?;
-            let kind = match flags >> 1 {
-                0 => RowKind::Insert,
-                1 => RowKind::UpdateBefore,
-                2 => RowKind::UpdateAfter,
-                _ => RowKind::Delete,
-            };
-            if let Some(Ok(number)) =
-                key.last_chunk::<8>().map(|bytes| Ok::<_, StateError>(u64::from_be_bytes(*bytes)))
-            {
-                sequence = sequence.max(number + 1);
-            }
-            rows.insert(key.to_vec(), Waiting { kind, mark: flags & 1 == 1, row });
-            Ok(true)
-        })?;
-        Ok(Self { table, rows, sequence })
-    }
-
-    fn write(&mut self, key: &[u8], waiting: &Waiting) {
-        let mut bytes = vec![(waiting.kind as u8) << 1 | u8::from(waiting.mark)];
-        codec::put_row(&mut bytes, &waiting.row);
-        self.table.put(key, &bytes);
-    }
-
-    /// Adds a row under a key, behind those that are there; gives its full key.
-    pub(super) fn push(&mut self, mut key: Vec<u8>, waiting: Waiting) -> Vec<u8> {
-        key.extend_from_slice(&self.sequence.to_be_bytes());
-        self.sequence += 1;
-        self.write(&key, &waiting);
-        self.rows.insert(key.clone(), waiting);
-        key
-    }
-
-    /// Puts a row under exactly this key.
-    pub(super) fn put(&mut self, key: Vec<u8>, waiting: Waiting) {
-        self.write(&key, &waiting);
-        self.rows.insert(key, waiting);
-    }
-
-    /// Sets a row's mark.
-    pub(super) fn mark(&mut self, key: &[u8]) {
-        if let Some(waiting) = self.rows.get_mut(key)
-            && !waiting.mark
-        {
-            waiting.mark = true;
-            let waiting = waiting.clone();
-            self.write(key, &waiting);
-        }
-    }
-
-    pub(super) fn remove(&mut self, key: &[u8]) -> Option<Waiting> {
-        let waiting = self.rows.remove(key)?;
-        self.table.delete(key);
-        Some(waiting)
-    }
-
-    /// Rows from a key on, in order.
-    pub(super) fn from<'a>(
-        &'a self,
-        key: &[u8],
-    ) -> impl DoubleEndedIterator<Item = (&'a Vec<u8>, &'a Waiting)> {
-        self.rows.range(key.to_vec()..)
-    }
-
-    /// Rows whose keys start with a prefix, in order.
-    pub(super) fn prefixed<'a>(
-        &'a self,
-        prefix: &'a [u8],
-    ) -> impl Iterator<Item = (&'a Vec<u8>, &'a Waiting)> {
-        self.from(prefix).take_while(move |(key, _)| key.starts_with(prefix))
-    }
-
-    /// Takes out the rows whose keys start with a prefix.
-    pub(super) fn drain(&mut self, prefix: &[u8]) -> Vec<(Vec<u8>, Waiting)> {
-        let keys: Vec<Vec<u8>> = self.prefixed(prefix).map(|(key, _)| key.clone()).collect();
-        keys.into_iter().filter_map(|key| self.remove(&key).map(|waiting| (key, waiting))).collect()
-    }
-
-    /// The first key.
-    pub(super) fn first(&self) -> Option<&[u8]> {
-        self.rows.first_key_value().map(|(key, _)| key.as_slice())
-    }
+/// About how many bytes a row takes in memory.
+pub(super) fn row_weight(row: &[Value]) -> usize {
+    let heap = |value: &Value| match value {
+        Value::Str(text) => text.len() + 16,
+        Value::Bytes(bytes) => bytes.len() + 16,
+        Value::Array(items) | Value::Row(items) => row_weight(items),
+        Value::Map(entries) => entries.len() * 64 + 16,
+        _ => 0,
+    };
+    16 + row.iter().map(|value| size_of::<Value>() + heap(value)).sum::<usize>()
 }
 
 /// A time as the start of a key.
@@ -127,6 +72,11 @@ pub(super) fn time_key(time: i64) -> [u8; 8] {
 /// The time at the start of a key.
 pub(super) fn key_time(key: &[u8]) -> i64 {
     key.first_chunk::<8>().map_or(i64::MIN, |bytes| (u64::from_be_bytes(*bytes) ^ 1 << 63).cast_signed())
+}
+
+/// The number at the end of a key, that keeps equal keys in order of arrival.
+pub(super) fn key_sequence(key: &[u8]) -> Option<u64> {
+    key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
 /// Appends a key that sorts rows as ORDER BY does.

@@ -8,7 +8,7 @@ use super::super::error::EngineError;
 use super::super::eval::{Evaluator, Input};
 use super::super::plan::{Join as Spec, JoinKind};
 use super::super::row::{Change, Row, RowKind, Value};
-use super::bucket::Side;
+use super::bucket::{CACHED_ROWS, Side};
 use super::row::failed;
 use super::{Builder, Emitter, Operator};
 
@@ -27,9 +27,10 @@ pub(super) struct Join {
 impl Join {
     pub(super) fn new(builder: &mut Builder<'_>, spec: &Spec) -> Result<Self, EngineError> {
         let residual = spec.residual.as_ref().map(|residual| builder.evaluator(residual)).transpose()?;
+        let cached = builder.cached(CACHED_ROWS);
         let sides = [
-            Side::new(builder.table("left")?, spec.left_key.clone())?,
-            Side::new(builder.table("right")?, spec.right_key.clone())?,
+            Side::new(builder.expiring_table("left")?, spec.left_key.clone(), cached)?,
+            Side::new(builder.expiring_table("right")?, spec.right_key.clone(), cached)?,
         ];
         Ok(Self {
             name: builder.node.name.clone(),

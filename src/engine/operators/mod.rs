@@ -7,7 +7,7 @@ use super::error::EngineError;
 use super::eval::{Context, Evaluator};
 use super::expr::Expr;
 use super::graph::LookupProvider;
-use super::plan::{ChangelogMode, Node, Op, Plan};
+use super::plan::{ChangelogMode, Node, Op, Plan, Window, WindowInput, WindowKind};
 use super::row::{Change, Row, RowKind};
 use super::types::Field;
 use crate::state::{StateBackend, StateTable};
@@ -15,17 +15,27 @@ use crate::state::{StateBackend, StateTable};
 mod aggregate;
 mod bucket;
 mod buffer;
+mod interval;
 mod join;
+mod keyed;
 mod over;
+mod pane;
 mod rank;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_wrap)]
+mod restart_tests;
 mod row;
+mod session;
 mod sets;
+mod slices;
 mod temporal;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_wrap)]
 mod tests;
 mod time;
+mod timed;
 mod timers;
+mod ttl;
 mod upsert;
 mod window;
 mod window_join;
@@ -88,6 +98,9 @@ pub(crate) trait Operator: Send {
         Ok(())
     }
 
+    /// The job goes on: this is the watermark that had been reached, `i64::MIN` before the first.
+    fn resume(&mut self, _watermark: i64) {}
+
     /// Changes of input `port`; `rows` may be drained.
     fn process(&mut self, port: usize, rows: &mut Vec<Change>, out: &mut Emitter) -> Result<(), EngineError>;
 
@@ -142,6 +155,21 @@ impl Builder<'_> {
         Ok(self.state.table(&format!("{}/{part}", self.node.name))?)
     }
 
+    /// A state table whose entries live as long as `table.exec.state.ttl` says.
+    pub(crate) fn expiring_table(&mut self, part: &str) -> Result<Box<dyn StateTable>, EngineError> {
+        let table = self.table(part)?;
+        Ok(match self.context.ttl {
+            Some(ttl) => Box::new(ttl::ExpiringTable::new(table, ttl, Arc::clone(&self.context.clock))),
+            None => table,
+        })
+    }
+
+    /// How much of its state an operator keeps in memory: with a time to live nothing stays there over a flush,
+    /// so that the table can say what has expired.
+    pub(crate) fn cached(&self, most: usize) -> usize {
+        if self.context.ttl.is_some() { 0 } else { most }
+    }
+
     /// Columns of an input.
     pub(crate) fn input(&self, port: usize) -> Result<&[Field], EngineError> {
         let plan = self.plan;
@@ -178,7 +206,12 @@ pub(crate) fn build(builder: &mut Builder<'_>) -> Result<Box<dyn Operator>, Engi
         }
         Op::TemporalSort { rowtime, then } => Box::new(time::TemporalSort::new(builder, *rowtime, then)?),
         Op::WindowTvf(spec) => Box::new(window::WindowTvf::new(builder, spec)?),
-        Op::WindowAggregate(spec) => Box::new(window::WindowAggregate::new(builder, spec)?),
+        Op::WindowAggregate(spec) => match &spec.window {
+            WindowInput::Assign(Window { kind: WindowKind::Session { gap, .. }, .. }) => {
+                Box::new(session::SessionAggregate::new(builder, spec, *gap)?)
+            }
+            _ => Box::new(slices::WindowAggregate::new(builder, spec)?),
+        },
         Op::Rank(spec) => Box::new(rank::Rank::new(builder, spec)?),
         Op::Deduplicate(spec) => Box::new(rank::Deduplicate::new(builder, spec)?),
         Op::SetOp { intersect, all } => Box::new(sets::SetOp::new(builder, *intersect, *all)?),
@@ -186,7 +219,7 @@ pub(crate) fn build(builder: &mut Builder<'_>) -> Result<Box<dyn Operator>, Engi
         Op::LookupJoin(spec) => Box::new(sets::LookupJoin::new(builder, spec)?),
         Op::WindowJoin(spec) => Box::new(window_join::WindowJoin::new(builder, spec)?),
         Op::WindowRank(spec) => Box::new(window_join::WindowRank::new(builder, spec)?),
-        Op::IntervalJoin(spec) => Box::new(temporal::IntervalJoin::new(builder, spec)?),
+        Op::IntervalJoin(spec) => Box::new(interval::IntervalJoin::new(builder, spec)?),
         Op::TemporalJoin(spec) => Box::new(temporal::TemporalJoin::new(builder, spec)?),
         Op::Over(spec) => Box::new(over::Over::new(builder, spec)?),
         Op::Source(_) | Op::Sink(_) => {

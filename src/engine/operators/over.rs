@@ -5,6 +5,7 @@
 
 use ahash::RandomState;
 use hashbrown::{HashMap, HashSet};
+use smallvec::SmallVec;
 
 use super::super::codec::{self, CodecError, Reader};
 use super::super::error::EngineError;
@@ -13,15 +14,21 @@ use super::super::row::{Change, Row, RowKind, Value};
 use super::aggregate::accumulator::{Accumulators, Call};
 use super::aggregate::bytes;
 use super::aggregate::counts::MemoryCounts;
-use super::buffer::{Buffer, Waiting, key_time, row_time, time_key};
+use super::buffer::{Waiting, key_time, row_time, time_key};
+use super::keyed::KeyedRows;
 use super::timers::Timers;
 use super::{Builder, Emitter, Operator};
 use crate::state::{StateError, StateTable};
+
+/// Partitions kept in memory per operator; few in tests, so that they come back from the state.
+const CACHED_PARTITIONS: usize = if cfg!(test) { 2 } else { 1 << 16 };
 
 /// A function of an OVER window.
 enum Function {
     Aggregate(Call),
     RowNumber,
+    Rank,
+    DenseRank,
     /// Value, offset and default columns.
     Lag(Vec<usize>),
 }
@@ -31,9 +38,12 @@ impl Function {
         Ok(match call.function {
             "ROW_NUMBER" => Self::RowNumber,
             "LAG" => Self::Lag(call.args.clone()),
-            "RANK" | "DENSE_RANK" | "NTILE" | "LEAD" | "CUME_DIST" | "PERCENT_RANK" => {
+            "RANK" => Self::Rank,
+            "DENSE_RANK" => Self::DenseRank,
+            // They need rows that are still to come.
+            "NTILE" | "LEAD" | "CUME_DIST" | "PERCENT_RANK" => {
                 return Err(EngineError::Plan(format!(
-                    "{} in an OVER window is not supported on a stream",
+                    "{} Function is not supported in stream mode.",
                     call.function
                 )));
             }
@@ -49,6 +59,12 @@ struct Partition {
     counts: MemoryCounts,
     /// Rows in the frame.
     rows: i64,
+    /// Of a bounded frame: the time of the last rows that came out; earlier rows are late.
+    fired: i64,
+    /// The last row's time and its ranks.
+    last: Option<i64>,
+    rank: i64,
+    dense_rank: i64,
     /// The last values of each LAG.
     lags: Vec<Vec<Value>>,
     dirty: bool,
@@ -60,13 +76,16 @@ pub(super) struct Over {
     clock: std::sync::Arc<dyn super::super::graph::Clock>,
     table: Box<dyn StateTable>,
     partitions: HashMap<Vec<u8>, Partition, RandomState>,
-    /// Rows that wait for the watermark: by partition, then time.
-    pending: Buffer,
-    /// Rows of bounded frames: by partition, then time.
-    frames: Buffer,
+    /// Partitions that changed since the last flush.
+    dirty: Vec<Vec<u8>>,
+    /// Rows that wait for the watermark, by time.
+    pending: KeyedRows,
+    /// Rows of bounded frames, by time.
+    frames: KeyedRows,
     timers: Timers<Vec<u8>>,
-    /// The last of each partition's second timers.
+    /// The last of each partition's second timers; the table has the same.
     cleanups: HashMap<Vec<u8>, i64, RandomState>,
+    stored_cleanups: Box<dyn StateTable>,
     /// Timers that are set, so that none is set twice.
     set: HashSet<(i64, Vec<u8>), RandomState>,
     watermark: i64,
@@ -80,28 +99,40 @@ impl Over {
             .iter()
             .map(|call| Function::new(builder, call, retract))
             .collect::<Result<Vec<_>, _>>()?;
-        let pending = Buffer::new(builder.table("pending")?)?;
-        let frames = Buffer::new(builder.table("frames")?)?;
+        let pending = KeyedRows::new(builder.table("pending")?)?;
+        let frames = KeyedRows::new(builder.table("frames")?)?;
         let mut over = Self {
             spec: spec.clone(),
             functions,
             clock: std::sync::Arc::clone(&builder.context.clock),
             table: builder.table("partitions")?,
             partitions: HashMap::default(),
+            dirty: Vec::new(),
             pending,
             frames,
             timers: Timers::default(),
             cleanups: HashMap::default(),
+            stored_cleanups: builder.table("cleanups")?,
             set: HashSet::default(),
             watermark: i64::MIN,
         };
-        let waiting: Vec<(Vec<u8>, i64)> = over.pending.from(&[]).filter_map(|(key, _)| split(key)).collect();
+        over.stored_cleanups.scan(&[], &mut |key, time| {
+            over.cleanups.insert(key.to_vec(), key_time(time));
+            Ok(true)
+        })?;
+        for (key, at) in over.cleanups.clone() {
+            if over.set.insert((at, key.clone())) {
+                over.timers.push(at, key);
+            }
+        }
+        let mut waiting: Vec<(Vec<u8>, i64)> = Vec::new();
+        over.pending.for_each_key(|key| waiting.extend(split(key)))?;
         waiting.into_iter().for_each(|(partition, time)| over.schedule(partition, time));
         Ok(over)
     }
 
-    /// Sets the timer of a row. Bounded RANGE frames have a second one behind it, at which Flink forgets the
-    /// partition; here it only keeps the order of the timers the same.
+    /// Sets the timer of a row. Bounded RANGE frames have a second one behind it, at which the partition is
+    /// forgotten, as in Flink.
     fn schedule(&mut self, partition: Vec<u8>, time: i64) {
         let bound = match self.spec.frame {
             Frame::Range(Some(bound)) => Some(bound),
@@ -120,6 +151,7 @@ impl Over {
             if self.set.insert((at, partition.clone())) {
                 self.timers.push(at, partition.clone());
             }
+            self.stored_cleanups.put(&partition, &time_key(at));
             self.cleanups.insert(partition, at);
         }
     }
@@ -146,6 +178,11 @@ impl Over {
             };
             let mut reader = Reader::new(&bytes);
             partition.rows = reader.signed().map_err(damaged)?;
+            partition.fired = reader.signed().map_err(damaged)?;
+            partition.rank = reader.signed().map_err(damaged)?;
+            partition.dense_rank = reader.signed().map_err(damaged)?;
+            let last = reader.signed().map_err(damaged)?;
+            partition.last = (partition.rank > 0).then_some(last);
             for accumulator in &mut partition.accumulators {
                 *accumulator = bytes::get(&mut reader).map_err(damaged)?;
             }
@@ -158,11 +195,18 @@ impl Over {
         Ok(())
     }
 
-    /// Takes a row into a partition's frame, or out of it.
-    fn apply(&mut self, key: &[u8], row: &Row, add: bool) -> Result<(), EngineError> {
+    /// Takes a row of a time into a partition's frame, or out of it.
+    fn apply(&mut self, key: &[u8], time: i64, row: &Row, add: bool) -> Result<(), EngineError> {
         let Some(partition) = self.partitions.get_mut(key) else { return Ok(()) };
-        partition.dirty = true;
+        if !std::mem::replace(&mut partition.dirty, true) {
+            self.dirty.push(key.to_vec());
+        }
         partition.rows += if add { 1 } else { -1 };
+        if add && partition.last != Some(time) {
+            partition.last = Some(time);
+            partition.rank = partition.rows;
+            partition.dense_rank += 1;
+        }
         let mut accumulators = partition.accumulators.iter_mut();
         let mut lags = partition.lags.iter_mut();
         for (at, function) in (0..).zip(&self.functions) {
@@ -180,7 +224,7 @@ impl Over {
                         lag.drain(..over);
                     }
                 }
-                Function::RowNumber => {}
+                Function::RowNumber | Function::Rank | Function::DenseRank => {}
             }
         }
         Ok(())
@@ -199,6 +243,8 @@ impl Over {
                     None => Value::Null,
                 },
                 Function::RowNumber => Value::Int(partition.rows),
+                Function::Rank => Value::Int(partition.rank),
+                Function::DenseRank => Value::Int(partition.dense_rank),
                 Function::Lag(args) => {
                     let lag = lags.next().map(Vec::as_slice).unwrap_or_default();
                     match lag.len().checked_sub(offset(args, row).saturating_add(1)) {
@@ -215,21 +261,18 @@ impl Over {
     /// Rows of one partition and time, in order of arrival.
     fn fire(&mut self, key: &[u8], time: i64, rows: &[Row], out: &mut Emitter) -> Result<(), EngineError> {
         self.load(key)?;
+        if let Some(partition) = self.partitions.get_mut(key) {
+            partition.fired = time;
+        }
         match self.spec.frame {
             Frame::Range(bound) => {
                 for row in rows {
-                    self.apply(key, row, true)?;
+                    self.apply(key, time, row, true)?;
                 }
                 if let Some(bound) = bound {
-                    self.keep(key, time, rows);
-                    let from = [key, &time_key(time.saturating_sub(bound))].concat();
-                    let gone: Vec<Vec<u8>> = self
-                        .frames
-                        .prefixed(key)
-                        .map(|(known, _)| known.clone())
-                        .take_while(|known| *known < from)
-                        .collect();
-                    self.retire(key, gone)?;
+                    self.keep(key, time, rows)?;
+                    let from = time.saturating_sub(bound);
+                    while self.retire(key, |known, _| key_time(known) < from)? {}
                 }
                 for row in rows {
                     self.emit(key, row, out)?;
@@ -237,14 +280,11 @@ impl Over {
             }
             Frame::Rows(bound) => {
                 for row in rows {
-                    self.apply(key, row, true)?;
+                    self.apply(key, time, row, true)?;
                     if let Some(bound) = bound {
-                        self.keep(key, time, std::slice::from_ref(row));
+                        self.keep(key, time, std::slice::from_ref(row))?;
                         let keep = usize::try_from(bound).unwrap_or(usize::MAX).saturating_add(1);
-                        let known: Vec<Vec<u8>> =
-                            self.frames.prefixed(key).map(|(known, _)| known.clone()).collect();
-                        let over = known.len().saturating_sub(keep);
-                        self.retire(key, known.into_iter().take(over).collect())?;
+                        while self.retire(key, |_, rows| rows > keep)? {}
                     }
                     self.emit(key, row, out)?;
                 }
@@ -253,20 +293,42 @@ impl Over {
         Ok(())
     }
 
-    fn keep(&mut self, key: &[u8], time: i64, rows: &[Row]) {
+    fn keep(&mut self, key: &[u8], time: i64, rows: &[Row]) -> Result<(), EngineError> {
+        let frame = self.frames.edit(key)?;
         for row in rows {
-            let full = [key, &time_key(time)].concat();
-            self.frames.push(full, Waiting { kind: RowKind::Insert, mark: false, row: Row::clone(row) });
-        }
-    }
-
-    fn retire(&mut self, key: &[u8], gone: Vec<Vec<u8>>) -> Result<(), EngineError> {
-        for known in gone {
-            if let Some(waiting) = self.frames.remove(&known) {
-                self.apply(key, &waiting.row, false)?;
-            }
+            frame.push(time_key(time).to_vec(), Waiting::new(RowKind::Insert, Row::clone(row)));
         }
         Ok(())
+    }
+
+    /// Takes the frame's first row out if its key and the number of rows say so.
+    fn retire(&mut self, key: &[u8], gone: impl FnOnce(&[u8], usize) -> bool) -> Result<bool, EngineError> {
+        let frame = self.frames.edit(key)?;
+        let rows = frame.len();
+        let Some((at, waiting)) = frame.pop(|at| gone(at, rows)) else { return Ok(false) };
+        self.apply(key, key_time(&at), &waiting.row, false)?;
+        Ok(true)
+    }
+
+    /// Forgets a partition of a bounded RANGE frame that nothing can be in any more.
+    fn forget(&mut self, key: &[u8]) -> Result<(), EngineError> {
+        let frame = self.frames.edit(key)?;
+        while frame.pop(|_| true).is_some() {}
+        self.partitions.remove(key);
+        self.table.delete(key);
+        Ok(())
+    }
+
+    /// Whether a row comes too late. Bounded frames look at what has come out of the partition, as Flink's do,
+    /// and so take rows that are behind the watermark but not behind the partition's last result.
+    fn is_late(&mut self, key: &[u8], time: i64) -> Result<bool, EngineError> {
+        match self.spec.frame {
+            Frame::Range(None) | Frame::Rows(None) => Ok(time <= self.watermark),
+            Frame::Range(Some(_)) | Frame::Rows(Some(_)) => {
+                self.load(key)?;
+                Ok(self.partitions.get(key).is_some_and(|partition| time <= partition.fired))
+            }
+        }
     }
 }
 
@@ -304,11 +366,10 @@ impl Operator for Over {
                 continue;
             }
             let time = row_time(&change.row, self.spec.time)?;
-            if time <= self.watermark {
+            if self.is_late(&key, time)? {
                 continue;
             }
-            let full = [key.as_slice(), &time_key(time)].concat();
-            self.pending.push(full, Waiting { kind: change.kind, mark: false, row: change.row });
+            self.pending.edit(&key)?.push(time_key(time).to_vec(), Waiting::new(change.kind, change.row));
             self.schedule(key, time);
         }
         Ok(())
@@ -321,12 +382,20 @@ impl Operator for Over {
                 self.set.remove(&(at, key.clone()));
                 if self.cleanups.get(&key).is_some_and(|&cleanup| cleanup <= at) {
                     self.cleanups.remove(&key);
+                    self.stored_cleanups.delete(&key);
+                    self.forget(&key)?;
+                    continue;
                 }
                 loop {
-                    let next = self.pending.prefixed(&key).next().and_then(|(full, _)| split(full));
-                    let Some((_, time)) = next.filter(|(_, time)| *time <= at) else { break };
-                    let drained = self.pending.drain(&[key.as_slice(), &time_key(time)].concat());
-                    let rows: Vec<Row> = drained.into_iter().map(|(_, waiting)| waiting.row).collect();
+                    let pending = self.pending.edit(&key)?;
+                    let Some(time) = pending.iter().next().map(|(key, _)| key_time(key)) else { break };
+                    if time > at {
+                        break;
+                    }
+                    let mut rows: SmallVec<[Row; 4]> = SmallVec::new();
+                    while let Some((_, waiting)) = pending.pop(|key| key_time(key) == time) {
+                        rows.push(waiting.row);
+                    }
                     self.fire(&key, time, &rows, out)?;
                 }
             }
@@ -335,19 +404,31 @@ impl Operator for Over {
         Ok(())
     }
 
+    fn resume(&mut self, watermark: i64) {
+        self.watermark = watermark;
+    }
+
     fn flush(&mut self) -> Result<(), EngineError> {
+        self.pending.flush();
+        self.frames.flush();
         let mut bytes = Vec::new();
-        for (key, partition) in self.partitions.iter_mut().filter(|(_, partition)| partition.dirty) {
+        for key in self.dirty.drain(..) {
+            let Some(partition) = self.partitions.get_mut(&key).filter(|partition| partition.dirty) else {
+                continue;
+            };
             partition.dirty = false;
             bytes.clear();
-            codec::put_signed(&mut bytes, partition.rows);
+            let last = partition.last.unwrap_or_default();
+            for number in [partition.rows, partition.fired, partition.rank, partition.dense_rank, last] {
+                codec::put_signed(&mut bytes, number);
+            }
             partition.accumulators.iter().for_each(|accumulator| bytes::put(&mut bytes, accumulator));
             partition.lags.iter().for_each(|lag| codec::put_row(&mut bytes, lag));
             partition.counts.put(&mut bytes);
-            self.table.put(key, &bytes);
+            self.table.put(&key, &bytes);
         }
         // Clean ones come back from the table when they are needed.
-        if self.partitions.len() > 1 << 16 {
+        if self.partitions.len() > CACHED_PARTITIONS {
             self.partitions.clear();
         }
         Ok(())

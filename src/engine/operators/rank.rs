@@ -9,13 +9,14 @@ use super::super::codec;
 use super::super::error::EngineError;
 use super::super::plan::{Deduplicate as DeduplicateSpec, Rank as Spec, RankFunction};
 use super::super::row::{Change, Row, RowKind, Value};
-use super::buffer::{Buffer, Waiting, key_time, put_sort_key, row_time, time_key};
-use super::upsert::RowLists;
+use super::buffer::{Waiting, key_time, put_sort_key, row_time, time_key};
+use super::timed::TimedRows;
+use super::upsert::{CACHED_KEYS, RowLists};
 use super::{Builder, Emitter, Operator};
 use crate::state::{StateError, StateTable};
 
 /// Partitions kept in memory per operator.
-const CACHED_PARTITIONS: usize = 1 << 16;
+const CACHED_PARTITIONS: usize = if cfg!(test) { 2 } else { 1 << 16 };
 
 /// `ROW_NUMBER() … BETWEEN from AND to` over a changing input.
 ///
@@ -29,6 +30,7 @@ pub(super) struct Rank {
     upsert: bool,
     table: Box<dyn StateTable>,
     partitions: HashMap<Box<[u8]>, BTreeMap<Vec<u8>, Row>, RandomState>,
+    cached: usize,
     sequence: u64,
     sequences: Box<dyn StateTable>,
 }
@@ -50,8 +52,9 @@ impl Rank {
             append_only: mode == super::super::plan::ChangelogMode::default(),
             upsert: mode.update_after && !mode.update_before && spec.input_key.is_some(),
             spec: spec.clone(),
-            table: builder.table("rows")?,
+            table: builder.expiring_table("rows")?,
             partitions: HashMap::default(),
+            cached: builder.cached(CACHED_PARTITIONS),
             sequence,
             sequences,
         })
@@ -143,7 +146,8 @@ impl Rank {
     }
 
     fn emit(&self, before: &[Row], after: &[Row], out: &mut Vec<Change>) {
-        if !self.spec.emit_rank {
+        // Without the rank only what enters or leaves counts; with an offset every rank does, as in Flink.
+        if !self.spec.emit_rank && self.spec.from <= 1 {
             let changed = |rows: &[Row], others: &[Row], kind: RowKind, out: &mut Vec<Change>| {
                 let mut others: Vec<Option<&Row>> = others.iter().map(Some).collect();
                 for row in rows {
@@ -159,7 +163,10 @@ impl Rank {
         }
         let mut rank = i64::try_from(self.spec.from).unwrap_or(i64::MAX);
         for at in 0..before.len().max(after.len()) {
-            let ranked = |row: &Row| row.iter().cloned().chain([Value::Int(rank)]).collect::<Row>();
+            let ranked = |row: &Row| match self.spec.emit_rank {
+                true => row.iter().cloned().chain([Value::Int(rank)]).collect::<Row>(),
+                false => Row::clone(row),
+            };
             match (before.get(at), after.get(at)) {
                 (Some(old), Some(new)) if old == new => {}
                 (Some(old), Some(new)) => {
@@ -193,7 +200,7 @@ impl Operator for Rank {
 
     fn flush(&mut self) -> Result<(), EngineError> {
         self.sequences.put(SEQUENCE, &self.sequence.to_be_bytes());
-        if self.partitions.len() > CACHED_PARTITIONS {
+        if self.partitions.len() > self.cached {
             self.partitions.clear();
         } else {
             self.partitions.retain(|_, rows| !rows.is_empty());
@@ -208,7 +215,9 @@ pub(super) struct Deduplicate {
     /// The row that counts; of a first row by event time that was emitted, also an empty row as a mark.
     rows: RowLists,
     /// First rows by event time that wait for the watermark: by time, then key.
-    waiting: Option<Buffer>,
+    waiting: Option<TimedRows>,
+    /// State has a time to live: unchanged rows are emitted too, so that what is behind stays alive.
+    ttl: bool,
     watermark: i64,
 }
 
@@ -217,8 +226,9 @@ impl Deduplicate {
         let waits = spec.rowtime && !spec.last;
         Ok(Self {
             spec: spec.clone(),
-            rows: RowLists::new(builder.table("rows")?),
-            waiting: if waits { Some(Buffer::new(builder.table("waiting")?)?) } else { None },
+            rows: RowLists::new(builder.expiring_table("rows")?, builder.cached(CACHED_KEYS)),
+            ttl: builder.context.ttl.is_some(),
+            waiting: if waits { Some(TimedRows::new(builder.table("waiting")?)?) } else { None },
             watermark: i64::MIN,
         })
     }
@@ -235,12 +245,12 @@ impl Deduplicate {
             if known <= time {
                 return Ok(());
             }
-            waiting.remove(&[time_key(known).as_slice(), key].concat());
+            waiting.remove(&[time_key(known).as_slice(), key].concat())?;
         }
         *rows = vec![Row::clone(&change.row)];
         self.rows.changed(key);
         let full = [time_key(time).as_slice(), key].concat();
-        waiting.put(full, Waiting { kind: RowKind::Insert, mark: false, row: change.row });
+        waiting.put(full, Waiting::new(RowKind::Insert, change.row));
         Ok(())
     }
 }
@@ -265,6 +275,9 @@ impl Operator for Deduplicate {
                 None => out.row(RowKind::Insert, Row::clone(&change.row)),
                 Some(_) if !self.spec.last => continue,
                 Some(old) => {
+                    if !self.spec.rowtime && !self.ttl && old == change.row {
+                        continue;
+                    }
                     let time = |row: &Row| row_time(row, self.spec.time);
                     if self.spec.rowtime && time(&change.row)? < time(&old)? {
                         continue;
@@ -284,10 +297,7 @@ impl Operator for Deduplicate {
     fn watermark(&mut self, watermark: i64, out: &mut Emitter) -> Result<(), EngineError> {
         self.watermark = watermark;
         if let Some(waiting) = &mut self.waiting {
-            while let Some(full) =
-                waiting.first().filter(|key| key_time(key) <= watermark).map(<[u8]>::to_vec)
-            {
-                let Some(first) = waiting.remove(&full) else { break };
+            while let Some((full, first)) = waiting.pop(|key| key_time(key) <= watermark)? {
                 let key = full.get(8..).unwrap_or_default();
                 self.rows.get(key)?.push(Row::from([]));
                 self.rows.changed(key);
@@ -300,6 +310,13 @@ impl Operator for Deduplicate {
 
     fn flush(&mut self) -> Result<(), EngineError> {
         self.rows.flush();
+        if let Some(waiting) = &mut self.waiting {
+            waiting.flush();
+        }
         Ok(())
+    }
+
+    fn resume(&mut self, watermark: i64) {
+        self.watermark = watermark;
     }
 }

@@ -11,8 +11,9 @@ use super::super::expr::Expr;
 use super::super::functions::time::{to_instant_late, to_local};
 use super::super::plan::{SortKey, WindowKind};
 use super::super::row::{Change, Value};
-use super::buffer::{Buffer, Waiting, key_time, put_sort_key, row_time, time_key};
+use super::buffer::{Waiting, key_time, put_sort_key, row_time, time_key};
 use super::row::failed;
+use super::timed::TimedRows;
 use super::{Builder, Emitter, Operator};
 use crate::state::StateTable;
 
@@ -169,9 +170,14 @@ pub(super) fn assign(kind: &WindowKind, time: i64) -> SmallVec<[Span; 4]> {
 pub(super) struct TemporalSort {
     rowtime: usize,
     then: Vec<SortKey>,
-    rows: Buffer,
-    watermark: i64,
+    rows: TimedRows,
+    /// The time of the last row that came out, kept under [`FIRED`]: earlier rows are late. A row that is only
+    /// behind the watermark is not, as in Flink.
+    fired: Option<i64>,
+    progress: Box<dyn StateTable>,
 }
+
+const FIRED: &[u8] = b"fired";
 
 impl TemporalSort {
     pub(super) fn new(
@@ -179,11 +185,14 @@ impl TemporalSort {
         rowtime: usize,
         then: &[SortKey],
     ) -> Result<Self, EngineError> {
+        let mut progress = builder.table("progress")?;
+        let fired = progress.get(FIRED)?.map(|bytes| key_time(&bytes));
         Ok(Self {
             rowtime,
             then: then.to_vec(),
-            rows: Buffer::new(builder.table("rows")?)?,
-            watermark: i64::MIN,
+            rows: TimedRows::new(builder.table("rows")?)?,
+            fired,
+            progress,
         })
     }
 }
@@ -197,24 +206,30 @@ impl Operator for TemporalSort {
     ) -> Result<(), EngineError> {
         for change in rows.drain(..) {
             let time = row_time(&change.row, self.rowtime)?;
-            if time <= self.watermark {
+            if self.fired.is_some_and(|fired| time <= fired) {
                 continue;
             }
             let mut key = time_key(time).to_vec();
             put_sort_key(&mut key, &change.row, &self.then);
-            self.rows.push(key, Waiting { kind: change.kind, mark: false, row: change.row });
+            self.rows.push(key, Waiting::new(change.kind, change.row));
         }
         Ok(())
     }
 
     fn watermark(&mut self, watermark: i64, out: &mut Emitter) -> Result<(), EngineError> {
-        self.watermark = watermark;
-        while let Some(key) = self.rows.first().filter(|key| key_time(key) <= watermark).map(<[u8]>::to_vec) {
-            if let Some(waiting) = self.rows.remove(&key) {
-                out.row(waiting.kind, waiting.row);
-            }
+        while let Some((key, waiting)) = self.rows.pop(|key| key_time(key) <= watermark)? {
+            self.fired = Some(key_time(&key));
+            out.row(waiting.kind, waiting.row);
         }
         out.watermark(watermark);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), EngineError> {
+        self.rows.flush();
+        if let Some(fired) = self.fired {
+            self.progress.put(FIRED, &time_key(fired));
+        }
         Ok(())
     }
 }

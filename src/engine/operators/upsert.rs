@@ -13,18 +13,19 @@ use super::{Builder, Emitter, Operator};
 use crate::state::{StateError, StateTable};
 
 /// Keys kept in memory per operator.
-const CACHED_KEYS: usize = 1 << 18;
+pub(super) const CACHED_KEYS: usize = if cfg!(test) { 2 } else { 1 << 18 };
 
 /// A list of rows by key, as one entry of a state table; cached, written at a flush.
 pub(super) struct RowLists {
     table: Box<dyn StateTable>,
+    cached: usize,
     cache: HashMap<Box<[u8]>, (Vec<Row>, bool), RandomState>,
     dirty: Vec<Box<[u8]>>,
 }
 
 impl RowLists {
-    pub(super) fn new(table: Box<dyn StateTable>) -> Self {
-        Self { table, cache: HashMap::default(), dirty: Vec::new() }
+    pub(super) fn new(table: Box<dyn StateTable>, cached: usize) -> Self {
+        Self { table, cached, cache: HashMap::default(), dirty: Vec::new() }
     }
 
     /// The rows of a key. Whoever changes them calls [`RowLists::changed`].
@@ -72,7 +73,7 @@ impl RowLists {
             }
             self.table.put(&key, &buffer);
         }
-        if self.cache.len() > CACHED_KEYS {
+        if self.cache.len() > self.cached {
             self.cache.clear();
         }
     }
@@ -99,7 +100,7 @@ impl Normalize {
             key: key.to_vec(),
             mode: mode.clone(),
             update_before: builder.node.changelog.update_before,
-            state: RowLists::new(builder.table("rows")?),
+            state: RowLists::new(builder.expiring_table("rows")?, builder.cached(CACHED_KEYS)),
             buffer: Vec::new(),
             pending: None,
         })
@@ -227,7 +228,7 @@ impl Materialize {
             key: key.to_vec(),
             conflict,
             schema: builder.node.schema.clone(),
-            state: RowLists::new(builder.table("rows")?),
+            state: RowLists::new(builder.expiring_table("rows")?, builder.cached(CACHED_KEYS)),
             buffer: Vec::new(),
         })
     }

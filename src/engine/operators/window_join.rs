@@ -9,9 +9,10 @@ use super::super::plan::{
     JoinKind, RankFunction, WindowInput, WindowJoin as JoinSpec, WindowRank as RankSpec,
 };
 use super::super::row::{Change, Row, RowKind, Value};
-use super::buffer::{Buffer, Waiting, key_time, put_sort_key, row_time, time_key};
+use super::buffer::{Waiting, key_time, put_sort_key, row_time, time_key};
 use super::row::failed;
 use super::time::Zone;
+use super::timed::TimedRows;
 use super::{Builder, Emitter, Operator};
 
 /// The window columns of an input.
@@ -46,7 +47,7 @@ pub(super) struct WindowJoin {
     windows: [Columns; 2],
     widths: [usize; 2],
     /// Rows by window end, input, join key.
-    rows: Buffer,
+    rows: TimedRows,
     watermark: i64,
 }
 
@@ -59,7 +60,7 @@ impl WindowJoin {
             residual: spec.residual.as_ref().map(|residual| builder.evaluator(residual)).transpose()?,
             windows: [Columns::new(builder, &spec.left)?, Columns::new(builder, &spec.right)?],
             widths: [builder.input(0)?.len(), builder.input(1)?.len()],
-            rows: Buffer::new(builder.table("rows")?)?,
+            rows: TimedRows::new(builder.table("rows")?)?,
             watermark: i64::MIN,
         })
     }
@@ -131,7 +132,7 @@ impl WindowJoin {
         let zone = self.windows[0].zone;
         while let Some(end) = self.rows.first().map(key_time).filter(|&end| zone.fires_at(end) <= reached) {
             let mut sides: [Vec<(Vec<u8>, Row)>; 2] = [Vec::new(), Vec::new()];
-            for (key, waiting) in self.rows.drain(&time_key(end)) {
+            for (key, waiting) in self.rows.drain(&time_key(end))? {
                 let port = usize::from(key.get(8) == Some(&1));
                 let join_key = key.get(9..key.len().saturating_sub(8)).unwrap_or_default().to_vec();
                 if let Some(side) = sides.get_mut(port) {
@@ -160,8 +161,17 @@ impl Operator for WindowJoin {
             let mut key = time_key(end).to_vec();
             key.push(u8::from(port == 1));
             codec::put_key(&mut key, &change.row, keys);
-            self.rows.push(key, Waiting { kind: change.kind, mark: false, row: change.row });
+            self.rows.push(key, Waiting::new(change.kind, change.row));
         }
+        Ok(())
+    }
+
+    fn resume(&mut self, watermark: i64) {
+        self.watermark = watermark;
+    }
+
+    fn flush(&mut self) -> Result<(), EngineError> {
+        self.rows.flush();
         Ok(())
     }
 
@@ -191,7 +201,7 @@ pub(super) struct WindowRank {
     spec: RankSpec,
     window: Columns,
     /// Rows by window end, partition, order.
-    rows: Buffer,
+    rows: TimedRows,
     watermark: i64,
 }
 
@@ -205,18 +215,18 @@ impl WindowRank {
         Ok(Self {
             spec: spec.clone(),
             window: Columns::new(builder, &spec.window)?,
-            rows: Buffer::new(builder.table("rows")?)?,
+            rows: TimedRows::new(builder.table("rows")?)?,
             watermark: i64::MIN,
         })
     }
 
-    fn fire(&mut self, reached: i64, out: &mut Emitter) {
+    fn fire(&mut self, reached: i64, out: &mut Emitter) -> Result<(), EngineError> {
         let zone = self.window.zone;
         while let Some(end) = self.rows.first().map(key_time).filter(|&end| zone.fires_at(end) <= reached) {
             let mut partition: Vec<u8> = Vec::new();
             let mut rank: u64 = 0;
             let mut chosen: Vec<(u64, Row)> = Vec::new();
-            for (_, waiting) in self.rows.drain(&time_key(end)) {
+            for (_, waiting) in self.rows.drain(&time_key(end))? {
                 let mut key = Vec::new();
                 codec::put_key(&mut key, &waiting.row, &self.spec.partition);
                 if key != partition || rank == 0 {
@@ -233,6 +243,7 @@ impl WindowRank {
                 out.row(RowKind::Insert, row.iter().cloned().chain(rank).collect());
             }
         }
+        Ok(())
     }
 }
 
@@ -253,30 +264,33 @@ impl Operator for WindowRank {
             put_sort_key(&mut key, &change.row, &self.spec.order);
             if self.spec.last_wins {
                 // One row per sort key: the later one.
-                let earlier: Vec<Vec<u8>> = self.rows.prefixed(&key).map(|(key, _)| key.clone()).collect();
-                for key in earlier {
-                    self.rows.remove(&key);
-                }
+                self.rows.drain(&key)?;
             }
-            self.rows.push(key, Waiting { kind: change.kind, mark: false, row: change.row });
+            self.rows.push(key, Waiting::new(change.kind, change.row));
         }
+        Ok(())
+    }
+
+    fn resume(&mut self, watermark: i64) {
+        self.watermark = watermark;
+    }
+
+    fn flush(&mut self) -> Result<(), EngineError> {
+        self.rows.flush();
         Ok(())
     }
 
     fn watermark(&mut self, watermark: i64, out: &mut Emitter) -> Result<(), EngineError> {
         self.watermark = watermark;
         if self.window.rowtime {
-            self.fire(watermark, out);
+            self.fire(watermark, out)?;
         }
         out.watermark(watermark);
         Ok(())
     }
 
     fn clock(&mut self, now: i64, out: &mut Emitter) -> Result<(), EngineError> {
-        if !self.window.rowtime {
-            self.fire(now, out);
-        }
-        Ok(())
+        if self.window.rowtime { Ok(()) } else { self.fire(now, out) }
     }
 
     fn next_timer(&self) -> Option<i64> {

@@ -69,9 +69,10 @@ pub(in super::super) enum Accumulator {
         sum: Option<Decimal>,
         count: i64,
     },
+    /// Welford's: the mean, and the sum of squared distances from it.
     Moments {
         count: i64,
-        sum: f64,
+        mean: f64,
         squares: f64,
     },
     /// MIN, MAX; the single value.
@@ -152,7 +153,7 @@ impl Call {
                 Some(TypeKind::Float | TypeKind::Double) => Accumulator::Double { sum: 0.0, count: 0 },
                 _ => Accumulator::Whole { sum: 0, count: 0 },
             },
-            Function::Variance { .. } => Accumulator::Moments { count: 0, sum: 0.0, squares: 0.0 },
+            Function::Variance { .. } => Accumulator::Moments { count: 0, mean: 0.0, squares: 0.0 },
             Function::Min | Function::Max | Function::Single | Function::Collect => {
                 Accumulator::Value { value: Value::Null, count: 0 }
             }
@@ -245,12 +246,18 @@ impl Call {
                     *sum = Some(Decimal::new(0, scale));
                 }
             }
-            (Accumulator::Moments { count, sum, squares }, _) => {
+            #[allow(clippy::cast_precision_loss, reason = "a count as divisor of a DOUBLE")]
+            (Accumulator::Moments { count, mean, squares }, _) => {
                 let value = arithmetic::to_f64(value).unwrap_or_default();
-                let weight = if add { 1.0 } else { -1.0 };
                 *count += sign;
-                *sum += weight * value;
-                *squares += weight * value * value;
+                if *count == 0 {
+                    (*mean, *squares) = (0.0, 0.0);
+                } else {
+                    let weight = if add { 1.0 } else { -1.0 };
+                    let distance = value - *mean;
+                    *mean += weight * distance / *count as f64;
+                    *squares += weight * distance * (value - *mean);
+                }
             }
             (Accumulator::Value { value: kept, count }, Function::Min | Function::Max) => {
                 *count += sign;
@@ -373,13 +380,20 @@ impl Call {
                     sum.zip(more).and_then(|(sum, more)| arithmetic::add_decimals(sum, more, 38, sum.scale));
                 *count += n;
             }
+            #[allow(clippy::cast_precision_loss, reason = "counts as factors of a DOUBLE")]
             (
-                Accumulator::Moments { count, sum, squares },
-                Accumulator::Moments { count: n, sum: s, squares: q },
+                Accumulator::Moments { count, mean, squares },
+                Accumulator::Moments { count: n, mean: m, squares: q },
             ) => {
+                let (before, more) = (*count as f64, n as f64);
                 *count += n;
-                *sum += s;
-                *squares += q;
+                if *count == 0 {
+                    (*mean, *squares) = (0.0, 0.0);
+                } else {
+                    let (distance, all) = (m - *mean, before + more);
+                    *mean += distance * more / all;
+                    *squares += q + distance * distance * before * more / all;
+                }
             }
             (Accumulator::Value { value, count }, Accumulator::Value { value: more, count: n }) => {
                 let order = arithmetic::compare(&more, value);
@@ -444,7 +458,7 @@ impl Call {
                 };
                 value.map_or(Value::Null, Value::Decimal)
             }
-            Accumulator::Moments { count, sum, squares } => self.variance(*count, *sum, *squares),
+            Accumulator::Moments { count, squares, .. } => self.variance(*count, *squares),
             Accumulator::Value { value, .. } => {
                 if self.function == Function::Collect {
                     let entries = counts.all(at)?;
@@ -471,13 +485,13 @@ impl Call {
     }
 
     #[allow(clippy::cast_precision_loss, reason = "counts as DOUBLE")]
-    fn variance(&self, count: i64, sum: f64, squares: f64) -> Value {
+    fn variance(&self, count: i64, squares: f64) -> Value {
         let Function::Variance { sample, root } = self.function else { return Value::Null };
         let divisor = if sample { count - 1 } else { count };
         if divisor <= 0 {
             return Value::Null;
         }
-        let variance = (squares - sum * sum / count as f64) / divisor as f64;
+        let variance = squares / divisor as f64;
         let result = if root { variance.sqrt() } else { variance };
         match self.output.kind {
             TypeKind::Float | TypeKind::Double => self.float(result),

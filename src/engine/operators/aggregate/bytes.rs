@@ -27,10 +27,10 @@ pub(in super::super) fn put(out: &mut Vec<u8>, accumulator: &Accumulator) {
             codec::put_value(out, &sum.map_or(Value::Null, Value::Decimal));
             codec::put_signed(out, *count);
         }
-        Accumulator::Moments { count, sum, squares } => {
+        Accumulator::Moments { count, mean, squares } => {
             out.push(4);
             codec::put_signed(out, *count);
-            double(out, sum);
+            double(out, mean);
             double(out, squares);
         }
         Accumulator::Value { value, count } => {
@@ -64,7 +64,7 @@ pub(in super::super) fn get(reader: &mut Reader<'_>) -> Result<Accumulator, Code
             count: reader.signed()?,
         },
         [4] => {
-            Accumulator::Moments { count: reader.signed()?, sum: double(reader)?, squares: double(reader)? }
+            Accumulator::Moments { count: reader.signed()?, mean: double(reader)?, squares: double(reader)? }
         }
         [5] => Accumulator::Value { value: reader.value()?, count: reader.signed()? },
         [6] => Accumulator::List(reader.row()?.to_vec()),

@@ -17,8 +17,8 @@ pub(super) mod counts;
 use accumulator::{Accumulators, Call};
 use counts::{Counts, MemoryCounts, TableCounts};
 
-/// Groups kept in memory per operator.
-const CACHED_GROUPS: usize = 1 << 18;
+/// Groups kept in memory per operator; few in tests, so that they come back from the state.
+const CACHED_GROUPS: usize = if cfg!(test) { 2 } else { 1 << 18 };
 
 struct Group {
     /// Rows in the group.
@@ -34,6 +34,9 @@ pub(super) struct Aggregate {
     group: Vec<usize>,
     calls: Vec<Call>,
     update_before: bool,
+    /// State has a time to live: unchanged results are emitted too, so that what is behind stays alive.
+    ttl: bool,
+    cached: usize,
     table: Box<dyn StateTable>,
     counts: Option<Box<dyn StateTable>>,
     cache: HashMap<Box<[u8]>, Group, RandomState>,
@@ -53,12 +56,15 @@ impl Aggregate {
         if calls.len() > usize::from(u8::MAX) {
             return Err(EngineError::Plan("more than 255 aggregates in one GROUP BY".to_owned()));
         }
-        let counts = if calls.iter().any(Call::has_counts) { Some(builder.table("counts")?) } else { None };
+        let counts =
+            if calls.iter().any(Call::has_counts) { Some(builder.expiring_table("counts")?) } else { None };
         Ok(Self {
             group: spec.group.clone(),
             calls,
             update_before: spec.emit_update_before,
-            table: builder.table("groups")?,
+            ttl: builder.context.ttl.is_some(),
+            cached: builder.cached(CACHED_GROUPS),
+            table: builder.expiring_table("groups")?,
             counts,
             cache: HashMap::default(),
             dirty: Vec::new(),
@@ -128,7 +134,7 @@ impl Aggregate {
                 let row = result(&self.group, &self.calls, self.counts.as_mut(), &key, group, &change.row)?;
                 match group.shown.replace(Row::clone(&row)) {
                     None => out.push(Change { kind: RowKind::Insert, row }),
-                    Some(before) if before == row => {}
+                    Some(before) if before == row && !self.ttl => {}
                     Some(before) => {
                         if self.update_before {
                             out.push(Change { kind: RowKind::UpdateBefore, row: before });
@@ -208,7 +214,7 @@ impl Operator for Aggregate {
             }
             self.table.put(&key, &bytes);
         }
-        if self.cache.len() > CACHED_GROUPS {
+        if self.cache.len() > self.cached {
             self.cache.clear();
         }
         Ok(())

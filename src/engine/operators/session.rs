@@ -1,0 +1,188 @@
+//! Aggregation per session: windows that rows make, extend and join.
+
+use ahash::RandomState;
+use hashbrown::HashMap;
+
+use super::super::error::EngineError;
+use super::super::plan::WindowAggregate as Spec;
+use super::super::row::{Change, Row, RowKind};
+use super::buffer::{Waiting, key_time, time_key};
+use super::pane::{Pane, Panes};
+use super::time::Span;
+use super::timed::TimedRows;
+use super::{Builder, Emitter, Operator};
+use crate::state::StateTable;
+
+/// Groups kept in memory per operator; few in tests, so that they come back from the state.
+const CACHED_GROUPS: usize = if cfg!(test) { 2 } else { 1 << 17 };
+
+/// The open sessions of a group, by time.
+#[derive(Default)]
+struct Group {
+    sessions: Vec<Pane>,
+    dirty: bool,
+}
+
+/// Aggregates per session and group, emitted once, when the watermark (or the clock) reaches the session's end.
+pub(super) struct SessionAggregate {
+    panes: Panes,
+    gap: i64,
+    /// The open sessions of each group, as one entry.
+    table: Box<dyn StateTable>,
+    cache: HashMap<Box<[u8]>, Group, RandomState>,
+    dirty: Vec<Box<[u8]>>,
+    /// Ends of the open sessions: by end, then group key.
+    ends: TimedRows,
+    watermark: i64,
+}
+
+fn end_key(end: i64, group: &[u8]) -> Vec<u8> {
+    [time_key(end).as_slice(), group].concat()
+}
+
+impl SessionAggregate {
+    pub(super) fn new(builder: &mut Builder<'_>, spec: &Spec, gap: i64) -> Result<Self, EngineError> {
+        Ok(Self {
+            panes: Panes::new(builder, spec)?,
+            gap,
+            table: builder.table("sessions")?,
+            cache: HashMap::default(),
+            dirty: Vec::new(),
+            ends: TimedRows::new(builder.table("ends")?)?,
+            watermark: i64::MIN,
+        })
+    }
+
+    fn edit(&mut self, key: &[u8]) -> Result<&mut Vec<Pane>, EngineError> {
+        if !self.cache.contains_key(key) {
+            let sessions = match self.table.get(key)? {
+                Some(bytes) => self.panes.read(&bytes)?,
+                None => Vec::new(),
+            };
+            self.cache.insert(key.into(), Group { sessions, dirty: false });
+        }
+        let group = self.cache.get_mut(key);
+        let group = group.ok_or_else(|| EngineError::Plan("a group's sessions were lost".to_owned()))?;
+        if !std::mem::replace(&mut group.dirty, true) {
+            self.dirty.push(key.into());
+        }
+        Ok(&mut group.sessions)
+    }
+
+    fn is_late(&self, end: i64) -> bool {
+        self.panes.rowtime && self.panes.zone.fires_at(end) <= self.watermark
+    }
+
+    fn change(&mut self, change: &Change) -> Result<(), EngineError> {
+        let mut key = Vec::new();
+        self.panes.put_group(&mut key, &change.row);
+        let time = self.panes.local_time(&change.row)?;
+        let mut span: Span = (time, time.saturating_add(self.gap));
+        // The sessions that the row's own meets become one with it; their ends touch or overlap.
+        let known = self.edit(&key)?;
+        let meets = |pane: &Pane, span: Span| pane.span.0 <= span.1 && span.0 <= pane.span.1;
+        let first = known.iter().position(|pane| meets(pane, span)).unwrap_or(known.len());
+        let mut count = 0;
+        while let Some(pane) = known.get(first + count).filter(|pane| meets(pane, span)) {
+            span = (span.0.min(pane.span.0), span.1.max(pane.span.1));
+            count += 1;
+        }
+        if self.is_late(span.1) {
+            return Ok(());
+        }
+        let mut met = self.edit(&key)?.splice(first..first + count, []).collect::<Vec<_>>().into_iter();
+        let mut pane = match met.next() {
+            Some(pane) => {
+                if pane.span.1 != span.1 {
+                    self.ends.remove(&end_key(pane.span.1, &key))?;
+                }
+                pane
+            }
+            None => self.panes.create(span, &change.row),
+        };
+        for other in met {
+            if other.span.1 != span.1 {
+                self.ends.remove(&end_key(other.span.1, &key))?;
+            }
+            self.panes.merge(&mut pane, other)?;
+        }
+        pane.span = span;
+        self.panes.apply(&mut pane, change)?;
+        let known = self.edit(&key)?;
+        let at = known.iter().position(|other| other.span.0 > span.0).unwrap_or(known.len());
+        known.insert(at, pane);
+        self.ends.put(end_key(span.1, &key), Waiting::new(RowKind::Insert, Row::from([])));
+        Ok(())
+    }
+
+    fn fire(&mut self, reached: i64, out: &mut Emitter) -> Result<(), EngineError> {
+        let zone = self.panes.zone;
+        while let Some((key, _)) = self.ends.pop(|key| zone.fires_at(key_time(key)) <= reached)? {
+            let end = key_time(&key);
+            let known = self.edit(key.get(8..).unwrap_or_default())?;
+            let Some(at) = known.iter().position(|pane| pane.span.1 == end) else { continue };
+            let pane = known.remove(at);
+            self.panes.emit(pane, out)?;
+        }
+        Ok(())
+    }
+}
+
+impl Operator for SessionAggregate {
+    fn process(
+        &mut self,
+        _port: usize,
+        rows: &mut Vec<Change>,
+        _out: &mut Emitter,
+    ) -> Result<(), EngineError> {
+        for change in rows.drain(..) {
+            self.change(&change)?;
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, watermark: i64) {
+        self.watermark = watermark;
+    }
+
+    fn watermark(&mut self, watermark: i64, out: &mut Emitter) -> Result<(), EngineError> {
+        self.watermark = watermark;
+        if self.panes.rowtime {
+            self.fire(watermark, out)?;
+        }
+        out.watermark(watermark);
+        Ok(())
+    }
+
+    fn clock(&mut self, now: i64, out: &mut Emitter) -> Result<(), EngineError> {
+        if self.panes.rowtime { Ok(()) } else { self.fire(now, out) }
+    }
+
+    fn next_timer(&self) -> Option<i64> {
+        if self.panes.rowtime {
+            return None;
+        }
+        self.ends.first().map(|key| self.panes.zone.fires_at(key_time(key)))
+    }
+
+    fn flush(&mut self) -> Result<(), EngineError> {
+        self.ends.flush();
+        let mut bytes = Vec::new();
+        for key in self.dirty.drain(..) {
+            let Some(group) = self.cache.get_mut(&key) else { continue };
+            group.dirty = false;
+            if group.sessions.is_empty() {
+                self.table.delete(&key);
+                self.cache.remove(&key);
+                continue;
+            }
+            bytes.clear();
+            group.sessions.iter().for_each(|pane| pane.put(&mut bytes));
+            self.table.put(&key, &bytes);
+        }
+        if self.cache.len() > CACHED_GROUPS {
+            self.cache.clear();
+        }
+        Ok(())
+    }
+}

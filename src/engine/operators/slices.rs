@@ -1,0 +1,412 @@
+//! Aggregation per fixed window, by slices.
+//!
+//! A slice is the longest span that every window holds wholly or not at all. A row goes into the one slice of
+//! its time, however many windows overlap there; a window is put together from its slices when it is complete.
+//! So the cost of a row does not grow with size / slide, nor does the state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use smallvec::SmallVec;
+
+use super::super::error::EngineError;
+use super::super::plan::{WindowAggregate as Spec, WindowInput, WindowKind};
+use super::super::row::{Change, Value};
+use super::buffer::{key_time, row_time, time_key};
+use super::pane::{Pane, Panes};
+use super::time::Span;
+use super::{Builder, Emitter, Operator};
+use crate::state::StateTable;
+
+/// Panes kept in memory per operator; few in tests, so that they come back from the state.
+const CACHED_PANES: usize = if cfg!(test) { 3 } else { 1 << 18 };
+/// Under this key of the progress table: the end of the last window that came out.
+const FIRED: &[u8] = b"fired";
+
+/// How windows lie on the time line.
+#[derive(Clone, Copy, Debug)]
+enum Grid {
+    /// Windows that start every `slide` and are `size` long; slices of `slice`.
+    Hop { slide: i64, size: i64, offset: i64, slice: i64 },
+    /// Windows from multiples of `size`, that grow by `step`.
+    Cumulate { step: i64, size: i64, offset: i64 },
+    /// Rows carry their window: it is its only slice.
+    Attached { start: Option<usize>, end: usize },
+}
+
+fn floor(time: i64, offset: i64, unit: i64) -> i64 {
+    time - (time - offset).rem_euclid(unit.max(1))
+}
+
+fn gcd(mut a: i64, mut b: i64) -> i64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a.max(1)
+}
+
+impl Grid {
+    fn new(window: &WindowInput) -> Result<Self, EngineError> {
+        Ok(match window {
+            WindowInput::Attached { start, end, .. } => Self::Attached { start: *start, end: *end },
+            WindowInput::Assign(window) => match window.kind {
+                WindowKind::Tumble { size, offset } => Self::Hop { slide: size, size, offset, slice: size },
+                WindowKind::Hop { slide, size, offset } => {
+                    Self::Hop { slide, size, offset, slice: gcd(size, slide) }
+                }
+                WindowKind::Cumulate { step, size, offset } => Self::Cumulate { step, size, offset },
+                WindowKind::Session { .. } => {
+                    return Err(EngineError::Plan("a session has no slices".to_owned()));
+                }
+            },
+        })
+    }
+
+    /// The slice of a wall-clock time.
+    fn slice(self, time: i64) -> Span {
+        match self {
+            Self::Hop { offset, slice, .. } => {
+                let start = floor(time, offset, slice);
+                (start, start + slice)
+            }
+            Self::Cumulate { step, offset, .. } => {
+                let start = floor(time, offset, step);
+                (start, start + step)
+            }
+            Self::Attached { .. } => (time, time),
+        }
+    }
+
+    /// The end of the first window behind a time that holds a slice.
+    fn first_end(self, (start, end): Span, behind: i64) -> Option<i64> {
+        match self {
+            Self::Hop { slide, size, offset, .. } => {
+                let slide = slide.max(1);
+                // Windows start at the latest with the slice, and at the earliest so that they still hold it.
+                let last = floor(start, offset, slide) + size;
+                let earliest = floor(end - size + slide - 1, offset, slide) + size;
+                let first = if behind < earliest {
+                    earliest
+                } else {
+                    floor(behind - size, offset, slide).saturating_add(size + slide)
+                };
+                (first <= last && first >= end).then_some(first)
+            }
+            Self::Cumulate { step, size, offset } => {
+                let last = floor(start, offset, size) + size;
+                let first = if behind < end { end } else { floor(behind, offset, step).saturating_add(step) };
+                (first <= last).then_some(first)
+            }
+            Self::Attached { .. } => (behind < end).then_some(end),
+        }
+    }
+
+    /// The start of the window with an end.
+    fn start(self, end: i64) -> i64 {
+        match self {
+            Self::Hop { size, .. } => end - size,
+            Self::Cumulate { size, offset, .. } => floor(end - 1, offset, size),
+            Self::Attached { .. } => end,
+        }
+    }
+}
+
+struct Slot {
+    pane: Pane,
+    /// The table has an entry under the key.
+    stored: bool,
+    dirty: bool,
+}
+
+/// Aggregates per fixed window and group, emitted once, when the watermark (or the clock) reaches its end.
+pub(super) struct WindowAggregate {
+    panes: Panes,
+    grid: Grid,
+    table: Box<dyn StateTable>,
+    /// The slices that have panes: end, start.
+    slices: BTreeSet<Span>,
+    /// The same in the state.
+    stored_slices: Box<dyn StateTable>,
+    progress: Box<dyn StateTable>,
+    /// Panes by slice, then group key.
+    cache: BTreeMap<Vec<u8>, Slot>,
+    dirty: Vec<Vec<u8>>,
+    /// Everything that the table has is in memory.
+    complete: bool,
+    /// The end of the last window that came out.
+    fired: i64,
+    /// The end of the next one.
+    next: Option<i64>,
+    watermark: i64,
+}
+
+/// A slice as the start of a key: its end, its start.
+fn slice_key((start, end): Span) -> [u8; 16] {
+    let mut key = [0; 16];
+    let (first, second) = key.split_at_mut(8);
+    first.copy_from_slice(&time_key(end));
+    second.copy_from_slice(&time_key(start));
+    key
+}
+
+impl WindowAggregate {
+    pub(super) fn new(builder: &mut Builder<'_>, spec: &Spec) -> Result<Self, EngineError> {
+        let mut stored_slices = builder.table("slices")?;
+        let mut slices = BTreeSet::new();
+        stored_slices.scan(&[], &mut |key, _| {
+            slices.insert((key_time(key), key_time(key.get(8..).unwrap_or_default())));
+            Ok(true)
+        })?;
+        let mut progress = builder.table("progress")?;
+        let fired = progress.get(FIRED)?.map_or(i64::MIN, |bytes| key_time(&bytes));
+        Ok(Self {
+            panes: Panes::new(builder, spec)?,
+            grid: Grid::new(&spec.window)?,
+            table: builder.table("windows")?,
+            complete: slices.is_empty(),
+            slices,
+            stored_slices,
+            progress,
+            cache: BTreeMap::new(),
+            dirty: Vec::new(),
+            fired,
+            next: None,
+            watermark: i64::MIN,
+        })
+    }
+
+    /// The first window that holds a slice and has not come out, and could not have.
+    fn unfired(&self, slice: Span) -> Option<i64> {
+        let mut behind = self.fired;
+        loop {
+            let end = self.grid.first_end(slice, behind)?;
+            if !self.panes.rowtime || self.panes.zone.fires_at(end) > self.watermark {
+                return Some(end);
+            }
+            behind = end;
+        }
+    }
+
+    fn change(&mut self, change: &Change) -> Result<(), EngineError> {
+        let slice = match self.grid {
+            Grid::Attached { start, end } => {
+                let end = row_time(&change.row, end)?;
+                let start = start.and_then(|start| change.row.get(start)).and_then(Value::as_millis);
+                (start.unwrap_or(end), end)
+            }
+            grid => grid.slice(self.panes.local_time(&change.row)?),
+        };
+        // Late for all of its windows.
+        let Some(first) = self.unfired(slice) else { return Ok(()) };
+        if self.slices.insert((slice.1, slice.0)) {
+            self.stored_slices.put(&slice_key(slice), &[]);
+        }
+        if self.next.is_none_or(|next| first < next) {
+            self.next = Some(first);
+        }
+        let mut key = Vec::with_capacity(48);
+        key.extend_from_slice(&slice_key(slice));
+        self.panes.put_group(&mut key, &change.row);
+        if let Some(slot) = self.cache.get_mut(&key) {
+            self.panes.apply(&mut slot.pane, change)?;
+            if !std::mem::replace(&mut slot.dirty, true) {
+                self.dirty.push(key);
+            }
+            return Ok(());
+        }
+        let known = if self.complete { None } else { self.table.get(&key)? };
+        let stored = known.is_some();
+        let mut pane = match known {
+            Some(bytes) => self.panes.read_one(&bytes)?,
+            None => self.panes.create(slice, &change.row),
+        };
+        self.panes.apply(&mut pane, change)?;
+        self.dirty.push(key.clone());
+        self.cache.insert(key, Slot { pane, stored, dirty: true });
+        Ok(())
+    }
+
+    /// Finds the window that comes out next.
+    fn find_next(&mut self) {
+        self.next = self.slices.iter().filter_map(|&(end, start)| self.unfired((start, end))).min();
+    }
+
+    fn fire(&mut self, reached: i64, out: &mut Emitter) -> Result<(), EngineError> {
+        while let Some(end) = self.next.filter(|&end| self.panes.zone.fires_at(end) <= reached) {
+            let slices: SmallVec<[Span; 8]> = self
+                .slices
+                .iter()
+                .map(|&(end, start)| (start, end))
+                .filter(|&slice| self.grid.first_end(slice, end - 1) == Some(end))
+                .collect();
+            self.fired = self.fired.max(end);
+            if !self.complete {
+                // All of the slices' panes are read from the table then.
+                self.write();
+            }
+            self.emit(end, &slices, out)?;
+            for slice in slices {
+                if self.grid.first_end(slice, end).is_none() {
+                    self.forget(slice)?;
+                }
+            }
+            self.find_next();
+        }
+        Ok(())
+    }
+
+    fn emit(&mut self, end: i64, slices: &[Span], out: &mut Emitter) -> Result<(), EngineError> {
+        let Self { panes, grid, table, cache, complete, .. } = self;
+        let mut source = if *complete { Stored::Memory(cache) } else { Stored::Table(table.as_mut()) };
+        // Rows that carry windows of one end and several starts: each is a window of its own.
+        if matches!(grid, Grid::Attached { .. }) {
+            for &slice in slices {
+                source.each_pane(panes, slice, &mut |_, pane| panes.emit(pane, out))?;
+            }
+            return Ok(());
+        }
+        let span = (grid.start(end), end);
+        if let [slice] = slices {
+            return source.each_pane(panes, *slice, &mut |_, mut pane| {
+                pane.span = span;
+                panes.emit(pane, out)
+            });
+        }
+        let mut groups: BTreeMap<Vec<u8>, Pane> = BTreeMap::new();
+        for &slice in slices {
+            source.each_pane(panes, slice, &mut |group, pane| {
+                match groups.get_mut(group) {
+                    Some(whole) => panes.merge(whole, pane)?,
+                    None => {
+                        groups.insert(group.to_vec(), pane);
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        groups.into_values().try_for_each(|mut pane| {
+            pane.span = span;
+            panes.emit(pane, out)
+        })
+    }
+
+    /// Forgets a slice that no window needs any more.
+    fn forget(&mut self, slice: Span) -> Result<(), EngineError> {
+        let prefix = slice_key(slice);
+        self.slices.remove(&(slice.1, slice.0));
+        self.stored_slices.delete(&prefix);
+        let of_slice = self
+            .cache
+            .range::<[u8], _>((Bound::Included(prefix.as_slice()), Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(&prefix));
+        let mut keys: Vec<(Vec<u8>, bool)> = of_slice.map(|(key, slot)| (key.clone(), slot.stored)).collect();
+        for (key, _) in &keys {
+            self.cache.remove(key);
+        }
+        if !self.complete {
+            keys.clear();
+            self.table.scan(&prefix, &mut |key, _| {
+                keys.push((key.to_vec(), true));
+                Ok(true)
+            })?;
+        }
+        keys.iter().filter(|(_, stored)| *stored).for_each(|(key, _)| self.table.delete(key));
+        Ok(())
+    }
+
+    /// Writes the panes that changed into the table.
+    fn write(&mut self) {
+        let mut bytes = Vec::new();
+        for key in self.dirty.drain(..) {
+            let Some(slot) = self.cache.get_mut(&key).filter(|slot| slot.dirty) else { continue };
+            (slot.stored, slot.dirty) = (true, false);
+            bytes.clear();
+            slot.pane.put(&mut bytes);
+            self.table.put(&key, &bytes);
+        }
+    }
+}
+
+impl Operator for WindowAggregate {
+    fn process(
+        &mut self,
+        _port: usize,
+        rows: &mut Vec<Change>,
+        _out: &mut Emitter,
+    ) -> Result<(), EngineError> {
+        for change in rows.drain(..) {
+            self.change(&change)?;
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, watermark: i64) {
+        self.watermark = watermark;
+        self.find_next();
+    }
+
+    fn watermark(&mut self, watermark: i64, out: &mut Emitter) -> Result<(), EngineError> {
+        if self.panes.rowtime {
+            self.fire(watermark, out)?;
+        }
+        self.watermark = watermark;
+        out.watermark(watermark);
+        Ok(())
+    }
+
+    fn clock(&mut self, now: i64, out: &mut Emitter) -> Result<(), EngineError> {
+        if self.panes.rowtime { Ok(()) } else { self.fire(now, out) }
+    }
+
+    fn next_timer(&self) -> Option<i64> {
+        if self.panes.rowtime { None } else { self.next.map(|end| self.panes.zone.fires_at(end)) }
+    }
+
+    fn flush(&mut self) -> Result<(), EngineError> {
+        self.write();
+        if self.fired > i64::MIN {
+            self.progress.put(FIRED, &time_key(self.fired));
+        }
+        if self.cache.len() > CACHED_PANES {
+            self.complete = false;
+            self.cache.clear();
+        }
+        Ok(())
+    }
+}
+
+/// Where the panes of a slice are read from.
+enum Stored<'a> {
+    Memory(&'a BTreeMap<Vec<u8>, Slot>),
+    Table(&'a mut dyn StateTable),
+}
+
+impl Stored<'_> {
+    /// Hands on the panes of a slice, by group.
+    fn each_pane(
+        &mut self,
+        panes: &Panes,
+        slice: Span,
+        each: &mut dyn FnMut(&[u8], Pane) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let prefix = slice_key(slice);
+        match self {
+            Self::Memory(cache) => {
+                let from = (Bound::Included(prefix.as_slice()), Bound::Unbounded);
+                let of_slice = cache.range::<[u8], _>(from).take_while(|(key, _)| key.starts_with(&prefix));
+                for (key, slot) in of_slice {
+                    each(key.get(prefix.len()..).unwrap_or_default(), slot.pane.clone())?;
+                }
+                Ok(())
+            }
+            Self::Table(table) => {
+                let mut failure = None;
+                table.scan(&prefix, &mut |key, bytes| {
+                    let done = each(key.get(prefix.len()..).unwrap_or_default(), panes.read_one(bytes)?);
+                    Ok(done.map_err(|error| failure = Some(error)).is_ok())
+                })?;
+                failure.map_or(Ok(()), Err)
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Rows in the order of a time: the earliest in memory, the rest in the state.
+//!
+//! A queue that may be far longer than memory. Keys begin with a time, so that what is due comes first. Rows
+//! before `rest` are in memory; those from `rest` on are in the table only and are read a piece at a time.
+//! A row that comes and goes between two flushes never reaches the table.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use super::super::error::EngineError;
+use super::buffer::{CACHED_BYTES, Waiting, key_sequence};
+use crate::state::{StateError, StateTable};
+
+/// Under the empty key: the next number of arrival.
+const SEQUENCE: &[u8] = &[];
+/// Less than every key of a row, more than [`SEQUENCE`].
+const FIRST: &[u8] = &[0];
+
+struct Slot {
+    waiting: Waiting,
+    /// The table has a row under the key.
+    stored: bool,
+    /// It differs from this one, or there is none.
+    dirty: bool,
+}
+
+/// Rows by keys that begin with a time.
+pub(super) struct TimedRows {
+    table: Box<dyn StateTable>,
+    rows: BTreeMap<Vec<u8>, Slot>,
+    /// The first key that only the table has; `None`: all rows are in memory.
+    rest: Option<Vec<u8>>,
+    /// Keys that are not in the table yet.
+    fresh: Vec<Vec<u8>>,
+    bytes: usize,
+    sequence: u64,
+    sequence_changed: bool,
+}
+
+impl TimedRows {
+    /// Over a table, which may hold the rows of an earlier run.
+    pub(super) fn new(mut table: Box<dyn StateTable>) -> Result<Self, EngineError> {
+        let stored = table.get(SEQUENCE)?.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+        let sequence = match stored {
+            Some(sequence) => sequence,
+            None => {
+                let mut next = 0;
+                table.scan_from(FIRST, &mut |key, _| {
+                    next = next.max(key_sequence(key).map_or(0, |number| number.wrapping_add(1)));
+                    Ok(true)
+                })?;
+                next
+            }
+        };
+        let mut queue = Self {
+            table,
+            rows: BTreeMap::new(),
+            rest: Some(FIRST.to_vec()),
+            fresh: Vec::new(),
+            bytes: 0,
+            sequence,
+            sequence_changed: false,
+        };
+        queue.refill()?;
+        Ok(queue)
+    }
+
+    /// Reads the next rows from the table when there is none in memory.
+    fn refill(&mut self) -> Result<(), StateError> {
+        while self.rows.is_empty()
+            && let Some(from) = self.rest.take()
+        {
+            let (rows, bytes, rest) = (&mut self.rows, &mut self.bytes, &mut self.rest);
+            self.table.scan_from(&from, &mut |key, value| {
+                if *bytes > CACHED_BYTES / 2 {
+                    *rest = Some(key.to_vec());
+                    return Ok(false);
+                }
+                let waiting = Waiting::get(value)?;
+                *bytes += waiting.weight(key);
+                rows.insert(key.to_vec(), Slot { waiting, stored: true, dirty: false });
+                Ok(true)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn is_in_memory(&self, key: &[u8]) -> bool {
+        self.rest.as_ref().is_none_or(|rest| key < rest.as_slice())
+    }
+
+    /// Adds a row under a key, behind those that are there.
+    pub(super) fn push(&mut self, mut key: Vec<u8>, waiting: Waiting) {
+        key.extend_from_slice(&self.sequence.to_be_bytes());
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence_changed = true;
+        self.put(key, waiting);
+    }
+
+    /// Puts a row under exactly this key.
+    pub(super) fn put(&mut self, key: Vec<u8>, waiting: Waiting) {
+        if !self.is_in_memory(&key) {
+            let mut bytes = Vec::new();
+            waiting.put(&mut bytes);
+            self.table.put(&key, &bytes);
+            return;
+        }
+        self.bytes += waiting.weight(&key);
+        let known = self.rows.insert(key.clone(), Slot { waiting, stored: false, dirty: true });
+        if let Some(known) = known {
+            self.bytes = self.bytes.saturating_sub(known.waiting.weight(&key));
+            if let Some(slot) = self.rows.get_mut(&key) {
+                slot.stored = known.stored;
+            }
+            if known.dirty {
+                return;
+            }
+        }
+        self.fresh.push(key);
+    }
+
+    fn removed(&mut self, key: &[u8], slot: Slot) -> Waiting {
+        self.bytes = self.bytes.saturating_sub(slot.waiting.weight(key));
+        if slot.stored {
+            self.table.delete(key);
+        }
+        slot.waiting
+    }
+
+    /// Takes out the row with this key.
+    pub(super) fn remove(&mut self, key: &[u8]) -> Result<Option<Waiting>, EngineError> {
+        if !self.is_in_memory(key) {
+            let found = self.table.get(key)?.map(|bytes| Waiting::get(&bytes)).transpose()?;
+            self.table.delete(key);
+            return Ok(found);
+        }
+        let found = self.rows.remove(key).map(|slot| self.removed(key, slot));
+        self.refill()?;
+        Ok(found)
+    }
+
+    /// The first key; all that is earlier is in memory.
+    pub(super) fn first(&self) -> Option<&[u8]> {
+        self.rows.first_key_value().map(|(key, _)| key.as_slice())
+    }
+
+    /// Takes out the first row if its key is `due`.
+    pub(super) fn pop(
+        &mut self,
+        due: impl FnOnce(&[u8]) -> bool,
+    ) -> Result<Option<(Vec<u8>, Waiting)>, EngineError> {
+        let Some(entry) = self.rows.first_entry() else { return Ok(None) };
+        if !due(entry.key()) {
+            return Ok(None);
+        }
+        let (key, slot) = entry.remove_entry();
+        let waiting = self.removed(&key, slot);
+        self.refill()?;
+        Ok(Some((key, waiting)))
+    }
+
+    /// Takes out all rows whose keys start with a prefix.
+    pub(super) fn drain(&mut self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Waiting)>, EngineError> {
+        let mut drained = Vec::new();
+        while let Some(found) = self.pop_prefixed(prefix)? {
+            drained.push(found);
+        }
+        Ok(drained)
+    }
+
+    fn pop_prefixed(&mut self, prefix: &[u8]) -> Result<Option<(Vec<u8>, Waiting)>, EngineError> {
+        let mut of_prefix =
+            self.rows.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded)).map(|(key, _)| key);
+        if let Some(key) = of_prefix.next().filter(|key| key.starts_with(prefix)).cloned() {
+            return Ok(self.remove(&key)?.map(|waiting| (key, waiting)));
+        }
+        // Not in memory: perhaps in the table.
+        let mut found = None;
+        if let Some(rest) = &self.rest {
+            let from = if prefix < rest.as_slice() { rest.as_slice() } else { prefix };
+            self.table.scan_from(from, &mut |key, bytes| {
+                if key.starts_with(prefix) {
+                    found = Some((key.to_vec(), Waiting::get(bytes)?));
+                }
+                Ok(false)
+            })?;
+        }
+        if let Some((key, _)) = &found {
+            self.table.delete(key);
+        }
+        Ok(found)
+    }
+
+    /// Writes what changed into the table, and lets go of the latest rows when there are many.
+    pub(super) fn flush(&mut self) {
+        let mut bytes = Vec::new();
+        for key in self.fresh.drain(..) {
+            if let Some(slot) = self.rows.get_mut(&key)
+                && slot.dirty
+            {
+                (slot.stored, slot.dirty) = (true, false);
+                bytes.clear();
+                slot.waiting.put(&mut bytes);
+                self.table.put(&key, &bytes);
+            }
+        }
+        if std::mem::take(&mut self.sequence_changed) {
+            self.table.put(SEQUENCE, &self.sequence.to_be_bytes());
+        }
+        if self.bytes > CACHED_BYTES {
+            while self.bytes > CACHED_BYTES / 2
+                && self.rows.len() > 1
+                && let Some((key, slot)) = self.rows.pop_last()
+            {
+                self.bytes = self.bytes.saturating_sub(slot.waiting.weight(&key));
+                self.rest = Some(key);
+            }
+        }
+    }
+}
