@@ -56,9 +56,14 @@ chaos: ## the crash tests (kill -9 at named points and at random times) again an
 	for round in $$(seq $(or $(ROUNDS),5)); do echo "round $$round"; $(CARGO) test --test it -- crash $(ARGS); done
 
 .PHONY: fuzz
-fuzz: ## the decoders against hostile bytes, longer than `make test` does; CASES=N
-	@scripts/setup.sh build
-	PROPTEST_CASES=$(or $(CASES),100000) $(CARGO) test --release --lib -- never_panic hostile $(ARGS)
+fuzz: ## coverage-guided fuzzing of decoders, value texts, SQL and formats; SECONDS=60 for each target
+	@scripts/setup.sh build fuzz
+	for target in pgoutput values sql formats; do \
+	  mkdir -p fuzz/corpus/$$target; \
+	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none $$target fuzz/corpus/$$target \
+	    $$([ $$target = sql ] && echo tests/goldens/flinksql) -- \
+	    -max_total_time=$(or $(SECONDS),60) -timeout=20 -rss_limit_mb=4096 -max_len=16384 -print_final_stats=1; \
+	done
 
 .PHONY: lint
 lint: ## rustfmt, clippy, and cargo-deny where it is installed

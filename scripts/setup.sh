@@ -2,6 +2,7 @@
 # Installs what is missing, and only that, on Debian-like machines. usage: setup.sh PART...
 #   build      a C compiler, make, OpenSSL and zlib headers, perl (for librdkafka and openssl-sys); checks for cargo
 #   postgres   PostgreSQL's server programs (or PGBIN=DIR names them)
+#   fuzz       cargo-fuzz
 #   java       a JDK and Maven, for a real Kafka broker (not when MILLSTREAM_TEST_KAFKA=HOST:PORT names one)
 set -euo pipefail
 
@@ -81,9 +82,13 @@ java() {
   fi
 }
 
+fuzz() {
+  have cargo-fuzz || cargo install --locked cargo-fuzz
+}
+
 for part in "$@"; do
   case $part in
-    build | postgres | java) "$part" ;;
+    build | postgres | java | fuzz) "$part" ;;
     *) say "no such part: $part"; exit 2 ;;
   esac
 done
