@@ -1,6 +1,7 @@
 # Millstream: `make help` lists what there is.
 #
 # PROFILE=dev     builds without optimisation (default: release for demo, demo-check and bench)
+# PG=18           tests, goldens and demos on another PostgreSQL (12 to 18) than the one installed
 # LOG=kafka       demo and demo-check through a real Kafka broker instead of the embedded log
 # ARGS='…'        more arguments for the program or the tests
 
@@ -22,6 +23,13 @@ needs_log := java
 log_args  := $(if $(MILLSTREAM_TEST_KAFKA),--log kafka://$(MILLSTREAM_TEST_KAFKA),--kafka)
 else
 log_args  := $(if $(LOG),--log $(LOG))
+endif
+
+ifdef PG
+export PGBIN := $(shell scripts/postgres.sh $(PG))
+ifeq ($(PGBIN),)
+$(error PostgreSQL $(PG) could not be had)
+endif
 endif
 
 .PHONY: help

@@ -50,7 +50,12 @@ build() {
 
 postgres() {
   if [ -n "${PGBIN:-}" ]; then
-    [ -x "$PGBIN/initdb" ] && [ -x "$PGBIN/postgres" ] && return
+    if [ -x "$PGBIN/initdb" ] && [ -x "$PGBIN/postgres" ]; then
+      # Some packages hold the server alone.
+      [ -x "$PGBIN/psql" ] || have psql || packages+=(postgresql-client)
+      install
+      return
+    fi
     say "PGBIN=$PGBIN has no initdb and postgres"
     return 1
   fi

@@ -123,13 +123,19 @@ impl TemporaryPostgres {
         format!("postgresql://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// A client program: the server's own, or, since some packages hold the server alone, the one on the PATH.
+    fn client(&self, program: &str) -> PathBuf {
+        let own = self.bin.join(program);
+        if own.is_file() { own } else { PathBuf::from(program) }
+    }
+
     /// Runs SQL text with psql in a database; stops at the first error. Returns standard output
     /// (unaligned, tuples only).
     ///
     /// # Errors
     /// With psql's message when a statement fails.
     pub fn psql(&self, database: &str, sql: &str) -> Result<String> {
-        let mut child = Command::new(self.bin.join("psql"))
+        let mut child = Command::new(self.client("psql"))
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &self.url(database), "-f", "-"])
             .env("PGOPTIONS", "--client-min-messages=warning")
             .stdin(Stdio::piped())
@@ -152,7 +158,7 @@ impl TemporaryPostgres {
     /// # Errors
     /// With psql's message when a statement fails.
     pub fn psql_file(&self, database: &str, file: &Path) -> Result<()> {
-        let output = Command::new(self.bin.join("psql"))
+        let output = Command::new(self.client("psql"))
             .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &self.url(database), "-f"])
             .arg(file)
             .env("PGOPTIONS", "--client-min-messages=warning")
@@ -225,7 +231,6 @@ impl TemporaryPostgres {
                 "UTF8".into(),
                 "--locale=C.UTF-8".into(),
                 "--no-sync".into(),
-                "--no-instructions".into(),
             ],
         )?;
         let fsync = if options.fsync { "on" } else { "off" };

@@ -70,6 +70,22 @@ impl fmt::Display for ServerError {
 
 impl std::error::Error for ServerError {}
 
+/// A notice that says that changes are being left out: from PostgreSQL 18 on the server only warns of a
+/// publication that is not there (at this point of the WAL), and sends nothing of its tables. That would be a
+/// silent loss, so it is the error that older servers make of it.
+pub(super) fn publication_skipped(notice: &[u8]) -> Option<ServerError> {
+    // The routine is the same in every language of the server's messages.
+    let routine = notice.split(|b| *b == 0).find_map(|field| field.strip_prefix(b"R"));
+    (routine == Some(b"LoadPublications")).then(|| {
+        let notice = ServerError::from_body(notice);
+        let message = match notice.detail {
+            Some(detail) => format!("{}: {detail}", notice.message),
+            None => notice.message,
+        };
+        ServerError { code: "42704".to_owned(), message, detail: None, hint: notice.hint }
+    })
+}
+
 /// The server's SQLSTATE behind an error, where the server reported one.
 pub fn sqlstate(error: &Error) -> Option<&str> {
     let mut source = std::error::Error::source(error);
@@ -115,7 +131,7 @@ fn classify(error: &ServerError) -> (Kind, Option<&'static str>) {
         ),
         "28000" => (Kind::Refused, Some("check that the role exists and may log in (ALTER ROLE name LOGIN)")),
         "3D000" => (Kind::Refused, Some("check the name of the database")),
-        "42501" if message.contains("replication") || message.contains("walsender") => {
+        "42501" if ["replication", "walsender", "WAL sender"].iter().any(|word| message.contains(word)) => {
             (Kind::Refused, Some("give the role the privilege: ALTER ROLE name REPLICATION"))
         }
         "42501" => (Kind::Refused, Some("give the role the missing privilege (GRANT …)")),
@@ -235,5 +251,22 @@ impl StartError {
 impl From<Error> for StartError {
     fn from(error: Error) -> Self {
         Self::Other(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_publication_that_is_skipped_is_an_error_in_any_language() {
+        let notice = b"SWARNUNG\0VWARNING\0C55000\0M\xc3\xbcberspringe \"p\"\0DFehlt.\0RLoadPublications\0\0";
+        let error = publication_skipped(notice).unwrap();
+        assert_eq!(
+            (error.code.as_str(), error.message.as_str()),
+            ("42704", "\u{fc}berspringe \"p\": Fehlt.")
+        );
+        assert_eq!(publication_skipped(b"SNOTICE\0C00000\0Mhello\0RLoadOther\0\0"), None);
+        assert_eq!(publication_skipped(b""), None);
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Lsn;
 use super::config::ConnectConfig;
-use super::error::{ServerError, connection_lost, protocol_error, server_error};
+use super::error::{ServerError, connection_lost, protocol_error, publication_skipped, server_error};
 use super::net::Stream;
 use super::wire::{HEADER, Wire, frame_size, reserve};
 use crate::error::{Error, Result};
@@ -309,7 +309,17 @@ impl WalStream {
             let frame = self.read.split_to(total);
             let body = frame.get(HEADER..).unwrap_or_default();
             match frame.first() {
-                Some(b'N' | b'S') => {}
+                Some(b'S') => {}
+                Some(b'N') => {
+                    if let Some(skipped) = publication_skipped(body) {
+                        let what = format!(
+                            "replication slot \"{}\" stopped ({})",
+                            self.slot,
+                            self.config.describe()
+                        );
+                        return Err(server_error(what, skipped));
+                    }
+                }
                 Some(b'E') => {
                     let what =
                         format!("replication slot \"{}\" stopped ({})", self.slot, self.config.describe());

@@ -118,7 +118,7 @@ async fn every_type_arrives_and_a_missing_table_is_made() {
     let key = server
         .psql(
             "postgres",
-            "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'made'::regclass",
+            "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'made'::regclass and contype = 'p'",
         )
         .unwrap();
     assert_eq!(key.trim(), "PRIMARY KEY (id)");
