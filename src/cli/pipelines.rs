@@ -201,6 +201,13 @@ fn show(status: &Value, as_json: bool) {
             println!("  input {input}: next offset {offset}");
         }
     }
+    for (table, skipped) in status.get("skipped").and_then(Value::as_object).into_iter().flatten() {
+        println!(
+            "  table {table}: {} records could not be read and were left out, the last: {}",
+            skipped.get("records").and_then(Value::as_u64).unwrap_or(0),
+            text(skipped, "last")
+        );
+    }
     for sink in list("sinks") {
         let target = text(&sink, "target");
         let rows = sink.get("rows").and_then(Value::as_u64);

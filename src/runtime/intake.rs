@@ -6,6 +6,7 @@ use crate::engine::format::{FormatError, Input};
 use crate::engine::row::Change;
 use crate::error::{Error, Result};
 use crate::log::{Fetched, TopicPartition};
+use crate::sink::dead_letter;
 
 pub(super) fn decode_error(slot: &SourceSlot, at: &TopicPartition, offset: i64, error: FormatError) -> Error {
     let column = error.column.as_ref().map(|c| format!(", column {c}")).unwrap_or_default();
@@ -90,6 +91,18 @@ impl Worker {
                 }
                 self.move_to(source, record.at, record.offset);
                 return Err(self.leave_in_order(error));
+            }
+            if slot.decoder.skips()
+                && let Some(error) = slot.decoder.take_skipped()
+            {
+                let error = decode_error(slot, record.at, record.offset, error);
+                tracing::debug!(%error, "skipped");
+                let why = error.cause().map_or_else(|| error.what().to_owned(), |c| format!("{}: {c}", error.what()));
+                self.shared.skipped(&slot.table, &why);
+                let dead_letters = slot.dead_letters.as_deref();
+                if let Some(sink) = self.sinks.iter_mut().find(|s| Some(s.name.as_str()) == dead_letters) {
+                    sink.collector.push(dead_letter::change(&record, &why), |_, _, _| {});
+                }
             }
             first.get_or_insert((record.at, record.offset));
             last = record.offset;

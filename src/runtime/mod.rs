@@ -26,7 +26,7 @@ mod worker;
 mod writer;
 
 pub use pipeline::{Environment, Pipeline, PipelineControl, PipelineHandle};
-pub use status::{Hop, Phase, PipelineStatus, SinkStatus};
+pub use status::{Hop, Phase, PipelineStatus, SinkStatus, Skipped};
 
 #[cfg(test)]
 pub(crate) mod testing;

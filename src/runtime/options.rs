@@ -67,6 +67,8 @@ pub(super) struct TopicOptions {
     pub(super) topics: Topics,
     pub(super) startup: Startup,
     pub(super) end: End,
+    /// How often new partitions and topics are looked for; `None`: never again.
+    pub(super) discovery: Option<Duration>,
 }
 
 /// A duration as Flink writes them: `500 ms`, `10s`, `1 min`, `2 h`, `1 d`; a bare number is milliseconds.
@@ -99,11 +101,13 @@ pub(super) fn source(table: &TableRef) -> Result<SourceKind> {
             topics: topics(table)?,
             startup: startup(table)?,
             end: end(table)?,
+            discovery: discovery(table)?,
         })),
         "upsert-kafka" => Ok(SourceKind::Topics(TopicOptions {
             topics: topics(table)?,
             startup: Startup::At(Position::Earliest),
             end: end(table)?,
+            discovery: discovery(table)?,
         })),
         "filesystem" => {
             let path = get("path")
@@ -162,6 +166,14 @@ fn specific(table: &TableRef, option: &str) -> Result<BTreeMap<i32, i64>> {
             partition.zip(offset).ok_or_else(bad)
         })
         .collect()
+}
+
+/// `scan.topic-partition-discovery.interval`: 10 s here (5 min in Flink); 0 turns it off.
+fn discovery(table: &TableRef) -> Result<Option<Duration>> {
+    let option = "scan.topic-partition-discovery.interval";
+    let Some(text) = table.options.get(option) else { return Ok(Some(Duration::from_secs(10))) };
+    let interval = duration(text).map_err(|why| wrong(table, option, why))?;
+    Ok((!interval.is_zero()).then_some(interval))
 }
 
 fn startup(table: &TableRef) -> Result<Startup> {

@@ -92,7 +92,7 @@ impl Scratch {
         };
         let (store, graph) = open_state(plan, dir.path(), false, lookups).await?;
         let (mut slots, mut sources) = (Vec::new(), Vec::new());
-        for Input { slot, kind, definition } in source_slots(plan, &format)? {
+        for Input { slot, kind, definition, .. } in source_slots(plan, &format)? {
             sources.push((slot.name.clone(), kind, definition));
             slots.push(slot);
         }

@@ -23,8 +23,6 @@ use crate::log::{Fetched, Log, LogReader, Position, TopicPartition};
 pub(super) const READ_AHEAD: usize = 16 << 20;
 /// Bytes that one poll asks for.
 const POLL_BYTES: usize = 1 << 20;
-/// How often topics are looked for: new partitions, new topics of a pattern, topics that are waited for.
-const DISCOVERY: Duration = Duration::from_secs(10);
 /// A poll without records so long after the start means that there are none.
 const QUIET: Duration = Duration::from_secs(5);
 const WAIT_FOR_TOPIC: Duration = Duration::from_millis(250);
@@ -186,7 +184,7 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
                     reader.unassign(&at).await?;
                 }
             }
-            if self.until.is_none() && looked.elapsed() >= DISCOVERY {
+            if self.until.is_none() && options.discovery.is_some_and(|interval| looked.elapsed() >= interval) {
                 looked = self.discover(options, assigned, reader.as_mut()).await?;
             }
         }

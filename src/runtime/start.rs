@@ -1,6 +1,6 @@
 //! From plan to running threads: state, fences, recovery.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::sink::open::{SinkContext, open};
 use crate::sink::output::Collector;
-use crate::sink::{Fence, Reduction, Sink, SinkId, format_error, outbox};
+use crate::sink::{dead_letter, Fence, Reduction, Sink, SinkId, format_error, outbox};
 use crate::state::store::StoreOptions;
 use crate::state::{Head, Store};
 
@@ -72,6 +72,7 @@ pub(super) struct Input {
     pub(super) slot: SourceSlot,
     pub(super) kind: options::SourceKind,
     pub(super) definition: Arc<TableRef>,
+    dead_letter_topic: Option<String>,
 }
 
 /// A sink on its way from the plan to its task.
@@ -103,8 +104,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Starts a pipeline.
 pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> Result<PipelineHandle> {
     let format = FormatContext::new(&plan.options).map_err(|e| format_error(name, e))?;
-    let sinks = open_sinks(plan, name, &environment, &format)?;
     let sources = source_slots(plan, &format)?;
+    let dead_letter_topics = sources.iter().filter_map(|input| input.dead_letter_topic.clone()).collect();
+    let sinks = open_sinks(plan, name, &environment, &format, &dead_letter_topics)?;
     let directory = environment.state_directory(name);
     let shared = Arc::new(Shared::new(name, plan.warnings.clone()));
     let (stop, stopped) = watch::channel(false);
@@ -264,7 +266,7 @@ impl Launch {
 
     fn source_tasks(&self, head: &Head) {
         let room = Arc::new(Semaphore::new(READ_AHEAD));
-        for (index, Input { slot, kind, definition }) in self.sources.iter().enumerate() {
+        for (index, Input { slot, kind, definition, .. }) in self.sources.iter().enumerate() {
             self.shared.behind(&slot.name, true);
             let task = SourceTask {
                 index,
@@ -308,6 +310,7 @@ fn open_sinks(
     pipeline: &str,
     environment: &Environment,
     format: &FormatContext,
+    dead_letter_topics: &BTreeSet<String>,
 ) -> Result<Vec<Opening>> {
     let context = SinkContext {
         log: Arc::clone(&environment.log),
@@ -315,15 +318,22 @@ fn open_sinks(
         print: environment.print.clone(),
         format: format.clone(),
     };
-    sink_names(plan)
+    let opening = |node: usize, name: String, table: &TableRef| {
+        let id = SinkId { pipeline: pipeline.to_owned(), sink: name.clone() };
+        let sink = open(table, id, &context)?;
+        let reduction = sink.reduction();
+        Ok(Opening { node, name, sink, reduction })
+    };
+    let mut sinks = sink_names(plan)
         .into_iter()
-        .map(|(node, name, table)| {
-            let id = SinkId { pipeline: pipeline.to_owned(), sink: name.clone() };
-            let sink = open(table, id, &context)?;
-            let reduction = sink.reduction();
-            Ok(Opening { node, name, sink, reduction })
-        })
-        .collect()
+        .map(|(node, name, table)| opening(node, name, table))
+        .collect::<Result<Vec<_>>>()?;
+    // No node of the graph writes them.
+    for topic in dead_letter_topics {
+        let table = dead_letter::table(topic);
+        sinks.push(opening(usize::MAX, table.name.clone(), &table)?);
+    }
+    Ok(sinks)
 }
 
 pub(super) fn source_slots(plan: &Plan, format: &FormatContext) -> Result<Vec<Input>> {
@@ -337,7 +347,9 @@ pub(super) fn source_slots(plan: &Plan, format: &FormatContext) -> Result<Vec<In
             options::SourceKind::Table | options::SourceKind::Generated(_) => jdbc::decoder(table, format)?,
             _ => format::decoder(table, format).map_err(|e| format_error(&table.name, e))?,
         };
+        let dead_letters = dead_letters(table, plan, decoder.skips())?;
         let slot = SourceSlot {
+            dead_letters: dead_letters.map(dead_letter::sink_name),
             node,
             name: source.name.clone(),
             table: table.name.clone(),
@@ -345,9 +357,25 @@ pub(super) fn source_slots(plan: &Plan, format: &FormatContext) -> Result<Vec<In
             partitions: Vec::new(),
             ended: false,
         };
-        slots.push(Input { slot, kind, definition: Arc::new(table.clone()) });
+        slots.push(Input {
+            slot,
+            kind,
+            definition: Arc::new(table.clone()),
+            dead_letter_topic: dead_letters.map(str::to_owned),
+        });
     }
     Ok(slots)
+}
+
+/// The topic for what a source's format skips: its own option, or that of all tables.
+fn dead_letters<'a>(table: &'a TableRef, plan: &'a Plan, skips: bool) -> Result<Option<&'a str>> {
+    let own = table.options.get(dead_letter::OPTION);
+    if own.is_some() && !skips {
+        return Err(Error::config(format!("table {}: '{}' has no effect", table.name, dead_letter::OPTION))
+            .because("a record that cannot be read stops the pipeline, unless the format's 'ignore-parse-errors' is 'true'")
+            .next("add 'FORMAT.ignore-parse-errors' = 'true' to the table (json, csv, debezium-json)"));
+    }
+    Ok(own.or_else(|| plan.options.get(dead_letter::OPTION)).filter(|_| skips).map(String::as_str))
 }
 
 /// Opens the state and builds the graph on it, off the async threads.

@@ -64,6 +64,15 @@ pub struct SinkStatus {
     pub rows: u64,
 }
 
+/// Records that a table left out (`ignore-parse-errors`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// How many since the start.
+    pub records: u64,
+    /// Where the last one was, and what was wrong with it.
+    pub last: String,
+}
+
 /// A look at a pipeline.
 #[derive(Clone, Debug)]
 pub struct PipelineStatus {
@@ -81,6 +90,8 @@ pub struct PipelineStatus {
     pub positions: BTreeMap<String, i64>,
     /// Newest record timestamp that is in the state, milliseconds since 1970.
     pub newest: Option<i64>,
+    /// Records since the start that could not be read and were left out, by table, and why the last one was.
+    pub skipped: BTreeMap<String, Skipped>,
     /// Its sinks.
     pub sinks: Vec<SinkStatus>,
     /// Rows of the last start's warnings (of the planner, of options that are ignored).
@@ -146,6 +157,7 @@ impl Shared {
             records: 0,
             positions: BTreeMap::new(),
             newest: None,
+            skipped: BTreeMap::new(),
             sinks: Vec::new(),
             warnings,
         };
@@ -255,6 +267,14 @@ impl Shared {
         inner.status.records += records;
         inner.last_work = Instant::now();
         inner.busy = true;
+    }
+
+    /// A record was left out.
+    pub(super) fn skipped(&self, table: &str, why: &str) {
+        let mut inner = self.inner.lock();
+        let skipped = inner.status.skipped.entry(table.to_owned()).or_default();
+        skipped.records += 1;
+        why.clone_into(&mut skipped.last);
     }
 
     /// All that was read is in the sinks.

@@ -80,6 +80,8 @@ pub(super) struct SourceSlot {
     /// The partitions it reads; a place in it is the graph's number of the partition.
     pub(super) partitions: Vec<TopicPartition>,
     pub(super) ended: bool,
+    /// Where records go that its format skips, by the sink's name.
+    pub(super) dead_letters: Option<String>,
 }
 
 impl SourceSlot {

@@ -41,6 +41,9 @@ pub fn status_json(status: &PipelineStatus) -> Value {
         "records": status.records,
         "positions": status.positions,
         "newest_record": status.newest,
+        "skipped": status.skipped.iter().map(|(table, skipped)| {
+            (table.clone(), json!({"records": skipped.records, "last": skipped.last}))
+        }).collect::<serde_json::Map<_, _>>(),
         "sinks": status.sinks.iter().map(|s| json!({
             "name": s.name, "target": s.target, "epoch": s.epoch, "rows": s.rows,
         })).collect::<Vec<_>>(),

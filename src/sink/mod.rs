@@ -5,6 +5,7 @@
 //! interrupted is written again after a restart. What keeps it from being written twice is the sink's
 //! [`Fence`]: a small row that moves from epoch `n - 1` to `n` in the transaction of the changes.
 
+pub mod dead_letter;
 pub mod filesystem;
 pub mod open;
 pub mod outbox;

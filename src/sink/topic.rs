@@ -34,10 +34,71 @@ pub struct TopicSink {
     encoder: Encoder,
     reduction: Reduction,
     timestamp: Option<usize>,
+    headers: Option<usize>,
+    partitioner: Partitioner,
+    transactional_id: String,
     spec: TopicSpec,
     writer: Option<Box<dyn LogWriter>>,
     batch: Batch,
     claimed: Option<Fence>,
+}
+
+/// `sink.partitioner`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Partitioner {
+    /// By the key's hash; records without a key in turn, batch by batch.
+    Default,
+    /// All records of this writer to one partition.
+    Fixed,
+    /// In turn, whatever the key is.
+    RoundRobin {
+        /// Partitions of the topic, once they are known.
+        partitions: i32,
+        next: i32,
+    },
+}
+
+impl Partitioner {
+    fn new(table: &TableRef) -> Result<Self> {
+        match table.options.get("sink.partitioner").map(String::as_str) {
+            None | Some("default") => Ok(Self::Default),
+            Some("fixed") => Ok(Self::Fixed),
+            Some("round-robin") => Ok(Self::RoundRobin { partitions: 0, next: 0 }),
+            Some(other) => Err(Error::config(format!("table {}: option 'sink.partitioner' is wrong", table.name))
+                .because(format!("'{other}' is none of default, fixed, round-robin; classes of Java cannot be loaded"))
+                .next("use one of the three, or 'key.fields' with the default: equal keys go to one partition")),
+        }
+    }
+
+    fn next(&mut self) -> Option<i32> {
+        match self {
+            Self::Default => None,
+            Self::Fixed => Some(0),
+            Self::RoundRobin { partitions, next } => {
+                let chosen = *next;
+                *next = (*next + 1).checked_rem(*partitions).unwrap_or(0);
+                Some(chosen)
+            }
+        }
+    }
+}
+
+/// Every epoch is one transaction with its fence: what Flink calls exactly-once. The weaker guarantees are taken
+/// and surpassed. Gives the prefix of the transactional id.
+fn transactional_prefix(table: &TableRef) -> Result<Option<&str>> {
+    let option = |name: &str| table.options.get(name).map(String::as_str);
+    let guarantee = option("sink.delivery-guarantee").or(option("sink.semantic"));
+    let prefix = option("sink.transactional-id-prefix");
+    let wrong = |why: &str| {
+        Error::config(format!("table {}: option 'sink.delivery-guarantee' is wrong", table.name)).because(why)
+    };
+    match guarantee.map(str::to_ascii_lowercase).as_deref() {
+        None | Some("none" | "at-least-once") => Ok(prefix),
+        Some("exactly-once") if prefix.is_some() || option("sink.semantic").is_some() => Ok(prefix),
+        Some("exactly-once") => Err(wrong("exactly-once needs 'sink.transactional-id-prefix'")
+            .next("add 'sink.transactional-id-prefix' = 'a name of this job'")),
+        Some(other) => Err(wrong(&format!("'{other}' is none of none, at-least-once, exactly-once"))),
+    }
 }
 
 impl TopicSink {
@@ -66,8 +127,13 @@ impl TopicSink {
             spec.configs.insert("cleanup.policy".into(), "compact".into());
         }
         let reduction = if upsert { Reduction::ByKey(table.primary_key.clone()) } else { Reduction::None };
-        let timestamp = table.columns.iter().position(|c| c.metadata.as_deref() == Some("timestamp"));
+        let metadata = |key: &str| table.columns.iter().position(|c| c.metadata.as_deref() == Some(key));
+        let timestamp = metadata("timestamp");
+        let prefix = transactional_prefix(table)?.unwrap_or("millstream");
         Ok(Self {
+            headers: metadata("headers"),
+            partitioner: Partitioner::new(table)?,
+            transactional_id: format!("{prefix}-{id}"),
             log,
             id,
             topic: topic.clone(),
@@ -79,10 +145,6 @@ impl TopicSink {
             batch: Batch::new(),
             claimed: None,
         })
-    }
-
-    fn transactional_id(&self) -> String {
-        format!("millstream-{}", self.id)
     }
 
     fn push_fence(&mut self, fence: &Fence) -> Result<()> {
@@ -104,8 +166,7 @@ impl TopicSink {
         let mut writer = match self.writer.take() {
             Some(writer) => writer,
             None => {
-                let id = self.transactional_id();
-                self.log.writer(&id).await?
+                self.log.writer(&self.transactional_id).await?
             }
         };
         self.batch = writer.commit(std::mem::take(&mut self.batch)).await?;
@@ -176,8 +237,7 @@ impl Sink for TopicSink {
         if self.claimed.is_some() {
             // After a broken write: a new writer under the same id ends whatever transaction hangs, so that what
             // is read next is final.
-            let id = self.transactional_id();
-            self.writer = Some(self.log.writer(&id).await?);
+            self.writer = Some(self.log.writer(&self.transactional_id).await?);
         }
         read_fence(self.log.as_ref(), &self.id.to_string()).await
     }
@@ -185,8 +245,11 @@ impl Sink for TopicSink {
     async fn claim(&mut self, expected: Option<&Fence>, new: &Fence) -> Result<bool> {
         prepare(self.log.as_ref(), &self.spec).await?;
         // First the writer, which fences an older process; then the look at the fence is final.
-        let id = self.transactional_id();
-        self.writer = Some(self.log.writer(&id).await?);
+        self.writer = Some(self.log.writer(&self.transactional_id).await?);
+        if let Partitioner::RoundRobin { partitions, .. } = &mut self.partitioner {
+            let info = self.log.topic(&self.topic).await?;
+            *partitions = info.and_then(|i| i32::try_from(i.partitions.len()).ok()).unwrap_or(1);
+        }
         if read_fence(self.log.as_ref(), &self.id.to_string()).await?.as_ref() != expected {
             return Ok(false);
         }
@@ -225,6 +288,18 @@ impl Sink for TopicSink {
                 self.timestamp.and_then(|column| change.row.get(column))
             {
                 record.timestamp(at.millis);
+            }
+            if let Some(Value::Map(headers)) = self.headers.and_then(|column| change.row.get(column)) {
+                for (name, value) in headers.iter() {
+                    let value = match value {
+                        Value::Bytes(bytes) => Some(bytes.as_ref()),
+                        _ => None,
+                    };
+                    record.header(name.as_str().unwrap_or_default().as_bytes(), value);
+                }
+            }
+            if let Some(partition) = self.partitioner.next() {
+                record.partition(partition);
             }
             record.finish();
         }

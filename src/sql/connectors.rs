@@ -60,6 +60,7 @@ fn known_options(connector: &str) -> Option<&'static [&'static str]> {
             "sink.semantic",
             "sink.transactional-id-prefix",
             "sink.transaction-naming-strategy",
+            "millstream.dead-letter.topic",
             "sink.parallelism",
         ],
         "upsert-kafka" => &[
@@ -83,6 +84,7 @@ fn known_options(connector: &str) -> Option<&'static [&'static str]> {
             "scan.watermark.alignment.group",
             "scan.watermark.alignment.max-drift",
             "scan.watermark.alignment.update-interval",
+            "millstream.dead-letter.topic",
         ],
         "jdbc" => &[
             "url",
@@ -128,6 +130,7 @@ fn known_options(connector: &str) -> Option<&'static [&'static str]> {
             "source.monitor-interval",
             "source.path.regex-pattern",
             "source.report-statistics",
+            "millstream.dead-letter.topic",
             "sink.rolling-policy.",
             "sink.partition-commit.",
             "auto-compaction",

@@ -15,6 +15,7 @@
 mod capture;
 mod catalog;
 mod cli;
+mod connectors;
 mod crash;
 mod demo;
 mod etl;

@@ -13,12 +13,12 @@ use serde_json::Value;
 use crate::support::millstream;
 
 /// A data directory, and commands on it.
-struct Place {
-    dir: tempfile::TempDir,
+pub struct Place {
+    pub dir: tempfile::TempDir,
 }
 
 /// Killed when it goes out of scope.
-struct Running(Child);
+pub struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -29,7 +29,7 @@ impl Drop for Running {
 
 impl Running {
     /// Waits for an end that is near.
-    fn ended(mut self) -> bool {
+    pub fn ended(mut self) -> bool {
         let deadline = Instant::now() + Duration::from_secs(10);
         while Instant::now() < deadline {
             if let Some(status) = self.0.try_wait().unwrap() {
@@ -41,51 +41,51 @@ impl Running {
     }
 }
 
-fn create(id: u32, v: u32) -> String {
+pub fn create(id: u32, v: u32) -> String {
     format!(r#"{{"before":null,"after":{{"id":{id},"g":{},"v":{v}}},"op":"c"}}"#, id % 3)
 }
 
-fn delete(id: u32, v: u32) -> String {
+pub fn delete(id: u32, v: u32) -> String {
     format!(r#"{{"before":{{"id":{id},"g":{},"v":{v}}},"after":null,"op":"d"}}"#, id % 3)
 }
 
-const ORDERS: &str = "CREATE TABLE orders (id INT, g INT, v INT, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector'='kafka', \
+pub const ORDERS: &str = "CREATE TABLE orders (id INT, g INT, v INT, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector'='kafka', \
     'topic'='orders', 'properties.bootstrap.servers'='kafka:9092', 'format'='debezium-json', \
     'scan.startup.mode'='earliest-offset');";
 
-const TOTALS: &str = "CREATE TABLE totals (g INT, n BIGINT, total INT, PRIMARY KEY (g) NOT ENFORCED) WITH \
+pub const TOTALS: &str = "CREATE TABLE totals (g INT, n BIGINT, total INT, PRIMARY KEY (g) NOT ENFORCED) WITH \
     ('connector'='upsert-kafka', 'topic'='totals', 'properties.bootstrap.servers'='kafka:9092', 'key.format'='json', \
     'value.format'='json');";
 
-const QUERY: &str = "INSERT INTO totals SELECT g, COUNT(*), SUM(v) FROM orders GROUP BY g;";
+pub const QUERY: &str = "INSERT INTO totals SELECT g, COUNT(*), SUM(v) FROM orders GROUP BY g;";
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    fn file(&self, name: &str, text: &str) -> PathBuf {
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.dir.path().join(name);
         std::fs::write(&path, text).unwrap();
         path
     }
 
-    fn data(&self) -> PathBuf {
+    pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
-    fn command(&self, args: &[&str]) -> std::process::Command {
+    pub fn command(&self, args: &[&str]) -> std::process::Command {
         let mut command = millstream();
         command.arg("--data").arg(self.data()).args(args).current_dir(self.dir.path());
         command
     }
 
-    fn output(&self, args: &[&str]) -> Output {
+    pub fn output(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 
     /// Standard output of a command that succeeds.
-    fn ok(&self, args: &[&str]) -> String {
+    pub fn ok(&self, args: &[&str]) -> String {
         let output = self.output(args);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{args:?}: {errors}");
@@ -93,17 +93,17 @@ impl Place {
     }
 
     /// The screen of a command that fails.
-    fn refused(&self, args: &[&str]) -> String {
+    pub fn refused(&self, args: &[&str]) -> String {
         let output = self.output(args);
         assert_eq!(output.status.code(), Some(1), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
         String::from_utf8(output.stderr).unwrap()
     }
 
-    fn json(&self, args: &[&str]) -> Value {
+    pub fn json(&self, args: &[&str]) -> Value {
         serde_json::from_str(&self.ok(&[&["--json"], args].concat())).unwrap()
     }
 
-    fn spawn(&self, args: &[&str]) -> Running {
+    pub fn spawn(&self, args: &[&str]) -> Running {
         let out = std::fs::File::create(self.dir.path().join("out.txt")).unwrap();
         let mut command = self.command(args);
         Running(
@@ -111,12 +111,12 @@ impl Place {
         )
     }
 
-    fn log(&self) -> EmbeddedLog {
+    pub fn log(&self) -> EmbeddedLog {
         EmbeddedLog::open(self.data().join("log")).unwrap()
     }
 
     /// Appends events to the topic, while no process runs.
-    fn send(&self, values: &[String]) {
+    pub fn send(&self, values: &[String]) {
         tokio::runtime::Runtime::new().unwrap().block_on(async {
             let log = self.log();
             let mut writer = log.writer("test").await.unwrap();
@@ -132,7 +132,7 @@ impl Place {
     }
 
     /// Waits until the pipeline is in this state and has read up to this offset.
-    fn wait(&self, name: &str, state: &str, offset: i64) -> Value {
+    pub fn wait(&self, name: &str, state: &str, offset: i64) -> Value {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let output = self.output(&["--json", "pipelines", "status", name]);
@@ -150,7 +150,7 @@ impl Place {
     }
 
     /// The newest value per key of a compacted topic.
-    fn newest(&self, topic: &str) -> std::collections::BTreeMap<String, Value> {
+    pub fn newest(&self, topic: &str) -> std::collections::BTreeMap<String, Value> {
         let mut newest = std::collections::BTreeMap::new();
         for line in self.ok(&["topics", "read", topic, "--jsonl"]).lines() {
             let record: Value = serde_json::from_str(line).unwrap();

@@ -7,8 +7,9 @@ use crate::engine::plan::TableRef;
 use crate::engine::row::{Change, RowKind, Value};
 use crate::engine::types::{DataType, TypeKind};
 
-pub(super) struct CsvDecoder {
-    layout: Layout,
+/// The options of the format.
+#[derive(Clone, Debug)]
+struct CsvOptions {
     delimiter: char,
     quote: Option<char>,
     escape: Option<char>,
@@ -18,26 +19,15 @@ pub(super) struct CsvDecoder {
     empty_as_null: bool,
     trim: bool,
     array_delimiter: String,
-    slots: Vec<Value>,
-    fields: Vec<String>,
 }
 
-impl CsvDecoder {
-    pub(super) fn new(
-        table: &TableRef,
-        options: &FormatOptions,
-        context: &FormatContext,
-    ) -> Result<Self, FormatError> {
+impl CsvOptions {
+    fn new(options: &FormatOptions) -> Result<Self, FormatError> {
         let one = |option: &str, default: Option<char>| -> Result<Option<char>, FormatError> {
             let Some(text) = options.get(option) else { return Ok(default) };
-            // Flink unescapes Java's \t and \u0001 in delimiters.
-            let text = match text {
-                "\\t" => "\t",
-                other => other,
-            };
             let mut chars = text.chars();
-            match (chars.next(), chars.next()) {
-                (Some(c), None) => Ok(Some(c)),
+            match (unescaped(text), chars.next(), chars.next()) {
+                (Some(c), ..) | (None, Some(c), None) => Ok(Some(c)),
                 _ => Err(FormatError::new(format!(
                     "option '{}{option}' must be one character",
                     options.prefix
@@ -45,7 +35,6 @@ impl CsvDecoder {
             }
         };
         Ok(Self {
-            layout: Layout::new(table, context, false)?,
             delimiter: one("field-delimiter", Some(','))?.unwrap_or(','),
             quote: if options.flag("disable-quote-character")? {
                 None
@@ -59,8 +48,40 @@ impl CsvDecoder {
             empty_as_null: options.flag("empty-string-as-null")?,
             trim: options.flag("trim-spaces")?,
             array_delimiter: options.get("array-element-delimiter").unwrap_or(";").to_owned(),
+        })
+    }
+}
+
+/// Flink takes Java's escapes in delimiters.
+fn unescaped(text: &str) -> Option<char> {
+    match text.strip_prefix('\\')? {
+        "t" => Some('\t'),
+        "n" => Some('\n'),
+        "r" => Some('\r'),
+        code => char::from_u32(u32::from_str_radix(code.strip_prefix('u')?, 16).ok()?),
+    }
+}
+
+pub(super) struct CsvDecoder {
+    layout: Layout,
+    options: CsvOptions,
+    slots: Vec<Value>,
+    fields: Vec<String>,
+    skipped: Option<FormatError>,
+}
+
+impl CsvDecoder {
+    pub(super) fn new(
+        table: &TableRef,
+        options: &FormatOptions,
+        context: &FormatContext,
+    ) -> Result<Self, FormatError> {
+        Ok(Self {
+            layout: Layout::new(table, context, false)?,
+            options: CsvOptions::new(options)?,
             slots: Vec::new(),
             fields: Vec::new(),
+            skipped: None,
         })
     }
 
@@ -72,11 +93,11 @@ impl CsvDecoder {
         let mut quoted = false;
         let mut was_quoted = false;
         while let Some(c) = chars.next() {
-            if self.escape == Some(c) {
+            if self.options.escape == Some(c) {
                 field.extend(chars.next());
             } else if quoted {
-                if self.quote == Some(c) {
-                    if self.quote == chars.peek().copied() {
+                if self.options.quote == Some(c) {
+                    if self.options.quote == chars.peek().copied() {
                         field.push(c);
                         chars.next();
                     } else {
@@ -85,10 +106,10 @@ impl CsvDecoder {
                 } else {
                     field.push(c);
                 }
-            } else if c == self.delimiter {
+            } else if c == self.options.delimiter {
                 self.fields.push(std::mem::take(&mut field));
                 was_quoted = false;
-            } else if self.quote == Some(c) && field.is_empty() && !was_quoted {
+            } else if self.options.quote == Some(c) && field.is_empty() && !was_quoted {
                 quoted = true;
                 was_quoted = true;
             } else {
@@ -113,16 +134,16 @@ impl CsvDecoder {
         }
         self.slots.clear();
         for (field, column) in self.fields.iter().zip(&self.layout.physical) {
-            let text = if self.trim { field.trim() } else { field.as_str() };
-            let null = self.null_literal.as_deref() == Some(text) || (self.empty_as_null && text.is_empty());
+            let text = if self.options.trim { field.trim() } else { field.as_str() };
+            let null = self.options.null_literal.as_deref() == Some(text) || (self.options.empty_as_null && text.is_empty());
             let value = if null {
                 Some(Value::Null)
             } else {
-                read_text(text, &column.data_type, &self.array_delimiter)
+                read_text(text, &column.data_type, &self.options.array_delimiter)
             };
             match value {
                 Some(value) => self.slots.push(value),
-                None if self.ignore_errors => self.slots.push(Value::Null),
+                None if self.options.ignore_errors => self.slots.push(Value::Null),
                 None => {
                     return Err(FormatError::new(format!("cannot read {} from text", column.data_type.kind))
                         .in_column(&column.name));
@@ -171,7 +192,7 @@ impl Decoder for CsvDecoder {
         let result = match std::str::from_utf8(bytes) {
             Ok(line) => {
                 let line = line.strip_suffix('\r').unwrap_or(line);
-                if line.is_empty() || (self.comments && line.starts_with('#')) {
+                if line.is_empty() || (self.options.comments && line.starts_with('#')) {
                     return Ok(());
                 }
                 self.read(line)
@@ -186,7 +207,10 @@ impl Decoder for CsvDecoder {
                 });
                 Ok(())
             }
-            Err(_) if self.ignore_errors => Ok(()),
+            Err(error) if self.options.ignore_errors => {
+                self.skipped = Some(error);
+                Ok(())
+            }
             Err(mut error) => {
                 error.what = format!("Failed to deserialize CSV row: {}", error.what).into();
                 Err(error)
@@ -196,5 +220,110 @@ impl Decoder for CsvDecoder {
 
     fn wants_headers(&self) -> bool {
         self.layout.wants_headers()
+    }
+
+    fn skips(&self) -> bool {
+        self.options.ignore_errors
+    }
+
+    fn take_skipped(&mut self) -> Option<FormatError> {
+        self.skipped.take()
+    }
+}
+
+/// Jackson quotes every text that is longer, without looking at it.
+const LONGEST_UNQUOTED: usize = 24;
+
+/// Writes lines as Jackson's CsvGenerator does for Flink.
+#[derive(Clone, Debug)]
+pub(super) struct CsvWriter {
+    options: CsvOptions,
+    json: super::encode::Settings,
+    /// Characters below this one are quoted: Jackson's quick test, which takes many that need not be.
+    safe: char,
+}
+
+impl CsvWriter {
+    pub(super) fn new(options: &FormatOptions) -> Result<Self, FormatError> {
+        let json = super::encode::Settings::new(options)?;
+        let options = CsvOptions::new(options)?;
+        let most = options.delimiter.max(options.quote.unwrap_or('\n')).max('\r');
+        let safe = char::from_u32(u32::from(most) + 1).unwrap_or(char::MAX);
+        Ok(Self { options, json, safe })
+    }
+
+    pub(super) fn write(
+        &self,
+        columns: &[(usize, crate::engine::types::Field)],
+        row: &[Value],
+        out: &mut Vec<u8>,
+    ) -> Result<(), FormatError> {
+        for (position, (column, field)) in columns.iter().enumerate() {
+            if position > 0 {
+                out.extend_from_slice(self.options.delimiter.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+            let value = row.get(*column).unwrap_or(&Value::Null);
+            let text = self.text(value, &field.data_type).map_err(|e| e.in_column(&field.name))?;
+            match value {
+                Value::Null => out.extend_from_slice(self.null().as_bytes()),
+                Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Double(_) | Value::Decimal(_) => {
+                    out.extend_from_slice(text.as_bytes());
+                }
+                _ => self.quoted(&text, out),
+            }
+        }
+        Ok(())
+    }
+
+    fn null(&self) -> &str {
+        self.options.null_literal.as_deref().unwrap_or_default()
+    }
+
+    /// A value as bare text.
+    fn text(&self, value: &Value, data_type: &DataType) -> Result<String, FormatError> {
+        let joined = |values: &mut dyn Iterator<Item = (&Value, &DataType)>| {
+            let parts = values.map(|(v, t)| match v {
+                Value::Null => Ok(self.null().to_owned()),
+                value => self.text(value, t),
+            });
+            parts.collect::<Result<Vec<_>, _>>().map(|parts| parts.join(&self.options.array_delimiter))
+        };
+        match (value, &data_type.kind) {
+            (Value::Null, _) => Ok(String::new()),
+            (Value::Str(text), _) => Ok(text.to_string()),
+            (Value::Array(values), TypeKind::Array(element)) => {
+                joined(&mut values.iter().map(|v| (v, element.as_ref())))
+            }
+            (Value::Row(values), TypeKind::Row(fields)) => {
+                joined(&mut values.iter().zip(fields).map(|(v, f)| (v, &f.data_type)))
+            }
+            (Value::Map(_), kind) => Err(FormatError::new(format!("type {kind} cannot be written as csv"))),
+            _ => {
+                // What JSON writes as text, times and bytes, stands bare.
+                let mut json = Vec::new();
+                super::encode::write_value(&mut json, value, data_type, &self.json)?;
+                let bare = json.strip_prefix(b"\"").and_then(|j| j.strip_suffix(b"\"")).unwrap_or(&json);
+                Ok(String::from_utf8_lossy(bare).into_owned())
+            }
+        }
+    }
+
+    fn quoted(&self, text: &str, out: &mut Vec<u8>) {
+        let special = |c: char| c < self.safe || self.options.escape == Some(c);
+        match self.options.quote {
+            Some(quote) if text.chars().count() > LONGEST_UNQUOTED || text.chars().any(special) => {
+                let mut buffer = String::with_capacity(text.len() + 2);
+                buffer.push(quote);
+                for c in text.chars() {
+                    if c == quote || self.options.escape == Some(c) {
+                        buffer.push(c);
+                    }
+                    buffer.push(c);
+                }
+                buffer.push(quote);
+                out.extend_from_slice(buffer.as_bytes());
+            }
+            _ => out.extend_from_slice(text.as_bytes()),
+        }
     }
 }

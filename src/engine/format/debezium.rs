@@ -51,6 +51,7 @@ pub(super) struct DebeziumDecoder {
     before: Vec<Value>,
     after: Vec<Value>,
     envelope: Envelope,
+    skipped: Option<FormatError>,
 }
 
 const CORRUPT: &str = "Corrupt Debezium JSON message";
@@ -92,6 +93,7 @@ impl DebeziumDecoder {
             before: Vec::new(),
             after: Vec::new(),
             envelope: Envelope::default(),
+            skipped: None,
             layout,
         })
     }
@@ -347,12 +349,24 @@ impl Decoder for DebeziumDecoder {
             Ok(()) => Ok(()),
             Err(error) => {
                 out.truncate(start);
-                if self.ignore_errors { Ok(()) } else { Err(error) }
+                if !self.ignore_errors {
+                    return Err(error);
+                }
+                self.skipped = Some(error);
+                Ok(())
             }
         }
     }
 
     fn wants_headers(&self) -> bool {
         self.layout.wants_headers()
+    }
+
+    fn skips(&self) -> bool {
+        self.ignore_errors
+    }
+
+    fn take_skipped(&mut self) -> Option<FormatError> {
+        self.skipped.take()
     }
 }

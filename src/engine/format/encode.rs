@@ -1,35 +1,61 @@
-//! Rows to bytes, as Flink's json and debezium-json formats write them.
+//! Rows to bytes, as Flink's formats write them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use super::csv::CsvWriter;
 use super::text::{self, TimestampFormat};
 use super::{FormatContext, FormatError, FormatOptions};
 use crate::engine::plan::TableRef;
 use crate::engine::row::{Change, Value};
 use crate::engine::types::{DataType, Field, TypeKind};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 enum Style {
-    Json,
-    Debezium,
-    Csv,
-    Raw,
+    Json(Settings),
+    Debezium(Settings),
+    Csv(CsvWriter),
+    Raw { little_endian: bool },
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Settings {
-    timestamps: TimestampFormat,
+/// How JSON is written.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) timestamps: TimestampFormat,
     plain_decimals: bool,
     ignore_nulls: bool,
+    null_key: NullKey,
+}
+
+/// `map-null-key.mode`.
+#[derive(Clone, Debug)]
+enum NullKey {
+    Fail,
+    Drop,
+    Literal(String),
 }
 
 impl Settings {
-    fn new(options: &FormatOptions) -> Result<Self, FormatError> {
+    pub(super) fn new(options: &FormatOptions) -> Result<Self, FormatError> {
+        let null_key = match options.get("map-null-key.mode").map(str::to_ascii_uppercase).as_deref() {
+            None | Some("FAIL") => NullKey::Fail,
+            Some("DROP") => NullKey::Drop,
+            Some("LITERAL") => {
+                NullKey::Literal(options.get("map-null-key.literal").unwrap_or("null").to_owned())
+            }
+            Some(_) => {
+                return Err(FormatError::new(format!(
+                    "option '{}map-null-key.mode' has an unsupported value",
+                    options.prefix
+                ))
+                .next("write 'FAIL', 'DROP' or 'LITERAL'"));
+            }
+        };
         Ok(Self {
             timestamps: options.timestamps()?,
             plain_decimals: options.flag("encode.decimal-as-plain-number")?,
             ignore_nulls: options.flag("encode.ignore-null-fields")?,
+            null_key,
         })
     }
 }
@@ -37,40 +63,23 @@ impl Settings {
 /// Writes the rows of a sink table as records.
 #[derive(Clone, Debug)]
 pub struct Encoder {
-    style: Style,
-    settings: Settings,
-    delimiter: u8,
-    /// Columns of the value: name and position in the row.
-    columns: Vec<(usize, Field)>,
-    key: Option<KeyEncoder>,
+    value: Part,
+    key: Option<Part>,
     upsert: bool,
 }
 
+/// The key or the value of a record.
 #[derive(Clone, Debug)]
-struct KeyEncoder {
-    settings: Settings,
+struct Part {
+    style: Style,
+    /// Columns: position in the row, and name and type.
     columns: Vec<(usize, Field)>,
 }
 
 impl Encoder {
     pub(super) fn new(table: &TableRef, context: &FormatContext) -> Result<Self, FormatError> {
         let _ = context;
-        let options = FormatOptions::of_value(table)?;
         let upsert = table.options.get("connector").is_some_and(|c| c == "upsert-kafka");
-        let style = match options.name.as_str() {
-            "json" => Style::Json,
-            "debezium-json" if !upsert => Style::Debezium,
-            "csv" if !upsert => Style::Csv,
-            "raw" if !upsert => Style::Raw,
-            name => return Err(super::unsupported(table, name, upsert)),
-        };
-        if style == Style::Debezium && options.flag("schema-include")? {
-            return Err(FormatError::new(format!(
-                "table {}: debezium-json cannot write the schema: 'debezium-json.schema-include' is for sources",
-                table.name
-            ))
-            .next("remove the option from the sink's table"));
-        }
         let physical: Vec<(usize, Field)> = table
             .columns
             .iter()
@@ -78,55 +87,22 @@ impl Encoder {
             .filter(|(_, c)| c.metadata.is_none())
             .map(|(i, c)| (i, c.field.clone()))
             .collect();
-        let key_columns: Vec<usize> = match table.options.get("key.fields") {
-            Some(names) => names
-                .split(';')
-                .map(|name| {
-                    physical.iter().find(|(_, f)| f.name == name).map(|(i, _)| *i).ok_or_else(|| {
-                        FormatError::new(format!(
-                            "table {}: 'key.fields' names no column '{name}'",
-                            table.name
-                        ))
-                    })
-                })
-                .collect::<Result<_, _>>()?,
-            None if upsert => table.primary_key.clone(),
-            None => Vec::new(),
-        };
+        let keys = super::key_columns(table, &physical)?;
         let key = match FormatOptions::of_key(table) {
-            Some(key) if key.name != "json" => {
-                return Err(FormatError::new(format!(
-                    "table {}: key format '{}' is not supported here",
-                    table.name, key.name
-                ))
-                .next("use 'json'"));
-            }
-            Some(key) => Some(KeyEncoder {
-                settings: Settings::new(&key)?,
-                columns: key_columns
+            Some(options) => {
+                let columns = keys
                     .iter()
                     .filter_map(|c| physical.iter().find(|(i, _)| i == c).cloned())
-                    .map(|(i, mut field)| {
-                        let prefix = table.options.get("key.fields-prefix").map_or("", String::as_str);
-                        if let Some(short) = field.name.strip_prefix(prefix) {
-                            field.name = short.to_owned();
-                        }
-                        (i, field)
-                    })
-                    .collect(),
-            }),
+                    .map(|(i, field)| (i, super::without_prefix(table, field)))
+                    .collect();
+                Some(Part::new(table, &options, columns, true)?)
+            }
             None => None,
         };
         let except_key = table.options.get("value.fields-include").is_some_and(|v| v == "EXCEPT_KEY");
-        let columns = physical
-            .into_iter()
-            .filter(|(i, _)| !(except_key && key_columns.contains(i)))
-            .collect::<Vec<_>>();
-        if style == Style::Raw && columns.len() != 1 {
-            return Err(FormatError::new(format!("table {}: the raw format takes one column", table.name)));
-        }
-        let delimiter = options.get("field-delimiter").and_then(|d| d.bytes().next()).unwrap_or(b',');
-        Ok(Self { style, settings: Settings::new(&options)?, delimiter, columns, key, upsert })
+        let columns = physical.into_iter().filter(|(i, _)| !(except_key && keys.contains(i))).collect();
+        let value = Part::new(table, &FormatOptions::of_value(table)?, columns, upsert)?;
+        Ok(Self { value, key, upsert })
     }
 
     /// Appends the record's key; `false`: the record has none.
@@ -135,7 +111,7 @@ impl Encoder {
     /// Where a value cannot be written.
     pub fn key(&self, change: &Change, out: &mut Vec<u8>) -> Result<bool, FormatError> {
         match &self.key {
-            Some(key) => write_object(out, &key.columns, &change.row, &key.settings).map(|()| true),
+            Some(key) => key.write(change, out),
             None => Ok(false),
         }
     }
@@ -145,74 +121,71 @@ impl Encoder {
     /// # Errors
     /// Where a value cannot be written.
     pub fn value(&self, change: &Change, out: &mut Vec<u8>) -> Result<bool, FormatError> {
-        match self.style {
-            Style::Json if self.upsert && !change.kind.is_add() => Ok(false),
-            Style::Json => write_object(out, &self.columns, &change.row, &self.settings).map(|()| true),
-            Style::Debezium => {
+        if self.upsert && !change.kind.is_add() { Ok(false) } else { self.value.write(change, out) }
+    }
+}
+
+impl Part {
+    fn new(
+        table: &TableRef,
+        options: &FormatOptions,
+        columns: Vec<(usize, Field)>,
+        insert_only: bool,
+    ) -> Result<Self, FormatError> {
+        let style = match options.name.as_str() {
+            "json" => Style::Json(Settings::new(options)?),
+            "debezium-json" if !insert_only => {
+                if options.flag("schema-include")? {
+                    return Err(FormatError::new(format!(
+                        "table {}: debezium-json cannot write the schema: 'debezium-json.schema-include' is for sources",
+                        table.name
+                    ))
+                    .next("remove the option from the sink's table"));
+                }
+                Style::Debezium(Settings::new(options)?)
+            }
+            "csv" => Style::Csv(CsvWriter::new(options)?),
+            "raw" => {
+                let little_endian = super::raw::little_endian(options)?;
+                let [(_, field)] = columns.as_slice() else {
+                    return Err(FormatError::new(format!(
+                        "table {}: the raw format takes one column",
+                        table.name
+                    )));
+                };
+                super::raw::check(&field.data_type.kind)?;
+                Style::Raw { little_endian }
+            }
+            name => return Err(super::unsupported(table, name, insert_only)),
+        };
+        Ok(Self { style, columns })
+    }
+
+    /// `false`: the bytes are null.
+    fn write(&self, change: &Change, out: &mut Vec<u8>) -> Result<bool, FormatError> {
+        match &self.style {
+            Style::Json(settings) => write_object(out, &self.columns, &change.row, settings)?,
+            Style::Debezium(settings) => {
                 // An update goes out as a delete and a create.
                 if change.kind.is_add() {
                     out.extend_from_slice(br#"{"before":null,"after":"#);
-                    write_object(out, &self.columns, &change.row, &self.settings)?;
+                    write_object(out, &self.columns, &change.row, settings)?;
                     out.extend_from_slice(br#","op":"c"}"#);
                 } else {
                     out.extend_from_slice(br#"{"before":"#);
-                    write_object(out, &self.columns, &change.row, &self.settings)?;
+                    write_object(out, &self.columns, &change.row, settings)?;
                     out.extend_from_slice(br#","after":null,"op":"d"}"#);
                 }
-                Ok(true)
             }
-            Style::Csv => self.csv(change, out).map(|()| true),
-            Style::Raw => {
-                let value = self.columns.first().and_then(|(i, _)| change.row.get(*i));
-                match value {
-                    Some(Value::Str(text)) => out.extend_from_slice(text.as_bytes()),
-                    Some(Value::Bytes(bytes)) => out.extend_from_slice(bytes),
-                    Some(Value::Null) | None => return Ok(false),
-                    Some(_) => return Err(FormatError::new("the raw format writes STRING and BYTES here")),
-                }
-                Ok(true)
+            Style::Csv(writer) => writer.write(&self.columns, &change.row, out)?,
+            Style::Raw { little_endian } => {
+                let Some((column, field)) = self.columns.first() else { return Ok(false) };
+                let value = change.row.get(*column).unwrap_or(&Value::Null);
+                return super::raw::write(value, &field.data_type.kind, *little_endian, out)
+                    .map_err(|e| e.in_column(&field.name));
             }
         }
-    }
-
-    fn csv(&self, change: &Change, out: &mut Vec<u8>) -> Result<(), FormatError> {
-        for (position, (column, field)) in self.columns.iter().enumerate() {
-            if position > 0 {
-                out.push(self.delimiter);
-            }
-            match change.row.get(*column) {
-                None | Some(Value::Null) => {}
-                Some(Value::Str(text)) => {
-                    let quote = text.is_empty()
-                        || text
-                            .bytes()
-                            .any(|b| b == self.delimiter || matches!(b, b'"' | b'\n' | b'\r' | b' '));
-                    if quote {
-                        out.push(b'"');
-                        out.extend_from_slice(text.replace('"', "\"\"").as_bytes());
-                        out.push(b'"');
-                    } else {
-                        out.extend_from_slice(text.as_bytes());
-                    }
-                }
-                Some(value) => {
-                    let mut json = Vec::new();
-                    write_value(&mut json, value, &field.data_type, &self.settings)
-                        .map_err(|e| e.in_column(&field.name))?;
-                    // What JSON writes as text, times and bytes, stands bare.
-                    let bare = json.strip_prefix(b"\"").and_then(|j| j.strip_suffix(b"\"")).unwrap_or(&json);
-                    let spaced = bare.contains(&b' ');
-                    if spaced {
-                        out.push(b'"');
-                    }
-                    out.extend_from_slice(bare);
-                    if spaced {
-                        out.push(b'"');
-                    }
-                }
-            }
-        }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -240,7 +213,7 @@ fn write_object(
     Ok(())
 }
 
-fn write_value(
+pub(super) fn write_value(
     out: &mut Vec<u8>,
     value: &Value,
     data_type: &DataType,
@@ -312,13 +285,19 @@ fn write_map(
     settings: &Settings,
 ) -> Result<(), FormatError> {
     out.push(b'{');
-    for (i, (key, value)) in entries.iter().enumerate() {
-        if i > 0 {
+    let mut first = true;
+    for (key, value) in entries {
+        let key = match (key, &settings.null_key) {
+            (Value::Null, NullKey::Drop) => continue,
+            (Value::Null, NullKey::Literal(literal)) => literal,
+            (key, _) => key.as_str().ok_or_else(|| {
+                FormatError::new("JSON format doesn't support non-string or NULL as key of a map")
+                    .next("'map-null-key.mode' = 'DROP' or 'LITERAL' says what is to be done with a NULL")
+            })?,
+        };
+        if !std::mem::take(&mut first) {
             out.push(b',');
         }
-        let Some(key) = key.as_str() else {
-            return Err(FormatError::new("JSON format doesn't support non-string or NULL as key of a map"));
-        };
         write_string(out, key);
         out.push(b':');
         write_value(out, value, value_type, settings)?;

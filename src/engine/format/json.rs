@@ -1,7 +1,6 @@
 //! The json format: one object a record, by the conversions of Flink's `JsonToRowDataConverters`.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -401,15 +400,13 @@ fn timestamp_remedy(
     error
 }
 
-/// Decoder of `json` on kafka, upsert-kafka and filesystem tables.
+/// Decoder of the value of `json` tables.
 pub(super) struct JsonDecoder {
     value: ObjectReader,
     layout: Layout,
-    key: Option<ObjectReader>,
-    upsert: bool,
     ignore_errors: bool,
     slots: Vec<Value>,
-    key_slots: Vec<Value>,
+    skipped: Option<FormatError>,
 }
 
 impl JsonDecoder {
@@ -417,96 +414,58 @@ impl JsonDecoder {
         table: &TableRef,
         options: &FormatOptions,
         context: &FormatContext,
-        upsert: bool,
     ) -> Result<Self, FormatError> {
         let layout = Layout::new(table, context, false)?;
         let json = JsonOptions::new(options)?;
-        let key = match FormatOptions::of_key(table) {
-            Some(key) if key.name != "json" => {
-                return Err(FormatError::new(format!(
-                    "table {}: key format '{}' is not supported here",
-                    table.name, key.name
-                ))
-                .next("use 'json'"));
-            }
-            Some(key) => {
-                let fields = layout.key_fields.iter().filter_map(|c| layout.physical.get(*c));
-                let prefix = table.options.get("key.fields-prefix").map_or("", String::as_str);
-                let fields = fields
-                    .map(|f| Field {
-                        name: f.name.strip_prefix(prefix).unwrap_or(&f.name).to_owned(),
-                        data_type: f.data_type.clone(),
-                    })
-                    .collect();
-                Some(ObjectReader::new(fields, JsonOptions::new(&key)?))
-            }
-            None => None,
-        };
         Ok(Self {
             value: ObjectReader::new(layout.physical.clone(), json),
-            key,
-            upsert,
             ignore_errors: json.ignore_errors,
             slots: Vec::new(),
-            key_slots: Vec::new(),
+            skipped: None,
             layout,
         })
     }
 
-    fn read(&mut self, input: &Input<'_>) -> Result<(), FormatError> {
+    fn read(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
         self.slots.clear();
-        match input.value {
-            Some(bytes) => {
-                let mut p = Parser::new(bytes)?;
-                if p.peek()? != Kind::Object {
-                    return Err(FormatError::new("not a JSON object"));
-                }
-                self.value.read(&mut p, &mut self.slots)?;
-                p.end()?;
-            }
-            None => self.slots.resize(self.layout.physical.len(), Value::Null),
+        let mut p = Parser::new(bytes)?;
+        if p.peek()? != Kind::Object {
+            return Err(FormatError::new("not a JSON object"));
         }
-        if let (Some(reader), Some(bytes)) = (&mut self.key, input.key) {
-            self.key_slots.clear();
-            let mut p = Parser::new(bytes)?;
-            if p.peek()? != Kind::Object {
-                return Err(FormatError::new("the key is not a JSON object"));
-            }
-            reader.read(&mut p, &mut self.key_slots)?;
-            for (column, value) in self.layout.key_fields.iter().zip(self.key_slots.drain(..)) {
-                if let Some(slot) = self.slots.get_mut(*column) {
-                    *slot = value;
-                }
-            }
-        }
-        Ok(())
+        self.value.read(&mut p, &mut self.slots)?;
+        p.end()
     }
 }
 
 impl Decoder for JsonDecoder {
     fn decode(&mut self, input: &Input<'_>, out: &mut Vec<Change>) -> Result<(), FormatError> {
-        if input.value.is_none() && !self.upsert {
-            return Ok(());
-        }
-        match self.read(input) {
-            Ok(()) => {}
-            Err(_) if self.ignore_errors => return Ok(()),
+        let Some(bytes) = input.value else { return Ok(()) };
+        match self.read(bytes) {
+            Ok(()) => {
+                let row = self.layout.row(&mut self.slots, input, None);
+                out.push(Change { kind: RowKind::Insert, row });
+                Ok(())
+            }
+            Err(error) if self.ignore_errors => {
+                self.skipped = Some(error);
+                Ok(())
+            }
             Err(mut error) => {
                 error.what = format!("Failed to deserialize JSON: {}", error.what).into();
-                return Err(error);
+                Err(error)
             }
         }
-        let kind = match (self.upsert, input.value.is_some()) {
-            (false, _) => RowKind::Insert,
-            (true, true) => RowKind::UpdateAfter,
-            (true, false) => RowKind::Delete,
-        };
-        let row = self.layout.row(&mut self.slots, input, None);
-        out.push(Change { kind, row: Arc::clone(&row) });
-        Ok(())
     }
 
     fn wants_headers(&self) -> bool {
         self.layout.wants_headers()
+    }
+
+    fn skips(&self) -> bool {
+        self.ignore_errors
+    }
+
+    fn take_skipped(&mut self) -> Option<FormatError> {
+        self.skipped.take()
     }
 }

@@ -113,8 +113,6 @@ pub(super) struct Layout {
     columns: Vec<Column>,
     /// Physical columns in order.
     pub(super) physical: Vec<Field>,
-    /// Physical columns that are in the record's key (`key.fields`, or an upsert table's primary key).
-    pub(super) key_fields: Vec<usize>,
     /// Physical columns of the primary key.
     pub(super) primary_key: Vec<usize>,
     zone: super::Zone,
@@ -159,25 +157,8 @@ impl Layout {
         }
         let primary_key =
             table.primary_key.iter().filter_map(|c| position.get(*c).copied().flatten()).collect::<Vec<_>>();
-        let key_fields = match table.options.get("key.fields") {
-            Some(names) => names
-                .split(';')
-                .map(|name| {
-                    physical.iter().position(|f| f.name == name).ok_or_else(|| {
-                        FormatError::new(format!(
-                            "table {}: 'key.fields' names no column '{name}'",
-                            table.name
-                        ))
-                    })
-                })
-                .collect::<Result<_, _>>()?,
-            None if table.options.get("connector").is_some_and(|c| c == "upsert-kafka") => {
-                primary_key.clone()
-            }
-            None => Vec::new(),
-        };
         let only_physical = columns.iter().all(|c| matches!(c, Column::Physical(_)));
-        Ok(Self { columns, physical, key_fields, primary_key, zone: context.zone, only_physical })
+        Ok(Self { columns, physical, primary_key, zone: context.zone, only_physical })
     }
 
     pub(super) fn wants_headers(&self) -> bool {

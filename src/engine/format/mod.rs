@@ -7,6 +7,7 @@ mod csv;
 mod debezium;
 mod encode;
 mod json;
+mod keyed;
 mod metadata;
 mod parser;
 mod raw;
@@ -87,6 +88,16 @@ pub trait Decoder: Send {
     fn wants_headers(&self) -> bool {
         false
     }
+
+    /// Whether records that cannot be read are skipped (`ignore-parse-errors`) instead of failing.
+    fn skips(&self) -> bool {
+        false
+    }
+
+    /// Why the last record was skipped, if it was; asked after each record where [`Self::skips`].
+    fn take_skipped(&mut self) -> Option<FormatError> {
+        None
+    }
 }
 
 /// What a format needs to know besides the table.
@@ -117,14 +128,62 @@ impl FormatContext {
 /// Where the format or one of its options is not supported.
 pub fn decoder(table: &TableRef, context: &FormatContext) -> Result<Box<dyn Decoder>, FormatError> {
     let upsert = table.options.get("connector").is_some_and(|c| c == "upsert-kafka");
+    if upsert || FormatOptions::of_key(table).is_some() {
+        return Ok(Box::new(keyed::KeyedDecoder::new(table, context, upsert)?));
+    }
+    value_decoder(table, context, false)
+}
+
+/// The decoder of records' values; formats of upsert tables and of keys only insert.
+fn value_decoder(
+    table: &TableRef,
+    context: &FormatContext,
+    insert_only: bool,
+) -> Result<Box<dyn Decoder>, FormatError> {
     let options = FormatOptions::of_value(table)?;
     match options.name.as_str() {
-        "debezium-json" if !upsert => Ok(Box::new(debezium::DebeziumDecoder::new(table, &options, context)?)),
-        "json" => Ok(Box::new(json::JsonDecoder::new(table, &options, context, upsert)?)),
-        "csv" if !upsert => Ok(Box::new(csv::CsvDecoder::new(table, &options, context)?)),
-        "raw" if !upsert => Ok(Box::new(raw::RawDecoder::new(table, &options, context)?)),
-        name => Err(unsupported(table, name, upsert)),
+        "debezium-json" if !insert_only => {
+            Ok(Box::new(debezium::DebeziumDecoder::new(table, &options, context)?))
+        }
+        "json" => Ok(Box::new(json::JsonDecoder::new(table, &options, context)?)),
+        "csv" => Ok(Box::new(csv::CsvDecoder::new(table, &options, context)?)),
+        "raw" => Ok(Box::new(raw::RawDecoder::new(table, &options, context)?)),
+        name => Err(unsupported(table, name, insert_only)),
     }
+}
+
+/// Columns of the record's key, as places in the table: `key.fields`, or an upsert table's primary key.
+fn key_columns(
+    table: &TableRef,
+    physical: &[(usize, super::types::Field)],
+) -> Result<Vec<usize>, FormatError> {
+    let upsert = table.options.get("connector").is_some_and(|c| c == "upsert-kafka");
+    match table.options.get("key.fields") {
+        Some(names) => names
+            .split(';')
+            .map(|name| {
+                let found = physical.iter().find(|(_, f)| f.name == name.trim());
+                found.map(|(i, _)| *i).ok_or_else(|| {
+                    FormatError::new(format!("table {}: 'key.fields' names no column '{name}'", table.name))
+                })
+            })
+            .collect(),
+        None if upsert => Ok(table.primary_key.clone()),
+        None if table.options.contains_key("key.format") => {
+            Err(FormatError::new(format!("table {}: option 'key.fields' is missing", table.name))
+                .next("'key.format' is set: say which columns are in the key, 'key.fields' = 'a;b'"))
+        }
+        None => Ok(Vec::new()),
+    }
+}
+
+/// A key column under the name that it has in the key.
+fn without_prefix(table: &TableRef, mut field: super::types::Field) -> super::types::Field {
+    let prefix = table.options.get("key.fields-prefix").map_or("", String::as_str);
+    if let Some(short) = field.name.strip_prefix(prefix) {
+        field.name = short.to_owned();
+    }
+    field
 }
 
 /// The encoder of a sink table.
@@ -135,8 +194,8 @@ pub fn encoder(table: &TableRef, context: &FormatContext) -> Result<Encoder, For
     Encoder::new(table, context)
 }
 
-fn unsupported(table: &TableRef, name: &str, upsert: bool) -> FormatError {
-    let known = if upsert { "json" } else { "debezium-json, json, csv, raw" };
+fn unsupported(table: &TableRef, name: &str, insert_only: bool) -> FormatError {
+    let known = if insert_only { "json, csv, raw" } else { "debezium-json, json, csv, raw" };
     FormatError::new(format!("table {}: format '{name}' is not supported here", table.name))
         .next(format!("use one of: {known}"))
 }

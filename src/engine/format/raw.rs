@@ -6,6 +6,76 @@ use crate::engine::plan::TableRef;
 use crate::engine::row::{Change, RowKind, Value};
 use crate::engine::types::TypeKind;
 
+/// Checks `charset`, and reads `endianness`.
+pub(super) fn little_endian(options: &FormatOptions) -> Result<bool, FormatError> {
+    if options.get("charset").is_some_and(|c| !c.eq_ignore_ascii_case("utf-8")) {
+        return Err(FormatError::new(format!("option '{}charset': only UTF-8 is supported", options.prefix)));
+    }
+    match options.get("endianness") {
+        None | Some("big-endian") => Ok(false),
+        Some("little-endian") => Ok(true),
+        Some(_) => Err(FormatError::new(format!(
+            "option '{}endianness' is neither 'big-endian' nor 'little-endian'",
+            options.prefix
+        ))),
+    }
+}
+
+/// Whether the format knows the type.
+pub(super) fn check(kind: &TypeKind) -> Result<(), FormatError> {
+    match kind {
+        TypeKind::Varchar(_)
+        | TypeKind::Char(_)
+        | TypeKind::Varbinary(_)
+        | TypeKind::Binary(_)
+        | TypeKind::Boolean
+        | TypeKind::TinyInt
+        | TypeKind::SmallInt
+        | TypeKind::Int
+        | TypeKind::BigInt
+        | TypeKind::Float
+        | TypeKind::Double => Ok(()),
+        other => Err(FormatError::new(format!("the 'raw' format doesn't supports '{other}' as column type"))
+            .next("use STRING or BYTES and convert it in the query")),
+    }
+}
+
+/// Appends a value; `false`: it is NULL, and so are the bytes.
+pub(super) fn write(
+    value: &Value,
+    kind: &TypeKind,
+    little_endian: bool,
+    out: &mut Vec<u8>,
+) -> Result<bool, FormatError> {
+    let mut number = |bytes: &[u8]| {
+        if little_endian {
+            out.extend(bytes.iter().rev());
+        } else {
+            out.extend_from_slice(bytes);
+        }
+    };
+    match (value, kind) {
+        (Value::Null, _) => return Ok(false),
+        (Value::Str(text), _) => out.extend_from_slice(text.as_bytes()),
+        (Value::Bytes(bytes), _) => out.extend_from_slice(bytes),
+        (Value::Bool(b), _) => out.push(u8::from(*b)),
+        (Value::Float(f), _) => number(&f.to_be_bytes()),
+        (Value::Double(d), _) => number(&d.to_be_bytes()),
+        (Value::Int(n), kind) => {
+            let width = match kind {
+                TypeKind::TinyInt => 1,
+                TypeKind::SmallInt => 2,
+                TypeKind::Int => 4,
+                _ => 8,
+            };
+            // The low bytes hold the number: it is within its type.
+            number(n.to_be_bytes().get(8 - width..).unwrap_or_default());
+        }
+        _ => return Err(FormatError::new("the raw format cannot write this value")),
+    }
+    Ok(true)
+}
+
 pub(super) struct RawDecoder {
     layout: Layout,
     kind: TypeKind,
@@ -24,22 +94,8 @@ impl RawDecoder {
         let [field] = layout.physical.as_slice() else {
             return Err(FormatError::new(format!("table {}: the raw format takes one column", table.name)));
         };
-        if options.get("charset").is_some_and(|c| !c.eq_ignore_ascii_case("utf-8")) {
-            return Err(FormatError::new(format!(
-                "option '{}charset': only UTF-8 is supported",
-                options.prefix
-            )));
-        }
-        let little_endian = match options.get("endianness") {
-            None | Some("big-endian") => false,
-            Some("little-endian") => true,
-            Some(_) => {
-                return Err(FormatError::new(format!(
-                    "option '{}endianness' is neither 'big-endian' nor 'little-endian'",
-                    options.prefix
-                )));
-            }
-        };
+        let little_endian = little_endian(options)?;
+        check(&field.data_type.kind)?;
         Ok(Self {
             kind: field.data_type.kind.clone(),
             name: field.name.clone(),

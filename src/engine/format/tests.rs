@@ -265,3 +265,86 @@ fn csv_lines() {
     assert!(got("1,2").is_err());
     assert!(got(r#"1,"x,2"#).is_err());
 }
+
+/// The lines of a sink with these options; what they have to be was recorded from Flink 2.3.
+fn written(columns: &[(&str, TypeKind)], options: &[(&str, &str)], row: &[Value]) -> Vec<u8> {
+    let columns: Vec<(&str, TypeKind, Option<&str>)> =
+        columns.iter().map(|(name, kind)| (*name, kind.clone(), None)).collect();
+    let mut all = vec![("connector", "filesystem")];
+    all.extend_from_slice(options);
+    let encoder = encoder(&table(&columns, &[], &all), &context(false)).unwrap();
+    let mut out = Vec::new();
+    encoder.value(&Change::new(RowKind::Insert, row.to_vec()), &mut out).unwrap();
+    out
+}
+
+#[test]
+fn csv_is_quoted_as_jackson_does() {
+    let columns = [("s", string()), ("i", TypeKind::Int), ("d", TypeKind::Decimal(10, 2))];
+    let line = |options: &[(&str, &str)], text: &str, unscaled: i128| {
+        let mut all = vec![("format", "csv")];
+        all.extend_from_slice(options);
+        let row = [Value::str(text), Value::Int(3), Value::decimal(unscaled, 2)];
+        String::from_utf8(written(&columns, &all, &row)).unwrap()
+    };
+    for (text, unscaled, wanted) in [
+        ("plain", 150, "plain,3,1.5"),
+        ("", 10_000, ",3,1E+2"),
+        ("a,b", 10, "\"a,b\",3,0.1"),
+        ("say \"hi\"", -500, "\"say \"\"hi\"\"\",3,-5"),
+        ("with space", 500, "\"with space\",3,5"),
+        ("x+y", 500, "\"x+y\",3,5"),
+        ("abcdefghijklmnopqrstuvwxyz", 500, "\"abcdefghijklmnopqrstuvwxyz\",3,5"),
+        ("a\\b;c-d:e#f", 500, "\"a\\b;c-d:e#f\",3,5"),
+    ] {
+        assert_eq!(line(&[], text, unscaled), wanted);
+    }
+    let bars = [("csv.null-literal", "N/A"), ("csv.field-delimiter", "|"), ("csv.quote-character", "'")];
+    assert_eq!(line(&bars, "N/A", 150), "'N/A'|3|1.5");
+    assert_eq!(line(&bars, "it's", 200), "'it''s'|3|2");
+    let bare = [("csv.disable-quote-character", "true"), ("csv.field-delimiter", "\\t")];
+    assert_eq!(line(&bare, "say \"hi\"", 10_000), "say \"hi\"\t3\t1E+2");
+    assert_eq!(line(&[("csv.escape-character", "\\")], "back\\slash", 20_000), "\"back\\\\slash\",3,2E+2");
+    let nulls = [Value::Null, Value::Null, Value::Null];
+    assert_eq!(written(&columns, &[("format", "csv")], &nulls), b",,");
+    let mut all = vec![("format", "csv")];
+    all.extend_from_slice(&bars);
+    assert_eq!(written(&columns, &all, &nulls), b"N/A|N/A|N/A");
+    let nested = [("a", TypeKind::Array(Box::new(DataType::new(string())))), ("r", TypeKind::Row(vec![field("x", TypeKind::Int), field("y", string())]))];
+    let row = [
+        Value::Array(vec![Value::str("a b"), Value::str("c,d")].into()),
+        Value::Row(vec![Value::Int(2), Value::str("q")].into()),
+    ];
+    assert_eq!(written(&nested, &[("format", "csv")], &row), b"\"a b;c,d\",2;q");
+}
+
+#[test]
+fn raw_numbers_have_an_order_of_bytes() {
+    let one = |kind: TypeKind, options: &[(&str, &str)], value: Value| {
+        let mut all = vec![("format", "raw")];
+        all.extend_from_slice(options);
+        written(&[("n", kind)], &all, &[value])
+    };
+    assert_eq!(one(TypeKind::Int, &[], Value::Int(258)), [0, 0, 1, 2]);
+    assert_eq!(one(TypeKind::Int, &[], Value::Int(-1)), [255; 4]);
+    let little = [("raw.endianness", "little-endian")];
+    assert_eq!(one(TypeKind::BigInt, &little, Value::Int(258)), [2, 1, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(one(TypeKind::Boolean, &[], Value::Bool(true)), [1]);
+    let dates = table(&[("d", TypeKind::Date, None)], &[], &[("connector", "kafka"), ("format", "raw")]);
+    assert!(encoder(&dates, &context(false)).is_err());
+}
+
+#[test]
+fn a_null_key_of_a_map_is_as_the_option_says() {
+    let kind = TypeKind::Map(Box::new(DataType::new(string())), Box::new(DataType::new(TypeKind::Int)));
+    let map = Value::Map(vec![(Value::str("a"), Value::Int(1)), (Value::Null, Value::Int(2))].into());
+    let mm = [("mm", kind)];
+    let json = |options: &[(&str, &str)]| {
+        let mut all = vec![("format", "json")];
+        all.extend_from_slice(options);
+        String::from_utf8(written(&mm, &all, std::slice::from_ref(&map))).unwrap()
+    };
+    assert_eq!(json(&[("json.map-null-key.mode", "DROP")]), r#"{"mm":{"a":1}}"#);
+    let literal = [("json.map-null-key.mode", "LITERAL"), ("json.map-null-key.literal", "nokey")];
+    assert_eq!(json(&literal), r#"{"mm":{"a":1,"nokey":2}}"#);
+}
