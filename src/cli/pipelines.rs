@@ -1,5 +1,7 @@
 //! `millstream pipelines`.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::{Value, json};
 
 use super::GlobalArgs;
@@ -35,6 +37,21 @@ enum Command {
         /// The pipeline's name
         name: String,
     },
+    /// Write a pipeline's state to a file, running or stopped
+    Savepoint {
+        /// The pipeline's name
+        name: String,
+        /// The file
+        file: PathBuf,
+    },
+    /// Make a stopped or new pipeline of a savepoint: at its next start it reads on from there
+    Restore {
+        /// The file
+        file: PathBuf,
+        /// Another name than that of the pipeline the savepoint was taken of
+        #[arg(long)]
+        name: Option<String>,
+    },
     /// Forget a stopped pipeline's state: at its next start it computes everything anew
     Reset {
         /// The pipeline's name
@@ -65,6 +82,20 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
             show(&answer.json()?, global.json);
             Ok(())
         }
+        Command::Savepoint { name, file } => savepoint(global, &name, &file).await,
+        Command::Restore { file, name } => {
+            let savepoint = saved::restore(&global.data, &file, name.as_deref())?;
+            if global.json {
+                println!("{}", json!({"name": savepoint.name, "epoch": savepoint.head.epoch}));
+            } else {
+                println!(
+                    "{0} is restored at epoch {1}: `millstream pipelines start {0}` reads on from there, and writes \
+                     what was written since once more",
+                    savepoint.name, savepoint.head.epoch
+                );
+            }
+            Ok(())
+        }
         Command::Reset { name } => {
             saved::find(&global.data, &name)?;
             saved::reset(&global.data, &name)?;
@@ -74,6 +105,23 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
             Ok(())
         }
     }
+}
+
+async fn savepoint(global: &GlobalArgs, name: &str, file: &Path) -> Result<()> {
+    let path = std::path::absolute(file)
+        .map_err(|e| Error::config(format!("cannot use {}", file.display())).with_source(e))?;
+    let route = format!("/pipelines/{}/savepoint", segment(name));
+    let running = control::request(&global.data, "POST", &route, Some(&json!({"path": path}))).await?;
+    let bytes = match running.filter(|answer| answer.status != 404) {
+        Some(answer) => answer.json()?.get("bytes").and_then(Value::as_u64).unwrap_or(0),
+        None => saved::savepoint(&global.data, name, &path)?.ok_or_else(|| runs_elsewhere(name))?,
+    };
+    if global.json {
+        println!("{}", json!({"pipeline": name, "path": path, "bytes": bytes}));
+    } else {
+        println!("{name}: {bytes} bytes of state in {}", path.display());
+    }
+    Ok(())
 }
 
 async fn list(global: &GlobalArgs) -> Result<()> {

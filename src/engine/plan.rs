@@ -148,6 +148,83 @@ pub struct TableRef {
     pub primary_key: Vec<usize>,
 }
 
+/// Options that say where a table is, how it is reached, and how fast it is read or written, but not what it holds.
+const OF_TRANSPORT: [&str; 22] = [
+    "properties.",
+    "url",
+    "username",
+    "password",
+    "driver",
+    "compatible-mode",
+    "connection.",
+    "scan.startup.",
+    "scan.topic-partition-discovery.",
+    "scan.watermark.alignment.",
+    "scan.fetch-size",
+    "scan.auto-commit",
+    "scan.parallelism",
+    "lookup.",
+    "sink.",
+    "rows-per-second",
+    "print-identifier",
+    "standard-error",
+    "source.monitor-interval",
+    "millstream.",
+    "filter.handling.policy",
+    "source.report-statistics",
+];
+
+impl TableRef {
+    /// The table with those options only that decide what its rows are: another broker, password or start-up mode
+    /// makes no other table, and state that was computed from it still fits.
+    #[must_use]
+    pub fn identity(&self) -> Self {
+        let transport = |name: &str| {
+            OF_TRANSPORT.iter().any(|t| if t.ends_with('.') { name.starts_with(t) } else { name == *t })
+        };
+        Self {
+            options: self
+                .options
+                .iter()
+                .filter(|(name, _)| !transport(name))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+            ..self.clone()
+        }
+    }
+}
+
+impl Op {
+    /// The operator with its tables' [`TableRef::identity`].
+    #[must_use]
+    pub fn identity(&self) -> Self {
+        match self {
+            Self::Source(table) => Self::Source(table.identity()),
+            Self::Sink(table) => Self::Sink(table.identity()),
+            Self::LookupJoin(join) => {
+                Self::LookupJoin(LookupJoin { table: join.table.identity(), ..join.clone() })
+            }
+            other => other.clone(),
+        }
+    }
+
+    /// Whether what it gives depends on rows it saw before: it holds state, or (a source) a position.
+    pub fn is_stateful(&self) -> bool {
+        !matches!(
+            self,
+            Self::Filter(_)
+                | Self::Project(_)
+                | Self::DropUpdateBefore
+                | Self::Union
+                | Self::NotNull { .. }
+                | Self::LookupJoin(_)
+                | Self::Expand(_)
+                | Self::Unnest(_)
+                | Self::Sink(_)
+        )
+    }
+}
+
 /// A column of a connector's table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableColumn {

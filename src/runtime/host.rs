@@ -52,6 +52,7 @@ impl Host {
             Environment { script: Some(job.text.clone()), fresh, held: false, ..self.environment.clone() };
         let handle = Box::pin(Pipeline::start(&job.script.plan, &job.name, environment)).await?;
         let control = handle.control();
+        tokio::spawn(tell(control.clone()));
         self.pipelines.lock().insert(job.name.clone(), handle);
         Ok(control)
     }
@@ -108,4 +109,26 @@ pub async fn replay_held(job: &Job, environment: Environment, range: &Range) -> 
     let stopped = handle.stop().await;
     let report = result?;
     stopped.map(|()| report)
+}
+
+/// Logs each state that a pipeline comes to, with its cause, until its end.
+async fn tell(pipeline: PipelineControl) {
+    let mut changes = pipeline.changes();
+    let mut last = None;
+    loop {
+        let status = pipeline.status();
+        if last != Some(status.phase) {
+            let (name, state, cause) = (&status.name, status.phase.name(), status.causes.join("; "));
+            match status.phase {
+                super::Phase::Failed => tracing::error!(pipeline = name, cause, "{state}"),
+                super::Phase::Retrying => tracing::warn!(pipeline = name, cause, "{state}"),
+                super::Phase::Waiting => tracing::info!(pipeline = name, cause, "{state}"),
+                _ => tracing::info!(pipeline = name, "{state}"),
+            }
+            last = Some(status.phase);
+        }
+        if status.phase.is_final() || changes.changed().await.is_err() {
+            return;
+        }
+    }
 }

@@ -29,7 +29,9 @@ impl Worker {
         }
         match event {
             SourceEvent::Records { source, fetched, permit } => {
-                self.shared.work(u64::try_from(fetched.len()).unwrap_or(0));
+                let records = u64::try_from(fetched.len()).unwrap_or(0);
+                self.shared.work(records);
+                self.work.records += records;
                 self.touch();
                 self.work.record_bytes += fetched.bytes();
                 let result = self.records(source, &fetched);
@@ -97,7 +99,9 @@ impl Worker {
             {
                 let error = decode_error(slot, record.at, record.offset, error);
                 tracing::debug!(%error, "skipped");
-                let why = error.cause().map_or_else(|| error.what().to_owned(), |c| format!("{}: {c}", error.what()));
+                let why = error
+                    .cause()
+                    .map_or_else(|| error.what().to_owned(), |c| format!("{}: {c}", error.what()));
                 self.shared.skipped(&slot.table, &why);
                 let dead_letters = slot.dead_letters.as_deref();
                 if let Some(sink) = self.sinks.iter_mut().find(|s| Some(s.name.as_str()) == dead_letters) {

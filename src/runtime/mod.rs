@@ -7,6 +7,8 @@
 //! ```
 //! [`epoch`] holds the protocol's decisions, without I/O.
 
+mod batching;
+mod change;
 mod datagen;
 pub mod epoch;
 pub mod host;

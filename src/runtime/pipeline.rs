@@ -173,6 +173,11 @@ impl PipelineControl {
         self.inner.shared.status()
     }
 
+    /// Changes whenever the status may have.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.shared.subscribe()
+    }
+
     /// Waits for the end, whoever asks for it.
     ///
     /// # Errors
@@ -285,6 +290,17 @@ impl PipelineControl {
     /// Writes rows as an epoch of their own while it is held.
     pub(crate) async fn inject(&self, outputs: Vec<(String, Output)>) -> Result<()> {
         self.ask(|reply| Command::Inject(outputs, reply)).await?
+    }
+
+    /// Writes its state, as of an epoch that all targets hold, to a file; it stands still meanwhile. Gives the file's
+    /// size in bytes.
+    ///
+    /// # Errors
+    /// Where it is not running, or the file cannot be written.
+    pub async fn savepoint(&self, path: PathBuf) -> Result<u64> {
+        let known = super::saved::find(&self.inner.environment.data, self.name())?;
+        let script = super::saved::script(&known)?;
+        self.ask(|reply| Command::Savepoint(script, path, reply)).await?
     }
 
     /// Lets it go on.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::start::{directory, state_directory};
 use super::worker::state_error;
 use crate::error::{Error, Result};
+use crate::state::savepoint::{self, Savepoint};
 use crate::state::store::StoreOptions;
 use crate::state::{Head, StateError, Store};
 
@@ -131,4 +132,64 @@ pub fn reset(data: &Path, name: &str) -> Result<()> {
     let mut store = Store::open(&dir, options).map_err(state_error)?;
     let head = Head { takeover: true, ..store.head().clone() };
     store.commit(head, &[]).map_err(state_error)
+}
+
+/// Writes a stopped pipeline's state to a file. `Ok(None)`: another process has it open. Gives the file's size in
+/// bytes.
+///
+/// # Errors
+/// Where there is no such pipeline, or what the disk says.
+pub fn savepoint(data: &Path, name: &str, path: &Path) -> Result<Option<u64>> {
+    let known = find(data, name)?;
+    let script = script(&known)?;
+    match Store::open(&state_directory(data, name), StoreOptions::default()) {
+        Ok(store) => savepoint::write(&store, name, &script, path).map(Some).map_err(state_error),
+        Err(StateError::Locked { .. }) => Ok(None),
+        Err(error) => Err(state_error(error)),
+    }
+}
+
+/// Makes a pipeline of a savepoint, under its own or another name; a state of that name is replaced. At its next
+/// start it reads on from where the savepoint was taken, and takes its targets over: rows that were written since
+/// are written once more.
+///
+/// # Errors
+/// [`crate::Kind::Fenced`] where a pipeline of the name runs; where the file is damaged.
+pub fn restore(data: &Path, path: &Path, name: Option<&str>) -> Result<Savepoint> {
+    let savepoint = savepoint::look(path).map_err(state_error)?;
+    let name = name.unwrap_or(&savepoint.name).to_owned();
+    let dir = state_directory(data, &name);
+    if dir.exists()
+        && let Err(error @ StateError::Locked { .. }) = Store::open(&dir, StoreOptions::default()).map(drop)
+    {
+        return Err(state_error(error).next(format!("stop it first: `millstream pipelines stop {name}`")));
+    }
+    // Beside it first: a file that is damaged takes nothing away.
+    let new = dir.with_extension("restored");
+    let failed = |e: std::io::Error| failed(&new, e);
+    if new.exists() {
+        std::fs::remove_dir_all(&new).map_err(failed)?;
+    }
+    let restored = savepoint::restore(path, &new, |head| {
+        head.takeover = true;
+        // What targets hold is newer: their fences are taken over as by a pipeline that starts anew.
+        head.writers.clear();
+        head.sinks.clear();
+        head.written.clear();
+    });
+    let mut savepoint = match restored {
+        Ok(savepoint) => savepoint,
+        Err(error) => {
+            // What is left of it is of no use.
+            let _ = std::fs::remove_dir_all(&new);
+            return Err(state_error(error));
+        }
+    };
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir).map_err(failed)?;
+    }
+    std::fs::rename(&new, &dir).map_err(failed)?;
+    save(data, &name, &savepoint.script)?;
+    savepoint.name = name;
+    Ok(savepoint)
 }

@@ -184,7 +184,8 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
                     reader.unassign(&at).await?;
                 }
             }
-            if self.until.is_none() && options.discovery.is_some_and(|interval| looked.elapsed() >= interval) {
+            if self.until.is_none() && options.discovery.is_some_and(|interval| looked.elapsed() >= interval)
+            {
                 looked = self.discover(options, assigned, reader.as_mut()).await?;
             }
         }

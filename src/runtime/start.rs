@@ -8,6 +8,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use super::batching::Batching;
 use super::epoch::{self, Recovery};
 use super::lookup::Lookups;
 use super::pipeline::{Environment, Inner, PipelineControl, PipelineHandle};
@@ -15,7 +16,7 @@ use super::source::{READ_AHEAD, SourceTask};
 use super::status::{Phase, Shared, SinkStatus};
 use super::worker::{Event, SinkSlot, SourceSlot, Work, Worker, engine_error, state_error};
 use super::writer::{SinkTask, Write, write_through};
-use super::{jdbc, options};
+use super::{change, jdbc, options};
 use crate::engine::format::{self, FormatContext};
 use crate::engine::graph::{self, Graph, SystemClock};
 use crate::engine::plan::{Op, Plan, TableRef};
@@ -23,7 +24,7 @@ use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::sink::open::{SinkContext, open};
 use crate::sink::output::Collector;
-use crate::sink::{dead_letter, Fence, Reduction, Sink, SinkId, format_error, outbox};
+use crate::sink::{Fence, Reduction, Sink, SinkId, dead_letter, format_error, outbox};
 use crate::state::store::StoreOptions;
 use crate::state::{Head, Store};
 
@@ -42,25 +43,15 @@ pub fn state_directory(data: &Path, pipeline: &str) -> PathBuf {
 
 /// What decides whether state fits a plan: its operators, schemas and tables, but not where servers are.
 pub(crate) fn fingerprint(plan: &Plan) -> String {
-    const OF_TABLE: [&str; 10] = [
-        "connector",
-        "topic",
-        "topic-pattern",
-        "path",
-        "table-name",
-        "format",
-        "value.format",
-        "key.format",
-        "key.fields",
-        "value.fields-include",
-    ];
     let mut plan = plan.clone();
     plan.warnings.clear();
-    plan.options.retain(|name, _| name.starts_with("table.") || name.starts_with("millstream."));
+    // When results are written is no part of what they are.
+    plan.options.retain(|name, _| {
+        let timing = name.starts_with("table.exec.mini-batch.") || name == "table.exec.state.ttl";
+        !timing && (name.starts_with("table.") || name == "millstream.compat.strict")
+    });
     for node in &mut plan.nodes {
-        if let Op::Source(table) | Op::Sink(table) = &mut node.op {
-            table.options.retain(|name, _| OF_TABLE.contains(&name.as_str()));
-        }
+        node.op = node.op.identity();
     }
     let mut digest = Sha256::new();
     digest.update(format!("{plan:?}"));
@@ -91,7 +82,9 @@ struct Launch {
     sources: Vec<Input>,
     store: Store,
     graph: Graph,
-    fingerprint: String,
+    batching: Batching,
+    /// Fingerprint and shape.
+    plan: (String, BTreeMap<String, String>),
     events: std::sync::mpsc::Sender<Event>,
     events_in: std::sync::mpsc::Receiver<Event>,
     shared: Arc<Shared>,
@@ -104,6 +97,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Starts a pipeline.
 pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> Result<PipelineHandle> {
     let format = FormatContext::new(&plan.options).map_err(|e| format_error(name, e))?;
+    let batching = Batching::new(&plan.options)?;
     let sources = source_slots(plan, &format)?;
     let dead_letter_topics = sources.iter().filter_map(|input| input.dead_letter_topic.clone()).collect();
     let sinks = open_sinks(plan, name, &environment, &format, &dead_letter_topics)?;
@@ -119,7 +113,10 @@ pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> 
     };
     let (store, graph) = open_state(plan, &directory, !environment.ephemeral, lookups).await?;
     let fingerprint = fingerprint(plan);
-    check_plan(&store, &fingerprint, name)?;
+    if let Some(warning) = change::check(store.head(), plan, &fingerprint, name)? {
+        tracing::warn!(pipeline = name, "{warning}");
+        shared.warn(warning);
+    }
     // Only now: a script that is refused does not take the place of the one that the state was computed by.
     if let Some(script) = &environment.script {
         super::saved::save(&environment.data, name, script)?;
@@ -142,7 +139,8 @@ pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> 
         sources,
         store,
         graph,
-        fingerprint,
+        batching,
+        plan: (fingerprint, change::shape(plan)),
         events,
         events_in,
         shared: Arc::clone(&shared),
@@ -172,8 +170,8 @@ impl Launch {
         let mut stopped = self.stop.subscribe();
         let mut moved = 0;
         loop {
-            let Self { store, sinks, fingerprint, environment, shared, .. } = &mut self;
-            match recover(store, sinks, fingerprint, &writer, environment.fresh, shared).await {
+            let Self { store, sinks, plan, environment, shared, .. } = &mut self;
+            match recover(store, sinks, plan, &writer, environment.fresh, shared).await {
                 Ok(None) => break,
                 // What a process committed right before it died may show a moment later (Kafka).
                 Ok(Some(_)) if moved < 5 => moved += 1,
@@ -203,8 +201,9 @@ impl Launch {
         self.shared.committed(head.epoch, &head.inputs, None);
         self.shared.held(self.environment.held);
         self.source_tasks(&head);
-        let Self { name, environment, sources, store, graph, events_in, shared, stop, .. } = self;
+        let Self { name, environment, sources, store, graph, events_in, shared, stop, batching, .. } = self;
         let worker = Worker {
+            batching,
             graph,
             work: Work::new(store.head(), environment.held),
             store,
@@ -397,30 +396,18 @@ pub(super) async fn open_state(
     .map_err(|e| Error::internal("opening the state failed").with_source(e))?
 }
 
-fn check_plan(store: &Store, fingerprint: &str, name: &str) -> Result<()> {
-    let known = &store.head().plan;
-    if known.is_empty() || known == fingerprint {
-        return Ok(());
-    }
-    Err(Error::config(format!("the query of pipeline {name} is not the one that its state was computed by"))
-        .because("the SQL has changed since the last run")
-        .next(format!(
-            "start it anew with --fresh or `millstream pipelines reset {name}` (rows that the new query no longer \
-             gives stay in the targets), or give the new query another 'pipeline.name'"
-        )))
-}
-
 /// Brings state and targets together: checks every fence, renews the writer's token, replays outboxes. Gives the
 /// sink whose fence moved while it was looked at: then it is to be done again.
 async fn recover(
     store: &mut Store,
     sinks: &mut [Opening],
-    fingerprint: &str,
+    plan: &(String, BTreeMap<String, String>),
     writer: &str,
     fresh: bool,
     shared: &Shared,
 ) -> Result<Option<String>> {
-    let mut head = Head { plan: fingerprint.to_owned(), ..store.head().clone() };
+    let (fingerprint, nodes) = plan;
+    let mut head = Head { plan: fingerprint.clone(), nodes: nodes.clone(), ..store.head().clone() };
     if fresh {
         head.takeover = true;
     }

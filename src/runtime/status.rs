@@ -269,6 +269,11 @@ impl Shared {
         inner.busy = true;
     }
 
+    /// Something that the user should know at the start.
+    pub(super) fn warn(&self, warning: String) {
+        self.change(|s| s.status.warnings.push(warning));
+    }
+
     /// A record was left out.
     pub(super) fn skipped(&self, table: &str, why: &str) {
         let mut inner = self.inner.lock();

@@ -6,12 +6,14 @@
 //! load epochs grow to what is read while the sinks write the one before.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::batching::Batching;
 use super::source::SourceEvent;
 use super::status::{Hop, Phase, Shared};
 use super::writer::{SinkEvent, Write};
@@ -26,7 +28,7 @@ use crate::failpoint;
 use crate::log::TopicPartition;
 use crate::sink::output::Collector;
 use crate::sink::{Output, outbox};
-use crate::state::{Head, StateError, Store};
+use crate::state::{Head, StateError, Store, savepoint};
 
 /// An epoch is cut after this time even while there is more to read.
 const MAX_DELAY: Duration = Duration::from_millis(30);
@@ -68,6 +70,8 @@ pub(super) enum Command {
     Inject(Vec<(String, Output)>, oneshot::Sender<Result<()>>),
     /// Go on.
     Release,
+    /// Finish the epoch, and write the state to a file: script, path; answers with its size in bytes.
+    Savepoint(String, PathBuf, oneshot::Sender<Result<u64>>),
 }
 
 pub(super) struct SourceSlot {
@@ -111,6 +115,7 @@ pub(super) struct SinkSlot {
 }
 
 pub(super) struct Worker {
+    pub(super) batching: Batching,
     pub(super) graph: Graph,
     pub(super) store: Store,
     pub(super) sources: Vec<SourceSlot>,
@@ -132,6 +137,7 @@ pub(super) struct Work {
     pub(super) dirty: bool,
     pub(super) since: Option<Instant>,
     pub(super) record_bytes: usize,
+    pub(super) records: u64,
     pub(super) newest: Option<i64>,
     pub(super) in_flight: usize,
     pub(super) held: bool,
@@ -249,14 +255,19 @@ impl Worker {
             Err(TryRecvError::Disconnected) => return Err(closed()),
             Err(TryRecvError::Empty) => {}
         }
+        let mut ripe = None;
         if self.work.in_flight == 0 && !self.work.held {
             if self.work.dirty {
-                self.cut(Vec::new())?;
-                return Ok(None);
-            }
-            self.shared.rest();
-            if self.ended() {
-                return Ok(None);
+                ripe = self.ripe_in();
+                if ripe.is_none() {
+                    self.cut(Vec::new())?;
+                    return Ok(None);
+                }
+            } else {
+                self.shared.rest();
+                if self.ended() {
+                    return Ok(None);
+                }
             }
         }
         let now = crate::engine::graph::Clock::now(&crate::engine::graph::SystemClock);
@@ -264,11 +275,20 @@ impl Worker {
             Some(at) => Duration::from_millis(u64::try_from((at - now).max(0)).unwrap_or(0)),
             None => Duration::from_secs(3600),
         };
-        match self.events.recv_timeout(wait) {
+        match self.events.recv_timeout(ripe.map_or(wait, |ripe| ripe.min(wait))) {
             Ok(event) => Ok(Some(event)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => Err(closed()),
         }
+    }
+
+    /// How long the epoch may wait for more, by the mini-batch options; `None`: it is cut now that nothing waits to
+    /// be read. Nothing more comes where all sources have ended.
+    fn ripe_in(&self) -> Option<Duration> {
+        let latency = self.batching.latency?;
+        let more = self.work.records < self.batching.records && !self.sources.iter().all(|s| s.ended);
+        let waited = self.work.since.map_or(latency, |since| since.elapsed());
+        latency.checked_sub(waited).filter(|left| more && !left.is_zero())
     }
 
     /// Whether all sources have ended and everything they gave is written.
@@ -287,7 +307,9 @@ impl Worker {
         let full = work.record_bytes >= MAX_RECORD_BYTES
             || self.sinks.iter().map(|s| s.collector.len()).sum::<usize>() >= MAX_OUTPUT_ROWS
             || self.store.dirty_bytes() >= MAX_STATE_BYTES;
-        full || (work.in_flight == 0 && work.since.is_some_and(|s| s.elapsed() >= MAX_DELAY))
+        let delay = self.batching.latency.unwrap_or(MAX_DELAY);
+        let ripe = work.since.is_some_and(|s| s.elapsed() >= delay) || work.records >= self.batching.records;
+        full || (work.in_flight == 0 && ripe)
     }
 
     pub(super) fn touch(&mut self) {
@@ -346,6 +368,18 @@ impl Worker {
             }
             Command::Release => {
                 self.release();
+                Ok(())
+            }
+            Command::Savepoint(script, path, reply) => {
+                self.wait_for_sinks()?;
+                if self.work.dirty {
+                    self.cut(Vec::new())?;
+                    self.wait_for_sinks()?;
+                }
+                self.remember_written()?;
+                let written = savepoint::write(&self.store, &self.shared.status().name, &script, &path);
+                // Whoever asked may have gone; the file is there.
+                let _ = reply.send(written.map_err(state_error));
                 Ok(())
             }
         }
@@ -430,7 +464,7 @@ impl Worker {
         self.store.commit(head, &named).map_err(state_error)?;
         failpoint!("pipeline.after_state");
         let work = &mut self.work;
-        (work.dirty, work.since, work.record_bytes) = (false, None, 0);
+        (work.dirty, work.since, work.record_bytes, work.records) = (false, None, 0, 0);
         self.shared.committed(epoch, &work.positions, work.newest);
         if let Some(watcher) = &self.watcher {
             // Whoever watches too slowly misses hops.

@@ -6,6 +6,7 @@
 //! POST /pipelines                  {"name":…,"sql":…,"fresh":false}: start a script (in a service)
 //! POST /pipelines/NAME/start       go on with a stopped one (in a service)
 //! POST /pipelines/NAME/stop
+//! POST /pipelines/NAME/savepoint   {"path":…}: the state into a file on the server
 //! POST /pipelines/NAME/replay      {"from":["earliest"],"to":["present"]}
 //! ```
 
@@ -28,6 +29,7 @@ pub fn router() -> Router {
         .route("/pipelines/{name}", get(one))
         .route("/pipelines/{name}/start", post(start))
         .route("/pipelines/{name}/stop", post(stop))
+        .route("/pipelines/{name}/savepoint", post(savepoint))
         .route("/pipelines/{name}/replay", post(replay))
 }
 
@@ -127,6 +129,18 @@ fn answer(result: Result<Value, Error>) -> Response {
         }
         Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error),
     }
+}
+
+#[derive(serde::Deserialize)]
+struct SavepointRequest {
+    path: std::path::PathBuf,
+}
+
+async fn savepoint(Path(name): Path<String>, Json(request): Json<SavepointRequest>) -> Response {
+    let running = registry::get(&name).filter(|pipeline| !pipeline.status().phase.is_final());
+    let Some(pipeline) = running else { return unknown(&name) };
+    let written = pipeline.savepoint(request.path.clone()).await;
+    answer(written.map(|bytes| json!({"path": request.path, "bytes": bytes})))
 }
 
 #[derive(serde::Deserialize)]

@@ -64,9 +64,14 @@ impl Partitioner {
             None | Some("default") => Ok(Self::Default),
             Some("fixed") => Ok(Self::Fixed),
             Some("round-robin") => Ok(Self::RoundRobin { partitions: 0, next: 0 }),
-            Some(other) => Err(Error::config(format!("table {}: option 'sink.partitioner' is wrong", table.name))
-                .because(format!("'{other}' is none of default, fixed, round-robin; classes of Java cannot be loaded"))
-                .next("use one of the three, or 'key.fields' with the default: equal keys go to one partition")),
+            Some(other) => Err(Error::config(format!(
+                "table {}: option 'sink.partitioner' is wrong",
+                table.name
+            ))
+            .because(format!(
+                "'{other}' is none of default, fixed, round-robin; classes of Java cannot be loaded"
+            ))
+            .next("use one of the three, or 'key.fields' with the default: equal keys go to one partition")),
         }
     }
 
@@ -165,9 +170,7 @@ impl TopicSink {
     async fn commit(&mut self) -> Result<()> {
         let mut writer = match self.writer.take() {
             Some(writer) => writer,
-            None => {
-                self.log.writer(&self.transactional_id).await?
-            }
+            None => self.log.writer(&self.transactional_id).await?,
         };
         self.batch = writer.commit(std::mem::take(&mut self.batch)).await?;
         self.writer = Some(writer);

@@ -91,6 +91,20 @@ impl Table {
         self.options.get("connector").map_or("", String::as_str)
     }
 
+    /// Whether the reader of records finds the column by its place among all columns, so that it has to know the
+    /// others even where no query reads them: the lines of `csv`, and the columns of a record's key.
+    pub fn is_positional(&self, index: usize) -> bool {
+        let option = |name: &str| self.options.get(name).map(String::as_str);
+        let Some(column) = self.columns.get(index) else { return false };
+        if !matches!(column.kind, ColumnKind::Physical) {
+            return false;
+        }
+        let by_place = |format: &str| matches!(format, "csv" | "raw" | "avro");
+        let in_key =
+            option("key.fields").is_some_and(|names| names.split(';').any(|n| n.trim() == column.col.name));
+        self.format().is_some_and(by_place) || in_key
+    }
+
     /// Value format, under either of its names.
     pub fn format(&self) -> Option<&str> {
         self.options.get("format").or_else(|| self.options.get("value.format")).map(String::as_str)

@@ -29,4 +29,7 @@ pub struct Head {
     /// For sinks whose targets keep no fence: the last epoch that was written, as far as is known.
     #[serde(default)]
     pub written: BTreeMap<String, u64>,
+    /// What of the plan the state depends on: names of operators and sinks, with descriptions.
+    #[serde(default)]
+    pub nodes: BTreeMap<String, String>,
 }

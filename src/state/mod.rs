@@ -5,6 +5,7 @@
 
 pub mod head;
 pub mod memory;
+pub mod savepoint;
 pub mod store;
 mod table;
 

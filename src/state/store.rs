@@ -162,6 +162,27 @@ impl Store {
         Ok(found.map(|v| v.to_vec()))
     }
 
+    /// Calls back with every entry of the last commit: keyspace (`m` or `d`), key, value.
+    pub(super) fn for_each(
+        &self,
+        each: &mut dyn FnMut(u8, &[u8], &[u8]) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        let failed = |e: fjall::Error| StateError::Store(e.to_string());
+        for (name, keyspace) in [(b'm', &self.meta), (b'd', &self.data)] {
+            for entry in keyspace.iter() {
+                let (key, value) = entry.into_inner().map_err(failed)?;
+                each(name, &key, &value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes an entry of [`Self::for_each`]; nothing may be read from the store before it is opened anew.
+    pub(super) fn put_raw(&mut self, keyspace: u8, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        let keyspace = if keyspace == b'm' { &self.meta } else { &self.data };
+        keyspace.insert(key, value).map_err(|e| StateError::Store(e.to_string()))
+    }
+
     /// Bytes on disk.
     pub fn disk_bytes(&self) -> u64 {
         self.db.disk_space().unwrap_or(0)

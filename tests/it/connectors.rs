@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::operate::Place;
 
-const KAFKA: &str = "'connector'='kafka', 'properties.bootstrap.servers'='kafka:9092', 'scan.startup.mode'='earliest-offset'";
+const KAFKA: &str =
+    "'connector'='kafka', 'properties.bootstrap.servers'='kafka:9092', 'scan.startup.mode'='earliest-offset'";
 
 /// Runs a script to its idleness and gives what print sinks printed.
 fn run(place: &Place, name: &str, sql: &str) -> Vec<String> {
@@ -59,7 +60,10 @@ fn records_that_cannot_be_read() {
     assert_eq!(records(&place, "orders.dead").len(), 2);
 
     // For all tables of a script that skip.
-    let all = format!("SET 'millstream.dead-letter.topic' = 'all.dead'; {}", source(", 'json.ignore-parse-errors'='true'"));
+    let all = format!(
+        "SET 'millstream.dead-letter.topic' = 'all.dead'; {}",
+        source(", 'json.ignore-parse-errors'='true'")
+    );
     run(&place, "all", &all);
     assert_eq!(records(&place, "all.dead").len(), 2);
     let file = place.file("no.sql", &source(", 'millstream.dead-letter.topic'='x'"));
@@ -70,17 +74,29 @@ fn records_that_cannot_be_read() {
 fn keys_headers_and_partitions_of_topics() {
     let place = Place::new();
     let columns = "id INT, name STRING, k_part STRING, h MAP<STRING, BYTES> METADATA FROM 'headers', \
-                   at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp', o BIGINT METADATA FROM 'offset' VIRTUAL, \
+                   ts TIMESTAMP_LTZ(3) METADATA FROM 'timestamp', o BIGINT METADATA FROM 'offset' VIRTUAL, \
                    p INT METADATA FROM 'partition' VIRTUAL, tt STRING METADATA FROM 'timestamp-type' VIRTUAL, \
-                   le INT METADATA FROM 'leader-epoch' VIRTUAL, t STRING METADATA FROM 'topic' VIRTUAL";
-    let table = |topic: &str, more: &str| format!("CREATE TABLE t ({columns}) WITH ({KAFKA}, 'topic'='{topic}'{more});");
+                   le INT METADATA FROM 'leader-epoch' VIRTUAL, tn STRING METADATA FROM 'topic' VIRTUAL";
+    let table = |topic: &str, more: &str| {
+        format!("CREATE TABLE t ({columns}) WITH ({KAFKA}, 'topic'='{topic}'{more});")
+    };
     let print = "CREATE TABLE pr (a STRING) WITH ('connector'='print');";
     for (topic, formats) in [
-        ("j", ", 'key.format'='json', 'key.fields'='k_part', 'key.fields-prefix'='k_', 'value.format'='json', 'value.fields-include'='EXCEPT_KEY'"),
-        ("c", ", 'key.format'='csv', 'key.fields'='id;k_part', 'value.format'='csv', 'value.fields-include'='ALL'"),
-        ("r", ", 'key.format'='raw', 'key.fields'='k_part', 'value.format'='json', 'sink.partitioner'='fixed'"),
+        (
+            "j",
+            ", 'key.format'='json', 'key.fields'='k_part', 'key.fields-prefix'='k_', 'value.format'='json', 'value.fields-include'='EXCEPT_KEY'",
+        ),
+        (
+            "c",
+            ", 'key.format'='csv', 'key.fields'='id;k_part', 'value.format'='csv', 'value.fields-include'='ALL'",
+        ),
+        (
+            "r",
+            ", 'key.format'='raw', 'key.fields'='k_part', 'value.format'='json', 'sink.partitioner'='fixed'",
+        ),
     ] {
-        let formats = if topic == "c" { formats.replace("'ALL'", "'EXCEPT_KEY'") } else { formats.to_owned() };
+        let formats =
+            if topic == "c" { formats.replace("'ALL'", "'EXCEPT_KEY'") } else { formats.to_owned() };
         let table = table(topic, &formats);
         run(
             &place,
@@ -95,8 +111,8 @@ fn keys_headers_and_partitions_of_topics() {
             &format!("r{topic}"),
             &format!(
                 "{table} {print} INSERT INTO pr SELECT CONCAT_WS('/', CAST(id AS STRING), name, k_part, \
-                 CAST(h['two'] AS STRING), CAST(o AS STRING), CAST(p AS STRING), tt, COALESCE(CAST(le AS STRING), 'none'), t, \
-                 DATE_FORMAT(at, 'HH:mm:ss')) FROM t;"
+                 CAST(h['two'] AS STRING), CAST(o AS STRING), CAST(p AS STRING), tt, COALESCE(CAST(le AS STRING), 'none'), tn, \
+                 DATE_FORMAT(ts, 'HH:mm:ss')) FROM t;"
             ),
         );
         assert_eq!(
@@ -108,7 +124,11 @@ fn keys_headers_and_partitions_of_topics() {
         );
     }
     let json = records(&place, "j");
-    assert!(json[0]["key"].to_string().contains("part") && !json[0]["key"].to_string().contains("k_part"), "{}", json[0]);
+    assert!(
+        json[0]["key"].to_string().contains("part") && !json[0]["key"].to_string().contains("k_part"),
+        "{}",
+        json[0]
+    );
     assert!(!json[0]["value"].to_string().contains("part"), "{}", json[0]);
 
     let refused = |more: &str| {
@@ -116,8 +136,14 @@ fn keys_headers_and_partitions_of_topics() {
         place.refused(&["sql", "-e", &text])
     };
     assert!(refused(", 'format'='json', 'sink.partitioner'='com.example.Mine'").contains("round-robin"));
-    assert!(refused(", 'format'='json', 'sink.delivery-guarantee'='exactly-once'").contains("transactional-id-prefix"));
-    assert!(refused(", 'format'='json', 'sink.delivery-garantee'='none'").contains("did you mean 'sink.delivery-guarantee'"));
+    assert!(
+        refused(", 'format'='json', 'sink.delivery-guarantee'='exactly-once'")
+            .contains("transactional-id-prefix")
+    );
+    assert!(
+        refused(", 'format'='json', 'sink.delivery-garantee'='none'")
+            .contains("did you mean 'sink.delivery-guarantee'")
+    );
     assert!(refused(", 'key.format'='json', 'value.format'='json'").contains("key.fields"));
 }
 
@@ -131,7 +157,9 @@ fn where_scans_begin_and_end() {
              'format'='json', {options}); SELECT id FROM o;"
         );
         let text = place.ok(&["sql", "-e", &sql, "--until-idle", "200ms"]);
-        text.lines().map(|l| l.trim_start_matches("+I[").trim_end_matches(']').parse::<i32>().unwrap()).collect::<Vec<_>>()
+        text.lines()
+            .map(|l| l.trim_start_matches("+I[").trim_end_matches(']').parse::<i32>().unwrap())
+            .collect::<Vec<_>>()
     };
     assert_eq!(read("'scan.startup.mode'='earliest-offset', 'scan.bounded.mode'='latest-offset'").len(), 10);
     assert_eq!(read("'scan.startup.mode'='latest-offset'"), [0; 0]);
@@ -144,9 +172,14 @@ fn where_scans_begin_and_end() {
         [7, 8]
     );
     assert_eq!(read("'scan.startup.mode'='timestamp', 'scan.startup.timestamp-millis'='0'").len(), 10);
-    assert_eq!(read("'scan.startup.mode'='timestamp', 'scan.startup.timestamp-millis'='4102444800000'"), [0; 0]);
     assert_eq!(
-        read("'scan.startup.mode'='earliest-offset', 'scan.bounded.mode'='timestamp', 'scan.bounded.timestamp-millis'='0'"),
+        read("'scan.startup.mode'='timestamp', 'scan.startup.timestamp-millis'='4102444800000'"),
+        [0; 0]
+    );
+    assert_eq!(
+        read(
+            "'scan.startup.mode'='earliest-offset', 'scan.bounded.mode'='timestamp', 'scan.bounded.timestamp-millis'='0'"
+        ),
         [0; 0]
     );
 }
@@ -158,11 +191,14 @@ fn several_topics_and_a_pattern() {
         run(
             &place,
             &format!("w{n}"),
-            &format!("CREATE TABLE t (id INT) WITH ({KAFKA}, 'topic'='part-{n}', 'format'='json'); INSERT INTO t VALUES ({n});"),
+            &format!(
+                "CREATE TABLE t (id INT) WITH ({KAFKA}, 'topic'='part-{n}', 'format'='json'); INSERT INTO t VALUES ({n});"
+            ),
         );
     }
     let read = |topics: &str| {
-        let sql = format!("CREATE TABLE t (id INT) WITH ({KAFKA}, {topics}, 'format'='json'); SELECT id FROM t;");
+        let sql =
+            format!("CREATE TABLE t (id INT) WITH ({KAFKA}, {topics}, 'format'='json'); SELECT id FROM t;");
         let mut lines: Vec<String> =
             place.ok(&["sql", "-e", &sql, "--until-idle", "200ms"]).lines().map(str::to_owned).collect();
         lines.sort();

@@ -135,7 +135,8 @@ impl CsvDecoder {
         self.slots.clear();
         for (field, column) in self.fields.iter().zip(&self.layout.physical) {
             let text = if self.options.trim { field.trim() } else { field.as_str() };
-            let null = self.options.null_literal.as_deref() == Some(text) || (self.options.empty_as_null && text.is_empty());
+            let null = self.options.null_literal.as_deref() == Some(text)
+                || (self.options.empty_as_null && text.is_empty());
             let value = if null {
                 Some(Value::Null)
             } else {

@@ -88,8 +88,7 @@ impl KeyedDecoder {
                 None => Part::Key(keys.iter().position(|key| *key == column).unwrap_or(usize::MAX)),
             })
             .collect();
-        let key_places =
-            keys.iter().filter_map(|key| physical.iter().position(|(i, _)| i == key)).collect();
+        let key_places = keys.iter().filter_map(|key| physical.iter().position(|(i, _)| i == key)).collect();
         Ok(Self {
             key: super::value_decoder(&key_table, context, true)?,
             value: super::value_decoder(&value_table, context, upsert)?,

@@ -310,7 +310,10 @@ fn csv_is_quoted_as_jackson_does() {
     let mut all = vec![("format", "csv")];
     all.extend_from_slice(&bars);
     assert_eq!(written(&columns, &all, &nulls), b"N/A|N/A|N/A");
-    let nested = [("a", TypeKind::Array(Box::new(DataType::new(string())))), ("r", TypeKind::Row(vec![field("x", TypeKind::Int), field("y", string())]))];
+    let nested = [
+        ("a", TypeKind::Array(Box::new(DataType::new(string())))),
+        ("r", TypeKind::Row(vec![field("x", TypeKind::Int), field("y", string())])),
+    ];
     let row = [
         Value::Array(vec![Value::str("a b"), Value::str("c,d")].into()),
         Value::Row(vec![Value::Int(2), Value::str("q")].into()),

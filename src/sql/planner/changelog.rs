@@ -190,13 +190,18 @@ impl Emitter {
         let types: Vec<String> = schema.iter().map(|f| f.data_type.to_string()).collect();
         let text = format!("{op:?}|{}|{}|{mode:?}", names.join(","), types.join(","));
         let id = self.plan.nodes.len();
-        let mut name = format!("{}-{:016x}", kind(&op), fnv(text.as_bytes()));
+        // The name is what state is kept by: where a table's server is makes no other operator.
+        let stable = format!("{:?}|{}|{}|{mode:?}", op.identity(), names.join(","), types.join(","));
+        let mut name = format!("{}-{:016x}", kind(&op), fnv(stable.as_bytes()));
         match self.seen.entry(text) {
             Entry::Occupied(entry) if shared => return *entry.get(),
             Entry::Occupied(_) => name = format!("{name}-{id}"),
             Entry::Vacant(entry) => {
                 entry.insert(id);
             }
+        }
+        if self.plan.nodes.iter().any(|node| node.name == name) {
+            name = format!("{name}-{id}");
         }
         self.plan.nodes.push(Node { op, inputs, schema, changelog: mode, name });
         id

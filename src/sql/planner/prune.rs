@@ -78,9 +78,9 @@ fn keep(rel: Rel, needed: &Needed) -> (Rel, Places) {
     match rel.node {
         RelNode::Scan(table, scanned, options) => {
             let mut want = needed.clone();
-            // the key stays: state is kept by it
+            // the key stays: state is kept by it; and columns that a format finds by their place
             for (place, index) in scanned.iter().enumerate() {
-                if table.primary_key.contains(index) {
+                if table.primary_key.contains(index) || table.is_positional(*index) {
                     want.insert(place);
                 }
             }
