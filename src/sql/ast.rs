@@ -233,6 +233,8 @@ pub struct Select {
     pub filter: Option<Expr>,
     /// GROUP BY.
     pub group: Option<Vec<GroupItem>>,
+    /// QUALIFY.
+    pub qualify: Option<Expr>,
     /// HAVING.
     pub having: Option<Expr>,
     /// WINDOW.
@@ -410,6 +412,17 @@ pub enum StatementKind {
         reset: Vec<String>,
         /// RENAME TO.
         rename: Option<Ident>,
+        /// ADD, MODIFY, DROP, RENAME of columns, key and watermark.
+        actions: Vec<AlterAction>,
+    },
+    /// CREATE OR REPLACE TABLE.
+    ReplaceTable(Box<CreateTable>),
+    /// ALTER VIEW … AS.
+    AlterView {
+        /// Name.
+        name: Ident,
+        /// The new query.
+        query: Box<Query>,
     },
     /// INSERT INTO.
     Insert(Box<Insert>),
@@ -478,6 +491,53 @@ pub struct CreateTable {
     pub like: Option<(Ident, Vec<String>)>,
     /// AS query.
     pub query: Option<Box<Query>>,
+}
+
+impl CreateTable {
+    /// A table of this name without anything.
+    pub fn empty(name: Ident) -> Self {
+        Self {
+            name,
+            temporary: false,
+            if_not_exists: false,
+            columns: Vec::new(),
+            watermark: None,
+            primary_key: Vec::new(),
+            comment: None,
+            partitioned: Vec::new(),
+            options: Vec::new(),
+            like: None,
+            query: None,
+        }
+    }
+}
+
+/// A change of a table's columns, key or watermark.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AlterAction {
+    /// ADD column (true: MODIFY), and where it stands.
+    Column(ColumnDef, bool, Option<Place>),
+    /// DROP columns.
+    DropColumn(Ident),
+    /// RENAME column TO name.
+    RenameColumn(Ident, Ident),
+    /// ADD or MODIFY PRIMARY KEY.
+    Key(Vec<Ident>),
+    /// DROP PRIMARY KEY, DROP CONSTRAINT.
+    DropKey,
+    /// ADD or MODIFY WATERMARK.
+    Watermark(Vec<Ident>, Expr),
+    /// DROP WATERMARK.
+    DropWatermark,
+}
+
+/// Where a column is put.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Place {
+    /// FIRST.
+    First,
+    /// AFTER column.
+    After(Ident),
 }
 
 /// A column of CREATE TABLE.

@@ -204,10 +204,24 @@ impl Catalog {
                 Ok(())
             }
             _ if if_exists => Ok(()),
-            _ => self.table(name).and_then(|_| {
-                let what = if view { "a table, not a view" } else { "a view, not a table" };
-                Err(SqlError::plan(name.span, format!("'{}' is {what}", name.value)))
-            }),
+            other => {
+                let what = if view { "View" } else { "Table" };
+                let error = SqlError::plan(
+                    name.span,
+                    format!(
+                        "{what} with identifier 'default_catalog.default_database.{}' does not exist.",
+                        name.value
+                    ),
+                );
+                Err(match (other.is_some(), view) {
+                    (true, true) => error.help("it is a table: DROP TABLE"),
+                    (true, false) => error.help("it is a view: DROP VIEW"),
+                    _ => match nearest(&name.value, self.tables.keys().map(String::as_str)) {
+                        Some(near) => error.help(format!("did you mean '{near}'?")),
+                        None => error,
+                    },
+                })
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use super::catalog::{Catalog, Column, ColumnKind, Table, type_text};
 use super::error::{SqlError, SqlResult};
 use super::explain;
 use super::parser::parse_script;
-use super::planner::{Emitter, plan_insert};
+use super::planner::{Emitter, plan_insert, warnings};
 use super::rel::Col;
 
 /// The name of the table that a bare SELECT prints to.
@@ -136,11 +136,24 @@ impl Session {
                 self.catalog.add(table, *if_not_exists)
             }
             StatementKind::Drop { name, view, if_exists } => self.catalog.remove(name, *view, *if_exists),
-            StatementKind::AlterTable { name, set, reset, rename } => {
+            StatementKind::ReplaceTable(create) => {
+                self.catalog.remove(&create.name, false, true)?;
+                self.create_table(create, statement)
+            }
+            StatementKind::AlterView { name, query } => {
+                let view = declare_view(name, &[], query, &self.catalog, &self.options)?;
+                self.catalog.remove(name, true, false)?;
+                self.catalog.add(view, false)
+            }
+            StatementKind::AlterTable { name, set, reset, rename, actions } => {
                 let mut table = (*self.catalog.table(name)?).clone();
                 table.options.extend(set.iter().cloned());
                 for key in reset {
                     table.options.remove(key);
+                }
+                if !actions.is_empty() {
+                    let create = super::alter::altered(&table, name, actions)?;
+                    table = declare_table(&create, &self.catalog, &self.options)?;
                 }
                 if let Some(new) = rename {
                     self.catalog.remove(name, table.view.is_some(), false)?;
@@ -263,7 +276,9 @@ impl Session {
         let mut own =
             Session { catalog: self.catalog.clone(), options: self.options.clone(), ..Session::default() };
         own.run(statement)?;
-        self.outputs.push(explain::explain(&own.emitter.plan, changelog));
+        let mut plan = own.emitter.plan;
+        plan.warnings.extend(warnings(&plan, &self.options));
+        self.outputs.push(explain::explain(&plan, changelog));
         Ok(())
     }
 
@@ -296,6 +311,7 @@ impl Session {
     pub fn finish(self) -> Script {
         let mut plan = self.emitter.plan;
         plan.options.clone_from(&self.options);
+        plan.warnings.extend(warnings(&plan, &self.options));
         plan.warnings.sort();
         plan.warnings.dedup();
         let tables = self

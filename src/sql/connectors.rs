@@ -388,6 +388,17 @@ pub fn metadata_keys(table: &Table) -> Vec<&'static str> {
     all.into_iter().filter(|key| metadata_type(table, key).is_some()).collect()
 }
 
+/// Whether a table's rows come as long as the job runs.
+pub fn is_endless(table: &crate::engine::plan::TableRef) -> bool {
+    let option = |key: &str| table.options.get(key).map(String::as_str);
+    match option("connector") {
+        Some("filesystem") => option("source.monitor-interval").is_some(),
+        Some("datagen") => option("number-of-rows").is_none(),
+        Some("jdbc") => false,
+        _ => option("scan.bounded.mode").is_none_or(|mode| mode.eq_ignore_ascii_case("unbounded")),
+    }
+}
+
 /// Checks metadata columns.
 pub fn check_metadata(table: &Table, span: Span) -> SqlResult<()> {
     for column in &table.columns {
@@ -397,7 +408,7 @@ pub fn check_metadata(table: &Table, span: Span) -> SqlResult<()> {
             let error = SqlError::plan(
                 span,
                 format!(
-                    "Invalid metadata key '{key}' in column '{}' of table 'default_catalog.default_database.{}'. The table's connector supports: {}",
+                    "Invalid metadata key '{key}' in column '{}' of table 'default_catalog.default_database.{}'. The DynamicTableSource class of the connector supports the following metadata keys for reading: {}",
                     column.col.name,
                     table.name,
                     keys.join(", ")
@@ -412,7 +423,7 @@ pub fn check_metadata(table: &Table, span: Span) -> SqlResult<()> {
             return Err(SqlError::plan(
                 span,
                 format!(
-                    "Invalid data type for metadata column '{}' of table '{}'. The column cannot be declared as '{}' because the type must be castable from metadata type '{}'.",
+                    "Invalid data type for metadata column '{}' with metadata key '{key}' of table 'default_catalog.default_database.{}'. The column cannot be declared as '{}' because the type must be castable from metadata type '{}'.",
                     column.col.name, table.name, column.col.data_type, native
                 ),
             ));

@@ -2,6 +2,7 @@
 //!
 //! Text in, a [`crate::engine::plan::Plan`] out; no I/O. The grammar is Flink 1.14 to 2.3's.
 
+mod alter;
 pub mod ast;
 pub mod bind;
 pub mod catalog;

@@ -28,4 +28,5 @@ mod pipeline_crash;
 mod postgres_sink;
 mod replication;
 mod slot_identity;
+mod sql_text;
 mod support;

@@ -231,7 +231,7 @@ impl DebeziumDecoder {
     fn changes(&mut self, parts: Parts, input: &Input<'_>, out: &mut Vec<Change>) -> Result<(), FormatError> {
         let Some(operation) = parts.operation else {
             if parts.unknown_operation {
-                return Err(FormatError::new(format!("{CORRUPT}: unknown \"op\"")));
+                return Err(FormatError::new(format!("{CORRUPT}: Unknown \"op\" value")));
             }
             if !self.schema_include && parts.schema && parts.payload {
                 return Err(FormatError::new(format!("{CORRUPT}: it carries its schema")).next(

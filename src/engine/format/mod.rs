@@ -241,7 +241,7 @@ impl FormatOptions {
         match self.get(option).map(str::to_ascii_lowercase).as_deref() {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
-            Some(_) => Err(FormatError::new(format!("option '{}{option}' is not a boolean", self.prefix))
+            Some(text) => Err(FormatError::new(format!("Unrecognized option for boolean: {text}. Expected either true or false(case insensitive): option '{}{option}'", self.prefix))
                 .next("write 'true' or 'false'")),
         }
     }

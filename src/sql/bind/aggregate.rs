@@ -188,6 +188,10 @@ impl Binder<'_> {
             {
                 Ok(millis)
             }
+            Expr { data_type, .. } if data_type.kind == TypeKind::IntervalMonths => Err(SqlError::plan(
+                expr.span,
+                "Window aggregate only support SECOND, MINUTE, HOUR, DAY as the time unit. MONTH and YEAR time unit are not supported yet.",
+            )),
             _ => Err(SqlError::plan(
                 expr.span,
                 "a constant interval of days, hours, minutes or seconds is needed",
@@ -255,8 +259,25 @@ impl Binder<'_> {
         cell: &std::cell::RefCell<Aggregates>,
         span: Span,
     ) -> SqlResult<Expr> {
-        let mut args =
-            ast_call.args.iter().map(|arg| self.expr(arg, plain)).collect::<SqlResult<Vec<_>>>()?;
+        let plain = Env { clause: "an aggregate", ..plain };
+        // JSON_OBJECTAGG and JSON_ARRAYAGG bring their NULL clause as first argument
+        let (function, given) = match (function, ast_call.args.split_first()) {
+            ("JSON_OBJECTAGG" | "JSON_ARRAYAGG", Some((clause, rest))) => {
+                let absent = clause.kind == ExprKind::Keyword("ABSENT".to_owned());
+                let name = match (function, absent) {
+                    ("JSON_OBJECTAGG", true) => "JSON_OBJECTAGG_ABSENT_ON_NULL",
+                    ("JSON_OBJECTAGG", false) => "JSON_OBJECTAGG_NULL_ON_NULL",
+                    (_, true) => "JSON_ARRAYAGG_ABSENT_ON_NULL",
+                    (_, false) => "JSON_ARRAYAGG_NULL_ON_NULL",
+                };
+                (name, rest)
+            }
+            _ => (function, ast_call.args.as_slice()),
+        };
+        if function == "COUNT" && given.len() > 1 && !ast_call.distinct {
+            return Err(SqlError::plan(span, "We now only support the count of one field."));
+        }
+        let mut args = given.iter().map(|arg| self.expr(arg, plain)).collect::<SqlResult<Vec<_>>>()?;
         for arg in &mut args {
             if arg.data_type.kind == TypeKind::Null {
                 *arg = types::null_of(TypeKind::Int);
@@ -266,7 +287,9 @@ impl Binder<'_> {
             return Err(functions::misfit(function, &args, &format!("{function}(<ANY>)"), span));
         }
         let filter = match &ast_call.filter {
-            Some(filter) => Some(functions::operators::boolean(self.expr(filter, plain)?, filter.span)?),
+            Some(filter) => {
+                Some(functions::operators::clause("FILTER", self.expr(filter, plain)?, filter.span)?)
+            }
             None => None,
         };
         let mut state = cell.borrow_mut();
@@ -378,14 +401,20 @@ impl Binder<'_> {
             window.time = add(&mut exprs, &mut cols, &time);
             (window, kind)
         });
+        let grouped: Vec<usize> = (0..state.groups.len()).collect();
+        let windowed = crate::sql::planner::is_windowed(&grouped, &cols);
         let mut out_cols: Vec<Col> = cols
             .iter()
             .take(state.groups.len())
             .enumerate()
             .map(|(i, col)| {
-                let mut col = col.clone().materialized();
-                col.data_type = state.group_type(i);
-                col
+                let mut out = col.clone().materialized();
+                out.data_type = state.group_type(i);
+                // the time of the window that is grouped by stays a time attribute: windows may be cascaded
+                if windowed && col.role.as_ref().is_some_and(|r| r.property == WindowProperty::Time) {
+                    out.time = col.time;
+                }
+                out
             })
             .collect();
         let mut rel;
@@ -411,7 +440,10 @@ impl Binder<'_> {
             let mut expand_cols: Vec<Col> = pre.cols.iter().cloned().map(Col::materialized).collect();
             for (i, col) in expand_cols.iter_mut().enumerate().take(state.groups.len()) {
                 col.data_type = state.group_type(i);
-                col.role = None;
+                // a window's column that some sets lack is no window's column any more
+                if state.sets.iter().any(|set| set.get(i) == Some(&false)) {
+                    col.role = None;
+                }
             }
             let id = Col::new("$e", DataType::not_null(TypeKind::BigInt));
             expand_cols.push(id.clone());

@@ -99,11 +99,16 @@ impl Binder<'_> {
                 let out = in_list(value, list, span)?;
                 if *negated { operators::negate(out, span) } else { Ok(out) }
             }
-            ExprKind::InQuery(..) | ExprKind::Exists(_) => Err(SqlError::plan(
-                span,
-                "IN (query) and EXISTS are supported as conditions of WHERE joined by AND",
-            )
-            .help("write the query as a join, or move the condition to the top of WHERE")),
+            ExprKind::InQuery(_, query, _) | ExprKind::Exists(query) => {
+                let key = std::ptr::from_ref(&**query) as usize;
+                match env.scalars.iter().find(|(k, _)| *k == key) {
+                    Some((_, bound)) => Ok(bound.clone()),
+                    None => {
+                        Err(SqlError::plan(span, "IN (query) and EXISTS are not supported at this place")
+                            .help("write the query as a join, or move the condition to WHERE"))
+                    }
+                }
+            }
             ExprKind::Subquery(query) => {
                 let key = std::ptr::from_ref(&**query) as usize;
                 match env.scalars.iter().find(|(k, _)| *k == key) {
@@ -149,10 +154,18 @@ impl Binder<'_> {
                     Some(otherwise) => self.expr(otherwise, env)?,
                     None => null_of(TypeKind::Null),
                 };
+                // Flink brings neither dates and timestamps nor texts and numbers together here
+                let dates = bound.iter().map(|(_, r)| &r.data_type.kind).chain([&otherwise.data_type.kind]);
+                let (mut date, mut stamp) = (false, false);
+                dates.for_each(|kind| {
+                    date |= *kind == TypeKind::Date;
+                    stamp |= types::is_timestamp(kind);
+                });
                 let target = bound
                     .iter()
+                    .filter(|_| !(date && stamp))
                     .try_fold(otherwise.data_type.clone(), |t, (_, result)| common(&t, &result.data_type));
-                let Some(target) = target else {
+                let Some(target) = target.filter(|_| !(date && stamp)) else {
                     return Err(SqlError::plan(
                         span,
                         "Illegal mixing of types in CASE or COALESCE statement",
@@ -211,7 +224,14 @@ impl Binder<'_> {
                 }
             }
         }
-        Err(failure.unwrap_or_else(|| SqlError::plan(crate::sql::error::Span::default(), "no such column")))
+        match parts {
+            // a function that may stand without parentheses
+            [word] if word.value.eq_ignore_ascii_case("PI") => {
+                functions::resolve("PI", Vec::new(), None, word.span)
+            }
+            _ => Err(failure
+                .unwrap_or_else(|| SqlError::plan(crate::sql::error::Span::default(), "no such column"))),
+        }
     }
 
     fn call(&self, ast_call: &ast::Call, env: Env<'_>, span: crate::sql::error::Span) -> SqlResult<Expr> {
@@ -222,7 +242,11 @@ impl Binder<'_> {
         if let Some(function) = aggregates::canonical(name) {
             return Err(SqlError::plan(
                 span,
-                format!("the aggregate function {function} is not allowed here"),
+                if env.clause == "an aggregate" {
+                    "Aggregate expressions cannot be nested".to_owned()
+                } else {
+                    format!("Aggregate expression is illegal in {} clause: {function}", env.clause)
+                },
             )
             .help("aggregates stand in the select list, in HAVING, or in a query around"));
         }
@@ -308,6 +332,12 @@ fn explicit_cast(
     span: crate::sql::error::Span,
 ) -> SqlResult<Expr> {
     let (from, to) = (&inner.data_type.kind, &target.kind);
+    if types::is_timestamp(from) && types::is_numeric(to) {
+        return Err(SqlError::plan(
+            span,
+            "The cast from TIMESTAMP type to NUMERIC type is not allowed. It's recommended to use UNIX_TIMESTAMP(CAST(timestamp_col AS STRING)) instead.",
+        ));
+    }
     if !types::castable(from, to) {
         return Err(SqlError::plan(
             span,
@@ -344,7 +374,10 @@ fn in_list(value: Expr, list: Vec<Expr>, span: crate::sql::error::Span) -> SqlRe
         .try_fold(value.data_type.kind.clone(), |kind, item| common_kind(&kind, &item.data_type.kind));
     // what `=` refuses, IN refuses
     for item in &list {
-        operators::comparable("IN", value.clone(), item.clone(), span)?;
+        operators::comparable("IN", value.clone(), item.clone(), span).map_err(|error| {
+            let cause = error.message.clone();
+            SqlError::plan(span, "Values in expression list must have compatible types").help(cause)
+        })?;
     }
     if let Some(kind) = kind.filter(|_| !types::is_temporal(&value.data_type.kind)) {
         let nullable = value.data_type.nullable || functions::any_nullable(&list);

@@ -14,7 +14,7 @@ use crate::sql::types::{and_all, column};
 
 use super::aggregate::property_col;
 use super::select::renamed;
-use super::{Binder, Env, Scope};
+use super::{Binder, Env, OUTER, Scope};
 
 impl Binder<'_> {
     /// Binds FROM: the relation and the names of its columns.
@@ -32,7 +32,7 @@ impl Binder<'_> {
             }
             TableExpr::Derived { query, lateral, alias } => {
                 if *lateral {
-                    return Err(SqlError::plan(query.span, "LATERAL is supported with UNNEST only"));
+                    return Err(SqlError::plan(query.span, "LATERAL stands on the right side of a join"));
                 }
                 let rel = self.query_in(query, None)?;
                 aliased(rel, alias.as_ref())
@@ -144,10 +144,28 @@ impl Binder<'_> {
             };
             return self.unnest(left, left_scope, expr, *ordinality, alias.as_ref(), pad);
         }
+        if let TableExpr::Derived { query, lateral: true, alias } = right {
+            let on = match condition {
+                JoinCondition::None => None,
+                JoinCondition::On(on) if on.kind == ast::ExprKind::Bool(true) => None,
+                JoinCondition::On(on) => Some(&**on),
+                _ => return Err(SqlError::plan(span, "LATERAL is joined with CROSS JOIN, or with ON")),
+            };
+            return self.lateral(left, left_scope, query, alias.as_ref(), kind, on, span);
+        }
         let mut system_time = None;
         let (right, right_scope) = match right {
             TableExpr::Table { name, hints, system_time: Some(time), alias } => {
                 let bound = self.expr(time, Env::plain(&left_scope))?;
+                if !crate::sql::types::is_timestamp(&bound.data_type.kind) {
+                    return Err(SqlError::plan(
+                        time.span,
+                        format!(
+                            "The system time period specification expects Timestamp type but is '{}'",
+                            crate::sql::types::family(&bound.data_type.kind)
+                        ),
+                    ));
+                }
                 let index = match bound.node {
                     ExprNode::Column(index)
                         if left.cols.get(index).is_some_and(|c| c.time != TimeAttribute::None) =>
@@ -199,11 +217,69 @@ impl Binder<'_> {
         }));
         if let JoinCondition::On(on) = condition {
             let bound = self.expr(on, Env { outer, ..Env::plain(&scope) })?;
-            conditions.push(operators::boolean(bound, on.span)?);
+            conditions.push(operators::clause("ON", bound, on.span)?);
         }
         let cols = Rel::join_cols(&left, &right, kind);
         let join = JoinRel { left, right, kind, condition: and_all(conditions), system_time, span };
         let rel = Rel { node: RelNode::Join(Box::new(join)), cols };
+        scope.refresh(&rel);
+        Ok((rel, scope))
+    }
+
+    /// `left [LEFT] JOIN LATERAL (query)`, the query depending on the left side by conditions of its WHERE.
+    #[allow(clippy::too_many_arguments)]
+    fn lateral(
+        &self,
+        left: Rel,
+        left_scope: Scope,
+        query: &ast::Query,
+        alias: Option<&ast::Alias>,
+        kind: JoinKind,
+        on: Option<&ast::Expr>,
+        span: Span,
+    ) -> SqlResult<(Rel, Scope)> {
+        if !matches!(kind, JoinKind::Inner | JoinKind::Left) {
+            return Err(SqlError::plan(span, "LATERAL stands on the right side of an inner or left join"));
+        }
+        let inner = self.query_in(query, Some(&left_scope))?;
+        let visible = inner.cols.len();
+        // an aggregation without groups gives a row for every row on the left
+        let kind = if super::subquery::is_global_aggregate(&inner) { JoinKind::Left } else { kind };
+        let (right, conditions) = super::subquery::decorrelate(inner, span)?;
+        let width = left.cols.len();
+        let mut conditions: Vec<_> = conditions
+            .iter()
+            .map(|condition| {
+                crate::sql::types::rewrite(condition, &|index, data_type| {
+                    let index = if index >= OUTER { index - OUTER } else { index + width };
+                    column(index, data_type.clone())
+                })
+            })
+            .collect();
+        let (shown, mut right_scope) = aliased(
+            Rel {
+                node: RelNode::Values(Vec::new()),
+                cols: right.cols.iter().take(visible).cloned().collect(),
+            },
+            alias,
+        )?;
+        let mut right = right;
+        for (col, named) in right.cols.iter_mut().zip(&shown.cols) {
+            col.name.clone_from(&named.name);
+        }
+        right_scope.cols.iter_mut().for_each(|col| col.index += width);
+        let mut scope = left_scope;
+        scope.cols.extend(right_scope.cols);
+        if let Some(on) = on {
+            let bound = self.expr(on, Env::plain(&scope))?;
+            conditions.push(operators::clause("ON", bound, on.span)?);
+        }
+        let cols = Rel::join_cols(&left, &right, kind);
+        let join = JoinRel { left, right, kind, condition: and_all(conditions), system_time: None, span };
+        let rel = Rel { node: RelNode::Join(Box::new(join)), cols };
+        let exprs = (0..width + visible).map(|i| rel.col(i)).collect();
+        let cols = rel.cols.iter().take(width + visible).cloned().collect();
+        let rel = rel.project(exprs, cols);
         scope.refresh(&rel);
         Ok((rel, scope))
     }
@@ -231,7 +307,10 @@ impl Binder<'_> {
             other => {
                 return Err(SqlError::plan(
                     expr.span,
-                    format!("UNNEST takes an array, a map or a multiset, this is {other}"),
+                    format!(
+                        "Cannot apply 'UNNEST' to arguments of type 'UNNEST(<{}>)'. Supported form(s): 'UNNEST(<MULTISET>)' 'UNNEST(<ARRAY>)' 'UNNEST(<MAP>)'",
+                        crate::sql::types::calcite(other)
+                    ),
                 ));
             }
         };
@@ -249,10 +328,10 @@ impl Binder<'_> {
                 return Err(SqlError::plan(
                     alias.name.span,
                     format!(
-                        "'{}' names {} columns, UNNEST gives {}",
-                        alias.name.value,
+                        "List of column aliases must have same degree as table; table has {} columns ({}), whereas alias list has {} columns",
+                        cols.len(),
+                        cols.iter().map(|c| format!("'{}'", c.name)).collect::<Vec<_>>().join(", "),
                         alias.columns.len(),
-                        cols.len()
                     ),
                 ));
             }
@@ -281,7 +360,23 @@ impl Binder<'_> {
         sizes: &[ast::Expr],
     ) -> SqlResult<Rel> {
         let (rel, scope) = self.from(input, None)?;
-        let time_col = scope.find(None, time)?.ok_or_else(|| scope.missing(None, time))?;
+        let time_col = scope.find(None, time)?.ok_or_else(|| {
+            let missing = scope.missing(None, time);
+            let mut error = SqlError::plan(time.span, format!("Unknown identifier '{}'", time.value));
+            error.help = missing.help;
+            error
+        })?;
+        if !crate::sql::types::is_timestamp(&time_col.data_type.kind) {
+            return Err(SqlError::plan(
+                time.span,
+                format!(
+                    "The window function {0}(TABLE table_name, DESCRIPTOR(timecol), datetime interval[, datetime interval]) requires the timecol to be TIMESTAMP or TIMESTAMP_LTZ, but is {1}.",
+                    name.value,
+                    crate::sql::types::calcite(&time_col.data_type.kind)
+                ),
+            )
+            .help("the time column needs a type of time and a WATERMARK"));
+        }
         if time_col.time == TimeAttribute::None {
             return Err(SqlError::plan(
                 time.span,
@@ -329,7 +424,11 @@ impl Binder<'_> {
             _ => {
                 return Err(SqlError::plan(
                     name.span,
-                    format!("{} does not take this number of intervals", name.value),
+                    format!(
+                        "Invalid number of arguments to function '{}'. Was expecting {} arguments",
+                        name.value,
+                        if matches!(name.value.as_str(), "HOP" | "CUMULATE") { 4 } else { 3 }
+                    ),
                 )
                 .help(match name.value.as_str() {
                     "TUMBLE" => "TUMBLE(TABLE t, DESCRIPTOR(ts), size [, offset])",
@@ -344,7 +443,11 @@ impl Binder<'_> {
         {
             return Err(SqlError::plan(
                 name.span,
-                format!("{} takes intervals longer than nothing", name.value),
+                format!(
+                    "{} table function based aggregate requires size to be positive, but got {} ms.",
+                    name.value,
+                    millis.iter().copied().find(|m| *m <= 0).unwrap_or(0)
+                ),
             ));
         }
         let window = Window { kind, time: time_col.index, rowtime: time_col.time == TimeAttribute::Rowtime };

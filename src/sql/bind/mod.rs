@@ -4,6 +4,7 @@ pub(super) mod aggregate;
 pub(super) mod expr;
 mod from;
 mod literal;
+mod membership;
 mod over;
 mod select;
 mod subquery;
@@ -67,12 +68,14 @@ pub(super) struct Env<'e> {
     pub aggregates: Option<&'e RefCell<aggregate::Aggregates>>,
     pub over: Option<&'e RefCell<over::Overs>>,
     pub windows: &'e [(ast::Ident, ast::WindowSpec)],
+    /// What is being bound, for messages.
+    pub clause: &'static str,
 }
 
 impl<'e> Env<'e> {
     /// Columns only.
     pub fn plain(scope: &'e Scope) -> Self {
-        Self { scope, outer: None, scalars: &[], aggregates: None, over: None, windows: &[] }
+        Self { scope, outer: None, scalars: &[], aggregates: None, over: None, windows: &[], clause: "this" }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::engine::row::Value;
 use crate::engine::types::{DataType, Field, TypeKind};
 use crate::sql::ast::{self, FrameStart};
 use crate::sql::error::{Span, SqlError, SqlResult};
-use crate::sql::functions::{self, aggregates};
+use crate::sql::functions::aggregates;
 use crate::sql::rel::{Col, OverRel, Rel, RelNode};
 use crate::sql::types::column;
 
@@ -68,12 +68,19 @@ impl Binder<'_> {
             },
             None => return Err(SqlError::plan(span, "OVER is missing")),
         };
+        if let Some(filter) = &ast_call.filter {
+            return Err(SqlError::plan(filter.span, "OVER must be applied to aggregate function")
+                .help("FILTER does not stand with OVER: aggregate CASE WHEN … THEN … END"));
+        }
         let inner = Env { over: None, ..env };
         let args = ast_call.args.iter().map(|arg| self.expr(arg, inner)).collect::<SqlResult<Vec<_>>>()?;
-        let filter = match &ast_call.filter {
-            Some(filter) => Some(functions::operators::boolean(self.expr(filter, inner)?, filter.span)?),
-            None => None,
-        };
+        if matches!(function, "NTILE" | "CUME_DIST" | "PERCENT_RANK" | "LEAD") {
+            return Err(SqlError::plan(
+                span,
+                format!("{function} Function is not supported in stream mode."),
+            ));
+        }
+        let filter: Option<Expr> = None;
         let partition = spec.partition.iter().map(|e| self.expr(e, inner)).collect::<SqlResult<Vec<_>>>()?;
         let mut order = Vec::new();
         for item in &spec.order {

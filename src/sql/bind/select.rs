@@ -188,6 +188,12 @@ impl Binder<'_> {
         order: &[ast::OrderItem],
         outer: Option<&Scope>,
     ) -> SqlResult<(Rel, Vec<SortKey>, usize)> {
+        if select.hints.iter().any(|hint| hint.name == "STATE_TTL") {
+            self.warnings.borrow_mut().push(
+                "the hint STATE_TTL is not followed: one time to live, 'table.exec.state.ttl', holds for all state"
+                    .to_owned(),
+            );
+        }
         let (mut rel, scope) = match &select.from {
             Some(from) => self.from(from, outer)?,
             None => (Rel { node: RelNode::Values(vec![Vec::new()]), cols: Vec::new() }, Scope::default()),
@@ -200,7 +206,7 @@ impl Binder<'_> {
             || select.having.is_some()
             || items.iter().any(|(e, _)| has_aggregate(e))
             || order.iter().any(|o| has_aggregate(&o.expr));
-        let base = Env { outer, windows: &select.windows, ..Env::plain(&scope) };
+        let base = Env { outer, windows: &select.windows, clause: "this", ..Env::plain(&scope) };
         let aggregates = match (&select.group, grouped) {
             (Some(group), _) => Some(RefCell::new(self.group_by(group, base)?)),
             (None, true) => Some(RefCell::new(Aggregates::default())),
@@ -223,9 +229,16 @@ impl Binder<'_> {
             });
         }
         let mut scalars = Vec::new();
+        if !grouped {
+            for (e, _) in &items {
+                let bound;
+                (rel, bound) = self.memberships(rel, &scope, e)?;
+                scalars.extend(bound);
+            }
+        }
         let mut joined = Vec::new();
         for (i, query) in queries.iter().enumerate() {
-            let (inner, correlated) = self.scalar(query, &scope)?;
+            let (inner, correlated, empty) = self.scalar(query, &scope)?;
             let data_type = inner
                 .cols
                 .first()
@@ -233,7 +246,7 @@ impl Binder<'_> {
                 .unwrap_or(DataType::new(TypeKind::Null));
             scalars.push((
                 std::ptr::from_ref(*query) as usize,
-                crate::sql::types::column(SCALARS + i, data_type),
+                super::subquery::or_empty(crate::sql::types::column(SCALARS + i, data_type), empty),
             ));
             joined.push((inner, correlated));
         }
@@ -245,8 +258,12 @@ impl Binder<'_> {
         }
         let having = match &select.having {
             Some(having) => {
-                Some(operators::boolean(self.expr(having, Env { over: None, ..env })?, having.span)?)
+                Some(operators::clause("HAVING", self.expr(having, Env { over: None, ..env })?, having.span)?)
             }
+            None => None,
+        };
+        let qualify = match &select.qualify {
+            Some(qualify) => Some(operators::clause("QUALIFY", self.expr(qualify, env)?, qualify.span)?),
             None => None,
         };
         let names = names_of(&items);
@@ -315,19 +332,20 @@ impl Binder<'_> {
         if !overs.is_empty() {
             (rel, places) = self.build_overs(rel, overs, &home);
         }
-        let exprs: Vec<Expr> = exprs
-            .iter()
-            .map(|expr| {
-                rewrite(&home(expr), &|index, data_type| {
-                    let index = if (OVERS..OUTER).contains(&index) {
-                        places.get(index - OVERS).copied().unwrap_or(0)
-                    } else {
-                        index
-                    };
-                    crate::sql::types::column(index, data_type.clone())
-                })
+        let placed = |expr: &Expr| {
+            rewrite(&home(expr), &|index, data_type| {
+                let index = if (OVERS..OUTER).contains(&index) {
+                    places.get(index - OVERS).copied().unwrap_or(0)
+                } else {
+                    index
+                };
+                crate::sql::types::column(index, data_type.clone())
             })
-            .collect();
+        };
+        if let Some(qualify) = qualify {
+            rel = rel.filter(placed(&qualify));
+        }
+        let exprs: Vec<Expr> = exprs.iter().map(placed).collect();
         let cols = exprs
             .iter()
             .enumerate()
@@ -390,8 +408,18 @@ pub(super) fn renamed(mut rel: Rel, columns: &[ast::Ident], name: &ast::Ident) -
     if columns.len() != rel.cols.len() {
         return Err(SqlError::plan(
             name.span,
-            format!("'{}' names {} columns, the query has {}", name.value, columns.len(), rel.cols.len()),
-        ));
+            format!(
+                "VIEW definition and input fields not match: Def fields: [{}]. Input fields: [{}].",
+                columns.iter().map(|c| c.value.as_str()).collect::<Vec<_>>().join(", "),
+                rel.cols.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")
+            ),
+        )
+        .help(format!(
+            "'{}' names {} columns, the query has {}",
+            name.value,
+            columns.len(),
+            rel.cols.len()
+        )));
     }
     for (col, ident) in rel.cols.iter_mut().zip(columns) {
         col.name.clone_from(&ident.value);

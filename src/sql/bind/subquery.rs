@@ -14,6 +14,60 @@ use crate::sql::types::{and_all, call, column, columns_of, conjuncts, rewrite};
 use super::visit::visit;
 use super::{Binder, Env, OUTER, Scope};
 
+/// A scalar subquery: its relation, how it depends on the query around, and its value where it finds nothing.
+pub(super) type Scalar = (Rel, Vec<Expr>, Option<Expr>);
+
+/// The value of a scalar subquery, or what it is without rows.
+pub(super) fn or_empty(value: Expr, empty: Option<Expr>) -> Expr {
+    match empty {
+        Some(empty) => {
+            let data_type = value.data_type.clone();
+            call("COALESCE", vec![value, empty], data_type)
+        }
+        None => value,
+    }
+}
+
+/// What an aggregation without groups gives of no rows, unless that is NULL.
+fn empty_value(rel: &Rel) -> Option<Expr> {
+    fn values(rel: &Rel) -> Option<Vec<Expr>> {
+        match &rel.node {
+            RelNode::Project(input, exprs) => {
+                let below = values(input)?;
+                Some(
+                    exprs
+                        .iter()
+                        .map(|e| {
+                            rewrite(e, &|c, t| below.get(c).cloned().unwrap_or_else(|| column(c, t.clone())))
+                        })
+                        .collect(),
+                )
+            }
+            RelNode::Aggregate(aggregate) if aggregate.group.is_empty() && aggregate.window.is_none() => {
+                Some(
+                    aggregate
+                        .calls
+                        .iter()
+                        .map(|call| match call.function {
+                            "COUNT" => crate::sql::types::literal(
+                                crate::engine::row::Value::Int(0),
+                                TypeKind::BigInt,
+                            ),
+                            _ => crate::sql::types::null_of(call.output.data_type.kind.clone()),
+                        })
+                        .collect(),
+                )
+            }
+            _ => None,
+        }
+    }
+    let value = values(rel)?.into_iter().next()?;
+    let mut columns = BTreeSet::new();
+    columns_of(&value, &mut columns);
+    let null = matches!(value.node, ExprNode::Literal(crate::engine::row::Value::Null));
+    (columns.is_empty() && !null).then_some(value)
+}
+
 impl Binder<'_> {
     /// Applies WHERE.
     pub(super) fn condition(
@@ -36,8 +90,8 @@ impl Binder<'_> {
             if nested {
                 rest.push(part);
             } else {
-                let bound = self.expr(part, Env { outer, ..Env::plain(scope) })?;
-                plain.push(operators::boolean(bound, part.span)?);
+                let bound = self.expr(part, Env { outer, clause: "WHERE", ..Env::plain(scope) })?;
+                plain.push(operators::clause("WHERE", bound, part.span)?);
             }
         }
         if let Some(predicate) = and_all(plain) {
@@ -76,18 +130,18 @@ impl Binder<'_> {
                 queries.push(query);
             }
         });
-        let mut rel = rel;
-        let mut scalars = Vec::new();
+        let (mut rel, mut scalars) = self.memberships(rel, scope, part)?;
         for query in queries {
-            let (inner, correlated) = self.scalar(query, scope)?;
+            let (inner, correlated, empty) = self.scalar(query, scope)?;
             let index = rel.cols.len();
             rel = self.join_scalar(rel, inner, correlated);
             let data_type =
                 rel.cols.get(index).map_or(DataType::new(TypeKind::Null), |c| c.data_type.clone());
-            scalars.push((std::ptr::from_ref(query) as usize, column(index, data_type)));
+            scalars.push((std::ptr::from_ref(query) as usize, or_empty(column(index, data_type), empty)));
         }
-        let bound = self.expr(part, Env { outer, scalars: &scalars, ..Env::plain(scope) })?;
-        Ok(rel.filter(operators::boolean(bound, part.span)?))
+        let bound =
+            self.expr(part, Env { outer, scalars: &scalars, clause: "WHERE", ..Env::plain(scope) })?;
+        Ok(rel.filter(operators::clause("WHERE", bound, part.span)?))
     }
 
     /// `[NOT] EXISTS (query)`, `value [NOT] IN (query)`.
@@ -105,10 +159,8 @@ impl Binder<'_> {
             && inner.cols.len() != 1
             && !matches!(value.map(|v| &v.kind), Some(ExprKind::Row(_)))
         {
-            return Err(SqlError::plan(
-                span,
-                format!("IN takes a query of one column, this one has {}", inner.cols.len()),
-            ));
+            return Err(SqlError::plan(span, "Values passed to IN operator must have compatible types")
+                .help(format!("the query gives {} columns, one is compared", inner.cols.len())));
         }
         let width = left.cols.len();
         let (right, mut conditions) = decorrelate(inner, span)?;
@@ -149,18 +201,33 @@ impl Binder<'_> {
     }
 
     /// A subquery as a value: one column, one row; and how it depends on the query around.
-    pub(super) fn scalar(&self, query: &ast::Query, scope: &Scope) -> SqlResult<(Rel, Vec<Expr>)> {
+    pub(super) fn scalar(&self, query: &ast::Query, scope: &Scope) -> SqlResult<Scalar> {
         let inner = self.query_in(query, Some(scope))?;
         if inner.cols.len() != 1 {
             return Err(SqlError::plan(
                 query.span,
-                format!("a subquery as a value has one column, this one has {}", inner.cols.len()),
-            ));
+                format!(
+                    "Cannot apply '$SCALAR_QUERY' to arguments of type '$SCALAR_QUERY(<RECORDTYPE({})>)'. Supported form(s): '$SCALAR_QUERY(<RECORDTYPE(SINGLE FIELD)>)'",
+                    inner
+                        .cols
+                        .iter()
+                        .map(|c| format!("{} {}", crate::sql::types::calcite(&c.data_type.kind), c.name).to_uppercase())
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                ),
+            )
+            .help("a subquery as a value has one column"));
         }
         let single = is_global_aggregate(&inner);
-        let (inner, conditions) = decorrelate(inner, query.span)?;
+        let empty = empty_value(&inner);
+        let (mut inner, conditions) = decorrelate(inner, query.span)?;
         if single || !conditions.is_empty() {
-            return Ok((inner, conditions));
+            // COUNT of no row is 0, where the join finds no group
+            if let (false, Some(empty), Some(col)) = (conditions.is_empty(), empty, inner.cols.first_mut()) {
+                col.role = None;
+                return Ok((inner, conditions, Some(empty)));
+            }
+            return Ok((inner, conditions, None));
         }
         let data_type = inner
             .cols
@@ -181,7 +248,7 @@ impl Binder<'_> {
             calls,
             window: None,
         }));
-        Ok((Rel { node, cols: vec![Col::new("EXPR$0", data_type)] }, Vec::new()))
+        Ok((Rel { node, cols: vec![Col::new("EXPR$0", data_type)] }, Vec::new(), None))
     }
 
     /// Joins a scalar subquery: its value becomes the last column.
@@ -224,7 +291,7 @@ fn split<'e>(expr: &'e ast::Expr, out: &mut Vec<&'e ast::Expr>) {
     }
 }
 
-fn is_global_aggregate(rel: &Rel) -> bool {
+pub(super) fn is_global_aggregate(rel: &Rel) -> bool {
     match &rel.node {
         RelNode::Project(input, _) => is_global_aggregate(input),
         RelNode::Aggregate(aggregate) => aggregate.group.is_empty() && aggregate.window.is_none(),
@@ -241,7 +308,7 @@ fn is_outer(expr: &Expr) -> bool {
 
 /// Pulls conditions on the outer query out of a subquery: the relation with the columns they need at its end, and
 /// the conditions over it.
-fn decorrelate(rel: Rel, span: Span) -> SqlResult<(Rel, Vec<Expr>)> {
+pub(super) fn decorrelate(rel: Rel, span: Span) -> SqlResult<(Rel, Vec<Expr>)> {
     let unsupported = || {
         SqlError::plan(span, "a subquery that depends on the query around in this way is not supported")
             .help("write it as a join")

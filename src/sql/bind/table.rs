@@ -34,17 +34,31 @@ pub fn declare_table(
         span: create.name.span,
     };
     if let Some((source, clauses)) = &create.like {
-        like(&mut table, &*catalog.table(source)?, clauses);
+        let found = catalog.table(source).map_err(|_| {
+            SqlError::plan(
+                source.span,
+                format!(
+                    "Source table '`default_catalog`.`default_database`.`{}`' of the LIKE clause not found in the catalog, at line {}, column {}",
+                    source.value, source.span.line, source.span.column
+                ),
+            )
+        })?;
+        like(&mut table, &found, clauses);
     }
     for (key, value, _) in &create.options {
         table.options.insert(key.clone(), value.clone());
     }
+    let inherited: Vec<String> = table.columns.iter().map(|c| c.col.name.clone()).collect();
     let mut computed = Vec::new();
     for def in &create.columns {
         if table.column(&def.name.value).is_some() {
             return Err(SqlError::plan(
                 def.name.span,
-                format!("Column names must contain unique names. Found duplicate: {}", def.name.value),
+                if inherited.contains(&def.name.value) {
+                    format!("A column named '{}' already exists in the base table.", def.name.value)
+                } else {
+                    format!("A regular Column named '{}' already exists in the table.", def.name.value)
+                },
             ));
         }
         let (kind, data_type) = match &def.kind {
@@ -135,8 +149,8 @@ pub fn declare_table(
             return Err(SqlError::plan(
                 expr.span,
                 format!(
-                    "Invalid data type of expression for watermark definition. The watermark must be of type TIMESTAMP or TIMESTAMP_LTZ, but is {}",
-                    bound.data_type.kind
+                    "Invalid data type of expression for watermark definition. The field must be of type TIMESTAMP(p) or TIMESTAMP_LTZ(p), the supported precision 'p' is from 0 to 3, but the watermark expression type is {}",
+                    bound.data_type
                 ),
             ));
         }

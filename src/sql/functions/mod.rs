@@ -426,6 +426,14 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             }
             _ => wrong(&args, "MAP_FROM_ARRAYS(<ARRAY>, <ARRAY>)"),
         },
+        ("MINUS_MONTHS" | "MINUS_MILLIS", 2) => {
+            let kind =
+                if upper == "MINUS_MONTHS" { TypeKind::IntervalMonths } else { TypeKind::IntervalMillis };
+            if args.iter().all(|arg| is_temporal(&arg.data_type.kind)) {
+                return Ok(call("-", args, DataType { kind, nullable }));
+            }
+            wrong(&args, "(<DATETIME> - <DATETIME>) <UNIT>")
+        }
         ("MAP_UNION", 1..) if matches!(kind, TypeKind::Map(..)) => {
             let target =
                 args.iter().skip(1).try_fold(DataType::not_null(kind), |t, arg| common(&t, &arg.data_type));
@@ -464,7 +472,9 @@ fn coalesce(args: Vec<Expr>, span: Span) -> SqlResult<Expr> {
             common_kind(&k, &arg.data_type.kind)
         });
     let Some(target) = target else {
-        return Err(misfit("COALESCE", &args, "COALESCE(<ANY>...)", span));
+        let mut error = misfit("COALESCE", &args, "COALESCE(<ANY>...)", span);
+        error.message = format!("Invalid input arguments. {}", error.message);
+        return Err(error);
     };
     let args = args.into_iter().map(|arg| cast_to(arg, &target)).collect();
     Ok(call("COALESCE", args, DataType { kind: target, nullable }))

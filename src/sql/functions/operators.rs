@@ -29,8 +29,20 @@ pub fn boolean(expr: Expr, span: Span) -> SqlResult<Expr> {
     }
 }
 
+/// The expression as the condition of a clause.
+pub fn clause(name: &str, expr: Expr, span: Span) -> SqlResult<Expr> {
+    boolean(expr, span).map_err(|error| {
+        let kind = error.message.clone();
+        SqlError::plan(span, format!("{name} clause must be a condition")).help(kind)
+    })
+}
+
 /// AND, OR.
 pub fn logic(op: &'static str, a: Expr, b: Expr, span: Span) -> SqlResult<Expr> {
+    let fits = |e: &Expr| matches!(e.data_type.kind, TypeKind::Boolean | TypeKind::Null);
+    if !fits(&a) || !fits(&b) {
+        return Err(misfit(op, &a, &b, &format!("'<BOOLEAN> {op} <BOOLEAN>'"), span));
+    }
     let (a, b) = (boolean(a, span)?, boolean(b, span)?);
     let nullable = a.data_type.nullable || b.data_type.nullable;
     Ok(call(op, vec![a, b], DataType { kind: TypeKind::Boolean, nullable }))
@@ -38,6 +50,15 @@ pub fn logic(op: &'static str, a: Expr, b: Expr, span: Span) -> SqlResult<Expr> 
 
 /// NOT.
 pub fn negate(expr: Expr, span: Span) -> SqlResult<Expr> {
+    if !matches!(expr.data_type.kind, TypeKind::Boolean | TypeKind::Null) {
+        return Err(SqlError::plan(
+            span,
+            format!(
+                "Cannot apply 'NOT' to arguments of type 'NOT<{}>'. Supported form(s): 'NOT<BOOLEAN>'",
+                calcite(&expr.data_type.kind)
+            ),
+        ));
+    }
     let expr = boolean(expr, span)?;
     let nullable = expr.data_type.nullable;
     Ok(call("NOT", vec![expr], DataType { kind: TypeKind::Boolean, nullable }))
@@ -129,7 +150,10 @@ pub fn arithmetic(op: &'static str, a: Expr, b: Expr, span: Span) -> SqlResult<E
             return done(b, a, kind);
         }
         (i, j) if is_interval(i) && i == j && matches!(op, "+" | "-") => return done(a, b, x),
-        (i, n) if is_interval(i) && is_numeric(n) && matches!(op, "*" | "/") => return done(a, b, x),
+        (i, n) if is_interval(i) && is_numeric(n) && op == "*" => return done(a, b, x),
+        (i, n) if is_interval(i) && is_numeric(n) && op == "/" => {
+            return Err(SqlError::plan(span, format!("Unsupported call: /({x}, {y})")));
+        }
         (n, i) if is_numeric(n) && is_interval(i) && op == "*" => return done(b, a, y),
         _ => {}
     }
@@ -139,6 +163,13 @@ pub fn arithmetic(op: &'static str, a: Expr, b: Expr, span: Span) -> SqlResult<E
     }
     if op == "%" && (is_approximate(&x) || is_approximate(&y)) {
         return Err(misfit(op, &a, &b, "'<EXACT_NUMERIC> % <EXACT_NUMERIC>'", span));
+    }
+    let constant = |e: &Expr| match &e.node {
+        crate::engine::expr::ExprNode::Literal(crate::engine::row::Value::Int(n)) => Some(*n),
+        _ => None,
+    };
+    if matches!(op, "/" | "%") && constant(&a).is_some() && constant(&b) == Some(0) {
+        return Err(SqlError::plan(span, "Division by zero"));
     }
     if is_integer(&x) && is_integer(&y) || is_approximate(&x) || is_approximate(&y) {
         let kind = match (&x, &y) {

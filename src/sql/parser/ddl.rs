@@ -10,19 +10,7 @@ impl Parser {
     pub(super) fn create_table(&mut self, temporary: bool) -> SqlResult<CreateTable> {
         let if_not_exists = self.eat_words(&["IF", "NOT", "EXISTS"]);
         let name = self.table_name()?;
-        let mut table = CreateTable {
-            name,
-            temporary,
-            if_not_exists,
-            columns: Vec::new(),
-            watermark: None,
-            primary_key: Vec::new(),
-            comment: None,
-            partitioned: Vec::new(),
-            options: Vec::new(),
-            like: None,
-            query: None,
-        };
+        let mut table = CreateTable { temporary, if_not_exists, ..CreateTable::empty(name) };
         if self.eat("(") {
             if !self.is(")") {
                 self.list(|p| p.table_element(&mut table))?;
@@ -74,7 +62,8 @@ impl Parser {
         Ok(table)
     }
 
-    fn table_element(&mut self, table: &mut CreateTable) -> SqlResult<()> {
+    /// A column, key or watermark.
+    pub(super) fn table_element(&mut self, table: &mut CreateTable) -> SqlResult<()> {
         let span = self.span();
         if self.is_word("WATERMARK") && self.is_word_at(1, "FOR") {
             self.at += 2;
@@ -85,7 +74,7 @@ impl Parser {
             self.expect_word("AS")?;
             let expr = self.expr()?;
             if table.watermark.is_some() {
-                return Err(SqlError::parse(span, "Multiple WATERMARK definitions are not supported yet."));
+                return Err(SqlError::parse(span, "Multiple WATERMARK declarations are not supported yet."));
             }
             table.watermark = Some((path, expr));
             return Ok(());

@@ -1,6 +1,6 @@
 //! Scalar expressions, by precedence.
 
-use crate::sql::ast::{Expr, ExprKind, Ident, Interval};
+use crate::sql::ast::{Alias, Expr, ExprKind, Ident, Interval, Query, Select, SetExpr, TableExpr};
 use crate::sql::dialect::{Token, is_reserved};
 use crate::sql::error::{Span, SqlError, SqlResult};
 
@@ -86,11 +86,13 @@ impl Parser {
             if let Token::Symbol(op @ ("=" | "<>" | "<" | "<=" | ">" | ">=")) = *self.peek() {
                 self.at += 1;
                 if self.is_word("ANY") || self.is_word("ALL") || self.is_word("SOME") {
-                    return Err(SqlError::parse(
-                        self.span(),
-                        "comparisons with ANY, SOME or ALL are not supported",
-                    )
-                    .help("write it with IN or EXISTS"));
+                    let all = self.is_word("ALL");
+                    self.at += 1;
+                    self.expect("(")?;
+                    let query = self.boxed_query()?;
+                    self.expect(")")?;
+                    left = self.quantified(left, op, all, query, span);
+                    continue;
                 }
                 let right = self.additive()?;
                 left = Self::binary(op, left, right);
@@ -175,6 +177,38 @@ impl Parser {
             };
             left = Expr { kind, span: span.to(self.before()) };
         }
+    }
+
+    /// `value op ANY (query)` and `value op ALL (query)`, by IN and EXISTS.
+    fn quantified(&self, value: Expr, op: &'static str, all: bool, query: Box<Query>, span: Span) -> Expr {
+        let span = span.to(self.before());
+        let make = |kind| Expr { kind, span };
+        if (op, all) == ("=", false) || (op, all) == ("<>", true) {
+            return make(ExprKind::InQuery(Box::new(value), query, all));
+        }
+        // a row that is no proof of it: for ANY one that fits is looked for, for ALL one that does not
+        let ident = |name: &str| Ident { value: name.to_owned(), span };
+        let (table, element) = (ident("$q"), ident("$e"));
+        let named = make(ExprKind::Name(vec![table.clone(), element.clone()]));
+        let test = make(ExprKind::Binary(op, Box::new(value), Box::new(named)));
+        let filter = if all { make(ExprKind::Is(Box::new(test), "TRUE", true)) } else { test };
+        let alias = Some(Alias { name: table, columns: vec![element] });
+        let select = Select {
+            distinct: false,
+            hints: Vec::new(),
+            items: vec![(make(ExprKind::Number("1".to_owned())), None)],
+            from: Some(TableExpr::Derived { query, lateral: false, alias }),
+            filter: Some(filter),
+            group: None,
+            having: None,
+            qualify: None,
+            windows: Vec::new(),
+            span,
+        };
+        let body = SetExpr::Select(Box::new(select));
+        let exists = Query { ctes: Vec::new(), body, order: Vec::new(), offset: None, limit: None, span };
+        let exists = make(ExprKind::Exists(Box::new(exists)));
+        if all { make(ExprKind::Unary("NOT", Box::new(exists))) } else { exists }
     }
 
     /// `+ - ||` and what binds tighter.
@@ -275,6 +309,22 @@ impl Parser {
                     self.expect(")")?;
                     if items.len() == 1 {
                         let inner = items.remove(0);
+                        // (a - b) DAY TO SECOND: the difference as an interval
+                        if let ExprKind::Binary("-", left, right) = &inner.kind
+                            && self.at_unit()
+                        {
+                            let unit = self.unit()?;
+                            if self.eat_word("TO") {
+                                self.unit()?;
+                            }
+                            let months = matches!(unit.as_str(), "YEAR" | "QUARTER" | "MONTH");
+                            let name = if months { "MINUS_MONTHS" } else { "MINUS_MILLIS" };
+                            return Ok(self.simple_call(
+                                name,
+                                span,
+                                vec![(**left).clone(), (**right).clone()],
+                            ));
+                        }
                         return Ok(Expr { kind: inner.kind, span: span.to(self.before()) });
                     }
                     ExprKind::Row(items)
@@ -332,6 +382,16 @@ impl Parser {
             }
             "INTERVAL" => {
                 self.at += 1;
+                if !matches!(self.peek(), Token::Str(_)) && !self.is("-") && !self.is("+") {
+                    // INTERVAL n DAY: so many units
+                    let count = self.primary()?;
+                    let from = self.unit()?;
+                    let unit =
+                        Interval { text: "1".to_owned(), negative: false, from, precision: None, to: None };
+                    let span = span.to(self.before());
+                    let unit = Expr { kind: ExprKind::Interval(unit), span };
+                    return Ok(Some(Self::binary("*", count, unit)));
+                }
                 let negative = self.eat("-");
                 let text = self.string()?;
                 let from = self.unit()?;
@@ -402,6 +462,13 @@ impl Parser {
             _ => return self.special_call(word, span),
         };
         Ok(Some(Expr { kind, span: span.to(self.before()) }))
+    }
+
+    /// Whether a unit of time stands here, as behind `(a - b)`.
+    fn at_unit(&self) -> bool {
+        ["YEAR", "QUARTER", "MONTH", "WEEK", "DAY", "HOUR", "MINUTE", "SECOND"]
+            .iter()
+            .any(|unit| self.is_word(unit))
     }
 
     fn unit_precision(&mut self) -> SqlResult<Option<u32>> {

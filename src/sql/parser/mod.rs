@@ -1,5 +1,6 @@
 //! Flink's grammar: a recursive descent over the tokens of sqlparser's tokenizer (docs/adr says why).
 
+mod alter;
 mod ddl;
 mod expr;
 mod functions;
@@ -137,7 +138,6 @@ impl Parser {
     fn unexpected(&self, wanted: &[&str]) -> Box<SqlError> {
         let found = match self.peek() {
             Token::End => "the end of the text".to_owned(),
-            Token::Word { value, quoted: false } if is_reserved(value) => format!("the keyword '{value}'"),
             Token::Word { value, .. } => format!("\"{value}\""),
             Token::Number(text) => format!("\"{text}\""),
             Token::Str(text) => format!("'{text}'"),
@@ -149,7 +149,7 @@ impl Parser {
         let error = SqlError::parse(
             span,
             format!(
-                "Incorrect syntax near {found} at line {}, column {}. Was expecting: {}",
+                "Encountered {found} at line {}, column {}. Was expecting: {}",
                 span.line,
                 span.column,
                 wanted.join(" or ")

@@ -65,7 +65,13 @@ impl Parser {
             self.limit(operands, MAX_INPUTS)?;
             let (op, strength) = if self.is_word("UNION") {
                 ("UNION", 1)
-            } else if self.is_word("EXCEPT") || self.is_word("MINUS") {
+            } else if self.is_word("MINUS") && (self.is_word_at(1, "SELECT") || self.is_word_at(1, "ALL")) {
+                return Err(SqlError::parse(
+                    self.span(),
+                    "MINUS is not allowed under the current SQL conformance level",
+                )
+                .help("write EXCEPT"));
+            } else if self.is_word("EXCEPT") {
                 ("EXCEPT", 1)
             } else if self.is_word("INTERSECT") {
                 ("INTERSECT", 2)
@@ -115,6 +121,7 @@ impl Parser {
                 filter: None,
                 group: None,
                 having: None,
+                qualify: None,
                 windows: Vec::new(),
                 span,
             })));
@@ -167,7 +174,8 @@ impl Parser {
         } else {
             Vec::new()
         };
-        Ok(Select { distinct, hints, items, from, filter, group, having, windows, span })
+        let qualify = if self.eat_word("QUALIFY") { Some(self.expr()?) } else { None };
+        Ok(Select { distinct, hints, items, from, filter, group, having, qualify, windows, span })
     }
 
     fn select_item(&mut self) -> SqlResult<(Expr, Option<Ident>)> {
@@ -281,7 +289,7 @@ impl Parser {
                 if !self.eat_words(&["CURRENT", "ROW"]) {
                     return Err(SqlError::plan(
                         self.span(),
-                        "OVER windows only support current row as the upper bound of the frame in streaming mode",
+                        "OVER RANGE FOLLOWING windows are not supported yet.",
                     )
                     .help("end the frame with AND CURRENT ROW"));
                 }
@@ -411,9 +419,17 @@ impl Parser {
         while self.eat(".") {
             name.push(self.ident()?);
         }
+        if self.is("(") {
+            let name = name.last().map(|n| n.value.to_uppercase()).unwrap_or_default();
+            return Err(SqlError::plan(self.before(), format!("the table function {name} is not supported")));
+        }
         let hints = self.hints()?;
         let mut alias = None;
         let mut system_time = None;
+        if self.is_word("MATCH_RECOGNIZE") && self.is_at(1, "(") {
+            return Err(SqlError::plan(self.span(), "MATCH_RECOGNIZE is not supported")
+                .help("patterns of two rows: LAG() OVER, or an interval join of the table with itself"));
+        }
         if !self.is_word("FOR") {
             alias = self.table_alias()?;
         }

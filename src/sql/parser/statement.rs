@@ -42,27 +42,7 @@ impl Parser {
             }
             "ALTER" => {
                 self.at += 1;
-                self.expect_word("TABLE")?;
-                self.eat_words(&["IF", "EXISTS"]);
-                let name = self.table_name()?;
-                if self.eat_word("SET") {
-                    let set = self.options()?.into_iter().map(|(k, v, _)| (k, v)).collect();
-                    return Ok(StatementKind::AlterTable { name, set, reset: Vec::new(), rename: None });
-                }
-                if self.eat_word("RESET") {
-                    let reset = self.in_parens(Self::string)?;
-                    return Ok(StatementKind::AlterTable { name, set: Vec::new(), reset, rename: None });
-                }
-                if self.eat_words(&["RENAME", "TO"]) {
-                    let rename = Some(self.table_name()?);
-                    return Ok(StatementKind::AlterTable {
-                        name,
-                        set: Vec::new(),
-                        reset: Vec::new(),
-                        rename,
-                    });
-                }
-                Err(self.unexpected(&["SET", "RESET", "RENAME"]))
+                self.alter()
             }
             "INSERT" => Ok(StatementKind::Insert(Box::new(self.insert()?))),
             "EXECUTE" => {
@@ -70,6 +50,13 @@ impl Parser {
                 if self.eat_words(&["STATEMENT", "SET"]) {
                     self.expect_word("BEGIN")?;
                     return self.statement_set();
+                }
+                if self.is_word("PLAN") {
+                    return Err(SqlError::plan(
+                        self.span(),
+                        "EXECUTE PLAN is not supported: compiled plans are Flink's own",
+                    )
+                    .help("run the script itself"));
                 }
                 // EXECUTE INSERT … / EXECUTE SELECT …
                 self.statement_kind()
@@ -120,6 +107,15 @@ impl Parser {
                         break;
                     }
                 }
+                if self.eat_words(&["STATEMENT", "SET"]) {
+                    let span = self.before();
+                    self.expect_word("BEGIN")?;
+                    let kind = self.statement_set()?;
+                    return Ok(StatementKind::Explain {
+                        changelog,
+                        statement: Box::new(Statement { kind, span }),
+                    });
+                }
                 Ok(StatementKind::Explain { changelog, statement: Box::new(self.statement()?) })
             }
             "SHOW" => {
@@ -133,7 +129,15 @@ impl Parser {
                 }
                 let mut words = Vec::new();
                 while let Token::Word { value, .. } = self.peek() {
-                    words.push(value.to_uppercase());
+                    let upper = value.to_uppercase();
+                    // FROM a database, LIKE a pattern: all there is, is shown
+                    if matches!(upper.as_str(), "FROM" | "IN" | "LIKE" | "ILIKE" | "NOT") {
+                        while !self.done() && !self.is(";") {
+                            self.at += 1;
+                        }
+                        break;
+                    }
+                    words.push(upper);
                     self.at += 1;
                 }
                 Ok(StatementKind::Show(words.join(" "), None))
@@ -143,6 +147,15 @@ impl Parser {
                 self.eat_word("EXTENDED");
                 Ok(StatementKind::Describe(self.table_name()?))
             }
+            "UPDATE" | "DELETE" | "TRUNCATE" => Err(SqlError::plan(
+                self.span(),
+                format!("{word} statement is not supported for streaming mode now."),
+            )
+            .help("change the rows in the database; the stream follows")),
+            "COMPILE" | "CALL" | "STOP" => Err(SqlError::plan(
+                self.span(),
+                format!("{word} is not supported: it belongs to a Flink cluster"),
+            )),
             "USE" | "LOAD" | "UNLOAD" | "ADD" | "REMOVE" | "ANALYZE" | "QUIT" | "EXIT" | "CLEAR" | "HELP" => {
                 self.skip_statement(&word)
             }
@@ -160,7 +173,8 @@ impl Parser {
         }
     }
 
-    fn skip_statement(&mut self, what: &str) -> SqlResult<StatementKind> {
+    /// A statement that changes nothing here.
+    pub(super) fn skip_statement(&mut self, what: &str) -> SqlResult<StatementKind> {
         while !self.done() && !self.is(";") {
             self.at += 1;
         }
@@ -187,15 +201,25 @@ impl Parser {
 
     fn create(&mut self) -> SqlResult<StatementKind> {
         let span = self.span();
-        if self.eat_words(&["OR", "REPLACE"]) {
-            return Err(
-                SqlError::parse(span, "CREATE OR REPLACE is not supported").help("DROP … IF EXISTS first")
-            );
+        let replace = self.eat_words(&["OR", "REPLACE"]);
+        if self.is_word("MATERIALIZED") {
+            return Err(SqlError::parse(span, "CREATE MATERIALIZED TABLE is not supported")
+                .help("CREATE TABLE, and an INSERT INTO that runs all the time"));
+        }
+        if self.is_word("MODEL") {
+            return Err(SqlError::parse(span, "CREATE MODEL is not supported"));
         }
         let temporary = self.eat_word("TEMPORARY");
         self.eat_word("SYSTEM");
         if self.eat_word("TABLE") {
-            return Ok(StatementKind::CreateTable(Box::new(self.create_table(temporary)?)));
+            let table = self.create_table(temporary)?;
+            if replace {
+                return Ok(StatementKind::ReplaceTable(Box::new(table)));
+            }
+            return Ok(StatementKind::CreateTable(Box::new(table)));
+        }
+        if replace {
+            return Err(self.unexpected(&["TABLE"]));
         }
         if self.eat_word("VIEW") {
             let if_not_exists = self.eat_words(&["IF", "NOT", "EXISTS"]);

@@ -37,6 +37,11 @@ pub(super) fn attached(columns: &[usize], cols: &[Col]) -> Option<WindowInput> {
     })
 }
 
+/// Whether start and end of one window are among these columns.
+pub fn is_windowed(columns: &[usize], cols: &[Col]) -> bool {
+    attached(columns, cols).is_some()
+}
+
 pub(super) fn plan(aggregate: AggregateRel, cols: Vec<Col>, context: &Context<'_>) -> SqlResult<Phys> {
     if let Some((window, properties)) = aggregate.window {
         // GROUP BY TUMBLE(…): the window comes from the time column

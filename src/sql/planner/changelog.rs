@@ -188,7 +188,11 @@ impl Emitter {
         let names: Vec<&str> =
             inputs.iter().filter_map(|i| self.plan.nodes.get(*i)).map(|n| n.name.as_str()).collect();
         let types: Vec<String> = schema.iter().map(|f| f.data_type.to_string()).collect();
-        let text = format!("{op:?}|{}|{}|{mode:?}", names.join(","), types.join(","));
+        let modes: String = [mode.update_before, mode.update_after, mode.delete]
+            .map(|emitted| if emitted { '1' } else { '0' })
+            .iter()
+            .collect();
+        let text = format!("{}|{}|{}|{modes}", super::identity::text(&op), names.join(","), types.join(","));
         let id = self.plan.nodes.len();
         // The name is what state is kept by: where a table's server is makes no other operator.
         let stable = format!("{:?}|{}|{}|{mode:?}", op.identity(), names.join(","), types.join(","));

@@ -297,7 +297,10 @@ fn temporal(
     if !matches!(kind, JoinKind::Inner | JoinKind::Left) {
         return Err(SqlError::plan(
             span,
-            "Temporal table join currently only support INNER JOIN and LEFT JOIN",
+            format!(
+                "Unknown join type {}: temporal joins are INNER JOIN and LEFT JOIN",
+                format!("{kind:?}").to_uppercase()
+            ),
         ));
     }
     let width = left.cols.len();
@@ -331,10 +334,14 @@ fn temporal(
         return Err(SqlError::plan(span, "Event-Time Temporal Table Join requires both primary key and row time attribute in versioned table, but no row time attribute can be found.")
             .help("declare a WATERMARK on the versioned table"));
     };
+    if on.is_empty() {
+        return Err(SqlError::plan(span, "Currently the join key in Temporal Table Join can not be empty.")
+            .help("join on all columns of the versioned table's primary key: ON o.currency = r.currency"));
+    }
     if right_on.len() != on.len() || !keys::within(&right.unique, &right_on) {
         return Err(SqlError::plan(
             span,
-            "Temporal table's primary key must be included in the equivalence condition of temporal join",
+            "Temporal Table Join requires primary key in versioned table, but no primary key can be found in the equivalence condition.",
         )
         .help("join on all columns of the versioned table's primary key"));
     }
@@ -392,7 +399,10 @@ fn lookup(
     if keys.is_empty() || keys.len() != on.len() {
         return Err(SqlError::plan(
             span,
-            "Temporal table join requires an equality condition on fields of table",
+            format!(
+                "Temporal table join requires an equality condition on fields of table [default_catalog.default_database.{}].",
+                table.name
+            ),
         )
         .help("join on a column of the looked-up table: ON o.product = p.id"));
     }

@@ -1,7 +1,9 @@
 //! The planner: logical plans are simplified, operators chosen, changelog modes settled.
 
 mod aggregate;
+mod bounds;
 mod changelog;
+mod identity;
 mod intervals;
 mod join;
 mod keys;
@@ -11,6 +13,8 @@ mod pushdown;
 mod rank;
 mod sink;
 
+pub use aggregate::is_windowed;
+pub use bounds::warnings;
 pub use changelog::{Emitter, kind};
 pub use physical::{Context, Phys};
 pub use sink::plan_insert;

@@ -241,6 +241,8 @@ pub(super) fn physical(rel: Rel, context: &Context<'_>) -> SqlResult<Phys> {
                     });
                     let mut out = Phys::over(op, input);
                     out.cols = cols;
+                    // Flink derives no upsert key of a limit
+                    out.upsert.clear();
                     (out.update, out.delete) = (true, true);
                     if limit == 0 {
                         let never = crate::sql::types::literal(
@@ -263,6 +265,11 @@ pub(super) fn physical(rel: Rel, context: &Context<'_>) -> SqlResult<Phys> {
                             let op = Op::TemporalSort { rowtime: first.column, then: then.to_vec() };
                             Ok(Phys::over(op, input))
                         }
+                        _ if offset > 0 => Err(SqlError::plan(
+                            Span::default(),
+                            "FETCH is missed, which on streaming table is not supported currently.",
+                        )
+                        .help("add LIMIT n")),
                         _ if order.is_empty() => Err(SqlError::plan(Span::default(), "OFFSET without LIMIT is not supported on a stream")),
                         _ => Err(SqlError::plan(Span::default(), "Sort on a non-time-attribute field is not supported.")
                             .help("a stream has no end to sort at: add a LIMIT, or order by the event time, ascending")),
@@ -345,6 +352,26 @@ fn scan(
 fn over_window(over: OverRel, cols: Vec<crate::sql::rel::Col>, context: &Context<'_>) -> SqlResult<Phys> {
     let OverRel { input, partition, order, frame, calls } = over;
     let input = physical(input, context)?;
+    let ranking = calls.iter().all(|call| matches!(call.function, "ROW_NUMBER" | "RANK" | "DENSE_RANK"));
+    let attribute_of =
+        |k: &crate::engine::plan::SortKey| input.cols.get(k.column).map_or(TimeAttribute::None, |c| c.time);
+    if order.is_empty() {
+        return Err(SqlError::plan(
+            Span::default(),
+            "The window can only be ordered by a single time column.",
+        )
+        .help("OVER (… ORDER BY ts)"));
+    }
+    if order.first().is_some_and(|k| k.descending && attribute_of(k) != TimeAttribute::None) && !ranking {
+        return Err(SqlError::plan(Span::default(), "The window can only be ordered in ASCENDING mode."));
+    }
+    if ranking && order.first().is_some_and(|k| attribute_of(k) == TimeAttribute::None) {
+        return Err(SqlError::plan(
+            Span::default(),
+            "Rank end is not specified. Currently rank only support TopN, which means the rank end must be specified.",
+        )
+        .help("filter the number: WHERE rn <= 10; OVER windows' ordering in stream mode must be defined on a time attribute"));
+    }
     let time = order
         .first()
         .filter(|k| !k.descending)
@@ -363,6 +390,14 @@ fn over_window(over: OverRel, cols: Vec<crate::sql::rel::Col>, context: &Context
 fn rank(rank: RankRel, cols: Vec<crate::sql::rel::Col>, context: &Context<'_>) -> SqlResult<Phys> {
     let RankRel { input, function, partition, order, from, to, emit_rank } = rank;
     let input = physical(input, context)?;
+    if function != RankFunction::RowNumber && aggregate::attached(&partition, &input.cols).is_none() {
+        let name = if function == RankFunction::Rank { "RANK" } else { "DENSE_RANK" };
+        return Err(SqlError::plan(
+            Span::default(),
+            format!("{name}() on streaming table is not supported currently"),
+        )
+        .help("ROW_NUMBER() is; within a window RANK and DENSE_RANK are too"));
+    }
     let limit = to.unwrap_or(u64::MAX);
     // within a window: PARTITION BY window_start, window_end, …
     if let Some(window) = aggregate::attached(&partition, &input.cols) {

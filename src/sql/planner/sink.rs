@@ -8,7 +8,7 @@ use crate::sql::bind::Binder;
 use crate::sql::catalog::{Catalog, ColumnKind, Table};
 use crate::sql::connectors::{self, SinkMode, sink_mode};
 use crate::sql::error::{Span, SqlError, SqlResult};
-use crate::sql::rel::{Col, TimeAttribute};
+use crate::sql::rel::{Col, Rel, RelNode, TimeAttribute};
 use crate::sql::types;
 
 use super::changelog::Emitter;
@@ -24,7 +24,19 @@ pub fn plan_insert(
 ) -> SqlResult<NodeId> {
     let context = Context { options };
     let binder = Binder::new(catalog, options);
-    let mut table = (*catalog.table(&insert.table)?).clone();
+    let mut table = (*catalog.table(&insert.table).map_err(|error| {
+        let help = error.help.clone();
+        let mut out = SqlError::plan(
+            insert.table.span,
+            format!(
+                "Cannot find table '`default_catalog`.`default_database`.`{}`' in any of the catalogs [default_catalog], nor as a temporary table.",
+                insert.table.value
+            ),
+        );
+        out.help = help;
+        out
+    })?)
+    .clone();
     if table.view.is_some() {
         return Err(SqlError::plan(
             insert.table.span,
@@ -35,6 +47,10 @@ pub fn plan_insert(
         table.options.extend(hint.options.iter().cloned());
     }
     let rel = binder.query(&insert.query)?;
+    emitter.plan.warnings.append(&mut binder.warnings.borrow_mut());
+    if context.strict() {
+        refused_by_flink(insert, &rel, &table, sink_mode(&table))?;
+    }
     let query_cols = rel.cols.clone();
     let wanted = match_columns(insert, &table, &query_cols)?;
     connectors::check_options(&table, true, insert.table.span)?;
@@ -76,6 +92,7 @@ pub fn plan_insert(
         SinkMode::Upsert => materialize.is_some() || !emitter.can_omit(&input),
         SinkMode::Append => false,
     };
+    let first_new = emitter.plan.nodes.len();
     let mut node = emitter.emit(&input, old);
     let changes = ChangelogMode {
         update_before: old && input.update,
@@ -102,7 +119,95 @@ pub fn plan_insert(
         changes = ChangelogMode { update_before: false, update_after: true, delete: changes.delete };
         node = emitter.node(Op::Materialize { key, conflict }, vec![node], &sink_cols, changes);
     }
-    Ok(emitter.node(Op::Sink(target), vec![node], &sink_cols, changes))
+    let sink = emitter.node(Op::Sink(target), vec![node], &sink_cols, changes);
+    let fresh = emitter.plan.nodes.get(first_new..).unwrap_or_default();
+    check_formats(fresh, options, insert.span)?;
+    Ok(sink)
+}
+
+/// The formats of tables that are read and written take their options.
+fn check_formats(
+    nodes: &[crate::engine::plan::Node],
+    options: &BTreeMap<String, String>,
+    span: Span,
+) -> SqlResult<()> {
+    use crate::engine::format;
+    let Ok(context) = format::FormatContext::new(options) else { return Ok(()) };
+    for node in nodes {
+        let (Op::Source(table) | Op::Sink(table)) = &node.op else { continue };
+        let option = |key: &str| table.options.get(key).map(String::as_str);
+        let connector = option("connector").unwrap_or("");
+        let format = option("value.format").or(option("format")).unwrap_or("");
+        if connector == "upsert-kafka"
+            && matches!(
+                format,
+                "debezium-json" | "debezium-avro-confluent" | "canal-json" | "maxwell-json" | "ogg-json"
+            )
+        {
+            return Err(SqlError::plan(
+                span,
+                format!(
+                    "'upsert-kafka' connector doesn't support '{format}' as value format, because it is not in insert-only mode."
+                ),
+            ));
+        }
+        if !matches!(connector, "kafka" | "upsert-kafka" | "filesystem")
+            || !matches!(format, "json" | "csv" | "raw" | "debezium-json")
+        {
+            continue;
+        }
+        let checked = match &node.op {
+            Op::Source(_) => format::decoder(table, &context).map(|_| ()),
+            _ => format::encoder(table, &context).map(|_| ()),
+        };
+        if let Err(error) = checked {
+            return Err(SqlError::plan(span, error.to_string()));
+        }
+    }
+    Ok(())
+}
+
+/// What Flink refuses and this planner could run.
+fn refused_by_flink(insert: &ast::Insert, rel: &Rel, table: &Table, mode: SinkMode) -> SqlResult<()> {
+    let null = crate::engine::types::TypeKind::Null;
+    if !matches!(rel.node, RelNode::Values(_)) && rel.cols.iter().any(|col| col.data_type.kind == null) {
+        return Err(SqlError::plan(insert.query.span, "Illegal use of 'NULL'")
+            .help("CAST(NULL AS type) gives it one"));
+    }
+    if insert.conflict.is_some() && mode != SinkMode::Upsert {
+        return Err(SqlError::plan(
+            insert.span,
+            format!(
+                "ON CONFLICT clause is only allowed for upsert sinks. The sink 'default_catalog.default_database.{}' is not an upsert sink because it only accepts INSERT (append-only) changes.",
+                table.name
+            ),
+        ));
+    }
+    if over_windows(rel) > 1 {
+        return Err(SqlError::plan(
+            insert.query.span,
+            "Over Agg: Unsupported use of OVER windows. All aggregates must be computed on the same window. please re-check the over window statement.",
+        )
+        .help("compute one of them in a query around"));
+    }
+    Ok(())
+}
+
+/// OVER operators that one SELECT has put on top of each other.
+fn over_windows(rel: &Rel) -> usize {
+    match &rel.node {
+        RelNode::Project(input, exprs)
+            // a projection of columns alone is a query around
+            if !matches!(input.node, RelNode::Project(..)) && !exprs.is_empty() =>
+        {
+            over_windows(input)
+        }
+        RelNode::Over(over) => 1 + match &over.input.node {
+            RelNode::Over(_) => over_windows(&over.input),
+            _ => 0,
+        },
+        _ => 0,
+    }
 }
 
 /// For each column that the sink writes: where it comes from in the query (none: NULL), and its type.

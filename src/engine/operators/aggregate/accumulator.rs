@@ -462,7 +462,8 @@ impl Call {
             Accumulator::Value { value, .. } => {
                 if self.function == Function::Collect {
                     let entries = counts.all(at)?;
-                    if entries.is_empty() { Value::Null } else { Value::Map(entries.into()) }
+                    // NULLs are not collected: of nothing else the multiset is empty
+                    Value::Map(entries.into())
                 } else {
                     value.clone()
                 }

@@ -1,0 +1,177 @@
+//! IN (query) and EXISTS as values: inside OR, CASE or a select list, where they cannot be semi joins.
+
+use std::collections::BTreeSet;
+
+use crate::engine::expr::{Expr, ExprNode};
+use crate::engine::plan::{AggregateCall, JoinKind};
+use crate::engine::row::Value;
+use crate::engine::types::{DataType, Field, TypeKind};
+use crate::sql::ast::{self, ExprKind};
+use crate::sql::error::{Span, SqlError, SqlResult};
+use crate::sql::functions::{self, operators};
+use crate::sql::rel::{AggregateRel, Col, JoinRel, Rel, RelNode};
+use crate::sql::types::{and_all, call, column, columns_of, literal, null_of, rewrite};
+
+use super::subquery::decorrelate;
+use super::visit::visit;
+use super::{Binder, Env, OUTER, Scope};
+
+/// What a subquery stands for, by the address of its syntax tree.
+pub(super) type Bound = Vec<(usize, Expr)>;
+
+impl Binder<'_> {
+    /// Joins what the IN (query) and EXISTS of an expression need; gives what they are over the joined relation.
+    pub(super) fn memberships(
+        &self,
+        mut rel: Rel,
+        scope: &Scope,
+        part: &ast::Expr,
+    ) -> SqlResult<(Rel, Bound)> {
+        let mut tests: Vec<(&ast::Query, Option<&ast::Expr>, bool, Span)> = Vec::new();
+        visit(part, &mut |e| match &e.kind {
+            ExprKind::InQuery(value, query, negated) => tests.push((query, Some(value), *negated, e.span)),
+            ExprKind::Exists(query) => tests.push((query, None, false, e.span)),
+            _ => {}
+        });
+        let mut bound = Vec::new();
+        for (query, value, negated, span) in tests {
+            let test;
+            (rel, test) = self.membership(rel, scope, query, value, span)?;
+            let test = if negated { operators::negate(test, span)? } else { test };
+            bound.push((std::ptr::from_ref(query) as usize, test));
+        }
+        Ok((rel, bound))
+    }
+
+    fn membership(
+        &self,
+        left: Rel,
+        scope: &Scope,
+        query: &ast::Query,
+        value: Option<&ast::Expr>,
+        span: Span,
+    ) -> SqlResult<(Rel, Expr)> {
+        let inner = self.query_in(query, Some(scope))?;
+        if value.is_some() && inner.cols.len() != 1 {
+            return Err(SqlError::plan(span, "Values passed to IN operator must have compatible types")
+                .help(format!("the query gives {} columns, one is compared", inner.cols.len())));
+        }
+        let (right, conditions) = decorrelate(inner, span)?;
+        // the columns that decide: those compared with the query around, and the value's
+        let mut keys = BTreeSet::new();
+        for condition in &conditions {
+            if !matches!(condition.node, ExprNode::Call { function: "=", .. }) {
+                return Err(SqlError::plan(
+                    span,
+                    "a subquery in this place may depend on the query around by equality only",
+                )
+                .help("move the condition to the top of WHERE, joined by AND"));
+            }
+            let mut columns = BTreeSet::new();
+            columns_of(condition, &mut columns);
+            keys.extend(columns.into_iter().filter(|c| *c < OUTER));
+        }
+        if value.is_some() {
+            keys.insert(0);
+        }
+        if keys.is_empty() {
+            let width = left.cols.len();
+            let joined = joined(left, counted(right, &[]), Vec::new());
+            let count = joined.col(width);
+            let some = operators::compare(">", count, literal(Value::Int(0), TypeKind::BigInt), span)?;
+            return Ok((joined, is("IS TRUE", some)));
+        }
+        let keys: Vec<usize> = keys.into_iter().collect();
+        let width = left.cols.len();
+        let place = |c: usize| width + keys.iter().position(|k| *k == c).unwrap_or(0);
+        let mut tests: Vec<Expr> = conditions
+            .iter()
+            .map(|condition| {
+                rewrite(condition, &|c, data_type| {
+                    column(if c >= OUTER { c - OUTER } else { place(c) }, data_type.clone())
+                })
+            })
+            .collect();
+        let mut wanted = None;
+        if let Some(value) = value {
+            let value = self.expr(value, Env::plain(scope))?;
+            let element = right.cols.first().map_or(DataType::new(TypeKind::Null), |c| c.data_type.clone());
+            tests.push(operators::compare("=", value.clone(), column(place(0), element.clone()), span)?);
+            wanted = Some((value, element));
+        }
+        let correlated = !conditions.is_empty();
+        let all = right.clone();
+        let with_mark = joined(left, marked(right, &keys), tests);
+        let found = is("IS NOT NULL", with_mark.col(width + keys.len()));
+        let Some((value, element)) = wanted else { return Ok((with_mark, found)) };
+        if correlated || !(value.data_type.nullable || element.nullable) {
+            return Ok((with_mark, found));
+        }
+        // NULLs make the answer unknown: of the value where there are rows, of the query where nothing is found
+        let at = with_mark.cols.len();
+        let rel = joined(with_mark, counted(all, &[0]), Vec::new());
+        let (rows, known) = (rel.col(at), rel.col(at + 1));
+        let zero = literal(Value::Int(0), TypeKind::BigInt);
+        let boolean = |b: bool| literal(Value::Bool(b), TypeKind::Boolean);
+        let any = is("IS TRUE", operators::compare(">", rows.clone(), zero, span)?);
+        let branches = vec![
+            (operators::negate(any, span)?, boolean(false)),
+            (is("IS NULL", value), null_of(TypeKind::Boolean)),
+            (found, boolean(true)),
+            (is("IS TRUE", operators::compare("<", known, rows, span)?), null_of(TypeKind::Boolean)),
+        ];
+        let test = functions::case(branches, boolean(false), DataType::new(TypeKind::Boolean));
+        Ok((rel, test))
+    }
+}
+
+fn is(test: &'static str, expr: Expr) -> Expr {
+    call(test, vec![expr], DataType::not_null(TypeKind::Boolean))
+}
+
+/// The distinct values of these columns, and TRUE behind them.
+fn marked(rel: Rel, keys: &[usize]) -> Rel {
+    let exprs: Vec<Expr> = keys.iter().map(|k| rel.col(*k)).collect();
+    let cols: Vec<Col> =
+        keys.iter().filter_map(|k| rel.cols.get(*k).cloned().map(Col::materialized)).collect();
+    let input = rel.project(exprs, cols.clone());
+    let group = (0..keys.len()).collect();
+    let node = RelNode::Aggregate(Box::new(AggregateRel { input, group, calls: Vec::new(), window: None }));
+    let distinct = Rel { node, cols };
+    let mut exprs: Vec<Expr> = (0..keys.len()).map(|i| distinct.col(i)).collect();
+    let mut cols = distinct.cols.clone();
+    exprs.push(literal(Value::Bool(true), TypeKind::Boolean));
+    cols.push(Col::new("$i", DataType::not_null(TypeKind::Boolean)));
+    distinct.project(exprs, cols)
+}
+
+/// The number of rows, and of values that are not NULL in these columns.
+fn counted(rel: Rel, columns: &[usize]) -> Rel {
+    let count = |args: Vec<usize>, name: &str| AggregateCall {
+        function: "COUNT",
+        args,
+        distinct: false,
+        filter: None,
+        output: Field { name: name.to_owned(), data_type: DataType::not_null(TypeKind::BigInt) },
+    };
+    let mut calls = vec![count(Vec::new(), "$c")];
+    calls.extend(columns.iter().map(|c| count(vec![*c], "$ck")));
+    let cols = calls.iter().map(|c| Col::new(c.output.name.clone(), c.output.data_type.clone())).collect();
+    let node =
+        RelNode::Aggregate(Box::new(AggregateRel { input: rel, group: Vec::new(), calls, window: None }));
+    Rel { node, cols }
+}
+
+/// LEFT JOIN.
+fn joined(left: Rel, right: Rel, conditions: Vec<Expr>) -> Rel {
+    let cols = Rel::join_cols(&left, &right, JoinKind::Left);
+    let join = JoinRel {
+        left,
+        right,
+        kind: JoinKind::Left,
+        condition: and_all(conditions),
+        system_time: None,
+        span: Span::default(),
+    };
+    Rel { node: RelNode::Join(Box::new(join)), cols }
+}

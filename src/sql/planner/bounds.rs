@@ -1,0 +1,82 @@
+//! State that grows as long as the job runs.
+
+use std::collections::BTreeMap;
+
+use crate::engine::plan::{NodeId, Op, Plan};
+use crate::sql::connectors;
+
+/// A sentence for each operator that keeps something of every row of an endless, append-only input.
+///
+/// Tables of changes are not such inputs: what is kept of them is as large as the table.
+pub fn warnings(plan: &Plan, options: &BTreeMap<String, String>) -> Vec<String> {
+    let ttl = options.get("table.exec.state.ttl").map(|ttl| ttl.trim().to_owned()).unwrap_or_default();
+    let forever = ttl.chars().take_while(char::is_ascii_digit).all(|digit| digit == '0');
+    if !forever {
+        return Vec::new();
+    }
+    let mut endless = vec![false; plan.nodes.len()];
+    let mut out = Vec::new();
+    for (id, node) in plan.nodes.iter().enumerate() {
+        let input = |i: usize| node.inputs.get(i).is_some_and(|n| endless.get(*n) == Some(&true));
+        let columns = |of: &[usize], side: usize| -> String {
+            let schema = node.inputs.get(side).and_then(|n| plan.nodes.get(*n)).map(|n| n.schema.as_slice());
+            let names = of.iter().filter_map(|c| schema.and_then(|s| s.get(*c))).map(|f| f.name.as_str());
+            names.collect::<Vec<_>>().join(", ")
+        };
+        let what = match &node.op {
+            Op::Join(_) if input(0) || input(1) => {
+                let sides: Vec<String> = (0..2)
+                    .filter(|side| input(*side))
+                    .map(|side| sources(plan, node.inputs.get(side)))
+                    .collect();
+                Some(format!("the join keeps every row of {}", sides.join(" and of ")))
+            }
+            Op::Aggregate(aggregate) if input(0) && !aggregate.group.is_empty() => Some(format!(
+                "GROUP BY keeps a row for every value of ({}) in {}",
+                columns(&aggregate.group, 0),
+                sources(plan, node.inputs.first())
+            )),
+            Op::Deduplicate(dedup) if input(0) => Some(format!(
+                "the deduplication keeps a row for every value of ({}) in {}",
+                columns(&dedup.key, 0),
+                sources(plan, node.inputs.first())
+            )),
+            Op::SetOp { .. } if input(0) || input(1) => {
+                Some(format!("INTERSECT and EXCEPT keep every row of {}", sources(plan, node.inputs.first())))
+            }
+            _ => None,
+        };
+        if let Some(what) = what {
+            out.push(format!(
+                "{what}: its state grows without bound. SET 'table.exec.state.ttl' = '7 d' lets it forget what was \
+                 not written for so long, or use a window, an interval join or a temporal join"
+            ));
+        }
+        let mark = match &node.op {
+            Op::Source(table) => connectors::is_endless(table) && !node.changelog.update_after,
+            // one row per group, or rows of a table: they change, and do not only come
+            Op::Aggregate(_) | Op::Deduplicate(_) | Op::Rank(_) | Op::Values(_) => false,
+            _ => (0..node.inputs.len()).any(input) && !node.changelog.update_after,
+        };
+        if let Some(slot) = endless.get_mut(id) {
+            *slot = mark;
+        }
+    }
+    out
+}
+
+/// The tables below a node.
+fn sources(plan: &Plan, node: Option<&NodeId>) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    let mut open: Vec<NodeId> = node.copied().into_iter().collect();
+    while let Some(id) = open.pop() {
+        let Some(node) = plan.nodes.get(id) else { continue };
+        if let Op::Source(table) = &node.op {
+            names.push(&table.name);
+        }
+        open.extend(&node.inputs);
+    }
+    names.sort_unstable();
+    names.dedup();
+    names.join(", ")
+}
