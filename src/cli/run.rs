@@ -59,7 +59,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     let control = server::control::router().merge(rest::routes(api.clone()));
     // Another process may serve the data directory already; commands then go there.
     let control = server::control::serve(&service.data, control).await?;
-    let http = tokio::spawn(http.serve(rest::routes(api), ended(stopped)));
+    let http = tokio::spawn(http.serve(rest::routes(api).merge(server::pipelines::router()), ended(stopped)));
 
     let result = tokio::select! {
         result = Box::pin(service.run(&connectors, jobs)) => result,

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::model::{
     self, Config, ConnectorInfo, ConnectorState, InstanceState, State, TargetState, TaskId, TaskState,
 };
+use super::worker::Sample;
 use crate::capture::{ConnectorHandle, Phase};
 
 /// A connector that this worker holds.
@@ -82,6 +85,24 @@ impl Held {
                 .map(|task| TaskState { id: 0, state: state(task, trace.clone()) })
                 .collect(),
             kind: "source",
+        }
+    }
+
+    /// For metrics and health.
+    pub(super) fn sample(&self, name: &str) -> Sample {
+        let status = self.handle.as_ref().map(ConnectorHandle::status);
+        let state = match (self.target, &status) {
+            (TargetState::Paused, _) => "PAUSED",
+            (TargetState::Stopped, _) => "STOPPED",
+            (TargetState::Started, Some(status)) => status.phase.name(),
+            (TargetState::Started, None) => Phase::Failed.name(),
+        };
+        Sample {
+            name: name.to_owned(),
+            server: self.config.get("topic.prefix").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            state,
+            wanted: self.target == TargetState::Started,
+            status,
         }
     }
 

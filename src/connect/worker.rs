@@ -11,7 +11,7 @@ use super::held::Held;
 use super::model::{self, CONNECTOR_CLASS, Config, ConnectorInfo, ConnectorState, State, TargetState};
 use super::statuses;
 use super::store::Store;
-use crate::capture::{self, Connector, Phase, transactional_id};
+use crate::capture::{self, Connector, ConnectorStatus, Phase, transactional_id};
 use crate::config::connector::ConnectorConfig;
 use crate::config::{AddressMap, settings};
 use crate::error::Result;
@@ -30,6 +30,21 @@ pub(super) struct Inner {
 pub struct Worker {
     pub(super) inner: Mutex<Inner>,
     pub(super) env: Env,
+}
+
+/// A look at a connector, for metrics and health.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Name.
+    pub name: String,
+    /// `topic.prefix`.
+    pub server: String,
+    /// Its phase, or PAUSED or STOPPED.
+    pub state: &'static str,
+    /// Whether it should run.
+    pub wanted: bool,
+    /// Of its run, where it has one.
+    pub status: Option<ConnectorStatus>,
 }
 
 /// What a worker runs in.
@@ -96,6 +111,12 @@ impl Worker {
     pub async fn info(&self, name: &str) -> Result<ConnectorInfo, ApiError> {
         let inner = self.inner.lock().await;
         inner.connectors.get(name).map(|held| held.info(name)).ok_or_else(|| ApiError::not_found(name))
+    }
+
+    /// How all connectors are, for metrics and health.
+    pub async fn samples(&self) -> Vec<Sample> {
+        let inner = self.inner.lock().await;
+        inner.connectors.iter().map(|(name, held)| held.sample(name)).collect()
     }
 
     /// How a connector is.

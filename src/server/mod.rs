@@ -2,6 +2,8 @@
 
 pub mod control;
 mod guard;
+mod health;
+mod metrics;
 pub mod pipelines;
 pub mod rest;
 mod tls;

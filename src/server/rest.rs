@@ -52,6 +52,9 @@ pub fn routes(api: Api) -> Router {
     Router::new()
         .route("/", get(root))
         .route("/health", get(health))
+        .route("/health/live", get(super::health::live))
+        .route("/health/ready", get(super::health::ready))
+        .route("/metrics", get(super::metrics::metrics))
         .route("/connectors", get(list).post(create))
         .route("/connectors/{name}", get(info).delete(delete))
         .route("/connectors/{name}/config", get(config).put(put_config).patch(patch_config))
@@ -73,7 +76,20 @@ pub fn routes(api: Api) -> Router {
         .route("/admin/loggers/{logger}", get(logger).put(set_logger))
         .fallback(|| async { ApiError::new(404, "HTTP 404 Not Found") })
         .method_not_allowed_fallback(|| async { ApiError::new(405, "HTTP 405 Method Not Allowed") })
+        .layer(axum::middleware::map_response(in_connects_form))
         .with_state(api)
+}
+
+/// Refusals of the HTTP layer itself (a body that is too large, a path that is not UTF-8) as Connect writes
+/// errors.
+async fn in_connects_form(response: Response) -> Response {
+    let status = response.status();
+    let json = response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"application/json"));
+    if json || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let reason = status.canonical_reason().unwrap_or("refused");
+    ApiError::new(status.as_u16(), format!("HTTP {} {reason}", status.as_u16())).into_response()
 }
 
 /// Parses a JSON body; Connect insists on the content type.
