@@ -13,7 +13,10 @@ use crate::config::Secret;
 /// body as Kafka Connect writes them.
 pub(super) async fn bearer(State(token): State<Arc<Secret>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    if path == "/health" || path.starts_with("/health/") || allowed(request.headers().get(header::AUTHORIZATION), &token) {
+    if path == "/health"
+        || path.starts_with("/health/")
+        || allowed(request.headers().get(header::AUTHORIZATION), &token)
+    {
         return next.run(request).await;
     }
     let body = r#"{"error_code":401,"message":"User cannot access the resource."}"#;

@@ -378,7 +378,12 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), all);
         for metric in CONNECTOR {
-            assert_eq!(matches!(metric.kind, Kind::Counter), metric.name.ends_with("_total"), "{}", metric.name);
+            assert_eq!(
+                matches!(metric.kind, Kind::Counter),
+                metric.name.ends_with("_total"),
+                "{}",
+                metric.name
+            );
         }
     }
 
