@@ -4,8 +4,8 @@ use super::config::Options;
 use super::converter::Converter;
 use super::predicate::Predicate;
 use super::{
-    Transform, changed, debezium_misc, decode_message, kafka_fields, kafka_keys, kafka_records, kafka_values,
-    logical_table, outbox, timezone, unwrap,
+    Transform, Transformed, cast, changed, decode_message, flatten, header_to_value, kafka_fields, kafka_keys, kafka_records,
+    logical_table, outbox, partition, timestamp, timezone, unwrap,
 };
 use crate::event::json::JsonOptions;
 use crate::event::record::{self, Pipeline, Record};
@@ -53,7 +53,7 @@ impl Chain {
                     Some((predicate.clone(), own.flag("negate", false)?))
                 }
             };
-            let transform = make(&own, options)?;
+            let transform = make(&own)?;
             links.push(Link { name, transform, predicate });
         }
         Ok(Self {
@@ -71,7 +71,7 @@ impl Chain {
 }
 
 /// A transform by its Java class name; `$Key` and `$Value` may follow it.
-fn make(own: &Options<'_>, options: &EventOptions) -> Result<Box<dyn Transform>, EventError> {
+fn make(own: &Options<'_>) -> Result<Box<dyn Transform>, EventError> {
     let class = own.required("type")?;
     let (base, side) = match class.split_once('$') {
         Some((base, side)) => (base, Some(side)),
@@ -91,19 +91,27 @@ fn make(own: &Options<'_>, options: &EventOptions) -> Result<Box<dyn Transform>,
         }
         "io.debezium.transforms.ExtractChangedRecordState" => Box::new(changed::ChangedRecordState::new(own)),
         "io.debezium.transforms.TimezoneConverter" => {
-            Box::new(timezone::TimezoneConverter::new(own, options)?)
+            Box::new(timezone::TimezoneConverter::new(own)?)
         }
         "io.debezium.transforms.partitions.PartitionRouting" => {
-            Box::new(debezium_misc::PartitionRouting::new(own)?)
+            Box::new(partition::PartitionRouting::new(own)?)
         }
-        "io.debezium.transforms.HeaderToValue" => Box::new(debezium_misc::HeaderToValue::new(own)?),
-        "io.debezium.transforms.SchemaChangeEventFilter" => Box::new(debezium_misc::PassThrough),
+        "io.debezium.transforms.HeaderToValue" => Box::new(header_to_value::HeaderToValue::new(own)?),
+        "io.debezium.transforms.SchemaChangeEventFilter" => Box::new(SchemaChanges::new(own)?),
         "io.debezium.connector.postgresql.transforms.DecodeLogicalDecodingMessageContent" => {
             Box::new(decode_message::DecodeMessage::new(own)?)
         }
+        "io.debezium.transforms.Filter" | "io.debezium.transforms.ContentBasedRouter" => {
+            return Err(own.error(
+                "type",
+                "another transform: scripts (Groovy, JavaScript, WASM) are not run here; \
+                 org.apache.kafka.connect.transforms.Filter with a predicate, table filters or a row filter of the \
+                 publication may do",
+            ));
+        }
         _ => match kafka {
             Some("RegexRouter") => Box::new(kafka_records::RegexRouter::new(own)?),
-            Some("TimestampRouter") => Box::new(kafka_records::TimestampRouter::new(own)),
+            Some("TimestampRouter") => Box::new(kafka_records::TimestampRouter::new(own)?),
             Some("InsertHeader") => Box::new(kafka_records::InsertHeader::new(own)?),
             Some("DropHeaders") => Box::new(kafka_records::DropHeaders::new(own)?),
             Some("HeaderFrom") => Box::new(kafka_records::HeaderFrom::new(own, key)?),
@@ -115,9 +123,9 @@ fn make(own: &Options<'_>, options: &EventOptions) -> Result<Box<dyn Transform>,
             Some("HoistField") => Box::new(kafka_keys::HoistField::new(own, key)?),
             Some("ExtractField") => Box::new(kafka_keys::ExtractField::new(own, key)?),
             Some("ValueToKey") => Box::new(kafka_keys::ValueToKey::new(own)?),
-            Some("Flatten") => Box::new(kafka_values::Flatten::new(own, key)),
-            Some("Cast") => Box::new(kafka_values::Cast::new(own, key)?),
-            Some("TimestampConverter") => Box::new(kafka_values::TimestampConverter::new(own, key)?),
+            Some("Flatten") => Box::new(flatten::Flatten::new(own, key)),
+            Some("Cast") => Box::new(cast::Cast::new(own, key)?),
+            Some("TimestampConverter") => Box::new(timestamp::TimestampConverter::new(own, key)?),
             _ => {
                 return Err(own.error(
                     "type",
@@ -128,6 +136,27 @@ fn make(own: &Options<'_>, options: &EventOptions) -> Result<Box<dyn Transform>,
             }
         },
     })
+}
+
+/// `SchemaChangeEventFilter`: PostgreSQL has no schema change events, so nothing is filtered.
+struct SchemaChanges;
+
+impl SchemaChanges {
+    fn new(own: &Options<'_>) -> Result<Self, EventError> {
+        const NAME: &str = "schema.change.event.exclude.list";
+        own.required(NAME)?;
+        let known = ["CREATE", "ALTER", "DROP", "TRUNCATE", "DATABASE"];
+        match own.names(NAME).iter().find(|n| !known.contains(&n.as_str())) {
+            Some(_) => Err(own.error(NAME, known.join(", "))),
+            None => Ok(Self),
+        }
+    }
+}
+
+impl Transform for SchemaChanges {
+    fn apply<'a>(&mut self, record: Record<'a>) -> Transformed<'a> {
+        Ok(Some(record))
+    }
 }
 
 impl Pipeline for Chain {

@@ -51,6 +51,23 @@ impl<'p> Options<'p> {
         self.get(name).map(filter::split).unwrap_or_default()
     }
 
+    /// A comma-separated list as Kafka reads one: trimmed, with its empty items; empty where it is blank or not set.
+    pub(crate) fn names(&self, name: &str) -> Vec<String> {
+        match self.get(name).map(str::trim) {
+            None | Some("") => Vec::new(),
+            Some(list) => list.split(',').map(|n| n.trim().to_owned()).collect(),
+        }
+    }
+
+    /// [`Options::names`] of which none may stand twice.
+    pub(crate) fn distinct(&self, name: &str) -> Result<Vec<String>, EventError> {
+        let names = self.names(name);
+        if names.iter().enumerate().any(|(i, n)| names.iter().take(i).any(|m| m == n)) {
+            return Err(self.error(name, "every value once"));
+        }
+        Ok(names)
+    }
+
     pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, EventError> {
         self.required(name)?.trim().parse().map_err(|_| self.error(name, "a number"))
     }

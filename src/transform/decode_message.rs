@@ -9,6 +9,7 @@ use super::edit::{self, field};
 use super::{Transform, Transformed, outbox_json};
 use crate::event::EventError;
 use crate::event::datum::Datum;
+use crate::event::options::Adjustment;
 use crate::event::record::Record;
 use crate::event::schema::{Field, Schema};
 
@@ -38,8 +39,10 @@ impl Transform for DecodeMessage {
         if !json.is_object() {
             return Err("the content is not a JSON object".into());
         }
-        let row = outbox_json::schema(&json, None, self.keep_nulls).ok_or("the content is empty")?;
-        let after = outbox_json::value(&json, &row);
+        let inference =
+            outbox_json::Inference { keep_nulls: self.keep_nulls, adjustment: Adjustment::None };
+        let row = inference.schema(&json, None)?.ok_or("the content is empty")?;
+        let after = outbox_json::value(&json, &row).ok_or("a number of the content is out of range")?;
         let Datum::Struct(values) = &record.value else { return Ok(Some(record)) };
         let mut fields: Vec<Field> = Vec::new();
         let mut out = Vec::new();

@@ -23,18 +23,20 @@ pub(super) struct ReplaceField {
 impl ReplaceField {
     pub(super) fn new(own: &Options<'_>, key: bool) -> Result<Self, EventError> {
         let either = |new: &str, old: &str| {
-            let list = own.list(new);
-            if list.is_empty() { own.list(old) } else { list }
+            let list = own.distinct(new)?;
+            if list.is_empty() { own.distinct(old) } else { Ok(list) }
         };
         let mut renames = Vec::new();
-        for pair in own.list("renames") {
-            let (from, to) = pair.split_once(':').ok_or_else(|| own.error("renames", "old:new, …"))?;
-            renames.push((from.trim().to_owned(), to.trim().to_owned()));
+        for pair in own.names("renames") {
+            match pair.split(':').collect::<Vec<_>>()[..] {
+                [from, to] if !to.is_empty() => renames.push((from.to_owned(), to.to_owned())),
+                _ => return Err(own.error("renames", "old:new, several by comma")),
+            }
         }
         Ok(Self {
             key,
-            include: either("include", "whitelist"),
-            exclude: either("exclude", "blacklist"),
+            include: either("include", "whitelist")?,
+            exclude: either("exclude", "blacklist")?,
             renames,
             replace_nulls: own.flag("replace.null.with.default", true)?,
             schemas: Derived::new(),
@@ -44,13 +46,12 @@ impl ReplaceField {
 
 impl Transform for ReplaceField {
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {
-        let (schema, value) = edit::take_side(&mut record, self.key);
-        let (Some(schema), Datum::Struct(values)) = (&schema, &value) else {
-            edit::set_side(&mut record, self.key, schema, value);
+        if edit::is_null(&record, self.key) {
             return Ok(Some(record));
-        };
+        }
+        let (schema, mut values) = edit::take_struct(&mut record, self.key)?;
         let (include, exclude, renames) = (&self.include, &self.exclude, &self.renames);
-        let (new_schema, kept) = self.schemas.get(schema, "", |schema| {
+        let (new_schema, kept) = self.schemas.try_get(&schema, "", |schema| {
             let mut fields = Vec::new();
             let mut kept = Vec::new();
             for (at, f) in schema.fields().iter().enumerate() {
@@ -61,16 +62,11 @@ impl Transform for ReplaceField {
                 fields.push(Field { name: name.clone(), schema: Arc::clone(&f.schema) });
                 kept.push(at);
             }
-            (Arc::new(edit::with_fields(schema, fields)), Arc::new(kept))
-        });
-        let mut out = Vec::with_capacity(kept.len());
-        for (at, f) in kept.iter().zip(new_schema.fields()) {
-            let v = values.get(*at).cloned().unwrap_or(Datum::Null);
-            out.push(match &f.schema.default {
-                Some(default) if v.is_null() && self.replace_nulls => default.clone(),
-                _ => v,
-            });
-        }
+            Ok((Arc::new(edit::copied(schema, fields)?), Arc::new(kept)))
+        })?;
+        edit::defaults(&schema, &mut values, self.replace_nulls);
+        let mut take = |at: &usize| values.get_mut(*at).map_or(Datum::Null, |v| std::mem::replace(v, Datum::Null));
+        let out = kept.iter().map(&mut take).collect();
         edit::set_side(&mut record, self.key, Some(new_schema), Datum::Struct(out));
         Ok(Some(record))
     }
@@ -101,18 +97,20 @@ pub(super) struct InsertField {
     partition: Option<Inserted>,
     timestamp: Option<Inserted>,
     literal: Option<(Inserted, String)>,
+    replace_nulls: bool,
     schemas: Derived<Arc<Schema>>,
 }
 
 impl InsertField {
     pub(super) fn new(own: &Options<'_>, key: bool) -> Result<Self, EventError> {
-        let field = |name: &str| own.get(name).filter(|f| !f.is_empty()).map(Inserted::parse);
+        let field = |name: &str| own.get(name).map(Inserted::parse);
         if field("offset.field").is_some() {
             return Err(own.error("offset.field", "nothing: a source connector's records have no offset yet"));
         }
-        let literal = match field("static.field") {
-            Some(f) => Some((f, own.required("static.value")?.to_owned())),
-            None => None,
+        let literal = match (field("static.field"), own.get("static.value")) {
+            (Some(f), Some(value)) => Some((f, value.to_owned())),
+            (Some(_), None) => return Err(own.error("static.value", "a value for static.field")),
+            (None, _) => None,
         };
         let new = Self {
             key,
@@ -120,6 +118,7 @@ impl InsertField {
             partition: field("partition.field"),
             timestamp: field("timestamp.field"),
             literal,
+            replace_nulls: own.flag("replace.null.with.default", true)?,
             schemas: Derived::new(),
         };
         if new.topic.is_none() && new.partition.is_none() && new.timestamp.is_none() && new.literal.is_none()
@@ -132,14 +131,13 @@ impl InsertField {
 
 impl Transform for InsertField {
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {
-        let (schema, value) = edit::take_side(&mut record, self.key);
-        let (Some(schema), Datum::Struct(mut values)) = (schema.clone(), value.clone()) else {
-            edit::set_side(&mut record, self.key, schema, value);
+        if edit::is_null(&record, self.key) {
             return Ok(Some(record));
-        };
+        }
+        let (schema, mut values) = edit::take_struct(&mut record, self.key)?;
         let (topic, partition, timestamp, literal) =
             (&self.topic, &self.partition, &self.timestamp, &self.literal);
-        let new_schema = self.schemas.get(&schema, "", |schema| {
+        let new_schema = self.schemas.try_get(&schema, "", |schema| {
             let mut fields = schema.fields().to_vec();
             let mut push = |f: &Inserted, kind: Schema| {
                 fields.push(edit::field(f.name.as_str(), kind.with_optional(f.optional)));
@@ -156,8 +154,9 @@ impl Transform for InsertField {
             if let Some((f, _)) = literal {
                 push(f, Schema::new(Kind::String));
             }
-            Arc::new(edit::with_fields(schema, fields))
-        });
+            Ok(Arc::new(edit::copied(schema, fields)?))
+        })?;
+        edit::defaults(&schema, &mut values, self.replace_nulls);
         if topic.is_some() {
             values.push(Datum::string(record.topic.as_str()));
         }
@@ -180,47 +179,74 @@ pub(super) struct MaskField {
     key: bool,
     fields: Vec<String>,
     replacement: Option<String>,
+    replace_nulls: bool,
 }
+
+const DECIMAL: &str = "org.apache.kafka.connect.data.Decimal";
 
 impl MaskField {
     pub(super) fn new(own: &Options<'_>, key: bool) -> Result<Self, EventError> {
         own.required("fields")?;
-        let replacement = own.get("replacement").filter(|r| !r.is_empty()).map(str::to_owned);
-        Ok(Self { key, fields: own.list("fields"), replacement })
+        let replacement = own.get("replacement").map(str::to_owned);
+        if replacement.as_deref() == Some("") {
+            return Err(own.error("replacement", "a text that is not empty"));
+        }
+        let replace_nulls = own.flag("replace.null.with.default", true)?;
+        Ok(Self { key, fields: own.distinct("fields")?, replacement, replace_nulls })
     }
 
     fn masked(&self, schema: &Schema) -> Result<Datum<'static>, String> {
-        let invalid = || "replacement cannot be read as the field's type".to_owned();
-        Ok(match (&schema.kind, &self.replacement) {
-            (Kind::Boolean, _) => Datum::Bool(false),
-            (Kind::Int8 | Kind::Int16 | Kind::Int32 | Kind::Int64, Some(r)) => {
-                Datum::Int(r.parse().map_err(|_| invalid())?)
+        let date = schema.name.as_deref().is_some_and(|n| n.starts_with("org.apache.kafka.connect.data."));
+        let Some(text) = &self.replacement else {
+            return Ok(match &schema.kind {
+                Kind::Boolean => Datum::Bool(false),
+                Kind::Int8 | Kind::Int16 | Kind::Int32 | Kind::Int64 => Datum::Int(0),
+                Kind::Float32 => Datum::F32(0.0),
+                Kind::Float64 => Datum::F64(0.0),
+                Kind::String => Datum::str(""),
+                Kind::Bytes if schema.name.as_deref() == Some(DECIMAL) => zero(schema)?,
+                Kind::Array(_) => Datum::Array(Vec::new()),
+                Kind::Map(..) => Datum::Map(Vec::new()),
+                Kind::Bytes | Kind::Struct(_) => return Err("bytes and structs cannot be masked".into()),
+            });
+        };
+        let wrong = || "replacement cannot be read as the type of a field to mask".to_owned();
+        let whole = || -> Result<i64, String> {
+            let number: f64 = text.trim().parse().map_err(|_| wrong())?;
+            // BigDecimal.longValue: the fraction is cut off
+            text.trim().parse().or_else(|_| number.is_finite().then_some(super::cast::to_long(number)).ok_or_else(wrong))
+        };
+        Ok(match &schema.kind {
+            Kind::String => Datum::string(text.as_str()),
+            _ if date => return Err("a date, time or decimal cannot be masked with a replacement".into()),
+            Kind::Int8 | Kind::Int16 | Kind::Int32 | Kind::Int64 => {
+                Datum::Int(super::cast::narrow(whole()?, &schema.kind))
             }
-            (Kind::Int8 | Kind::Int16 | Kind::Int32 | Kind::Int64, None) => Datum::Int(0),
-            (Kind::Float32, r) => Datum::F32(r.as_deref().unwrap_or("0").parse().map_err(|_| invalid())?),
-            (Kind::Float64, r) => Datum::F64(r.as_deref().unwrap_or("0").parse().map_err(|_| invalid())?),
-            (Kind::String, r) => Datum::string(r.as_deref().unwrap_or("")),
-            (Kind::Bytes, _) => Datum::Short(crate::event::datum::Inline::from_slice(&[0])),
-            (Kind::Array(_), _) => Datum::Array(Vec::new()),
-            (Kind::Map(..), _) => Datum::Map(Vec::new()),
-            (Kind::Struct(_), _) => return Err("a struct cannot be masked".into()),
+            Kind::Float32 => Datum::F32(text.trim().parse().map_err(|_| wrong())?),
+            Kind::Float64 => Datum::F64(text.trim().parse().map_err(|_| wrong())?),
+            _ => return Err("only numbers and text can be masked with a replacement".into()),
         })
+    }
+}
+
+/// Zero as a decimal. Connect's has scale 0, which fits no other column.
+fn zero(schema: &Schema) -> Result<Datum<'static>, String> {
+    match schema.get_parameter("scale") {
+        Some("0") | None => Ok(Datum::Short(crate::event::datum::Inline::from_slice(&[0]))),
+        Some(scale) => Err(format!("a decimal of scale {scale} cannot be masked: the mask has scale 0")),
     }
 }
 
 impl Transform for MaskField {
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {
-        let (Some(schema), mut value) = edit::take_side(&mut record, self.key) else {
-            return Ok(Some(record));
-        };
-        if let Datum::Struct(values) = &mut value {
-            for (f, v) in schema.fields().iter().zip(values) {
-                if self.fields.contains(&f.name) && !v.is_null() {
-                    *v = self.masked(&f.schema)?;
-                }
+        let (schema, mut values) = edit::take_struct(&mut record, self.key)?;
+        edit::defaults(&schema, &mut values, self.replace_nulls);
+        for (f, v) in schema.fields().iter().zip(&mut values) {
+            if self.fields.contains(&f.name) && !v.is_null() {
+                *v = self.masked(&f.schema).map_err(|e| format!("field {}: {e}", f.name))?;
             }
         }
-        edit::set_side(&mut record, self.key, Some(schema), value);
+        edit::set_side(&mut record, self.key, Some(schema), Datum::Struct(values));
         Ok(Some(record))
     }
 }

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
-
 use super::config::Options;
 use super::edit::{self, Derived};
+use super::java_date::DateFormat;
+use super::literal;
 use super::regex::JavaRegex;
 use super::{Transform, Transformed};
 use crate::event::EventError;
 use crate::event::datum::Datum;
 use crate::event::record::{Header, Record};
-use crate::event::schema::{Kind, Schema};
+use crate::event::schema::{Field, Schema};
 
 /// `RegexRouter`: the topic by a regular expression.
 pub(super) struct RegexRouter {
@@ -29,7 +29,7 @@ impl RegexRouter {
 
 impl Transform for RegexRouter {
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {
-        if let Some(topic) = self.regex.replace(&record.topic, &self.replacement) {
+        if let Some(topic) = self.regex.replace(&record.topic, &self.replacement)? {
             record.topic = topic;
         }
         Ok(Some(record))
@@ -39,23 +39,21 @@ impl Transform for RegexRouter {
 /// `TimestampRouter`: the topic by the record's timestamp.
 pub(super) struct TimestampRouter {
     topic: String,
-    format: String,
+    format: DateFormat,
 }
 
 impl TimestampRouter {
-    pub(super) fn new(own: &Options<'_>) -> Self {
-        Self {
-            topic: own.text("topic.format", "${topic}-${timestamp}"),
-            format: super::kafka_values::chrono_format(&own.text("timestamp.format", "yyyyMMdd")),
-        }
+    pub(super) fn new(own: &Options<'_>) -> Result<Self, EventError> {
+        let format = DateFormat::new(&own.text("timestamp.format", "yyyyMMdd"))
+            .map_err(|e| own.error("timestamp.format", e))?;
+        Ok(Self { topic: own.text("topic.format", "${topic}-${timestamp}"), format })
     }
 }
 
 impl Transform for TimestampRouter {
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {
         let ms = record.timestamp.ok_or("the record has no timestamp")?;
-        let at = DateTime::<Utc>::from_timestamp_millis(ms).ok_or("the timestamp is out of range")?;
-        let time = at.format(&self.format).to_string();
+        let time = self.format.format(ms).ok_or("the timestamp is out of range")?;
         record.topic = self.topic.replace("${topic}", &record.topic).replace("${timestamp}", &time);
         Ok(Some(record))
     }
@@ -64,39 +62,16 @@ impl Transform for TimestampRouter {
 /// `InsertHeader`: a literal header.
 pub(super) struct InsertHeader {
     name: String,
-    schema: Arc<Schema>,
+    schema: Option<Arc<Schema>>,
     value: Datum<'static>,
 }
 
 impl InsertHeader {
     pub(super) fn new(own: &Options<'_>) -> Result<Self, EventError> {
-        let (schema, value) = literal(own.required("value.literal")?);
-        Ok(Self { name: own.required("header")?.to_owned(), schema: Arc::new(schema), value })
-    }
-}
-
-/// A literal as Kafka Connect's `Values.parseString` reads it: the narrowest number, a boolean, else text.
-fn literal(text: &str) -> (Schema, Datum<'static>) {
-    if let Ok(n) = text.parse::<i64>() {
-        let kind = if i8::try_from(n).is_ok() {
-            Kind::Int8
-        } else if i16::try_from(n).is_ok() {
-            Kind::Int16
-        } else if i32::try_from(n).is_ok() {
-            Kind::Int32
-        } else {
-            Kind::Int64
-        };
-        return (Schema::new(kind), Datum::Int(n));
-    }
-    match text {
-        "true" | "false" => (Schema::new(Kind::Boolean), Datum::Bool(text == "true")),
-        _ => match text.parse::<f64>() {
-            Ok(n) if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') => {
-                (Schema::new(Kind::Float64), Datum::F64(n))
-            }
-            _ => (Schema::new(Kind::String), Datum::string(text)),
-        },
+        let text = own.get("value.literal").ok_or_else(|| own.error("value.literal", "a value"))?;
+        let (schema, value) = literal::parse(text);
+        let name = own.get("header").ok_or_else(|| own.error("header", "a name"))?.to_owned();
+        Ok(Self { name, schema: schema.map(Arc::new), value })
     }
 }
 
@@ -104,7 +79,7 @@ impl Transform for InsertHeader {
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {
         record.headers.push(Header {
             name: self.name.clone(),
-            schema: Some(Arc::clone(&self.schema)),
+            schema: self.schema.clone(),
             value: self.value.clone(),
         });
         Ok(Some(record))
@@ -119,7 +94,7 @@ pub(super) struct DropHeaders {
 impl DropHeaders {
     pub(super) fn new(own: &Options<'_>) -> Result<Self, EventError> {
         own.required("headers")?;
-        Ok(Self { names: own.list("headers") })
+        Ok(Self { names: own.distinct("headers")? })
     }
 }
 
@@ -135,43 +110,54 @@ pub(super) struct HeaderFrom {
     key: bool,
     pairs: Vec<(String, String)>,
     remove: bool,
+    replace_nulls: bool,
+    schemas: Derived<Arc<Schema>>,
 }
 
 impl HeaderFrom {
     pub(super) fn new(own: &Options<'_>, key: bool) -> Result<Self, EventError> {
-        let (fields, headers) = (own.list("fields"), own.list("headers"));
-        if fields.is_empty() || fields.len() != headers.len() {
+        own.required("fields")?;
+        own.required("headers")?;
+        let (fields, headers) = (own.names("fields"), own.names("headers"));
+        if fields.len() != headers.len() {
             return Err(own.error("headers", "as many headers as fields"));
         }
-        own.required("operation")?;
-        let remove = own.choice("operation", false, &[("move", true), ("copy", false)])?;
-        Ok(Self { key, pairs: fields.into_iter().zip(headers).collect(), remove })
+        let remove = match own.required("operation")? {
+            "move" => true,
+            "copy" => false,
+            _ => return Err(own.error("operation", "move or copy")),
+        };
+        Ok(Self {
+            key,
+            pairs: fields.into_iter().zip(headers).collect(),
+            remove,
+            replace_nulls: own.flag("replace.null.with.default", true)?,
+            schemas: Derived::new(),
+        })
     }
 }
 
 impl Transform for HeaderFrom {
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {
-        let (Some(schema), value) = edit::take_side(&mut record, self.key) else { return Ok(Some(record)) };
-        let Datum::Struct(mut values) = value else {
-            edit::set_side(&mut record, self.key, Some(schema), value);
-            return Ok(Some(record));
-        };
-        let mut fields = schema.fields().to_vec();
+        let (schema, mut values) = edit::take_struct(&mut record, self.key)?;
         for (field, header) in &self.pairs {
-            let Some(at) = fields.iter().position(|f| f.name == *field) else { continue };
-            let Some(value) = values.get(at).cloned() else { continue };
-            record.headers.push(Header {
-                name: header.clone(),
-                schema: Some(Arc::clone(&fields[at].schema)),
-                value,
-            });
-            if self.remove {
-                fields.remove(at);
-                values.remove(at);
-            }
+            let at = schema.position(field).ok_or_else(|| format!("field does not exist: {field}"))?;
+            let (Some(f), Some(v)) = (schema.fields().get(at), values.get(at)) else { continue };
+            let value = if self.replace_nulls { edit::or_default(&f.schema, v.clone()) } else { v.clone() };
+            record.headers.push(Header { name: header.clone(), schema: Some(Arc::clone(&f.schema)), value });
         }
-        let schema = if self.remove { Arc::new(edit::with_fields(&schema, fields)) } else { schema };
-        edit::set_side(&mut record, self.key, Some(schema), Datum::Struct(values));
+        if !self.remove {
+            edit::set_side(&mut record, self.key, Some(schema), Datum::Struct(values));
+            return Ok(Some(record));
+        }
+        let moved = |f: &Field| self.pairs.iter().any(|(name, _)| *name == f.name);
+        let left = self.schemas.get(&schema, "", |schema| {
+            let fields = schema.fields().iter().filter(|f| !moved(f)).cloned().collect();
+            Arc::new(Schema { optional: false, default: None, ..edit::with_fields(schema, fields) })
+        });
+        edit::defaults(&schema, &mut values, self.replace_nulls);
+        let values = schema.fields().iter().zip(values).filter(|(f, _)| !moved(f)).map(|(_, v)| v).collect();
+        edit::set_side(&mut record, self.key, Some(left), Datum::Struct(values));
         Ok(Some(record))
     }
 }
@@ -190,6 +176,7 @@ pub(super) struct SetSchemaMetadata {
     key: bool,
     name: Option<String>,
     version: Option<i32>,
+    replace_nulls: bool,
     schemas: Derived<Arc<Schema>>,
 }
 
@@ -199,13 +186,24 @@ impl SetSchemaMetadata {
             Some(_) => Some(own.number("schema.version")?),
             None => None,
         };
-        Ok(Self { key, name: own.get("schema.name").map(str::to_owned), version, schemas: Derived::new() })
+        let name = own.get("schema.name").map(str::to_owned);
+        if name.is_none() && version.is_none() {
+            return Err(own.error("schema.name", "a name, or schema.version"));
+        }
+        let replace_nulls = own.flag("replace.null.with.default", true)?;
+        Ok(Self { key, name, version, replace_nulls, schemas: Derived::new() })
     }
 }
 
 impl Transform for SetSchemaMetadata {
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {
-        let (Some(schema), value) = edit::take_side(&mut record, self.key) else { return Ok(Some(record)) };
+        let (schema, mut value) = edit::take_side(&mut record, self.key);
+        let Some(schema) = schema else {
+            if value.is_null() {
+                return Ok(Some(record));
+            }
+            return Err("a value without a schema has no schema metadata".into());
+        };
         let (name, version) = (&self.name, self.version);
         let renamed = self.schemas.get(&schema, "", |schema| {
             let mut schema = schema.clone();
@@ -217,6 +215,9 @@ impl Transform for SetSchemaMetadata {
             }
             Arc::new(schema)
         });
+        if let Datum::Struct(values) = &mut value {
+            edit::defaults(&schema, values, self.replace_nulls);
+        }
         edit::set_side(&mut record, self.key, Some(renamed), value);
         Ok(Some(record))
     }

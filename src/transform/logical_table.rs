@@ -26,11 +26,11 @@ pub(super) struct LogicalTableRouter {
 
 impl LogicalTableRouter {
     pub(super) fn new(own: &Options<'_>) -> Result<Self, EventError> {
-        let key_regex = match own.get("key.field.regex") {
+        let key_regex = match own.get("key.field.regex").map(str::trim) {
+            None | Some("") => None,
             Some(_) => {
                 Some((own.regex("key.field.regex")?, own.required("key.field.replacement")?.to_owned()))
             }
-            None => None,
         };
         Ok(Self {
             regex: own.regex("topic.regex")?,
@@ -55,45 +55,50 @@ impl LogicalTableRouter {
 
 impl Transform for LogicalTableRouter {
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {
-        let Some(topic) = self.regex.replace(&record.topic, &self.replacement) else {
-            return Ok(Some(record));
+        let topic = match self.regex.replace(&record.topic, &self.replacement)? {
+            Some(topic) if !topic.is_empty() => topic,
+            _ => return Ok(Some(record)),
         };
-        if topic.is_empty() {
-            return Ok(Some(record));
-        }
-        let old_topic = std::mem::replace(&mut record.topic, topic.clone());
-        let title = |suffix: &str| names::adjust_schema(&format!("{topic}.{suffix}"), self.adjustment);
-        if let Some(schema) = record.key_schema.take() {
-            let (name, unique, field) = (title("Key"), self.unique, &self.key_field);
-            record.key_schema = Some(self.keys.get(&schema, &topic, |schema| {
+        let adjustment = self.adjustment;
+        let title = |suffix: &str| names::adjust_schema(&format!("{topic}.{suffix}"), adjustment);
+        if !record.key.is_null() {
+            let (schema, mut values) = edit::take_struct(&mut record, true)?;
+            let (unique, field) = (self.unique, &self.key_field);
+            let schema = self.keys.try_get(&schema, &topic, |schema| {
                 let mut fields = schema.fields().to_vec();
                 if unique {
                     fields.push(edit::field(field.as_str(), Schema::new(Kind::String)));
                 }
-                Arc::new(edit::with_fields(schema, fields).titled(name))
-            }));
-            if let (Datum::Struct(values), true) = (&mut record.key, self.unique) {
-                let physical = self.key_regex.as_ref().and_then(|(r, to)| r.replace(&old_topic, to));
-                values.push(Datum::string(physical.unwrap_or(old_topic)));
+                let optional = schema.optional;
+                Ok(Arc::new(edit::copied(schema, fields)?.with_optional(optional).titled(title("Key"))))
+            })?;
+            if self.unique {
+                let physical = match &self.key_regex {
+                    Some((regex, to)) => regex.replace(&record.topic, to)?,
+                    None => None,
+                };
+                values.push(Datum::string(physical.unwrap_or_else(|| record.topic.clone())));
             }
+            edit::set_side(&mut record, true, Some(schema), Datum::Struct(values));
+        } else {
+            record.key_schema = None;
         }
-        if let Some(schema) = record.value_schema.take() {
-            let (row, envelope) = (title("Value"), title("Envelope"));
+        let envelope = record.value_schema.clone().filter(|s| edit::is_envelope(s) && !record.value.is_null());
+        if let Some(schema) = envelope {
             record.value_schema = Some(self.values.get(&schema, &topic, |schema| {
-                if !edit::is_envelope(schema) {
-                    return Arc::new(schema.clone().titled(row));
-                }
+                let row = title("Value");
                 let rename = |f: &Field| match f.name.as_str() {
-                    "before" | "after" => Field {
-                        name: f.name.clone(),
-                        schema: Arc::new(f.schema.as_ref().clone().titled(row.as_str())),
-                    },
+                    "before" | "after" => {
+                        let row = Schema { default: None, ..f.schema.as_ref().clone() }.titled(row.as_str());
+                        Field { name: f.name.clone(), schema: Arc::new(row) }
+                    }
                     _ => f.clone(),
                 };
                 let fields = schema.fields().iter().map(rename).collect();
-                Arc::new(edit::with_fields(schema, fields).titled(envelope))
+                Arc::new(edit::with_fields(schema, fields).titled(title("Envelope")))
             }));
         }
+        record.topic = topic;
         Ok(Some(record))
     }
 }

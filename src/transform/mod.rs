@@ -2,23 +2,29 @@
 //!
 //! A chain works on whole [`Record`]s; without transforms, and with JSON converters, none is ever built.
 
+mod cast;
 mod chain;
 mod changed;
 mod config;
 mod converter;
-mod debezium_misc;
 mod decode_message;
 mod edit;
+mod flatten;
+mod header_to_value;
+mod java_date;
+mod java_hash;
 mod kafka_fields;
 mod kafka_keys;
 mod kafka_records;
-mod kafka_values;
+mod literal;
 mod logical_table;
 mod outbox;
 mod outbox_json;
+mod partition;
 mod predicate;
 mod regex;
 mod registry;
+mod timestamp;
 mod timezone;
 mod unwrap;
 

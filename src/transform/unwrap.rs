@@ -29,40 +29,60 @@ struct Added {
 }
 
 impl Added {
-    fn parse(text: &str, prefix: &str) -> Self {
-        let (path, rename) = match text.split_once(':') {
-            Some((path, name)) => (path.trim(), Some(name.trim())),
-            None => (text.trim(), None),
-        };
-        let (block, field, shown) = match path.split_once('.') {
-            Some((block, field)) => (Some(block.to_owned()), field, format!("{block}_{field}")),
+    /// `field`, `struct.field`, either with `:name`; `None` for more than one colon.
+    fn parse(text: &str, prefix: &str) -> Option<Self> {
+        let mut parts = text.split(':');
+        let path = parts.next().unwrap_or("");
+        let rename = parts.next().filter(|r| !r.is_empty());
+        if parts.next().is_some() {
+            return None;
+        }
+        let mut steps = path.split('.').filter(|s| !s.is_empty());
+        let first = steps.next().unwrap_or("");
+        let (block, field, shown) = match steps.next() {
+            Some(field) => (Some(first.to_owned()), field, format!("{first}_{field}")),
             None => {
-                let block = match path {
+                let block = match first {
                     "id" | "total_order" | "data_collection_order" => Some("transaction".to_owned()),
                     "op" | "ts_ms" | "ts_us" | "ts_ns" => None,
                     _ => Some("source".to_owned()),
                 };
-                (block, path, path.to_owned())
+                (block, first, first.to_owned())
             }
         };
         let name = format!("{prefix}{}", rename.unwrap_or(&shown));
-        Self { block, field: field.to_owned(), name }
+        Some(Self { block, field: field.to_owned(), name })
     }
 
-    /// The field's schema (made optional, without default) and value; `None` where the envelope has no such field.
-    fn find<'a>(&self, schema: &Schema, value: &Datum<'a>) -> Option<(Schema, Datum<'a>)> {
-        let (holder, datum) = match &self.block {
-            None => (schema, value),
-            Some(block) => {
-                let (s, d) = edit::get(schema, value, block)?;
-                (s.as_ref(), d)
-            }
+    /// The field's schema, made optional and without default. In its block, or else in the envelope itself; `None`
+    /// where neither has it.
+    fn schema(&self, envelope: &Schema) -> Result<Option<Schema>, String> {
+        let holder = match &self.block {
+            None => envelope,
+            Some(block) => envelope.field(block).ok_or_else(|| format!("the event has no field {block}"))?,
         };
-        let field = holder.field(&self.field)?;
-        let datum = holder.position(&self.field).and_then(|at| datum.as_struct()?.get(at)).cloned();
-        let mut schema = field.as_ref().clone().optional();
-        schema.default = None;
-        Some((schema, datum.unwrap_or(Datum::Null)))
+        let found = holder.field(&self.field).or_else(|| envelope.field(&self.field));
+        Ok(found.map(|field| {
+            let mut schema = field.as_ref().clone().optional();
+            schema.default = None;
+            if matches!(schema.kind, Kind::Struct(_)) {
+                // only a struct's name is taken over
+                schema.kind = Kind::Struct(Vec::new());
+            }
+            schema
+        }))
+    }
+
+    fn value<'a>(&self, envelope: &Schema, value: &Datum<'a>) -> Datum<'a> {
+        let Some(block) = &self.block else {
+            return edit::get(envelope, value, &self.field).map_or(Datum::Null, |(_, v)| v.clone());
+        };
+        match edit::get(envelope, value, block) {
+            Some((_, Datum::Null)) | None => Datum::Null,
+            Some((schema, holder)) => edit::get(schema, holder, &self.field)
+                .or_else(|| edit::get(envelope, value, &self.field))
+                .map_or(Datum::Null, |(_, v)| v.clone()),
+        }
     }
 }
 
@@ -70,25 +90,27 @@ pub(super) struct Unwrap {
     deletes: Deletes,
     fields: Vec<Added>,
     headers: Vec<Added>,
+    header_schemas: Derived<Arc<Vec<Option<Arc<Schema>>>>>,
     route: Option<String>,
     replace_nulls: bool,
     drop_header: Option<String>,
     drop_from_key: bool,
     keep_compatible: bool,
     schemas: Derived<Arc<Schema>>,
+    dropped: Derived<Arc<Schema>>,
 }
 
 impl Unwrap {
     pub(super) fn new(own: &Options<'_>) -> Result<Self, EventError> {
-        let legacy = match own.get("delete.handling.mode") {
-            Some("rewrite") if own.flag("drop.tombstones", true)? => Deletes::Rewrite,
-            Some("rewrite") => Deletes::RewriteWithTombstone,
-            Some(_) if own.flag("drop.tombstones", true)? => Deletes::Drop,
-            _ => Deletes::Tombstone,
-        };
+        for old in ["drop.tombstones", "delete.handling.mode"] {
+            if own.get(old).is_some() {
+                let now = "delete.tombstone.handling.mode";
+                tracing::warn!("{old} of ExtractNewRecordState has no effect since Debezium 3: use {now}");
+            }
+        }
         let deletes = own.choice(
             "delete.tombstone.handling.mode",
-            legacy,
+            Deletes::Tombstone,
             &[
                 ("drop", Deletes::Drop),
                 ("tombstone", Deletes::Tombstone),
@@ -97,33 +119,56 @@ impl Unwrap {
                 ("delete-to-tombstone", Deletes::DeleteToTombstone),
             ],
         )?;
-        let parse = |list: &str, prefix: &str| -> Vec<Added> {
+        let parse = |list: &str, prefix: &str| -> Result<Vec<Added>, EventError> {
             let prefix = own.text(prefix, "__");
-            own.list(list).iter().map(|t| Added::parse(t, &prefix)).collect()
+            own.names(list)
+                .iter()
+                .map(|text| {
+                    let wrong = || own.error(list, "field, struct.field or field:name, several by comma");
+                    Added::parse(text, &prefix).ok_or_else(wrong)
+                })
+                .collect()
         };
         Ok(Self {
             deletes,
-            fields: parse("add.fields", "add.fields.prefix"),
-            headers: parse("add.headers", "add.headers.prefix"),
+            fields: parse("add.fields", "add.fields.prefix")?,
+            headers: parse("add.headers", "add.headers.prefix")?,
+            header_schemas: Derived::new(),
             route: own.get("route.by.field").filter(|f| !f.is_empty()).map(str::to_owned),
             replace_nulls: own.flag("replace.null.with.default", true)?,
-            drop_header: own.get("drop.fields.header.name").map(str::to_owned),
+            drop_header: own.get("drop.fields.header.name").filter(|n| !n.trim().is_empty()).map(str::to_owned),
             drop_from_key: own.flag("drop.fields.from.key", false)?,
             keep_compatible: own.flag("drop.fields.keep.schema.compatible", true)?,
             schemas: Derived::new(),
+            dropped: Derived::new(),
         })
     }
 
-    fn add_headers<'a>(&self, record: &mut Record<'a>, schema: &Schema, value: &Datum<'a>) {
-        for added in &self.headers {
-            if let Some((schema, value)) = added.find(schema, value) {
+    fn add_headers<'a>(
+        &mut self,
+        record: &mut Record<'a>,
+        schema: &Arc<Schema>,
+        value: &Datum<'a>,
+    ) -> Result<(), String> {
+        if self.headers.is_empty() {
+            return Ok(());
+        }
+        let headers = &self.headers;
+        let schemas = self.header_schemas.try_get(schema, "", |schema| {
+            let all: Result<Vec<_>, String> =
+                headers.iter().map(|h| Ok(h.schema(schema)?.map(Arc::new))).collect();
+            all.map(Arc::new)
+        })?;
+        for (added, header_schema) in headers.iter().zip(schemas.iter()) {
+            if header_schema.is_some() {
                 record.headers.push(Header {
                     name: added.name.clone(),
-                    schema: Some(Arc::new(schema)),
-                    value,
+                    schema: header_schema.clone(),
+                    value: added.value(schema, value),
                 });
             }
         }
+        Ok(())
     }
 
     fn rewrites(&self) -> bool {
@@ -131,113 +176,160 @@ impl Unwrap {
     }
 
     /// The row's schema with the added fields; the row is required now.
-    fn row_schema(&mut self, envelope: &Arc<Schema>, row: &Arc<Schema>, value: &Datum<'_>) -> Arc<Schema> {
+    fn row_schema(&mut self, envelope: &Arc<Schema>, row: &Schema) -> Result<Arc<Schema>, String> {
         let rewrites = self.rewrites();
         let fields = &self.fields;
-        self.schemas.get(envelope, "", |envelope| {
+        self.schemas.try_get(envelope, "", |envelope| {
             let mut all = row.fields().to_vec();
             if rewrites {
                 all.push(edit::field("__deleted", Schema::new(Kind::String).optional()));
             }
             for added in fields {
-                if let Some((schema, _)) = added.find(envelope, value) {
+                if let Some(schema) = added.schema(envelope)? {
                     all.push(edit::field(added.name.as_str(), schema));
                 }
             }
-            let mut schema = edit::with_fields(row, all);
-            schema.optional = false;
-            Arc::new(schema)
+            Ok(Arc::new(edit::copied(row, all)?))
         })
     }
 
-    fn drop_fields(&self, record: &mut Record<'_>) {
-        let Some(header) = &self.drop_header else { return };
-        let Some(at) = record.headers.iter().position(|h| h.name == *header) else { return };
-        let names: Vec<String> = match &record.headers[at].value {
-            Datum::Array(items) => items.iter().filter_map(|d| d.as_str().map(str::to_owned)).collect(),
-            _ => return,
+    /// The row's values with the added fields.
+    fn row_values<'a>(
+        &self,
+        (envelope, value): (&Schema, &Datum<'a>),
+        schema: &Schema,
+        mut values: Vec<Datum<'a>>,
+        deleted: bool,
+    ) -> Vec<Datum<'a>> {
+        if self.rewrites() {
+            edit::defaults(schema, &mut values, self.replace_nulls);
+            values.push(Datum::str(if deleted { "true" } else { "false" }));
+        }
+        for added in &self.fields {
+            let known = match &added.block {
+                None => None,
+                Some(block) => envelope.field(block).and_then(|b| b.position(&added.field)),
+            };
+            if known.is_some() || envelope.position(&added.field).is_some() {
+                values.push(added.value(envelope, value));
+            }
+        }
+        values
+    }
+
+    fn route(
+        &self,
+        record: &mut Record<'_>,
+        schema: &Schema,
+        row: &Datum<'_>,
+        deleted: bool,
+    ) -> Result<(), String> {
+        let Some(column) = &self.route else { return Ok(()) };
+        let (field, value) =
+            edit::get(schema, row, column).ok_or_else(|| format!("{column} is not a valid field name"))?;
+        if field.kind != Kind::String {
+            return Err(format!("field {column} is not of type STRING"));
+        }
+        // only a rewritten row has its defaults by now
+        let defaults = self.rewrites() && !deleted && self.replace_nulls;
+        let value = match &field.default {
+            Some(default) if defaults && value.is_null() => default.as_str(),
+            _ => value.as_str(),
         };
-        for key in [false, true] {
+        if let Some(topic) = value.filter(|t| !t.trim().is_empty()) {
+            topic.clone_into(&mut record.topic);
+        }
+        Ok(())
+    }
+
+    fn drop_fields(&mut self, record: &mut Record<'_>) {
+        let Some(header) = &self.drop_header else { return };
+        let Some(header) = record.headers.iter().find(|h| h.name == *header) else { return };
+        let Datum::Array(items) = &header.value else { return };
+        let names: Vec<String> = items.iter().filter_map(|d| d.as_str().map(str::to_owned)).collect();
+        if names.is_empty() {
+            return;
+        }
+        let words = names.join("\u{0}");
+        for key in [true, false] {
             if key && !self.drop_from_key {
                 continue;
             }
-            let (Some(schema), Datum::Struct(values)) = edit::take_side(record, key) else { continue };
-            let keep: Vec<bool> = schema
+            let (schema, value) = edit::take_side(record, key);
+            let (Some(schema), Datum::Struct(mut values)) = (schema.clone(), value.clone()) else {
+                edit::set_side(record, key, schema, value);
+                continue;
+            };
+            let drops: Vec<bool> = schema
                 .fields()
                 .iter()
-                .map(|f| !names.contains(&f.name) || (self.keep_compatible && !f.schema.optional))
+                .map(|f| names.contains(&f.name) && (f.schema.optional || !self.keep_compatible))
                 .collect();
-            let fields: Vec<_> =
-                schema.fields().iter().zip(&keep).filter(|(_, k)| **k).map(|(f, _)| f.clone()).collect();
-            let values = values.into_iter().zip(&keep).filter(|(_, k)| **k).map(|(v, _)| v).collect();
-            let schema = Arc::new(edit::with_fields(&schema, fields));
-            edit::set_side(record, key, Some(schema), Datum::Struct(values));
+            if self.keep_compatible && !drops.contains(&true) {
+                edit::set_side(record, key, Some(schema), Datum::Struct(values));
+                continue;
+            }
+            edit::defaults(&schema, &mut values, true);
+            let kept = self.dropped.get(&schema, &words, |schema| {
+                let fields = schema.fields().iter().zip(&drops).filter(|(_, d)| !**d).map(|(f, _)| f.clone());
+                Arc::new(Schema { optional: false, default: None, ..edit::with_fields(schema, fields.collect()) })
+            });
+            let values = values.into_iter().zip(&drops).filter(|(_, d)| !**d).map(|(v, _)| v).collect();
+            edit::set_side(record, key, Some(kept), Datum::Struct(values));
         }
+    }
+
+    /// A record without value: only one of the modes keeps it.
+    fn tombstone<'a>(&self, mut record: Record<'a>) -> Option<Record<'a>> {
+        if self.deletes != Deletes::RewriteWithTombstone {
+            return None;
+        }
+        for added in self.headers.iter().filter(|a| a.field == "op") {
+            let schema = Some(Arc::new(Schema::new(Kind::String)));
+            record.headers.push(Header { name: added.name.clone(), schema, value: Datum::str("d") });
+        }
+        Some(record)
     }
 }
 
 impl Transform for Unwrap {
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {
-        let Some(schema) = record.value_schema.clone() else {
-            // a tombstone
-            return Ok(match self.deletes {
-                Deletes::RewriteWithTombstone => {
-                    for added in self.headers.iter().filter(|a| a.block.is_none() && a.field == "op") {
-                        let schema = Some(Arc::new(Schema::new(Kind::String)));
-                        record.headers.push(Header {
-                            name: added.name.clone(),
-                            schema,
-                            value: Datum::str("d"),
-                        });
-                    }
-                    Some(record)
-                }
-                _ => None,
-            });
+        if record.value.is_null() {
+            return Ok(self.tombstone(record));
+        }
+        let Some(schema) = record.value_schema.clone().filter(|s| edit::is_envelope(s)) else {
+            return Ok(Some(record));
         };
-        if !edit::is_envelope(&schema) {
-            return Ok(Some(record));
-        }
-        let value = std::mem::replace(&mut record.value, Datum::Null);
-        let op = edit::get(&schema, &value, "op").and_then(|(_, op)| op.as_str()).unwrap_or("").to_owned();
-        if op == "t" {
+        let mut value = std::mem::replace(&mut record.value, Datum::Null);
+        self.add_headers(&mut record, &schema, &value)?;
+        let unknown = |name: &str| format!("the event has no field {name}");
+        let after_at = schema.position("after").ok_or_else(|| unknown("after"))?;
+        let before_at = schema.position("before").ok_or_else(|| unknown("before"))?;
+        let Datum::Struct(blocks) = &mut value else { return Err("the value is no struct".into()) };
+        let take = |blocks: &mut Vec<Datum<'a>>, at: usize| {
+            blocks.get_mut(at).map_or(Datum::Null, |b| std::mem::replace(b, Datum::Null))
+        };
+        let after = take(blocks, after_at);
+        let deleted = after.is_null();
+        let (at, row) = if deleted { (before_at, take(blocks, before_at)) } else { (after_at, after) };
+        let Some(row_schema) = schema.fields().get(at).map(|f| Arc::clone(&f.schema)) else {
+            return Ok(None);
+        };
+        // neither row: a truncate
+        if row.is_null() || (deleted && self.deletes == Deletes::Drop) {
             return Ok(None);
         }
-        let deleted = op == "d";
-        if deleted && self.deletes == Deletes::Drop {
-            return Ok(None);
-        }
-        self.add_headers(&mut record, &schema, &value);
-        let row_name = if deleted { "before" } else { "after" };
-        let Some((row_schema, row)) = edit::get(&schema, &value, row_name) else { return Ok(None) };
-        let routed = self.route.as_ref().and_then(|column| edit::get(row_schema, row, column)?.1.as_str());
-        if let Some(topic) = routed {
-            record.topic = topic.to_owned();
-        }
+        self.route(&mut record, &row_schema, &row, deleted)?;
         if deleted && !self.rewrites() {
-            record.value = Datum::Null;
-            record.value_schema =
-                if self.deletes == Deletes::DeleteToTombstone { None } else { Some(Arc::clone(row_schema)) };
+            record.value_schema = match self.deletes {
+                Deletes::DeleteToTombstone => None,
+                _ => schema.fields().get(after_at).map(|f| Arc::clone(&f.schema)),
+            };
             return Ok(Some(record));
         }
-        let Datum::Struct(row) = row else { return Ok(None) };
-        let new_schema = self.row_schema(&schema, row_schema, &value);
-        let mut values = row.clone();
-        if self.replace_nulls {
-            for (field, v) in row_schema.fields().iter().zip(&mut values) {
-                if let (true, Some(default)) = (v.is_null(), &field.schema.default) {
-                    *v = default.clone();
-                }
-            }
-        }
-        if self.rewrites() {
-            values.push(Datum::str(if deleted { "true" } else { "false" }));
-        }
-        for added in &self.fields {
-            if let Some((_, v)) = added.find(&schema, &value) {
-                values.push(v);
-            }
-        }
+        let Datum::Struct(row) = row else { return Err("the row is no struct".into()) };
+        let new_schema = self.row_schema(&schema, &row_schema)?;
+        let values = self.row_values((&schema, &value), &row_schema, row, deleted);
         record.value_schema = Some(new_schema);
         record.value = Datum::Struct(values);
         self.drop_fields(&mut record);
