@@ -153,7 +153,7 @@ impl Run {
     fn encoder(&self) -> Result<Encoder> {
         let mut options = EventOptions::from_properties(self.config.iter()).map_err(unusable)?;
         options.run_id = uuid::Uuid::now_v7().to_string();
-        crate::transform::encoder(options, self.config.iter()).map_err(unusable)
+        crate::transform::encoder(options, self.config.iter(), &self.env.addresses).map_err(unusable)
     }
 
     /// From the decision to the end of the run.

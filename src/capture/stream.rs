@@ -97,7 +97,8 @@ pub(super) struct Stream {
 }
 
 fn undecodable(lsn: Lsn, error: &EventError) -> Error {
-    Error::data(format!("the change at {lsn} cannot be made an event")).because(error)
+    let what = format!("the change at {lsn} cannot be made an event");
+    if error.may_heal() { Error::transient(what) } else { Error::data(what) }.because(error)
 }
 
 impl Stream {

@@ -50,13 +50,23 @@ pub enum EventError {
         topic: String,
         /// Why.
         cause: String,
+        /// Whether it may work later: the schema registry is away.
+        may_heal: bool,
     },
+}
+
+impl EventError {
+    /// Whether the same record may be written later.
+    pub fn may_heal(&self) -> bool {
+        matches!(self, EventError::Converter { may_heal: true, .. })
+    }
 }
 
 impl From<EventError> for crate::Error {
     fn from(e: EventError) -> Self {
         match &e {
             EventError::Option { .. } | EventError::KeyColumn { .. } => crate::Error::config(e.to_string()),
+            _ if e.may_heal() => crate::Error::transient(e.to_string()),
             _ => crate::Error::data(e.to_string()),
         }
     }

@@ -71,6 +71,60 @@ pub fn write(out: &mut Vec<u8>, schema: &Schema, datum: &Datum<'_>, options: &Js
     }
 }
 
+/// Appends a value that has no schema: a map is an object, a struct has no field names and becomes a list.
+pub fn write_schemaless(out: &mut Vec<u8>, datum: &Datum<'_>) {
+    let list = |out: &mut Vec<u8>, items: &[Datum<'_>]| {
+        out.push(b'[');
+        for (i, item) in items.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            write_schemaless(out, item);
+        }
+        out.push(b']');
+    };
+    match datum {
+        Datum::Null => out.extend_from_slice(b"null"),
+        Datum::Bool(true) => out.extend_from_slice(b"true"),
+        Datum::Bool(false) => out.extend_from_slice(b"false"),
+        Datum::Int(n) => out.extend_from_slice(itoa::Buffer::new().format(*n).as_bytes()),
+        Datum::F32(n) => write_f32(out, *n),
+        Datum::F64(n) => write_f64(out, *n),
+        Datum::Str(s) => write_str(out, s.as_bytes()),
+        Datum::Text(s) => write_str(out, s),
+        Datum::Bytes(b) => write_base64(out, b),
+        Datum::Short(b) => write_base64(out, b),
+        Datum::Hex(h) => write_base64_of_hex(out, h),
+        Datum::Array(items) | Datum::Struct(items) => list(out, items),
+        Datum::Map(pairs) if pairs.iter().all(|(k, _)| k.as_str().is_some()) => {
+            out.push(b'{');
+            for (i, (k, v)) in pairs.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                write_schemaless(out, k);
+                out.push(b':');
+                write_schemaless(out, v);
+            }
+            out.push(b'}');
+        }
+        Datum::Map(pairs) => {
+            out.push(b'[');
+            for (i, (k, v)) in pairs.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                out.push(b'[');
+                write_schemaless(out, k);
+                out.push(b',');
+                write_schemaless(out, v);
+                out.push(b']');
+            }
+            out.push(b']');
+        }
+    }
+}
+
 fn write_map(out: &mut Vec<u8>, schema: &Schema, pairs: &[(Datum<'_>, Datum<'_>)], options: &JsonOptions) {
     let Kind::Map(keys, values) = &schema.kind else { return out.extend_from_slice(b"null") };
     // JsonConverter: an object where the keys are required strings, else pairs

@@ -20,6 +20,14 @@ pub struct Header<'a> {
     pub value: Datum<'a>,
 }
 
+impl Header<'_> {
+    /// A copy that borrows nothing.
+    pub fn to_owned(&self) -> Header<'static> {
+        let value = self.value.clone().into_owned();
+        Header { name: self.name.clone(), schema: self.schema.clone(), value }
+    }
+}
+
 /// A source record before its converters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record<'a> {
@@ -99,28 +107,29 @@ pub fn write_headers(record: &Record<'_>, json: Option<&JsonOptions>, out: &mut 
 
 /// A value as `JsonConverter` writes it: with its schema where schemas are on; `None` for a null without schema.
 pub fn envelope(schema: Option<&Schema>, datum: &Datum<'_>, options: &JsonOptions) -> Option<Vec<u8>> {
+    if schema.is_none() && datum.is_null() {
+        return None;
+    }
     let mut out = Vec::new();
-    let Some(schema) = schema else {
-        if datum.is_null() {
-            return None;
-        }
-        if options.schemas {
-            out.extend_from_slice(b"{\"schema\":null,\"payload\":");
-        }
-        super::simple::schemaless(&mut out, datum);
-        if options.schemas {
-            out.push(b'}');
-        }
-        return Some(out);
-    };
+    write_envelope(&mut out, schema, datum, options);
+    Some(out)
+}
+
+/// Appends what [`envelope`] gives; `null` for a null without schema.
+pub fn write_envelope(out: &mut Vec<u8>, schema: Option<&Schema>, datum: &Datum<'_>, options: &JsonOptions) {
     if options.schemas {
         out.extend_from_slice(b"{\"schema\":");
-        schema.write_json(&mut out, None, options);
+        match schema {
+            Some(schema) => schema.write_json(out, None, options),
+            None => out.extend_from_slice(b"null"),
+        }
         out.extend_from_slice(b",\"payload\":");
-        json::write(&mut out, schema, datum, options);
-        out.push(b'}');
-    } else {
-        json::write(&mut out, schema, datum, options);
     }
-    Some(out)
+    match schema {
+        Some(schema) => json::write(out, schema, datum, options),
+        None => json::write_schemaless(out, datum),
+    }
+    if options.schemas {
+        out.push(b'}');
+    }
 }

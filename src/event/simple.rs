@@ -26,7 +26,10 @@ fn simple(out: &mut Vec<u8>, schema: Option<&Schema>, datum: &Datum<'_>, embedde
     match datum {
         Datum::Null => out.extend_from_slice(b"null"),
         Datum::Bool(b) => out.extend_from_slice(if *b { b"true" } else { b"false" }),
-        Datum::Int(n) => out.extend_from_slice(itoa::Buffer::new().format(*n).as_bytes()),
+        Datum::Int(n) => match schema.and_then(|s| date_text(s, *n)) {
+            Some(text) => out.extend_from_slice(text.as_bytes()),
+            None => out.extend_from_slice(itoa::Buffer::new().format(*n).as_bytes()),
+        },
         Datum::F32(n) if n.is_finite() => json::write_f32(out, *n),
         Datum::F64(n) if n.is_finite() => json::write_f64(out, *n),
         Datum::F32(n) => special(out, f64::from(*n)),
@@ -84,6 +87,29 @@ fn simple(out: &mut Vec<u8>, schema: Option<&Schema>, datum: &Datum<'_>, embedde
             out.push(b'}');
         }
     }
+}
+
+/// Milliseconds since 1970 where the schema is one of Connect's dates, times and timestamps.
+pub fn date_millis(schema: &Schema, n: i64) -> Option<i64> {
+    match schema.name.as_deref()?.strip_prefix("org.apache.kafka.connect.data.")? {
+        "Date" => Some(n.saturating_mul(86_400_000)),
+        "Time" | "Timestamp" => Some(n),
+        _ => None,
+    }
+}
+
+/// `Values.dateFormatFor`: a time within the first day, a date at midnight, else both; `None` for what is no date.
+pub fn date_text(schema: &Schema, n: i64) -> Option<String> {
+    let ms = date_millis(schema, n)?;
+    let at = chrono::DateTime::<chrono::Utc>::from_timestamp_millis(ms)?;
+    let format = if ms < 86_400_000 {
+        "%H:%M:%S%.3fZ"
+    } else if ms % 86_400_000 == 0 {
+        "%Y-%m-%d"
+    } else {
+        "%Y-%m-%dT%H:%M:%S%.3fZ"
+    };
+    Some(at.format(format).to_string())
 }
 
 fn decimal_scale(schema: &Schema) -> Option<i32> {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::config::Options;
 use super::edit::{self, Derived};
-use super::java_date::DateFormat;
 use super::{Transform, Transformed};
 use crate::event::EventError;
 use crate::event::datum::Datum;
@@ -12,7 +11,6 @@ use crate::event::record::Record;
 use crate::event::schema::{Kind, Schema};
 
 const DECIMAL: &str = "org.apache.kafka.connect.data.Decimal";
-const DAY: i64 = 86_400_000;
 
 /// `Cast`.
 pub(super) struct Cast {
@@ -94,39 +92,12 @@ fn parse_float(text: &str) -> Option<f64> {
     text.strip_suffix(['f', 'F', 'd', 'D']).unwrap_or(text).parse().ok()
 }
 
-/// A date of Kafka Connect as its `Values` write it: a time, a date, or both.
-fn date_text(ms: i64) -> Option<String> {
-    let pattern = if ms < DAY {
-        "HH:mm:ss.SSS'Z'"
-    } else if ms % DAY == 0 {
-        "yyyy-MM-dd"
-    } else {
-        "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'"
-    };
-    DateFormat::new(pattern).ok()?.format(ms)
-}
-
-/// Milliseconds since 1970 where the schema is one of Connect's dates, times and timestamps.
-pub(super) fn date_millis(schema: &Schema, n: i64) -> Option<i64> {
-    match schema.name.as_deref()?.strip_prefix("org.apache.kafka.connect.data.")? {
-        "Date" => Some(n.saturating_mul(DAY)),
-        "Time" | "Timestamp" => Some(n),
-        _ => None,
-    }
-}
-
 fn text(datum: &Datum<'_>, from: &Schema) -> Result<String, String> {
     if let Some(text) = datum.as_str() {
         return Ok(text.to_owned());
     }
     let mut out = Vec::new();
-    match datum {
-        Datum::Int(n) => match date_millis(from, *n) {
-            Some(ms) => return date_text(ms).ok_or_else(|| "the date is out of range".to_owned()),
-            None => out.extend_from_slice(itoa::Buffer::new().format(*n).as_bytes()),
-        },
-        other => crate::event::simple::header(&mut out, from, other, None),
-    }
+    crate::event::simple::header(&mut out, from, datum, None);
     String::from_utf8(out).map_err(|_| "the value is no text".to_owned())
 }
 

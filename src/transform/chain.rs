@@ -1,15 +1,16 @@
 //! The chain of a connector: transforms with their predicates, then the converters.
 
 use super::config::Options;
-use super::converter::Converter;
+use super::converter::{Converter, HeaderConverter};
 use super::predicate::Predicate;
 use super::{
-    Transform, Transformed, cast, changed, decode_message, flatten, header_to_value, kafka_fields, kafka_keys, kafka_records,
-    logical_table, outbox, partition, timestamp, timezone, unwrap,
+    Headers, Transform, Transformed, cast, changed, decode_message, edit, flatten, header_to_value,
+    kafka_fields, kafka_keys, kafka_records, logical_table, outbox, partition, registry, timestamp, timezone,
+    unwrap,
 };
-use crate::event::json::JsonOptions;
-use crate::event::record::{self, Pipeline, Record};
-use crate::event::{EventError, EventOptions};
+use crate::config::AddressMap;
+use crate::event::EventError;
+use crate::event::record::{self, Header, Pipeline, Record};
 use crate::log::Batch;
 
 struct Link {
@@ -24,15 +25,28 @@ pub struct Chain {
     links: Vec<Link>,
     key: Converter,
     value: Converter,
-    header: Option<JsonOptions>,
+    header: HeaderConverter,
+    /// Whether a transform adds to headers in place.
+    adds_headers: bool,
+    /// What a delete left in the headers that its tombstone shares, with its topic.
+    left_by_delete: Option<(String, Vec<Header<'static>>)>,
+    /// The topic of the record under work, for errors.
+    topic: String,
+}
+
+/// Whether a record is a delete's event.
+fn is_delete(record: &Record<'_>) -> bool {
+    let Some(schema) = record.value_schema.as_ref().filter(|s| edit::is_envelope(s)) else { return false };
+    edit::get(schema, &record.value, "op").is_some_and(|(_, op)| op.as_str() == Some("d"))
 }
 
 impl Chain {
-    /// Reads `transforms`, `predicates` and the converters of a connector's properties.
+    /// Reads `transforms`, `predicates` and the converters of a connector's properties. `addresses` are other addresses
+    /// for schema registries.
     ///
     /// # Errors
     /// With the property that is wrong.
-    pub fn new(options: &EventOptions, all: &[(&str, &str)]) -> Result<Self, EventError> {
+    pub fn new(all: &[(&str, &str)], addresses: &AddressMap) -> Result<Self, EventError> {
         let top = Options::new("", all);
         let mut predicates = Vec::new();
         for name in top.list("predicates") {
@@ -56,12 +70,57 @@ impl Chain {
             let transform = make(&own)?;
             links.push(Link { name, transform, predicate });
         }
+        let adds = |l: &Link| matches!(l.transform.headers(), Headers::Added | Headers::AddedThenCopied);
         Ok(Self {
+            adds_headers: links.iter().any(adds),
+            left_by_delete: None,
+            topic: String::new(),
             links,
-            key: Converter::new(&options.key_converter, true, all)?,
-            value: Converter::new(&options.value_converter, false, all)?,
-            header: options.header_json,
+            key: Converter::new("key.converter", true, all, addresses)?,
+            value: Converter::new("value.converter", false, all, addresses)?,
+            header: HeaderConverter::new(all, addresses)?,
         })
+    }
+
+    /// Runs the transforms; `None` where one drops the record.
+    fn transform<'a>(&mut self, mut record: Record<'a>) -> Result<Option<Record<'a>>, EventError> {
+        let tombstone = record.value.is_null() && record.value_schema.is_none();
+        if let Some((topic, headers)) = self.left_by_delete.take() {
+            if tombstone && topic == record.topic {
+                record.headers.extend(headers);
+            }
+        }
+        // whether the list of headers is still the one that a tombstone shares
+        let mut shared = self.adds_headers && is_delete(&record);
+        let origin = if shared { record.topic.clone() } else { String::new() };
+        let mut left = Vec::new();
+        for link in &mut self.links {
+            if link.predicate.as_ref().is_some_and(|(p, negate)| p.test(&record) == *negate) {
+                continue;
+            }
+            let topic = if record.topic == self.topic { None } else { Some(record.topic.clone()) };
+            if let Some(topic) = topic {
+                self.topic = topic;
+            }
+            let before = record.headers.len();
+            match link.transform.apply(record) {
+                Ok(Some(next)) => record = next,
+                Ok(None) => return Ok(None),
+                Err(cause) => {
+                    let (transform, topic) = (link.name.clone(), self.topic.clone());
+                    return Err(EventError::Transform { transform, topic, cause });
+                }
+            }
+            let use_ = link.transform.headers();
+            if shared && matches!(use_, Headers::Added | Headers::AddedThenCopied) {
+                left.extend(record.headers.iter().skip(before).map(Header::to_owned));
+            }
+            shared &= matches!(use_, Headers::Kept | Headers::Added);
+        }
+        if !left.is_empty() {
+            self.left_by_delete = Some((origin, left));
+        }
+        Ok(Some(record))
     }
 
     /// Whether there are no transforms.
@@ -90,9 +149,7 @@ fn make(own: &Options<'_>) -> Result<Box<dyn Transform>, EventError> {
             Box::new(logical_table::LogicalTableRouter::new(own)?)
         }
         "io.debezium.transforms.ExtractChangedRecordState" => Box::new(changed::ChangedRecordState::new(own)),
-        "io.debezium.transforms.TimezoneConverter" => {
-            Box::new(timezone::TimezoneConverter::new(own)?)
-        }
+        "io.debezium.transforms.TimezoneConverter" => Box::new(timezone::TimezoneConverter::new(own)?),
         "io.debezium.transforms.partitions.PartitionRouting" => {
             Box::new(partition::PartitionRouting::new(own)?)
         }
@@ -154,6 +211,10 @@ impl SchemaChanges {
 }
 
 impl Transform for SchemaChanges {
+    fn headers(&self) -> super::Headers {
+        super::Headers::Kept
+    }
+
     fn apply<'a>(&mut self, record: Record<'a>) -> Transformed<'a> {
         Ok(Some(record))
     }
@@ -161,43 +222,46 @@ impl Transform for SchemaChanges {
 
 impl Pipeline for Chain {
     fn process(&mut self, record: Record<'_>, batch: &mut Batch) -> Result<(), EventError> {
-        let mut record = record;
-        for link in &mut self.links {
-            let applies = link.predicate.as_ref().is_none_or(|(p, negate)| p.test(&record) != *negate);
-            if !applies {
-                continue;
-            }
-            let topic = record.topic.clone();
-            match link.transform.apply(record) {
-                Ok(Some(next)) => record = next,
-                Ok(None) => return Ok(()),
-                Err(cause) => {
-                    return Err(EventError::Transform { transform: link.name.clone(), topic, cause });
+        let Some(record) = self.transform(record)? else { return Ok(()) };
+        let Self { key, value, header, .. } = self;
+        let failed = |converter: &'static str, cause: String| EventError::Converter {
+            converter: converter.into(),
+            topic: record.topic.clone(),
+            may_heal: registry::unavailable(&cause),
+            cause,
+        };
+        let topic = batch.topic(&record.topic);
+        let mut out = batch.record(topic);
+        for (converter, schema, datum, is_key) in [
+            (key, &record.key_schema, &record.key, true),
+            (value, &record.value_schema, &record.value, false),
+        ] {
+            let result = if converter.present(schema.as_deref(), datum) {
+                let write = |to: &mut Vec<u8>| converter.write(to, &record.topic, schema.as_ref(), datum);
+                if is_key { out.key(write) } else { out.value(write) }
+            } else {
+                converter.check_null(schema.as_deref())
+            };
+            result.map_err(|e| failed(converter.name(), e))?;
+        }
+        match header {
+            HeaderConverter::Simple => record::write_headers(&record, None, &mut out),
+            HeaderConverter::Other(converter) => {
+                let mut bytes = Vec::new();
+                for h in &record.headers {
+                    bytes.clear();
+                    let schema = h.schema.as_ref();
+                    if converter.present(schema.map(AsRef::as_ref), &h.value) {
+                        converter
+                            .write(&mut bytes, &record.topic, schema, &h.value)
+                            .map_err(|e| failed(converter.name(), format!("header {}: {e}", h.name)))?;
+                        out.header(h.name.as_bytes(), Some(&bytes));
+                    } else {
+                        out.header(h.name.as_bytes(), None);
+                    }
                 }
             }
         }
-        let failed = |converter: &Converter, cause: String| EventError::Converter {
-            converter: converter.name().into(),
-            topic: record.topic.clone(),
-            cause,
-        };
-        let key = self
-            .key
-            .write(&record.topic, record.key_schema.as_ref(), &record.key)
-            .map_err(|e| failed(&self.key, e))?;
-        let value = self
-            .value
-            .write(&record.topic, record.value_schema.as_ref(), &record.value)
-            .map_err(|e| failed(&self.value, e))?;
-        let topic = batch.topic(&record.topic);
-        let mut out = batch.record(topic);
-        if let Some(bytes) = key {
-            out.key(|key| key.extend_from_slice(&bytes));
-        }
-        if let Some(bytes) = value {
-            out.value(|value| value.extend_from_slice(&bytes));
-        }
-        record::write_headers(&record, self.header.as_ref(), &mut out);
         if let Some(partition) = record.partition {
             out.partition(partition);
         }

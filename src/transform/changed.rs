@@ -27,6 +27,10 @@ impl ChangedRecordState {
 }
 
 impl Transform for ChangedRecordState {
+    fn headers(&self) -> super::Headers {
+        super::Headers::Added
+    }
+
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {
         let Some(schema) = record.value_schema.as_ref().filter(|s| edit::is_envelope(s)) else {
             return Ok(Some(record));

@@ -1,23 +1,16 @@
-//! Converters of keys and values: JSON, Avro with a schema registry, text, bytes.
+//! Converters of keys, values and headers: JSON, Avro with a schema registry, text, bytes, numbers.
 
 use std::sync::Arc;
 
+use super::avro_converter::Avro;
+use super::check::check;
 use super::config::Options;
-use super::edit::Derived;
-use super::registry::Registry;
+use super::java_text;
+use crate::config::AddressMap;
 use crate::event::datum::Datum;
 use crate::event::json::JsonOptions;
-use crate::event::options::Converter as Configured;
 use crate::event::schema::{Kind, Schema};
-use crate::event::{EventError, avro, record, simple};
-
-/// How a subject is named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Subject {
-    Topic,
-    Record,
-    TopicRecord,
-}
+use crate::event::{EventError, record};
 
 /// One side's converter.
 pub(super) enum Converter {
@@ -26,58 +19,124 @@ pub(super) enum Converter {
     /// `AvroConverter` with Confluent's wire format.
     Avro(Box<Avro>),
     /// `StringConverter`.
-    Text,
+    Text(Encoding),
     /// `ByteArrayConverter`.
     Bytes,
+    /// Debezium's `BinaryDataConverter`: bytes as they are, everything else through another converter.
+    Binary(Option<Box<Converter>>),
+    /// `LongConverter` and the like: a primitive in big-endian bytes.
+    Number(Kind),
 }
 
-/// Avro: schema ids by subject and schema.
-pub(super) struct Avro {
-    registry: Registry,
-    subject: Subject,
-    key: bool,
-    ids: Derived<u32>,
+/// A character encoding of `StringConverter`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Utf8,
+    Ascii,
+    Latin1,
+    /// With a byte order mark.
+    Utf16,
+    Utf16Be,
+    Utf16Le,
+}
+
+impl Encoding {
+    fn new(own: &Options<'_>) -> Result<Self, EventError> {
+        own.choice(
+            "converter.encoding",
+            Encoding::Utf8,
+            &[
+                ("UTF-8", Encoding::Utf8),
+                ("UTF8", Encoding::Utf8),
+                ("US-ASCII", Encoding::Ascii),
+                ("ASCII", Encoding::Ascii),
+                ("ISO-8859-1", Encoding::Latin1),
+                ("UTF-16", Encoding::Utf16),
+                ("UTF-16BE", Encoding::Utf16Be),
+                ("UTF-16LE", Encoding::Utf16Le),
+            ],
+        )
+    }
+
+    fn write(self, out: &mut Vec<u8>, text: &[u8]) {
+        if self == Encoding::Utf8 {
+            return out.extend_from_slice(text);
+        }
+        if self == Encoding::Utf16 {
+            out.extend_from_slice(&[0xFE, 0xFF]);
+        }
+        for c in String::from_utf8_lossy(text).chars() {
+            match self {
+                Encoding::Latin1 => out.push(u8::try_from(u32::from(c)).unwrap_or(b'?')),
+                Encoding::Ascii => {
+                    out.push(if c.is_ascii() { u8::try_from(c).unwrap_or(b'?') } else { b'?' })
+                }
+                Encoding::Utf16Le => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        out.extend_from_slice(&unit.to_le_bytes());
+                    }
+                }
+                _ => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        out.extend_from_slice(&unit.to_be_bytes());
+                    }
+                }
+            }
+        }
+    }
 }
 
 impl Converter {
-    /// Reads `key.converter` or `value.converter` and its options.
-    pub(super) fn new(configured: &Configured, key: bool, all: &[(&str, &str)]) -> Result<Self, EventError> {
-        let name = if key { "key.converter" } else { "value.converter" };
-        let class = match configured {
-            Configured::Json(options) => return Ok(Self::Json(*options)),
-            Configured::Other(class) => class.as_str(),
-        };
+    /// Reads the converter that the property `name` (`key.converter`, …) names, and its options.
+    pub(super) fn new(
+        name: &str,
+        key: bool,
+        all: &[(&str, &str)],
+        addresses: &AddressMap,
+    ) -> Result<Self, EventError> {
+        const JSON: &str = "org.apache.kafka.connect.json.JsonConverter";
+        let class = all.iter().find(|(n, _)| *n == name).map_or(JSON, |(_, class)| *class);
         let prefix = format!("{name}.");
         let own = Options::new(&prefix, all);
-        match class.rsplit('.').next().unwrap_or(class) {
-            "AvroConverter" => {
-                let strategy = if key { "key.subject.name.strategy" } else { "value.subject.name.strategy" };
-                let subject = match own.get(strategy).map(|s| s.rsplit('.').next().unwrap_or(s)) {
-                    None | Some("TopicNameStrategy") => Subject::Topic,
-                    Some("RecordNameStrategy") => Subject::Record,
-                    Some("TopicRecordNameStrategy") => Subject::TopicRecord,
-                    Some(_) => {
-                        return Err(own.error(
-                            strategy,
-                            "TopicNameStrategy, RecordNameStrategy or TopicRecordNameStrategy",
-                        ));
-                    }
-                };
-                let registry = Registry::new(&own)?;
-                Ok(Self::Avro(Box::new(Avro { registry, subject, key, ids: Derived::new() })))
-            }
-            "StringConverter" => Ok(Self::Text),
-            "ByteArrayConverter" | "BinaryDataConverter" => Ok(Self::Bytes),
-            _ => Err(EventError::Option {
-                name: name.into(),
-                value: class.into(),
-                expected:
-                    "org.apache.kafka.connect.json.JsonConverter, io.confluent.connect.avro.AvroConverter, \
-                           org.apache.kafka.connect.storage.StringConverter or \
-                           org.apache.kafka.connect.converters.ByteArrayConverter"
-                        .into(),
+        let simple = class.rsplit('.').next().unwrap_or(class);
+        Ok(match simple {
+            "JsonConverter" => Self::Json(JsonOptions {
+                schemas: own.flag("schemas.enable", true)?,
+                numeric_decimals: own.choice(
+                    "decimal.format",
+                    false,
+                    &[("BASE64", false), ("NUMERIC", true)],
+                )?,
+                replace_null_with_default: own.flag("replace.null.with.default", true)?,
             }),
-        }
+            "AvroConverter" => Self::Avro(Box::new(Avro::new(&own, key, addresses)?)),
+            "StringConverter" => Self::Text(Encoding::new(&own)?),
+            "BinaryDataConverter" | "ByteArrayConverter" if class.starts_with("io.debezium.") => {
+                let delegate = "delegate.converter.type";
+                let inner = format!("{prefix}{delegate}");
+                let there = own.get(delegate).is_some();
+                Self::Binary(there.then(|| Self::new(&inner, key, all, addresses).map(Box::new)).transpose()?)
+            }
+            "ByteArrayConverter" => Self::Bytes,
+            "LongConverter" => Self::Number(Kind::Int64),
+            "IntegerConverter" => Self::Number(Kind::Int32),
+            "ShortConverter" => Self::Number(Kind::Int16),
+            "DoubleConverter" => Self::Number(Kind::Float64),
+            "FloatConverter" => Self::Number(Kind::Float32),
+            "BooleanConverter" => Self::Number(Kind::Boolean),
+            _ => {
+                return Err(EventError::Option {
+                    name: name.to_owned(),
+                    value: class.into(),
+                    expected: format!(
+                        "{JSON}, io.confluent.connect.avro.AvroConverter, \
+                         org.apache.kafka.connect.storage.StringConverter, \
+                         org.apache.kafka.connect.converters.ByteArrayConverter (or LongConverter, …), or \
+                         io.debezium.converters.BinaryDataConverter"
+                    ),
+                });
+            }
+        })
     }
 
     /// Its class, for messages.
@@ -85,139 +144,132 @@ impl Converter {
         match self {
             Self::Json(_) => "JsonConverter",
             Self::Avro(_) => "AvroConverter",
-            Self::Text => "StringConverter",
+            Self::Text(_) => "StringConverter",
             Self::Bytes => "ByteArrayConverter",
+            Self::Binary(_) => "BinaryDataConverter",
+            Self::Number(_) => "NumberConverter",
         }
     }
 
-    /// The bytes of a key or value; `None` for a null.
+    /// Whether a value becomes bytes; `false` where it becomes a null.
+    pub(super) fn present(&self, schema: Option<&Schema>, datum: &Datum<'_>) -> bool {
+        match self {
+            Self::Json(_) => schema.is_some() || !datum.is_null(),
+            Self::Binary(Some(inner)) if schema.is_some_and(|s| s.kind != Kind::Bytes) => {
+                inner.present(schema, datum)
+            }
+            _ => !datum.is_null(),
+        }
+    }
+
+    /// Refuses a null that the converter cannot even write as a null.
+    pub(super) fn check_null(&self, schema: Option<&Schema>) -> Result<(), String> {
+        match (self, schema.map(|s| &s.kind)) {
+            (Self::Bytes | Self::Binary(None), Some(kind)) if *kind != Kind::Bytes => {
+                Err("the schema's type is not BYTES".into())
+            }
+            (Self::Number(Kind::Boolean), Some(kind)) if *kind != Kind::Boolean => {
+                Err("the schema's type is not BOOLEAN".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Appends the bytes of a key or value that is [`Converter::present`].
+    ///
+    /// # Errors
+    /// With the cause alone. What was appended by then is to be thrown away.
     pub(super) fn write(
         &mut self,
+        out: &mut Vec<u8>,
         topic: &str,
         schema: Option<&Arc<Schema>>,
         datum: &Datum<'_>,
-    ) -> Result<Option<Vec<u8>>, String> {
+    ) -> Result<(), String> {
         match self {
-            Self::Json(options) => Ok(record::envelope(schema.map(AsRef::as_ref), datum, options)),
-            _ if datum.is_null() => Ok(None),
-            Self::Avro(avro) => avro.write(topic, schema, datum).map(Some),
-            Self::Text => {
-                let mut out = Vec::new();
-                java_text(&mut out, schema.map(AsRef::as_ref), datum);
-                Ok(Some(out))
+            Self::Json(options) => {
+                if let Some(schema) = schema {
+                    check(schema, datum, options.replace_null_with_default)?;
+                }
+                record::write_envelope(out, schema.map(AsRef::as_ref), datum, options);
+                Ok(())
             }
-            Self::Bytes => match datum.to_bytes() {
-                Some(bytes) => Ok(Some(bytes.into_owned())),
-                None => Err("the value is not bytes".into()),
+            Self::Avro(avro) => avro.write(out, topic, schema, datum),
+            Self::Text(Encoding::Utf8) => {
+                java_text::write(out, schema.map(AsRef::as_ref), datum);
+                Ok(())
+            }
+            Self::Text(encoding) => {
+                let mut text = Vec::new();
+                java_text::write(&mut text, schema.map(AsRef::as_ref), datum);
+                encoding.write(out, &text);
+                Ok(())
+            }
+            Self::Binary(Some(inner)) if schema.is_none_or(|s| s.kind != Kind::Bytes) => {
+                inner.write(out, topic, schema, datum)
+            }
+            Self::Bytes | Self::Binary(_) => match datum.to_bytes() {
+                Some(bytes) => {
+                    out.extend_from_slice(&bytes);
+                    Ok(())
+                }
+                None => Err("the value is not bytes (delegate.converter.type of \
+                             io.debezium.converters.BinaryDataConverter takes the rest)"
+                    .into()),
             },
+            Self::Number(kind) => number(out, kind, schema.map(AsRef::as_ref), datum),
         }
     }
 }
 
-impl Avro {
-    fn write(
-        &mut self,
-        topic: &str,
-        schema: Option<&Arc<Schema>>,
-        datum: &Datum<'_>,
-    ) -> Result<Vec<u8>, String> {
-        let schema = schema.ok_or("a value without a schema cannot be Avro")?;
-        let side = if self.key { "key" } else { "value" };
-        let record = schema.name.as_deref().unwrap_or("ConnectDefault");
-        let subject = match self.subject {
-            Subject::Topic => format!("{topic}-{side}"),
-            Subject::Record => record.to_owned(),
-            Subject::TopicRecord => format!("{topic}-{record}"),
-        };
-        let mut failed = None;
-        let registry = &self.registry;
-        let id = match self.ids.find(schema, &subject) {
-            Some(id) => id,
-            None => {
-                // the top of a record is never a union
-                let required = Schema { optional: false, ..(**schema).clone() };
-                match registry.id(&subject, &avro::schema_json(&required)) {
-                    Ok(id) => self.ids.get(schema, &subject, |_| id),
-                    Err(e) => {
-                        failed = Some(e);
-                        0
-                    }
-                }
-            }
-        };
-        if let Some(e) = failed {
-            return Err(e);
+/// What Kafka's serializers of primitives write.
+fn number(out: &mut Vec<u8>, kind: &Kind, schema: Option<&Schema>, datum: &Datum<'_>) -> Result<(), String> {
+    let wrong = || format!("the value cannot be serialised as {kind:?}").to_lowercase();
+    let integer = || match (schema.map(|s| &s.kind), datum) {
+        (Some(Kind::Int8 | Kind::Int16 | Kind::Int32 | Kind::Int64), Datum::Int(n)) => Some(*n),
+        _ => None,
+    };
+    match (kind, datum) {
+        (Kind::Boolean, Datum::Bool(b)) => out.push(u8::from(*b)),
+        (Kind::Float32, Datum::F32(n)) => out.extend_from_slice(&n.to_be_bytes()),
+        (Kind::Float64, Datum::F64(n)) => out.extend_from_slice(&n.to_be_bytes()),
+        (Kind::Int16 | Kind::Int32 | Kind::Int64, _) => {
+            let n = integer().filter(|_| schema.is_some_and(|s| s.kind == *kind)).ok_or_else(wrong)?;
+            let bytes = n.to_be_bytes();
+            let width = match kind {
+                Kind::Int16 => 2,
+                Kind::Int32 => 4,
+                _ => 8,
+            };
+            out.extend_from_slice(bytes.get(8 - width..).unwrap_or(&bytes));
         }
-        let mut out = vec![0];
-        out.extend_from_slice(&id.to_be_bytes());
-        if schema.optional {
-            let required = Schema { optional: false, ..(**schema).clone() };
-            avro::write(&mut out, &required, datum).map_err(|e| e.to_string())?;
-        } else {
-            avro::write(&mut out, schema, datum).map_err(|e| e.to_string())?;
-        }
-        Ok(out)
+        _ => return Err(wrong()),
     }
+    Ok(())
 }
 
-/// `toString()` of a Connect value: `Struct{id=1,name=x}`.
-fn java_text(out: &mut Vec<u8>, schema: Option<&Schema>, datum: &Datum<'_>) {
-    match datum {
-        Datum::Struct(values) => {
-            out.extend_from_slice(b"Struct{");
-            let mut first = true;
-            for (field, value) in schema.map_or(&[][..], Schema::fields).iter().zip(values) {
-                if value.is_null() {
-                    continue;
-                }
-                if !first {
-                    out.push(b',');
-                }
-                first = false;
-                out.extend_from_slice(field.name.as_bytes());
-                out.push(b'=');
-                java_text(out, Some(&field.schema), value);
-            }
-            out.push(b'}');
-        }
-        Datum::Array(items) => {
-            let element = schema.and_then(|s| match &s.kind {
-                Kind::Array(element) => Some(element.as_ref()),
-                _ => None,
-            });
-            out.push(b'[');
-            for (i, item) in items.iter().enumerate() {
-                if i > 0 {
-                    out.extend_from_slice(b", ");
-                }
-                java_text(out, element, item);
-            }
-            out.push(b']');
-        }
-        datum => match datum.as_str() {
-            Some(text) => out.extend_from_slice(text.as_bytes()),
-            None => {
-                let fallback = Schema::new(Kind::String);
-                simple::header(out, schema.unwrap_or(&fallback), datum, None);
-            }
-        },
-    }
+/// The converter of headers.
+pub(super) enum HeaderConverter {
+    /// `SimpleHeaderConverter`.
+    Simple,
+    /// Another.
+    Other(Box<Converter>),
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl HeaderConverter {
+    /// Whether a connector's `header.converter` is one that needs no chain.
+    pub(super) fn is_plain(all: &[(&str, &str)]) -> bool {
+        all.iter().filter(|(n, _)| *n == "header.converter").all(|(_, class)| {
+            class.is_empty() || class.ends_with("SimpleHeaderConverter") || class.ends_with("JsonConverter")
+        })
+    }
 
-    #[test]
-    fn text_of_a_struct() {
-        let schema = Schema::structure([
-            ("id", Schema::new(Kind::Int32)),
-            ("none", Schema::new(Kind::String).optional()),
-            ("name", Schema::new(Kind::String)),
-        ]);
-        let datum = Datum::Struct(vec![Datum::Int(1), Datum::Null, Datum::str("x y")]);
-        let mut out = Vec::new();
-        java_text(&mut out, Some(&schema), &datum);
-        assert_eq!(out, b"Struct{id=1,name=x y}");
+    pub(super) fn new(all: &[(&str, &str)], addresses: &AddressMap) -> Result<Self, EventError> {
+        let name = "header.converter";
+        match all.iter().find(|(n, _)| *n == name).map(|(_, class)| *class) {
+            None | Some("") => Ok(Self::Simple),
+            Some(class) if class.ends_with("SimpleHeaderConverter") => Ok(Self::Simple),
+            Some(_) => Ok(Self::Other(Box::new(Converter::new(name, false, all, addresses)?))),
+        }
     }
 }

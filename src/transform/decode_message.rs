@@ -39,8 +39,7 @@ impl Transform for DecodeMessage {
         if !json.is_object() {
             return Err("the content is not a JSON object".into());
         }
-        let inference =
-            outbox_json::Inference { keep_nulls: self.keep_nulls, adjustment: Adjustment::None };
+        let inference = outbox_json::Inference { keep_nulls: self.keep_nulls, adjustment: Adjustment::None };
         let row = inference.schema(&json, None)?.ok_or("the content is empty")?;
         let after = outbox_json::value(&json, &row).ok_or("a number of the content is out of range")?;
         let Datum::Struct(values) = &record.value else { return Ok(Some(record)) };

@@ -16,8 +16,18 @@ pub(super) struct DateFormat {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
-    "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
@@ -225,7 +235,13 @@ fn offset(text: &str) -> Option<(i64, &str)> {
 }
 
 impl Read {
-    fn field<'t>(&mut self, text: &'t str, letter: char, count: usize, width: Option<usize>) -> Option<&'t str> {
+    fn field<'t>(
+        &mut self,
+        text: &'t str,
+        letter: char,
+        count: usize,
+        width: Option<usize>,
+    ) -> Option<&'t str> {
         match letter {
             'G' => {
                 let (era, rest) = (text.get(..2)?, text.get(2..)?);

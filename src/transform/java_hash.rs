@@ -38,9 +38,7 @@ pub(super) fn java(schema: &Schema, datum: &Datum<'_>) -> Result<u32, String> {
         Datum::Bool(false) => 1237,
         // dates of Kafka Connect are held as milliseconds
         Datum::Int(n) => match schema.name.as_deref() {
-            Some("org.apache.kafka.connect.data.Date") => {
-                fold(n.wrapping_mul(86_400_000).cast_unsigned())
-            }
+            Some("org.apache.kafka.connect.data.Date") => fold(n.wrapping_mul(86_400_000).cast_unsigned()),
             Some("org.apache.kafka.connect.data.Time" | "org.apache.kafka.connect.data.Timestamp") => {
                 fold(n.cast_unsigned())
             }
@@ -67,7 +65,9 @@ pub(super) fn java(schema: &Schema, datum: &Datum<'_>) -> Result<u32, String> {
             }
             hash
         }
-        Datum::Struct(_) => return Err("a struct has no hash that stays the same: name one of its fields".into()),
+        Datum::Struct(_) => {
+            return Err("a struct has no hash that stays the same: name one of its fields".into());
+        }
         other => match other.as_str() {
             Some(text) => text.encode_utf16().fold(0, |h, unit| mul31(h, u32::from(unit))),
             None => bytes(schema, &other.to_bytes().unwrap_or_default()),
@@ -136,9 +136,11 @@ pub(super) fn murmur3(schema: &Schema, datum: &Datum<'_>) -> Result<u32, String>
     let Some(text) = datum.as_str() else {
         let hash = java(schema, datum)?;
         // the bytes are widened with their sign
-        let widened = hash.to_le_bytes().iter().enumerate().fold(0u64, |k, (i, b)| {
-            k ^ (i64::from(b.cast_signed()).cast_unsigned() << (8 * i))
-        });
+        let widened = hash
+            .to_le_bytes()
+            .iter()
+            .enumerate()
+            .fold(0u64, |k, (i, b)| k ^ (i64::from(b.cast_signed()).cast_unsigned() << (8 * i)));
         let mut state = State { h1: h1 ^ SEED, h2: h2 ^ SEED, c1, c2 };
         state.mix(widened, 0);
         return Ok(state.finish(4));
@@ -154,9 +156,10 @@ pub(super) fn murmur3(schema: &Schema, datum: &Datum<'_>) -> Result<u32, String>
     if !rest.is_empty() {
         // the bytes of what is left are widened with their sign
         let signed = |bytes: &[u8]| {
-            bytes.iter().enumerate().fold(0u64, |k, (i, b)| {
-                k ^ (i64::from(b.cast_signed()).cast_unsigned() << (8 * i))
-            })
+            bytes
+                .iter()
+                .enumerate()
+                .fold(0u64, |k, (i, b)| k ^ (i64::from(b.cast_signed()).cast_unsigned() << (8 * i)))
         };
         let (a, b) = rest.split_at(rest.len().min(8));
         state.mix(signed(a), signed(b));

@@ -65,7 +65,8 @@ impl Transform for ReplaceField {
             Ok((Arc::new(edit::copied(schema, fields)?), Arc::new(kept)))
         })?;
         edit::defaults(&schema, &mut values, self.replace_nulls);
-        let mut take = |at: &usize| values.get_mut(*at).map_or(Datum::Null, |v| std::mem::replace(v, Datum::Null));
+        let mut take =
+            |at: &usize| values.get_mut(*at).map_or(Datum::Null, |v| std::mem::replace(v, Datum::Null));
         let out = kept.iter().map(&mut take).collect();
         edit::set_side(&mut record, self.key, Some(new_schema), Datum::Struct(out));
         Ok(Some(record))
@@ -214,11 +215,14 @@ impl MaskField {
         let whole = || -> Result<i64, String> {
             let number: f64 = text.trim().parse().map_err(|_| wrong())?;
             // BigDecimal.longValue: the fraction is cut off
-            text.trim().parse().or_else(|_| number.is_finite().then_some(super::cast::to_long(number)).ok_or_else(wrong))
+            text.trim()
+                .parse()
+                .or_else(|_| number.is_finite().then_some(super::cast::to_long(number)).ok_or_else(wrong))
         };
         Ok(match &schema.kind {
             Kind::String => Datum::string(text.as_str()),
-            _ if date => return Err("a date, time or decimal cannot be masked with a replacement".into()),
+            _ if schema.name.as_deref() == Some(DECIMAL) => decimal(text, schema)?,
+            _ if date => return Err("a date or time cannot be masked with a replacement".into()),
             Kind::Int8 | Kind::Int16 | Kind::Int32 | Kind::Int64 => {
                 Datum::Int(super::cast::narrow(whole()?, &schema.kind))
             }
@@ -227,6 +231,18 @@ impl MaskField {
             _ => return Err("only numbers and text can be masked with a replacement".into()),
         })
     }
+}
+
+/// A replacement as a decimal: of the column's scale, exactly.
+fn decimal(text: &str, schema: &Schema) -> Result<Datum<'static>, String> {
+    let wrong = || "replacement is no number of the column's scale".to_owned();
+    let (whole, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
+    let scale = schema.get_parameter("scale").and_then(|s| s.parse().ok()).unwrap_or(0);
+    if fraction.len() != scale || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let unscaled: num_bigint::BigInt = format!("{whole}{fraction}").parse().map_err(|_| wrong())?;
+    Ok(Datum::Short(crate::event::datum::Inline::from_vec(unscaled.to_signed_bytes_be())))
 }
 
 /// Zero as a decimal. Connect's has scale 0, which fits no other column.

@@ -118,7 +118,8 @@ impl Transform for ExtractField {
         };
         let mut steps = self.path.iter().peekable();
         while let Some(name) = steps.next() {
-            let at = schema.position(name).ok_or_else(|| format!("unknown field: {}", self.path.join(".")))?;
+            let at =
+                schema.position(name).ok_or_else(|| format!("unknown field: {}", self.path.join(".")))?;
             let Some(field) = schema.fields().get(at).map(|f| Arc::clone(&f.schema)) else { continue };
             value = match value {
                 Datum::Struct(mut values) if at < values.len() => {

@@ -163,7 +163,10 @@ impl Parser<'_> {
                     Some((aligned(k, &keys)?, aligned(v, &values)?))
                 };
                 let pairs = pairs.into_iter().map(align).collect::<Option<_>>()?;
-                return Some((Some(Schema::new(Kind::Map(Arc::new(keys), Arc::new(values)))), Datum::Map(pairs)));
+                return Some((
+                    Some(Schema::new(Kind::Map(Arc::new(keys), Arc::new(values)))),
+                    Datum::Map(pairs),
+                ));
             }
             let (key_schema, key) = self.element()?;
             if key.is_null() || !self.take(':') {

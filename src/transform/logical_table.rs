@@ -83,7 +83,8 @@ impl Transform for LogicalTableRouter {
         } else {
             record.key_schema = None;
         }
-        let envelope = record.value_schema.clone().filter(|s| edit::is_envelope(s) && !record.value.is_null());
+        let envelope =
+            record.value_schema.clone().filter(|s| edit::is_envelope(s) && !record.value.is_null());
         if let Some(schema) = envelope {
             record.value_schema = Some(self.values.get(&schema, &topic, |schema| {
                 let row = title("Value");

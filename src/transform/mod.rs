@@ -2,9 +2,11 @@
 //!
 //! A chain works on whole [`Record`]s; without transforms, and with JSON converters, none is ever built.
 
+mod avro_converter;
 mod cast;
 mod chain;
 mod changed;
+mod check;
 mod config;
 mod converter;
 mod decode_message;
@@ -13,6 +15,7 @@ mod flatten;
 mod header_to_value;
 mod java_date;
 mod java_hash;
+mod java_text;
 mod kafka_fields;
 mod kafka_keys;
 mod kafka_records;
@@ -30,6 +33,7 @@ mod unwrap;
 
 pub use chain::Chain;
 
+use crate::config::AddressMap;
 use crate::event::options::Converter;
 use crate::event::record::Record;
 use crate::event::{Encoder, EventError, EventOptions};
@@ -37,28 +41,49 @@ use crate::event::{Encoder, EventError, EventOptions};
 /// What a transform makes of a record: `None` drops it. The error is the cause alone.
 type Transformed<'a> = Result<Option<Record<'a>>, String>;
 
+/// What a transform does with a record's headers, where that can be seen in another record: in Kafka Connect a
+/// delete and its tombstone hold one list of headers until a transform makes a copy, so that what is added to the
+/// delete's shows in the tombstone's too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Headers {
+    /// Makes a copy of the list.
+    Copied,
+    /// Hands the list on.
+    Kept,
+    /// Adds to the list and hands it on.
+    Added,
+    /// Adds to the list, then makes a copy.
+    AddedThenCopied,
+}
+
 /// A transform.
 trait Transform: Send {
     /// Works on one record.
     fn apply<'a>(&mut self, record: Record<'a>) -> Transformed<'a>;
+
+    /// What becomes of the headers.
+    fn headers(&self) -> Headers {
+        Headers::Copied
+    }
 }
 
 /// The encoder a connector's properties ask for: plain JSON on the fast path; transforms and other converters
-/// through a chain.
+/// through a chain. `addresses` are other addresses for schema registries.
 ///
 /// # Errors
 /// With the property that names an unknown transform, predicate or converter, or a wrong option of one.
 pub fn encoder<'p>(
     options: EventOptions,
     properties: impl IntoIterator<Item = (&'p str, &'p str)>,
+    addresses: &AddressMap,
 ) -> Result<Encoder, EventError> {
     let all: Vec<(&str, &str)> = properties.into_iter().collect();
-    let chain = Chain::new(&options, &all)?;
+    let chain = Chain::new(&all, addresses)?;
     let json = matches!(
         (&options.key_converter, &options.value_converter),
         (Converter::Json(_), Converter::Json(_))
     );
-    if json && chain.is_empty() {
+    if json && chain.is_empty() && converter::HeaderConverter::is_plain(&all) {
         return Encoder::new(options);
     }
     Ok(Encoder::with_pipeline(options, Box::new(chain)))

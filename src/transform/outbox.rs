@@ -158,7 +158,12 @@ impl EventRouter {
         (Arc::new(inferred), value.unwrap_or(payload))
     }
 
-    fn envelope_schema(&self, row: &Row<'_, '_>, payload: &Arc<Schema>, route: &str) -> Result<Schema, String> {
+    fn envelope_schema(
+        &self,
+        row: &Row<'_, '_>,
+        payload: &Arc<Schema>,
+        route: &str,
+    ) -> Result<Schema, String> {
         let mut fields = vec![Field { name: "payload".into(), schema: Arc::clone(payload) }];
         for (column, _, alias) in self.placement.iter().filter(|(_, place, _)| *place == Place::Envelope) {
             if let Some((schema, _)) = self.additional(row, column)? {
@@ -272,6 +277,10 @@ impl<'a> Row<'_, 'a> {
 }
 
 impl Transform for EventRouter {
+    fn headers(&self) -> super::Headers {
+        super::Headers::AddedThenCopied
+    }
+
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {
         if record.value.is_null() {
             return Ok(None);

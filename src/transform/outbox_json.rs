@@ -70,7 +70,9 @@ impl Inference {
             }
         }
         if !sample.is_object() {
-            return self.schema(sample, None)?.ok_or_else(|| "an array of elements without a type".to_owned());
+            return self
+                .schema(sample, None)?
+                .ok_or_else(|| "an array of elements without a type".to_owned());
         }
         let mut merged: Option<Schema> = None;
         for item in items.iter().filter(|i| i.is_object()) {

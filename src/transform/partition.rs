@@ -43,7 +43,9 @@ impl PartitionRouting {
                 at = at.and_then(|(s, v)| edit::get(s, v, step)).map(|(s, v)| (s.as_ref(), v));
                 match at {
                     Some((s, _)) if !matches!(s.kind, Kind::Struct(_)) => at = None,
-                    Some((_, Datum::Null)) => return Err(format!("{step} is null, so {} is not there", path.join("."))),
+                    Some((_, Datum::Null)) => {
+                        return Err(format!("{step} is null, so {} is not there", path.join(".")));
+                    }
                     _ => {}
                 }
             }
@@ -55,7 +57,8 @@ impl PartitionRouting {
             if value.is_null() {
                 continue;
             }
-            let hash = if self.murmur { java_hash::murmur3(field, value)? } else { java_hash::java(field, value)? };
+            let hash =
+                if self.murmur { java_hash::murmur3(field, value)? } else { java_hash::java(field, value)? };
             sum = Some(sum.unwrap_or(0u32).wrapping_add(hash));
         }
         Ok(sum)
@@ -63,6 +66,10 @@ impl PartitionRouting {
 }
 
 impl Transform for PartitionRouting {
+    fn headers(&self) -> super::Headers {
+        super::Headers::Kept
+    }
+
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {
         let Some(schema) = record.value_schema.clone().filter(|s| edit::is_envelope(s)) else {
             return Ok(Some(record));

@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn groups_are_filled_in() {
-        let replaced = |pattern: &str, text: &str, to: &str| JavaRegex::new(pattern).unwrap().replace(text, to);
+        let replaced =
+            |pattern: &str, text: &str, to: &str| JavaRegex::new(pattern).unwrap().replace(text, to);
         assert_eq!(replaced(r"([^.]+)\.([^.]+)\.([^.]+)", "a.b.c", "cdc_$3"), Ok(Some("cdc_c".into())));
         assert_eq!(replaced(r"([^.]+)\.([^.]+)\.([^.]+)", "a.b", "x"), Ok(None));
         assert_eq!(

@@ -9,14 +9,61 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use openssl::ssl::{SslConnector, SslMethod};
+use openssl::ssl::{SslConnector, SslFiletype, SslMethod};
 use serde_json::{Value, json};
 
 use super::config::Options;
+use crate::config::AddressMap;
 use crate::event::EventError;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT: &str = "application/vnd.schemaregistry.v1+json";
+/// How the cause of a failure that may heal begins; see [`unavailable`].
+const UNAVAILABLE: &str = "the schema registry cannot be used: ";
+
+/// Whether a converter's failure is one of the registry's that may heal by itself.
+pub(super) fn unavailable(cause: &str) -> bool {
+    cause.starts_with(UNAVAILABLE)
+}
+
+/// How a subject is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Subject {
+    strategy: Strategy,
+    side: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Strategy {
+    Topic,
+    Record,
+    TopicRecord,
+}
+
+impl Subject {
+    pub(super) fn new(own: &Options<'_>, key: bool) -> Result<Self, EventError> {
+        let name = if key { "key.subject.name.strategy" } else { "value.subject.name.strategy" };
+        let strategy = match own.get(name).map(|s| s.rsplit('.').next().unwrap_or(s)) {
+            None | Some("TopicNameStrategy") => Strategy::Topic,
+            Some("RecordNameStrategy") => Strategy::Record,
+            Some("TopicRecordNameStrategy") => Strategy::TopicRecord,
+            Some(_) => {
+                let names = "TopicNameStrategy, RecordNameStrategy or TopicRecordNameStrategy";
+                return Err(own.error(name, names));
+            }
+        };
+        Ok(Self { strategy, side: if key { "key" } else { "value" } })
+    }
+
+    /// The subject of a record type on a topic.
+    pub(super) fn of(&self, topic: &str, record: &str) -> String {
+        match self.strategy {
+            Strategy::Topic => format!("{topic}-{}", self.side),
+            Strategy::Record => record.to_owned(),
+            Strategy::TopicRecord => format!("{topic}-{record}"),
+        }
+    }
+}
 
 /// One address of a registry.
 #[derive(Clone, Debug)]
@@ -26,6 +73,8 @@ struct Endpoint {
     port: u16,
     path: String,
     user_info: Option<String>,
+    /// Where the socket goes instead (`--connect-to`).
+    to: Option<(String, u16)>,
 }
 
 impl Endpoint {
@@ -47,108 +96,210 @@ impl Endpoint {
         if host.is_empty() {
             return None;
         }
+        let user_info =
+            user_info.map(|u| percent_encoding::percent_decode_str(&u).decode_utf8_lossy().into_owned());
         let path = path.trim_end_matches('/');
         let path = if path.is_empty() { String::new() } else { format!("/{path}") };
-        Some(Self { tls, host: host.to_owned(), port, path, user_info })
+        Some(Self { tls, host: host.to_owned(), port, path, user_info, to: None })
     }
 }
 
+/// What the registry does with a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Registers it.
+    Register,
+    /// Looks it up; it must be there.
+    Find,
+    /// Takes the subject's latest schema, whatever it is.
+    Latest,
+}
+
 /// The registry of a converter.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Registry {
     endpoints: Vec<Endpoint>,
     authorization: Option<String>,
-    register: bool,
+    mode: Mode,
+    normalize: bool,
+    tls: Option<SslConnector>,
+    /// `false` where `ssl.endpoint.identification.algorithm` is empty.
+    check_name: bool,
 }
 
 trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
+/// TLS by `schema.registry.ssl.*` (or `ssl.*`): PEM files.
+fn tls(own: &Options<'_>) -> Result<SslConnector, EventError> {
+    let find = |name: &str| -> Option<(String, String)> {
+        [format!("schema.registry.ssl.{name}"), format!("ssl.{name}")]
+            .into_iter()
+            .find_map(|n| own.get(&n).filter(|v| !v.is_empty()).map(|v| (n, v.to_owned())))
+    };
+    let failed =
+        |name: &str, e: &dyn std::fmt::Display| own.error(name, format!("a file that can be used ({e})"));
+    let mut builder =
+        SslConnector::builder(SslMethod::tls()).map_err(|e| failed("schema.registry.url", &e))?;
+    for kind in ["truststore.type", "keystore.type"] {
+        if let Some((name, _)) = find(kind).filter(|(_, v)| !v.eq_ignore_ascii_case("PEM")) {
+            let convert = "keytool -importkeystore -deststoretype PKCS12, then openssl pkcs12 -nodes";
+            return Err(own.error(&name, format!("PEM (a Java key store becomes one by {convert})")));
+        }
+    }
+    if let Some((name, path)) = find("truststore.location") {
+        builder.set_ca_file(&path).map_err(|e| failed(&name, &e))?;
+    }
+    if let Some((name, path)) = find("keystore.location") {
+        builder.set_certificate_chain_file(&path).map_err(|e| failed(&name, &e))?;
+        builder.set_private_key_file(&path, SslFiletype::PEM).map_err(|e| failed(&name, &e))?;
+    }
+    Ok(builder.build())
+}
+
 impl Registry {
     /// Reads `schema.registry.url` and what belongs to it.
-    pub(super) fn new(own: &Options<'_>) -> Result<Self, EventError> {
+    pub(super) fn new(own: &Options<'_>, addresses: &AddressMap) -> Result<Self, EventError> {
         own.required("schema.registry.url")?;
         let expected = "http://host:port or https://host:port, several by comma";
         let endpoints: Option<Vec<Endpoint>> =
-            own.list("schema.registry.url").iter().map(|u| Endpoint::parse(u)).collect();
-        let endpoints =
+            own.names("schema.registry.url").iter().map(|u| Endpoint::parse(u)).collect();
+        let mut endpoints =
             endpoints.filter(|e| !e.is_empty()).ok_or_else(|| own.error("schema.registry.url", expected))?;
-        let source = own.get("basic.auth.credentials.source").unwrap_or("URL");
-        let user_info = match source {
+        for endpoint in &mut endpoints {
+            let (host, port) = addresses.resolve(&endpoint.host, endpoint.port);
+            endpoint.to = Some((host.to_owned(), port));
+        }
+        let either = |name: &str| {
+            own.get(name).or_else(|| own.get(&format!("schema.registry.{name}"))).filter(|v| !v.is_empty())
+        };
+        let user_info = match either("basic.auth.credentials.source").unwrap_or("URL") {
             "USER_INFO" => Some(
-                own.get("basic.auth.user.info")
-                    .or_else(|| own.get("schema.registry.basic.auth.user.info"))
+                either("basic.auth.user.info")
                     .ok_or_else(|| own.error("basic.auth.user.info", "user:password"))?
                     .to_owned(),
             ),
-            _ => endpoints.iter().find_map(|e| e.user_info.clone()),
+            "URL" => endpoints.iter().find_map(|e| e.user_info.clone()),
+            _ => return Err(own.error("basic.auth.credentials.source", "URL or USER_INFO")),
         };
-        let authorization = match (user_info, own.get("bearer.auth.token")) {
+        let token = match either("bearer.auth.credentials.source") {
+            None | Some("STATIC_TOKEN") => either("bearer.auth.token"),
+            Some(_) => return Err(own.error("bearer.auth.credentials.source", "STATIC_TOKEN")),
+        };
+        let authorization = match (user_info, token) {
             (Some(user), _) => Some(format!("Basic {}", STANDARD.encode(user))),
             (None, Some(token)) => Some(format!("Bearer {token}")),
             (None, None) => None,
         };
-        Ok(Self { endpoints, authorization, register: own.flag("auto.register.schemas", true)? })
+        let mode = match (own.flag("auto.register.schemas", true)?, own.flag("use.latest.version", false)?) {
+            (true, _) => Mode::Register,
+            (false, true) => Mode::Latest,
+            (false, false) => Mode::Find,
+        };
+        let normalize = own.flag("normalize.schemas", false)?;
+        let tls = if endpoints.iter().any(|e| e.tls) { Some(tls(own)?) } else { None };
+        let check_name = !["schema.registry.ssl.", "ssl."]
+            .iter()
+            .filter_map(|prefix| own.get(&format!("{prefix}endpoint.identification.algorithm")))
+            .any(|algorithm| algorithm.trim().is_empty());
+        Ok(Self { endpoints, authorization, mode, normalize, tls, check_name })
     }
 
-    /// The id of a schema under a subject; registers it where that is allowed.
-    pub(super) fn id(&self, subject: &str, schema: &str) -> Result<u32, String> {
+    /// The id of a schema under a subject; registers it where that is allowed. `kind` is the schema's type where it is
+    /// not Avro.
+    ///
+    /// # Errors
+    /// With the cause; see [`unavailable`].
+    pub(super) fn id(&self, subject: &str, schema: &str, kind: Option<&str>) -> Result<u32, String> {
         let name = percent_encoding::utf8_percent_encode(subject, percent_encoding::NON_ALPHANUMERIC);
-        let path =
-            if self.register { format!("/subjects/{name}/versions") } else { format!("/subjects/{name}") };
-        let body = json!({ "schema": schema }).to_string();
+        let mut path = match self.mode {
+            Mode::Register => format!("/subjects/{name}/versions"),
+            Mode::Find => format!("/subjects/{name}"),
+            Mode::Latest => format!("/subjects/{name}/versions/latest"),
+        };
+        if self.normalize && self.mode != Mode::Latest {
+            path.push_str("?normalize=true");
+        }
+        let body = match (self.mode, kind) {
+            (Mode::Latest, _) => None,
+            (_, None) => Some(json!({ "schema": schema }).to_string()),
+            (_, Some(kind)) => Some(json!({ "schema": schema, "schemaType": kind }).to_string()),
+        };
         let mut last = String::new();
         for endpoint in &self.endpoints {
-            match self.post(endpoint, &path, &body) {
+            let at = format!("{}:{}", endpoint.host, endpoint.port);
+            match self.ask(endpoint, &path, body.as_deref()) {
                 Ok((200..=299, answer)) => {
                     let id = answer.get("id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
                     return id.ok_or_else(|| format!("the registry gave no id for subject {subject}"));
                 }
+                Ok((status @ (429 | 500..=599), answer)) => {
+                    last = format!("{UNAVAILABLE}{at} answered {status}: {}", message(&answer));
+                }
+                Ok((status @ 409, answer)) => {
+                    let why = message(&answer);
+                    return Err(format!(
+                        "the schema of subject {subject} is not compatible with an earlier one ({status}: {why}); \
+                         change the subject's compatibility level, or the table back"
+                    ));
+                }
                 Ok((status, answer)) => {
-                    let message = answer.get("message").and_then(Value::as_str).unwrap_or("no message");
-                    return Err(format!("the registry refused subject {subject} with {status}: {message}"));
+                    let why = message(&answer);
+                    let hint = match (status, self.mode) {
+                        (404, Mode::Find) => "; auto.register.schemas is false and the schema is not there",
+                        (401 | 403, _) => "; see basic.auth.credentials.source and basic.auth.user.info",
+                        _ => "",
+                    };
+                    return Err(format!("the registry refused subject {subject} ({status}: {why}){hint}"));
                 }
-                Err(e) => {
-                    last = format!("the registry at {}:{} cannot be used: {e}", endpoint.host, endpoint.port)
-                }
+                Err(e) => last = format!("{UNAVAILABLE}{at} (schema.registry.url): {e}"),
             }
         }
         Err(last)
     }
 
-    fn post(&self, endpoint: &Endpoint, path: &str, body: &str) -> std::io::Result<(u16, Value)> {
-        let address = (endpoint.host.as_str(), endpoint.port)
+    fn ask(&self, endpoint: &Endpoint, path: &str, body: Option<&str>) -> std::io::Result<(u16, Value)> {
+        let (host, port) = match &endpoint.to {
+            Some((host, port)) => (host.as_str(), *port),
+            None => (endpoint.host.as_str(), endpoint.port),
+        };
+        let address = (host, port)
             .to_socket_addrs()?
             .next()
             .ok_or_else(|| std::io::Error::other("the name has no address"))?;
         let tcp = TcpStream::connect_timeout(&address, TIMEOUT)?;
         tcp.set_read_timeout(Some(TIMEOUT))?;
         tcp.set_write_timeout(Some(TIMEOUT))?;
-        let mut stream: Box<dyn Stream> = if endpoint.tls {
-            let connector = SslConnector::builder(SslMethod::tls())?.build();
-            Box::new(connector.connect(&endpoint.host, tcp).map_err(std::io::Error::other)?)
-        } else {
-            Box::new(tcp)
+        let mut stream: Box<dyn Stream> = match &self.tls {
+            Some(tls) if endpoint.tls => {
+                let tls = tls.configure()?.verify_hostname(self.check_name);
+                Box::new(tls.connect(&endpoint.host, tcp).map_err(std::io::Error::other)?)
+            }
+            _ => Box::new(tcp),
         };
         let mut head = format!(
-            "POST {}{path} HTTP/1.1\r\nHost: {}:{}\r\nContent-Type: {ACCEPT}\r\nAccept: {ACCEPT}, application/json\r\n\
-             Content-Length: {}\r\nConnection: close\r\n",
+            "{} {}{path} HTTP/1.1\r\nHost: {}:{}\r\nAccept: {ACCEPT}, application/json\r\nConnection: close\r\n",
+            if body.is_some() { "POST" } else { "GET" },
             endpoint.path,
             endpoint.host,
             endpoint.port,
-            body.len()
         );
         if let Some(authorization) = &self.authorization {
-            head.push_str("Authorization: ");
-            head.push_str(authorization);
-            head.push_str("\r\n");
+            head.push_str(&format!("Authorization: {authorization}\r\n"));
+        }
+        if let Some(body) = body {
+            head.push_str(&format!("Content-Type: {ACCEPT}\r\nContent-Length: {}\r\n", body.len()));
         }
         head.push_str("\r\n");
         stream.write_all(head.as_bytes())?;
-        stream.write_all(body.as_bytes())?;
+        stream.write_all(body.unwrap_or("").as_bytes())?;
         stream.flush()?;
         answer(&mut BufReader::new(stream))
     }
+}
+
+fn message(answer: &Value) -> &str {
+    answer.get("message").and_then(Value::as_str).unwrap_or("no message")
 }
 
 /// Status and JSON body of an HTTP/1.1 answer.
@@ -205,9 +356,63 @@ mod tests {
 
     #[test]
     fn addresses() {
-        let e = Endpoint::parse("http://user:pw@registry:8081/apis/ccompat/v7/").unwrap();
+        let e = Endpoint::parse("http://user:p%40w@registry:8081/apis/ccompat/v7/").unwrap();
         assert_eq!((e.host.as_str(), e.port, e.path.as_str()), ("registry", 8081, "/apis/ccompat/v7"));
-        assert_eq!(e.user_info.as_deref(), Some("user:pw"));
+        assert_eq!(e.user_info.as_deref(), Some("user:p@w"));
         assert!(Endpoint::parse("registry:8081").is_none());
+    }
+
+    /// Serves one request with this answer and gives what was asked.
+    fn serve(reply: &'static str) -> (String, std::thread::JoinHandle<String>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://kc:pw@{}/api", listener.local_addr().unwrap());
+        let served = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = vec![0; 4096];
+            let n = stream.read(&mut asked).unwrap();
+            asked.truncate(n);
+            stream.write_all(reply.as_bytes()).unwrap();
+            String::from_utf8(asked).unwrap()
+        });
+        (url, served)
+    }
+
+    fn registry(url: &str, more: &[(&str, &str)]) -> Registry {
+        let mut all = vec![("value.converter.schema.registry.url", url)];
+        all.extend_from_slice(more);
+        Registry::new(&Options::new("value.converter.", &all), &AddressMap::default()).unwrap()
+    }
+
+    #[test]
+    fn a_schema_is_registered_under_its_subject_with_the_credentials_of_the_address() {
+        let (url, served) = serve("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"id\":42}");
+        assert_eq!(registry(&url, &[]).id("t-value", "\"string\"", None), Ok(42));
+        let asked = served.join().unwrap();
+        assert!(asked.starts_with("POST /api/subjects/t%2Dvalue/versions HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("Authorization: Basic a2M6cHc=\r\n"), "{asked}");
+    }
+
+    #[test]
+    fn the_latest_schema_is_taken_where_nothing_is_registered() {
+        let (url, served) = serve("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{\"id\":3}");
+        let latest = [
+            ("value.converter.auto.register.schemas", "false"),
+            ("value.converter.use.latest.version", "true"),
+        ];
+        assert_eq!(registry(&url, &latest).id("t-value", "\"string\"", None), Ok(3));
+        assert!(served.join().unwrap().starts_with("GET /api/subjects/t%2Dvalue/versions/latest "));
+    }
+
+    #[test]
+    fn what_may_heal_is_told_from_what_may_not() {
+        let (url, _served) =
+            serve("HTTP/1.1 409 Conflict\r\nContent-Length: 17\r\n\r\n{\"message\":\"old\"}");
+        let refused = registry(&url, &[]).id("t-value", "\"int\"", None).unwrap_err();
+        assert!(refused.contains("not compatible") && refused.contains("old") && !unavailable(&refused));
+        let (url, _served) = serve("HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\n{}");
+        assert!(unavailable(&registry(&url, &[]).id("t-value", "\"int\"", None).unwrap_err()));
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let nobody = registry(&format!("http://127.0.0.1:{port}"), &[]);
+        assert!(unavailable(&nobody.id("t-value", "\"int\"", None).unwrap_err()));
     }
 }

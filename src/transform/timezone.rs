@@ -94,7 +94,8 @@ pub(super) struct TimezoneConverter {
     either: Rules,
 }
 
-const RULES: &str = "source:TABLE[:FIELD], topic:TOPIC[:FIELD] or NAME:FIELD, several by comma, the prefix once";
+const RULES: &str =
+    "source:TABLE[:FIELD], topic:TOPIC[:FIELD] or NAME:FIELD, several by comma, the prefix once";
 
 impl TimezoneConverter {
     pub(super) fn new(own: &Options<'_>) -> Result<Self, EventError> {
@@ -108,8 +109,7 @@ impl TimezoneConverter {
             (true, false) => ("exclude.list", exclude, Scope::Except),
             (false, false) => return Err(own.error("exclude.list", "nothing: include.list is set")),
         };
-        let mut new =
-            Self { zone, scope, topics: Rules::new(), tables: Rules::new(), either: Rules::new() };
+        let mut new = Self { zone, scope, topics: Rules::new(), tables: Rules::new(), either: Rules::new() };
         if !list.is_empty() && !well_formed(&list) {
             return Err(own.error(name, RULES));
         }
@@ -140,7 +140,8 @@ impl TimezoneConverter {
     }
 
     fn rule(&self, table: Option<&str>, topic: &str) -> Option<&BTreeSet<String>> {
-        let table = |rules: &'_ Rules| table.is_some_and(|t| rules.contains_key(t)).then_some(table).flatten();
+        let table =
+            |rules: &'_ Rules| table.is_some_and(|t| rules.contains_key(t)).then_some(table).flatten();
         if let Some(fields) = self.topics.get(topic) {
             return Some(fields);
         }
@@ -273,6 +274,10 @@ fn offset(out: &mut String, offset: FixedOffset) {
 }
 
 impl Transform for TimezoneConverter {
+    fn headers(&self) -> super::Headers {
+        super::Headers::Kept
+    }
+
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {
         let Some(schema) = record.value_schema.clone().filter(|s| edit::is_envelope(s)) else {
             return Ok(Some(record));

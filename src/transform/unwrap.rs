@@ -136,7 +136,10 @@ impl Unwrap {
             header_schemas: Derived::new(),
             route: own.get("route.by.field").filter(|f| !f.is_empty()).map(str::to_owned),
             replace_nulls: own.flag("replace.null.with.default", true)?,
-            drop_header: own.get("drop.fields.header.name").filter(|n| !n.trim().is_empty()).map(str::to_owned),
+            drop_header: own
+                .get("drop.fields.header.name")
+                .filter(|n| !n.trim().is_empty())
+                .map(str::to_owned),
             drop_from_key: own.flag("drop.fields.from.key", false)?,
             keep_compatible: own.flag("drop.fields.keep.schema.compatible", true)?,
             schemas: Derived::new(),
@@ -272,7 +275,11 @@ impl Unwrap {
             edit::defaults(&schema, &mut values, true);
             let kept = self.dropped.get(&schema, &words, |schema| {
                 let fields = schema.fields().iter().zip(&drops).filter(|(_, d)| !**d).map(|(f, _)| f.clone());
-                Arc::new(Schema { optional: false, default: None, ..edit::with_fields(schema, fields.collect()) })
+                Arc::new(Schema {
+                    optional: false,
+                    default: None,
+                    ..edit::with_fields(schema, fields.collect())
+                })
             });
             let values = values.into_iter().zip(&drops).filter(|(_, d)| !**d).map(|(v, _)| v).collect();
             edit::set_side(record, key, Some(kept), Datum::Struct(values));
@@ -293,6 +300,10 @@ impl Unwrap {
 }
 
 impl Transform for Unwrap {
+    fn headers(&self) -> super::Headers {
+        super::Headers::AddedThenCopied
+    }
+
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {
         if record.value.is_null() {
             return Ok(self.tombstone(record));
