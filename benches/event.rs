@@ -8,6 +8,7 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use millstream::config::AddressMap;
 use millstream::event::record::{Pipeline, Record};
 use millstream::event::{Encoder, EventError, EventOptions, SourceInfo, TablePlan, avro};
 use millstream::log::Batch;
@@ -124,7 +125,8 @@ fn encoder(name: &str) -> Encoder {
     options.run_id = "01a2022a-c35a-7763-ba44-784ffeb3969c".into();
     match name {
         "avro" => Encoder::with_pipeline(options, Box::new(AvroBodies)),
-        _ => millstream::transform::encoder(options, properties.iter().copied()).unwrap(),
+        _ => millstream::transform::encoder(options, properties.iter().copied(), &AddressMap::default())
+            .unwrap(),
     }
 }
 

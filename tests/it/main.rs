@@ -20,6 +20,8 @@ mod crash;
 mod demo;
 mod etl;
 mod flinksql_goldens;
+#[path = "support/goldens/json.rs"]
+mod json;
 mod large_transactions;
 mod log_contract;
 mod log_crash;
@@ -30,3 +32,4 @@ mod replication;
 mod slot_identity;
 mod sql_text;
 mod support;
+mod transforms;

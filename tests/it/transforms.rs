@@ -1,8 +1,7 @@
 //! Transforms and converters against what Kafka Connect and Debezium made of the same records.
 //!
-//! A folder holds `records.jsonl` (records as the connector emitted them, keys, values and headers with their
-//! schemas) and `chains.jsonl`: a chain's properties, and what came out of Connect for them, record by record, or
-//! that Connect refused the properties. Every byte of topic, partition, timestamp, key, value and headers counts.
+//! The cases and their form are in `tests/goldens/transforms/README.md`. Every byte of topic, partition, timestamp,
+//! key, value and headers counts.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -228,6 +227,66 @@ pub fn check(records: &[Record<'static>], config: &Json, expected: &[Json]) -> R
 
 fn shown(json: Option<&Json>) -> String {
     json.map_or("nothing".into(), ToString::to_string)
+}
+
+/// One entry of `expected`, in the form of [`outcome`].
+fn expected(entry: &Json, texts: &[String]) -> Json {
+    let Json::Array(parts) = entry else { return entry.clone() };
+    let text = |at: &Json| texts[usize::try_from(at.as_i64().unwrap()).unwrap()].as_str();
+    let bytes = |json: &Json| match json {
+        Json::Null => Json::Null,
+        Json::Array(envelope) => {
+            let (schema, payload) = (text(&envelope[0]), text(&envelope[1]));
+            Json::Text(format!("{{\"schema\":{schema},\"payload\":{payload}}}"))
+        }
+        at => match text(at) {
+            hex if hex.starts_with("{\"hex\":") => Json::parse(hex).unwrap(),
+            text => Json::text(text),
+        },
+    };
+    let field = |name: &str, value: Json| (name.to_owned(), value);
+    match &parts[..] {
+        [n, error] => Json::Object(vec![field("n", n.clone()), field("error", error.clone())]),
+        [n, topic, partition, timestamp, key, value, headers] => Json::Object(vec![
+            field("n", n.clone()),
+            field("topic", topic.clone()),
+            field("partition", partition.clone()),
+            field("timestamp", timestamp.clone()),
+            field("key", bytes(key)),
+            field("value", bytes(value)),
+            field("headers", Json::parse(text(headers)).unwrap()),
+        ]),
+        _ => panic!("an entry of {} parts", parts.len()),
+    }
+}
+
+fn folder(name: &str) -> (usize, Vec<String>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/transforms").join(name);
+    let lines = |file: &str| -> Vec<Json> {
+        let text = std::fs::read_to_string(folder.join(file)).unwrap();
+        text.split('\n').filter(|l| !l.is_empty()).map(|l| Json::parse(l).unwrap()).collect()
+    };
+    let texts: Vec<String> = lines("texts.jsonl").iter().map(|t| t.as_str().unwrap().to_owned()).collect();
+    let records = records(&folder.join("records.jsonl"));
+    let mut failed = Vec::new();
+    let chains = lines("chains.jsonl");
+    for chain in &chains {
+        let Some(Json::Array(entries)) = chain.get("expected") else { panic!("a chain without expected") };
+        let wanted: Vec<Json> = entries.iter().map(|e| expected(e, &texts)).collect();
+        if let Err(e) = check(&records, chain.get("config").unwrap(), &wanted) {
+            failed.push(format!("{name} {}: {e}", chain.get("name").and_then(Json::as_str).unwrap()));
+        }
+    }
+    (chains.len(), failed)
+}
+
+#[test]
+fn every_chain_gives_what_connect_gave() {
+    for name in ["adaptive", "connect-times"] {
+        let (chains, failed) = folder(name);
+        assert!(chains > 50, "{name} has {chains} chains");
+        assert!(failed.is_empty(), "{} of {chains} chains differ:\n{}", failed.len(), failed.join("\n"));
+    }
 }
 
 pub fn records(path: &Path) -> Vec<Record<'static>> {

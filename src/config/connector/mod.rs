@@ -150,7 +150,7 @@ fn missing_plugin(values: &BTreeMap<String, String>) -> Option<Problem> {
     full_names(&mut values);
     let all = || values.iter().map(|(k, v)| (k.as_str(), v.as_str()));
     let built = crate::event::EventOptions::from_properties(all())
-        .and_then(|options| crate::transform::encoder(options, all()));
+        .and_then(|options| crate::transform::encoder(options, all(), &crate::config::AddressMap::default()));
     match built.err()? {
         crate::event::EventError::Option { name, value, expected } if plugin_kind(&name).is_some() => {
             let message =
