@@ -2,9 +2,11 @@
 
 use tokio_postgres::Client;
 
+use super::channels::{Arrived, Channels};
 use super::incremental::{Incremental, Tools};
 use super::notify::Notifier;
 use super::offset::Offset;
+use super::pour::Flow;
 use super::pump::Pump;
 use super::reconcile::{Reconciler, Verdict};
 use super::run::{Run, unusable};
@@ -80,6 +82,7 @@ impl Run {
                 return Ok(());
             }
         };
+        tracing::debug!(connector = self.options.name, id = signal.id, "signal {}", signal.kind);
         let last_commit = stream.last_commit();
         if let Command::Log(message) = &command {
             let offset = pump.offset.to_value().to_string();
@@ -89,7 +92,9 @@ impl Run {
         let mut tools = tools(&self.options, side, types, stream, pump, &aside.notifier);
         match command {
             Command::Log(_) => Ok(()),
-            Command::Window => aside.incremental.window_row(&signal.id, last_commit, lsn, &mut tools).await,
+            Command::Window(closes) => {
+                aside.incremental.window_row(&signal.id, closes, last_commit, lsn, &mut tools).await
+            }
             Command::Incremental(request) => {
                 let captured: Vec<(String, String)> =
                     source::captured(&self.options, &catalog::list_tables(side).await?)?
@@ -106,6 +111,30 @@ impl Run {
                 Ok(())
             }
         }
+    }
+
+    /// Does what a signal asks for that came beside the stream. It is durable when this returns.
+    pub(super) async fn obey_aside(&self, arrived: Arrived, flow: &mut Flow<'_>) -> Result<()> {
+        let (signal, next) = arrived;
+        let lsn = flow.pump.offset.lsn;
+        if !matches!(signal.command(), Ok(Command::Window(_))) {
+            self.obey(signal, lsn, flow.stream, flow.pump, flow.side, flow.types, flow.aside).await?;
+        }
+        if let Some(next) = next {
+            Channels::note(&mut flow.pump.offset, next);
+        }
+        if flow.aside.blocking.is_some() {
+            return self.block(lsn, flow.stream, flow.pump, flow.side, flow.types, flow.aside).await;
+        }
+        flow.pump.sync().await
+    }
+
+    /// Sends a chunk that the stream has passed, and reads the next one.
+    pub(super) async fn chunk_passed(&self, flow: &mut Flow<'_>) -> Result<()> {
+        let (last_commit, lsn) = (flow.stream.last_commit(), flow.pump.offset.lsn);
+        let Flow { stream, pump, side, types, aside, .. } = flow;
+        let mut tools = tools(&self.options, side, types, stream, pump, &aside.notifier);
+        aside.incremental.passed(last_commit, lsn, &mut tools).await
     }
 
     /// What of a message goes on, after a snapshot that was interrupted.

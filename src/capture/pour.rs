@@ -8,6 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_postgres::Client;
 
 use super::aside::{Aside, beat, tools};
+use super::channels::Channels;
 use super::pump::Pump;
 use super::run::{Ended, Run, stopped, unusable};
 use super::spool::{Replay, Spool, SpoolError, Taken};
@@ -31,6 +32,20 @@ pub(super) struct Flow<'f> {
     pub(super) spool: Spool,
     /// `server_version_num`.
     pub(super) version: u32,
+    /// Signals from elsewhere than the signal table.
+    pub(super) channels: Channels,
+    /// Everything that commits before it has come.
+    pub(super) reached: Lsn,
+}
+
+impl Flow<'_> {
+    /// Whether a chunk of an incremental snapshot is to be sent now.
+    fn is_ripe(&self) -> bool {
+        self.aside.incremental.is_ripe(self.reached)
+            && !self.stream.in_transaction()
+            && !self.spool.in_piece()
+            && !self.pump.is_full()
+    }
 }
 
 /// A committed streamed transaction, and what came behind its commit in the same read.
@@ -67,11 +82,14 @@ impl Run {
         if flow.aside.incremental.is_running() {
             let Flow { stream, pump, side, types, aside, .. } = flow;
             let mut tools = tools(&self.options, side, types, stream, pump, &aside.notifier);
-            aside.incremental.go_on(&mut tools).await?;
+            aside.incremental.restart(&mut tools).await?;
         }
         flow.pump.offer().await?;
         let mut pending: Option<Pending> = None;
         loop {
+            if flow.aside.incremental.asks() {
+                wal.acknowledger().ask();
+            }
             let worked = tokio::select! {
                 biased;
                 () = stopped(&mut stop) => {
@@ -97,6 +115,15 @@ impl Run {
                 () = beat(heartbeat.as_mut()), if heartbeat.is_some() => {
                     self.heartbeat(flow.stream, flow.pump, flow.side).await?;
                     continue;
+                }
+                arrived = flow.channels.next() => {
+                    self.obey_aside(arrived, flow).await?;
+                    continue;
+                }
+                () = std::future::ready(()), if pending.is_none() && flow.is_ripe() => {
+                    self.chunk_passed(flow).await?;
+                    tokio::task::yield_now().await;
+                    Worked::Whole
                 }
                 () = std::future::ready(()), if pending.is_some() && !flow.pump.is_full() => {
                     let worked = match pending.take() {
@@ -166,6 +193,7 @@ impl Run {
                     // A streamed transaction that has not committed does not hold the position back: its commit
                     // is yet to come, and after a restart the server sends it from its beginning.
                     if !flow.stream.in_transaction() && !flow.spool.in_piece() {
+                        flow.reached = flow.reached.max(keepalive.wal_end);
                         flow.pump.idle(keepalive.wal_end).await?;
                     }
                 }
@@ -212,13 +240,22 @@ impl Run {
 
     /// Takes one message of protocol 1.
     async fn data(&self, data: &XLogData<'_>, flow: &mut Flow<'_>) -> Result<()> {
+        if data.payload.first() == Some(&b'B')
+            && let Ok(pgoutput::Message::Begin { final_lsn, .. }) = pgoutput::parse(data.payload, false)
+        {
+            // What commits before this has come.
+            flow.reached = flow.reached.max(final_lsn);
+            if flow.is_ripe() {
+                self.chunk_passed(flow).await?;
+            }
+        }
         let Flow { stream, pump, side, types, aside, .. } = flow;
         if let Some(signal) = stream.signal(data) {
             self.obey(signal, data.wal_start, stream, pump, side, types, aside).await?;
         } else if aside.incremental.is_open()
             && let Ok(message) = pgoutput::parse(data.payload, false)
         {
-            aside.incremental.observe(&message);
+            aside.incremental.observe(&message, stream.xid());
         }
         let verdict = self.verdict(data, stream.xid(), pump, side, aside).await?;
         if let Step::Describe(relation) = stream.message(data, verdict, pump)? {

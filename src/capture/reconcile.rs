@@ -34,14 +34,14 @@ pub(super) enum Verdict {
 
 /// A `pg_snapshot`: `xmin:xmax:xip,…`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Seen {
+pub(super) struct Seen {
     xmin: u64,
     xmax: u64,
     running: Vec<u64>,
 }
 
 impl Seen {
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(':');
         let (xmin, xmax, running) = (parts.next()?, parts.next()?, parts.next()?);
         let running: Option<Vec<u64>> =
@@ -50,7 +50,7 @@ impl Seen {
     }
 
     /// Whether it has seen a transaction, whose id the stream gives without its epoch.
-    fn has(&self, xid: u64) -> bool {
+    pub(super) fn has(&self, xid: u64) -> bool {
         // The whole id is the one nearest to the snapshot's.
         let low = xid & 0xffff_ffff;
         let near = self.xmax & !0xffff_ffff | low;

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio_postgres::Client;
 
 use super::aside::{Aside, blocking_under_way};
+use super::channels::Channels;
 use super::committer::Committer;
 use super::connector::Env;
 use super::decide::{SnapshotBase, Start, decide};
@@ -351,6 +352,8 @@ impl Run {
         self.status.phase(Phase::Streaming);
         let spool = Spool::new(&self.env.spill, options.queue_bytes / 2);
         let _watch = slot_watch::watch(&self.database, &options, &self.status);
+        let channels = Channels::start(self, &pump.offset);
+        stream.deleted_signals = options.incremental_delete;
         let mut flow = Flow {
             stream: &mut stream,
             pump,
@@ -359,6 +362,8 @@ impl Run {
             aside: &mut aside,
             spool,
             version,
+            channels,
+            reached: Lsn::ZERO,
         };
         let result = self.pour(&mut wal, &mut flow).await;
         match result {

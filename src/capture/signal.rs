@@ -27,8 +27,8 @@ pub(super) enum Command {
     Pause,
     /// Go on.
     Resume,
-    /// The window of a chunk begins or ends; written by the connector itself.
-    Window,
+    /// The window of a chunk begins, or ends (`true`); written by the connector itself.
+    Window(bool),
 }
 
 /// Which tables to read, and how.
@@ -37,6 +37,8 @@ pub(super) struct Request {
     pub(super) tables: Vec<Patterns>,
     /// Table expression and filter: an SQL condition, for a blocking snapshot a whole SELECT.
     pub(super) filters: Vec<(Patterns, String)>,
+    /// Column to read an incremental snapshot's chunks by, instead of the key.
+    pub(super) surrogate: Option<String>,
 }
 
 impl Request {
@@ -74,7 +76,8 @@ impl Signal {
             }),
             "pause-snapshot" => Command::Pause,
             "resume-snapshot" => Command::Resume,
-            "snapshot-window-open" | "snapshot-window-close" => Command::Window,
+            "snapshot-window-open" => Command::Window(false),
+            "snapshot-window-close" => Command::Window(true),
             other => return Err(format!("its type {other} is not known")),
         })
     }
@@ -104,7 +107,8 @@ fn request(data: &Value) -> Result<Request, String> {
     if let Some(filter) = data.get("additional-condition").and_then(Value::as_str) {
         filters.push((pattern(".*")?, filter.to_owned()));
     }
-    Ok(Request { tables, filters })
+    let surrogate = data.get("surrogate-key").and_then(Value::as_str).filter(|s| !s.is_empty());
+    Ok(Request { tables, filters, surrogate: surrogate.map(str::to_owned) })
 }
 
 #[cfg(test)]

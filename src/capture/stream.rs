@@ -93,6 +93,8 @@ pub(super) struct Stream {
     metadata: bool,
     /// OID of the signal table, once it was described.
     pub(super) signal_table: Option<u32>,
+    /// Deletions in it count (`incremental.snapshot.watermarking.strategy=insert_delete`).
+    pub(super) deleted_signals: bool,
     status: Arc<StatusCell>,
 }
 
@@ -119,6 +121,7 @@ impl Stream {
             origin: None,
             metadata,
             signal_table: None,
+            deleted_signals: false,
             status,
         }
     }
@@ -142,14 +145,25 @@ impl Stream {
     pub(super) fn signal(&self, data: &XLogData<'_>) -> Option<Signal> {
         let oid = self.signal_table?;
         let (tag, rest) = data.payload.split_first()?;
-        if *tag != b'I' || rest.get(..4) != Some(&oid.to_be_bytes()) {
+        if !matches!(tag, b'I' | b'D') || rest.get(..4) != Some(&oid.to_be_bytes()) {
             return None;
         }
         let tx = self.transaction.as_ref()?;
         if tx.knows(tx.ordinal + 1, data.wal_start) {
             return None;
         }
-        let Ok(Message::Insert { new, .. }) = pgoutput::parse(data.payload, false) else { return None };
+        let new = match pgoutput::parse(data.payload, false) {
+            Ok(Message::Insert { new, .. }) => new,
+            // With `insert_delete` a window ends with the deletion of the row that began it.
+            Ok(Message::Delete { old: OldTuple::Key(old) | OldTuple::Full(old), .. })
+                if self.deleted_signals =>
+            {
+                let Some(Column::Text(id)) = old.iter().next() else { return None };
+                let id = String::from_utf8_lossy(id).into_owned();
+                return Some(Signal { id, kind: "snapshot-window-close".to_owned(), data: None });
+            }
+            _ => return None,
+        };
         let mut texts = new.iter().map(|column| match column {
             Column::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
             _ => None,

@@ -151,6 +151,8 @@ struct Shared {
     flushed: AtomicU64,
     /// The server wants an answer now.
     reply: AtomicBool,
+    /// The consumer wants to know how far the server is.
+    ask: AtomicBool,
     /// The consumer wants the stream to end.
     stop: AtomicBool,
     wake: Notify,
@@ -170,6 +172,12 @@ impl Acknowledger {
         if lsn.0 > before {
             self.shared.wake.notify_one();
         }
+    }
+
+    /// Asks the server for a keepalive: it answers once it has sent all it has.
+    pub fn ask(&self) {
+        self.shared.ask.store(true, Ordering::Release);
+        self.shared.wake.notify_one();
     }
 
     /// The position reported as flushed.
@@ -201,6 +209,7 @@ impl WalStream {
             // Zero confirms nothing: only the consumer knows what is durable.
             flushed: AtomicU64::new(0),
             reply: AtomicBool::new(false),
+            ask: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             wake: Notify::new(),
         });
@@ -394,7 +403,8 @@ async fn feedback(
     let mut last_flushed = shared.flushed.load(Ordering::Acquire);
     loop {
         let stop = shared.stop.load(Ordering::Acquire);
-        let reply = shared.reply.swap(false, Ordering::AcqRel);
+        let ask = shared.ask.swap(false, Ordering::AcqRel);
+        let reply = shared.reply.swap(false, Ordering::AcqRel) || ask;
         let flushed = shared.flushed.load(Ordering::Acquire);
         let due = if stop || reply {
             Instant::now()
@@ -411,7 +421,7 @@ async fn feedback(
             continue;
         }
         let received = shared.received.load(Ordering::Acquire).max(flushed);
-        writer.write_all(&status_update(received, flushed)).await?;
+        writer.write_all(&status_update(received, flushed, ask)).await?;
         if stop {
             let mut done = BytesMut::new();
             frontend::copy_done(&mut done);
@@ -427,7 +437,7 @@ async fn feedback(
 }
 
 /// A CopyData message with a standby status update.
-fn status_update(received: u64, flushed: u64) -> [u8; 39] {
+fn status_update(received: u64, flushed: u64, ask: bool) -> [u8; 39] {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(PG_EPOCH);
     let clock = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
     let mut out = [0u8; 39];
@@ -446,7 +456,7 @@ fn status_update(received: u64, flushed: u64) -> [u8; 39] {
     // Applied: no reader of ours is behind what is flushed.
     put(&flushed.to_be_bytes());
     put(&clock.to_be_bytes());
-    put(&[0]);
+    put(&[u8::from(ask)]);
     out
 }
 
@@ -456,7 +466,7 @@ mod tests {
 
     #[test]
     fn status_update_is_whole() {
-        let message = status_update(0x0102, 0x0101);
+        let message = status_update(0x0102, 0x0101, false);
         assert_eq!(message[0], b'd');
         assert_eq!(frame_size(&message), Ok(Some(39)));
         assert_eq!(message[5], b'r');

@@ -369,3 +369,131 @@ async fn an_incremental_snapshot_beside_changes_and_a_restart() {
     let signals = setup.read("s.public.signal").await;
     assert!(signals.len() > 20, "the signal table's rows are events, too: {}", signals.len());
 }
+
+/// What is known last of every key.
+fn last_of(seen: &[Seen]) -> BTreeMap<i64, Value> {
+    let mut state = BTreeMap::new();
+    for record in seen {
+        let id = record.key.as_ref().unwrap()["id"].as_i64().unwrap();
+        match &record.value {
+            None => {}
+            Some(v) if v["op"] == "d" => drop(state.remove(&id)),
+            Some(v) => drop(state.insert(id, v["after"].clone())),
+        }
+    }
+    state
+}
+
+/// Signals from a file and from a topic of the log; nothing is written to the database, and what the stream brings
+/// meanwhile is neither lost nor undone.
+#[tokio::test(flavor = "multi_thread")]
+async fn incremental_snapshots_by_file_and_topic_without_writing() {
+    let setup = Setup::new(
+        "CREATE TABLE item (id int PRIMARY KEY, v int);
+         INSERT INTO item SELECT g, 0 FROM generate_series(1, 500) g;
+         CREATE TABLE more (id int PRIMARY KEY, v int); INSERT INTO more VALUES (1, 1), (2, 2);
+         CREATE ROLE reader LOGIN REPLICATION; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader;
+         CREATE PUBLICATION p FOR TABLE item, more",
+    )
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("signals.json");
+    let extra = [
+        ("database.user", "reader"),
+        ("publication.name", "p"),
+        ("publication.autocreate.mode", "disabled"),
+        ("snapshot.mode", "no_data"),
+        ("read.only", "true"),
+        ("signal.enabled.channels", "file,kafka"),
+        ("signal.file", file.to_str().unwrap()),
+        ("signal.poll.interval.ms", "50"),
+        ("incremental.snapshot.chunk.size", "50"),
+    ];
+    let handle = setup.start(&extra);
+    caught_up(&handle).await;
+    let signal = r#"{"id": "f1", "type": "execute-snapshot", "data": {"data-collections": ["public.item"]}}"#;
+    std::fs::write(&file, format!("{signal}\n")).unwrap();
+    for n in 1..20 {
+        setup.sql(&format!(
+            "UPDATE item SET v = {n} WHERE id % 11 = {n} % 11; DELETE FROM item WHERE id = {n} * 20;
+             INSERT INTO item VALUES (1000 + {n}, {n})"
+        ));
+    }
+    let deadline = std::time::Instant::now() + Duration::from_secs(40);
+    loop {
+        let seen = setup.read("s.public.item").await;
+        let reads = seen.iter().filter(|r| r.op() == "r").count();
+        let table: BTreeMap<i64, Value> = setup
+            .server
+            .psql("shop", "SELECT id, row_to_json(item) FROM item")
+            .unwrap()
+            .lines()
+            .map(|l| l.split_once('|').unwrap())
+            .map(|(id, row)| (id.parse().unwrap(), serde_json::from_str(row).unwrap()))
+            .collect();
+        if last_of(&seen) == table {
+            assert!(reads > 100, "{reads} reads");
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{reads} reads; {:?}", handle.status());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(std::fs::read(&file).unwrap().is_empty(), "the signal is taken out of the file");
+
+    let spec = millstream::log::TopicSpec {
+        name: "s-signal".into(),
+        partitions: Some(1),
+        replication: None,
+        configs: BTreeMap::new(),
+    };
+    setup.log.create_topic(&spec).await.unwrap();
+    let send = async |key: &str, value: &str| {
+        let mut writer = setup.log.writer("signaller").await.unwrap();
+        let mut batch = millstream::log::Batch::new();
+        let topic = batch.topic("s-signal");
+        let mut record = batch.record(topic);
+        record.key(|out| out.extend_from_slice(key.as_bytes()));
+        record.value(|out| out.extend_from_slice(value.as_bytes()));
+        record.finish();
+        writer.commit(batch).await.unwrap();
+    };
+    let signal = r#"{"id": "t1", "type": "execute-snapshot", "data": {"data-collections": ["public.more"]}}"#;
+    send("another", signal).await;
+    send("s", signal).await;
+    assert_eq!(ops(&setup.wait_for("s.public.more", 2).await), "r r");
+    handle.stop().await;
+    // The signal is not obeyed once more.
+    let handle = setup.start(&extra);
+    caught_up(&handle).await;
+    setup.sql("INSERT INTO more VALUES (3, 3)");
+    assert_eq!(ops(&setup.wait_for("s.public.more", 3).await), "r r c");
+    handle.stop().await;
+}
+
+/// Several connections read ranges of a table and other tables under one snapshot.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_by_several_connections() {
+    let setup = Setup::new(
+        "CREATE TABLE item (id int PRIMARY KEY, v text);
+         INSERT INTO item SELECT g * 3, repeat('x', 100) FROM generate_series(1, 8000) g;
+         CREATE TABLE word (a text PRIMARY KEY, id int UNIQUE);
+         INSERT INTO word SELECT md5(g::text) || repeat('y', 60), g FROM generate_series(1, 5000) g; ANALYZE word;
+         CREATE TABLE nokey (id int); INSERT INTO nokey SELECT generate_series(1, 100); CREATE TABLE empty (id int PRIMARY KEY);",
+    )
+    .await;
+    let handle = setup.start(&[("snapshot.max.threads", "4"), ("message.key.columns", "public.(.*):id")]);
+    caught_up(&handle).await;
+    let mut lasts = 0;
+    for (table, count) in [("item", 8000), ("word", 5000), ("nokey", 100)] {
+        let seen = setup.read(&format!("s.public.{table}")).await;
+        let keys: std::collections::BTreeSet<String> =
+            seen.iter().map(|r| r.key.as_ref().unwrap().to_string()).collect();
+        assert_eq!((seen.len(), keys.len()), (count, count), "{table}");
+        lasts += seen.iter().filter(|r| r.value.as_ref().unwrap()["source"]["snapshot"] == "last").count();
+    }
+    assert_eq!(lasts, 1);
+    assert_eq!(handle.status().counters.snapshot_rows, 13_100);
+    setup.sql("INSERT INTO item VALUES (1, 'streamed')");
+    setup.wait_for("s.public.item", 8001).await;
+    handle.stop().await;
+}

@@ -267,7 +267,7 @@ async fn open(
 
 /// What the transaction's snapshot has seen. The LSN is read after the snapshot was taken: what commits behind it
 /// was not seen.
-async fn seen(client: &Client) -> Result<Past> {
+pub(super) async fn seen(client: &Client) -> Result<Past> {
     let sql = "SELECT txid_current_snapshot()::text, (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
                ELSE pg_current_wal_insert_lsn() END)::text";
     let row = client.query_one(sql, &[]).await.map_err(|e| sql_error("cannot read the snapshot", e))?;

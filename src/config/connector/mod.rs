@@ -21,7 +21,8 @@ use std::path::Path;
 use serde_json::Value;
 
 pub use options::{
-    CaptureOptions, LsnFlushMode, MismatchStrategy, PublicationMode, SnapshotMode, TableFilter,
+    CaptureOptions, LsnFlushMode, MismatchStrategy, PublicationMode, SignalChannels, SignalTopic,
+    SnapshotMode, TableFilter,
 };
 pub use properties::{Property, PropertyType, Support};
 pub use regex_list::RegexList;

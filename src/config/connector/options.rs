@@ -142,6 +142,52 @@ fn is_builtin(schema: &str, table: &str) -> bool {
         || table == "spatial_ref_sys"
 }
 
+/// Where signals come from.
+#[derive(Clone, Debug)]
+pub struct SignalChannels {
+    /// The signal table.
+    pub source: bool,
+    /// A topic.
+    pub kafka: Option<SignalTopic>,
+    /// `signal.file`.
+    pub file: Option<std::path::PathBuf>,
+    /// `signal.poll.interval.ms`: how often the others are looked at.
+    pub poll: Duration,
+}
+
+/// The topic of the signal channel `kafka`.
+#[derive(Clone, Debug)]
+pub struct SignalTopic {
+    /// `signal.kafka.topic`; its partition 0 is read.
+    pub topic: String,
+    /// `signal.kafka.bootstrap.servers`; without it the topic is in the connector's own log.
+    pub bootstrap: Option<String>,
+    /// `signal.consumer.*`: client properties by their Java names. The values may be secrets.
+    pub properties: Vec<(String, crate::config::Secret)>,
+}
+
+impl SignalChannels {
+    fn new(config: &ConnectorConfig) -> Self {
+        let channels = config.text("signal.enabled.channels").to_ascii_lowercase();
+        let enabled = |name: &str| channels.split(',').any(|c| c.trim() == name);
+        let topic = || SignalTopic {
+            topic: filled(config.text("signal.kafka.topic"))
+                .unwrap_or_else(|| format!("{}-signal", config.text("topic.prefix"))),
+            bootstrap: filled(config.text("signal.kafka.bootstrap.servers")),
+            properties: config
+                .iter()
+                .filter_map(|(k, v)| Some((k.strip_prefix("signal.consumer.")?.to_owned(), v.into())))
+                .collect(),
+        };
+        Self {
+            source: enabled("source"),
+            kafka: enabled("kafka").then(topic),
+            file: enabled("file").then(|| config.text("signal.file").into()),
+            poll: millis(config, "signal.poll.interval.ms").max(Duration::from_millis(10)),
+        }
+    }
+}
+
 /// A table's `SELECT` of its own in the snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SelectOverride {
@@ -240,6 +286,10 @@ pub struct CaptureOptions {
     pub notify: (bool, bool),
     /// `incremental.snapshot.chunk.size`.
     pub incremental_chunk: i64,
+    /// `incremental.snapshot.watermarking.strategy=insert_delete`.
+    pub incremental_delete: bool,
+    /// `signal.enabled.channels`, and what the channels besides the signal table need.
+    pub signals: SignalChannels,
     /// Topics that are made: partitions, replication factor, configs.
     pub topic_partitions: Option<i32>,
     /// Replication factor of topics that are made.
@@ -262,6 +312,11 @@ fn filled(text: &str) -> Option<String> {
 }
 
 impl CaptureOptions {
+    /// Whether chunks of incremental snapshots are marked by rows in the signal table.
+    pub fn writes_signals(&self) -> bool {
+        self.signal_table.is_some() && !self.read_only
+    }
+
     /// Reads them from a checked configuration.
     ///
     /// # Errors
@@ -377,6 +432,8 @@ impl CaptureOptions {
             offsets_topic: filled(config.text("offsets.storage.topic")),
             notify: (channel("sink"), channel("log")),
             incremental_chunk: config.number("incremental.snapshot.chunk.size").max(1),
+            incremental_delete: lower("incremental.snapshot.watermarking.strategy") == "insert_delete",
+            signals: SignalChannels::new(config),
             topic_partitions: i32::try_from(partitions).ok().filter(|n| *n > 0),
             topic_replication: i16::try_from(replication).ok().filter(|n| *n > 0),
             topic_configs: config

@@ -4,65 +4,55 @@
 //! Around the reading of a chunk two rows go into the signal table. Between those two in the stream lies the
 //! moment of the reading: whatever the stream says of a row there is newer than, or the same as, what the
 //! chunk holds, and takes the row out of it. What is left when the second row comes is sent as reads.
+//!
+//! Where nothing may be written (`read.only`, or no signal table), each chunk is read under a snapshot of its own.
+//! It waits until the stream has passed all that the snapshot has seen; what the stream says beyond that takes
+//! rows out of it.
+
+mod chunk;
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-use chrono::{SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 use smallvec::SmallVec;
 use tokio_postgres::Client;
 
-use super::keys::{self, Key, KeyColumns, all_columns, name_of, shown};
+use self::chunk::{Mark, Row, Scan, Target, set_up};
+use super::keys::{self, Key, shown};
 use super::notify::Notifier;
 use super::offset::Offset;
 use super::pump::Pump;
+use super::reconcile::Seen;
 use super::signal::Request;
+use super::snapshot;
+use super::snapshot::progress::Past;
 use super::stream::now_ns;
 use crate::config::connector::CaptureOptions;
 use crate::error::{Error, Result};
 use crate::event::filter::Patterns;
-use crate::event::{Encoder, SnapshotMarker, SourceInfo, TablePlan};
-use crate::pg::catalog::{self, TableInfo, TypeRegistry};
+use crate::event::{Encoder, SnapshotMarker, SourceInfo};
+use crate::pg::catalog::TypeRegistry;
 use crate::pg::pgoutput::{Column, Message, OldTuple, Tuple};
-use crate::pg::snapshot::{CopyDecoder, CopyReader, SESSION_SETTINGS};
-use crate::pg::{Literal, Lsn, Qualified, sql_error};
+use crate::pg::snapshot::CopyDecoder;
+use crate::pg::{Lsn, sql_error};
 
 const COLLECTIONS: &str = "incremental_snapshot_collections";
 const CORRELATION: &str = "incremental_snapshot_correlation_id";
 const PROGRESS: &str = "millstream.incremental";
+const PAUSED: &str = "millstream.incremental.paused";
 
-/// A table that waits for its turn.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Target {
-    schema: String,
-    name: String,
-    condition: Option<String>,
-}
-
-impl Target {
-    fn id(&self) -> String {
-        format!("{}.{}", self.schema, self.name)
-    }
-}
-
-/// The table that is being read.
-struct Scan {
-    table: TableInfo,
-    plan: TablePlan,
-    key: KeyColumns,
-    /// The greatest key when the reading began: rows added behind it are in the stream.
-    max: Key,
-    /// The last key read.
-    end: Option<Key>,
-    rows: u64,
-}
-
-/// A chunk between its two rows in the signal table.
+/// A chunk that waits.
 struct Window {
-    id: String,
-    open: bool,
-    rows: Vec<(Key, Bytes)>,
+    bounds: Bounds,
+    rows: Vec<Row>,
+}
+
+/// What a chunk is held against.
+enum Bounds {
+    /// The stream between two rows of the signal table.
+    Rows { id: String, open: bool },
+    /// What the chunk's snapshot has not seen, until the stream is past it.
+    Snapshot { seen: Seen, until: Lsn },
 }
 
 /// All incremental snapshots of a connector.
@@ -76,6 +66,8 @@ pub(super) struct Incremental {
     decoder: CopyDecoder,
     /// Where the table at the front was when the connector stopped.
     resumed: Option<(Key, Option<Key>)>,
+    /// A chunk waits for the stream to pass it, and the server was not asked how far it is.
+    ask: bool,
 }
 
 /// What reading a chunk needs.
@@ -105,9 +97,13 @@ impl Incremental {
                 schema: schema.to_owned(),
                 name: name.to_owned(),
                 condition: get("incremental_snapshot_collections_additional_condition").map(str::to_owned),
+                surrogate: get("incremental_snapshot_collections_surrogate_key")
+                    .filter(|s| !s.is_empty())
+                    .map(str::to_owned),
             });
         }
         this.correlation = offset.extra.get(CORRELATION).and_then(Value::as_str).map(str::to_owned);
+        this.paused = offset.extra.get(PAUSED).is_some();
         if let Some(progress) = offset.extra.get(PROGRESS)
             && let Some(max) = progress.get("max").and_then(keys::from_json)
         {
@@ -123,7 +119,34 @@ impl Incremental {
 
     /// Whether a window is open: what the stream says then counts.
     pub(super) fn is_open(&self) -> bool {
-        self.window.as_ref().is_some_and(|w| w.open)
+        self.window.as_ref().is_some_and(|w| match &w.bounds {
+            Bounds::Rows { open, .. } => *open,
+            Bounds::Snapshot { .. } => !w.rows.is_empty(),
+        })
+    }
+
+    /// Whether a chunk waits for the stream to come to some place, which `reached` says it has.
+    pub(super) fn is_ripe(&self, reached: Lsn) -> bool {
+        self.window.as_ref().is_some_and(|w| match w.bounds {
+            Bounds::Rows { .. } => false,
+            Bounds::Snapshot { until, .. } => until <= reached,
+        })
+    }
+
+    /// Whether the server is to be asked how far it is; once a chunk.
+    pub(super) fn asks(&mut self) -> bool {
+        std::mem::take(&mut self.ask)
+    }
+
+    /// Sends a chunk that the stream has passed, and reads the next one.
+    pub(super) async fn passed(
+        &mut self,
+        last_commit: Option<Lsn>,
+        lsn: Lsn,
+        tools: &mut Tools<'_>,
+    ) -> Result<()> {
+        self.emit(last_commit, lsn, tools)?;
+        if self.is_running() && !self.paused { self.next_chunk(tools).await } else { Ok(()) }
     }
 
     fn collections(&self) -> String {
@@ -145,6 +168,7 @@ impl Incremental {
                     schema: schema.clone(),
                     name: name.clone(),
                     condition: request.filter(&format!("{schema}.{name}")).map(str::to_owned),
+                    surrogate: request.surrogate.clone(),
                 };
                 if !self.queue.iter().any(|t| t.id() == target.id()) {
                     self.queue.push_back(target);
@@ -152,10 +176,14 @@ impl Incremental {
             }
         }
         if !idle || self.queue.is_empty() {
+            self.store(&mut tools.pump.offset);
             return Ok(());
         }
         self.correlation = Some(id.to_owned());
+        self.paused = false;
         self.notify(tools, "STARTED", &[("data_collections", self.collections())])?;
+        // Killed from here on, it begins again with the signal's own event in the log.
+        self.store(&mut tools.pump.offset);
         self.next_chunk(tools).await
     }
 
@@ -180,30 +208,42 @@ impl Incremental {
     pub(super) fn pause(&mut self, tools: &mut Tools<'_>) -> Result<()> {
         if self.is_running() && !std::mem::replace(&mut self.paused, true) {
             self.notify(tools, "PAUSED", &[("data_collections", self.collections())])?;
+            self.store(&mut tools.pump.offset);
         }
         Ok(())
     }
 
-    /// Goes on after a pause, or after a restart.
+    /// Goes on after a pause.
     pub(super) async fn go_on(&mut self, tools: &mut Tools<'_>) -> Result<()> {
         if std::mem::replace(&mut self.paused, false) {
             self.notify(tools, "RESUMED", &[("data_collections", self.collections())])?;
+            self.store(&mut tools.pump.offset);
         }
-        if self.is_running() && self.window.is_none() { self.next_chunk(tools).await } else { Ok(()) }
+        self.restart(tools).await
+    }
+
+    /// Goes on after a restart.
+    pub(super) async fn restart(&mut self, tools: &mut Tools<'_>) -> Result<()> {
+        let free = self.is_running() && !self.paused && self.window.is_none();
+        if free { self.next_chunk(tools).await } else { Ok(()) }
     }
 
     /// One of the connector's own rows of the signal table came by in the stream.
     pub(super) async fn window_row(
         &mut self,
         id: &str,
+        deleted: bool,
         last_commit: Option<Lsn>,
         lsn: Lsn,
         tools: &mut Tools<'_>,
     ) -> Result<()> {
-        let Some(window) = &mut self.window else { return Ok(()) };
-        match id.strip_prefix(window.id.as_str()) {
-            Some("-open") => window.open = true,
-            Some("-close") => {
+        let Some(Window { bounds: Bounds::Rows { id: own, open }, .. }) = &mut self.window else {
+            return Ok(());
+        };
+        match id.strip_prefix(own.as_str()) {
+            // With `insert_delete` the same row closes the window by its deletion.
+            Some("-open") if !deleted => *open = true,
+            Some("-open" | "-close") => {
                 self.emit(last_commit, lsn, tools)?;
                 if self.is_running() && !self.paused {
                     self.next_chunk(tools).await?;
@@ -216,11 +256,18 @@ impl Incremental {
     }
 
     /// While a window is open: what the stream says of a row takes it out of the chunk.
-    pub(super) fn observe(&mut self, message: &Message<'_>) {
+    pub(super) fn observe(&mut self, message: &Message<'_>, xid: Option<u64>) {
         let (Some(scan), Some(window)) = (&self.scan, &mut self.window) else { return };
+        if let Bounds::Snapshot { seen, .. } = &window.bounds
+            && xid.is_some_and(|xid| seen.has(xid))
+        {
+            // The chunk has it.
+            return;
+        }
         let mut remove = |tuple: Tuple<'_>| {
+            let Some(identity) = &scan.identity else { return };
             let columns: SmallVec<[Column<'_>; 32]> = tuple.iter().collect();
-            window.rows.retain(|(key, _)| !scan.key.same(key, &columns));
+            window.rows.retain(|row| !identity.same(&row.identity, &columns));
         };
         match message {
             Message::Insert { relation, new } if *relation == scan.table.oid => remove(*new),
@@ -244,7 +291,7 @@ impl Incremental {
     fn emit(&mut self, last_commit: Option<Lsn>, lsn: Lsn, tools: &mut Tools<'_>) -> Result<()> {
         let Some(window) = self.window.take() else { return Ok(()) };
         let Some(scan) = &self.scan else { return Ok(()) };
-        for (_, line) in &window.rows {
+        for row in &window.rows {
             let now = now_ns();
             let source = SourceInfo {
                 lsn: Some(lsn),
@@ -254,7 +301,7 @@ impl Incremental {
                 snapshot: SnapshotMarker::Incremental,
                 ..SourceInfo::default()
             };
-            let columns: SmallVec<[Column<'_>; 32]> = self.decoder.decode(line)?.iter().collect();
+            let columns: SmallVec<[Column<'_>; 32]> = self.decoder.decode(&row.line)?.iter().collect();
             tools.encoder.read(&scan.plan, &columns, &source, &mut tools.pump.batch).map_err(|e| {
                 Error::data(format!("a row of table {} cannot be made an event", scan.plan.table_id()))
                     .because(e)
@@ -264,112 +311,107 @@ impl Incremental {
         Ok(())
     }
 
-    /// Reads the next chunk between its two rows in the signal table.
+    /// Reads the next chunk.
     async fn next_chunk(&mut self, tools: &mut Tools<'_>) -> Result<()> {
-        let Some(signal_table) = &tools.options.signal_table else { return Ok(()) };
-        let (schema, name) = signal_table.split_once('.').unwrap_or(("public", signal_table));
-        let table = Qualified::new(schema, name).to_string();
-        tools
-            .client
-            .batch_execute(SESSION_SETTINGS)
-            .await
-            .map_err(|e| sql_error("cannot set up the snapshot's session", e))?;
-        let id = uuid::Uuid::new_v4().to_string();
-        let opened = Utc::now().to_rfc3339_opts(SecondsFormat::Nanos, true);
-        let data = format!("{{\"openWindowTimestamp\": \"{opened}\"}}");
-        mark(tools.client, &table, &format!("{id}-open"), "snapshot-window-open", &data).await?;
-        let mut rows = Vec::new();
-        while let Some(target) = self.queue.front().cloned() {
-            if self.scan.is_none() {
-                match self.begin(&target, tools).await? {
-                    Ok(scan) => self.scan = Some(scan),
-                    Err(why) => {
-                        self.scanned(tools, &target, 0, why)?;
-                        self.queue.pop_front();
-                        continue;
-                    }
-                }
-            }
-            let Some(scan) = &mut self.scan else { break };
-            rows =
-                read_chunk(tools.client, tools.options.incremental_chunk, &target, scan, &mut self.decoder)
-                    .await?;
-            if let Some((last, _)) = rows.last() {
-                scan.end = Some(last.clone());
-                scan.rows += u64::try_from(rows.len()).unwrap_or(0);
-                let max = shown(&scan.max);
-                let progress = [
-                    ("data_collections", self.collections()),
-                    ("current_collection_in_progress", target.id()),
-                    ("maximum_key", max),
-                    ("last_processed_key", shown(last)),
-                ];
-                self.notify(tools, "IN_PROGRESS", &progress)?;
-                break;
-            }
-            let count = scan.rows;
-            self.scanned(tools, &target, count, "SUCCEEDED")?;
-            self.queue.pop_front();
-            self.scan = None;
-        }
-        if self.queue.is_empty() {
-            self.scan = None;
-            self.notify(tools, "COMPLETED", &[])?;
-            self.correlation = None;
-            self.store(&mut tools.pump.offset);
-        }
+        set_up(tools.client).await?;
+        self.ask = true;
+        let Some(table) = tools.options.signal_table.as_ref().filter(|_| tools.options.writes_signals())
+        else {
+            return self.next_of_snapshot(tools).await;
+        };
+        let mark = Mark::open(tools.client, table, tools.options.incremental_delete).await?;
+        let rows = self.read(tools).await?;
         crate::failpoint!("capture.incremental_chunk");
-        let closed = Utc::now().to_rfc3339_opts(SecondsFormat::Nanos, true);
-        let data =
-            format!("{{\"openWindowTimestamp\": \"{opened}\", \"closeWindowTimestamp\": \"{closed}\"}}");
-        mark(tools.client, &table, &format!("{id}-close"), "snapshot-window-close", &data).await?;
-        self.window = Some(Window { id, open: false, rows });
+        let bounds = Bounds::Rows { id: mark.close(tools.client).await?, open: false };
+        self.window = Some(Window { bounds, rows });
         Ok(())
     }
 
-    /// Looks a table up and finds its greatest key.
-    async fn begin(
-        &mut self,
-        target: &Target,
-        tools: &mut Tools<'_>,
-    ) -> Result<std::result::Result<Scan, &'static str>> {
-        let resumed = self.resumed.take();
-        let oid = catalog::list_tables(tools.client)
-            .await?
-            .into_iter()
-            .find(|t| t.schema == target.schema && t.name == target.name)
-            .map(|t| t.oid);
-        let Some(oid) = oid else { return Ok(Err("UNKNOWN_SCHEMA")) };
-        let Some(table) = catalog::load_tables(tools.client, &[oid]).await?.into_iter().next() else {
-            return Ok(Err("UNKNOWN_SCHEMA"));
+    /// Reads the next chunk under a snapshot, and notes what that has seen.
+    async fn next_of_snapshot(&mut self, tools: &mut Tools<'_>) -> Result<()> {
+        let fail = |e| sql_error("cannot begin the chunk's transaction", e);
+        // Finding the greatest key may fail, and that would end the transaction.
+        self.find(tools).await?;
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        tools.client.batch_execute(begin).await.map_err(fail)?;
+        let seen = snapshot::seen(tools.client).await;
+        let rows = match seen {
+            Ok(_) => self.read(tools).await,
+            Err(_) => Ok(Vec::new()),
         };
-        let Some(key) = KeyColumns::new(&table, &table.key) else { return Ok(Err("NO_PRIMARY_KEY")) };
-        let plan = tools.encoder.snapshot_plan(&table, tools.types).map_err(super::run::unusable)?;
-        let mut scan = Scan { table, plan, key, max: Vec::new(), end: None, rows: 0 };
-        if let Some((max, end)) = resumed.filter(|(max, _)| max.len() == scan.key.len()) {
-            scan.max = max;
-            scan.end = end;
-            return Ok(Ok(scan));
-        }
-        let order = scan.key.list(" DESC");
-        let condition = target.condition.as_ref().map_or(String::new(), |c| format!(" WHERE {c}"));
-        let select = format!(
-            "SELECT {} FROM {}{condition} ORDER BY {order} LIMIT 1",
-            all_columns(&scan.table),
-            name_of(&scan.table)
-        );
-        let mut reader = CopyReader::start(tools.client, &select).await?;
-        let mut max = None;
-        while let Some(line) = reader.next_line().await? {
-            max = Some(scan.key.of_line(&mut self.decoder, &line)?);
-        }
-        match max {
-            Some(max) => {
-                scan.max = max;
-                Ok(Ok(scan))
+        tools.client.batch_execute("ROLLBACK").await.map_err(fail)?;
+        let (Past { seen, until }, rows) = (seen?, rows?);
+        let seen = seen.as_deref().and_then(Seen::parse);
+        let seen = seen.ok_or_else(|| Error::internal("the server's snapshot cannot be read"))?;
+        self.window = Some(Window { bounds: Bounds::Snapshot { seen, until }, rows });
+        Ok(())
+    }
+
+    /// Finds a table that has rows; those that have none, or cannot be read, are said and left.
+    async fn find(&mut self, tools: &mut Tools<'_>) -> Result<()> {
+        while self.scan.is_none()
+            && let Some(target) = self.queue.front().cloned()
+        {
+            match Scan::begin(&target, tools, &mut self.decoder, self.resumed.take()).await? {
+                Ok(scan) => self.scan = Some(scan),
+                Err(why) => self.leave(tools, &target, 0, why)?,
             }
-            None => Ok(Err("EMPTY")),
         }
+        Ok(())
+    }
+
+    /// The next rows; none at the end of a table that is the last, and of one that cannot be read.
+    async fn read(&mut self, tools: &mut Tools<'_>) -> Result<Vec<Row>> {
+        loop {
+            self.find(tools).await?;
+            let (Some(target), Some(scan)) = (self.queue.front().cloned(), &mut self.scan) else {
+                return Ok(Vec::new());
+            };
+            match scan.chunk(tools.client, tools.options.incremental_chunk, &target, &mut self.decoder).await
+            {
+                Ok(rows) if rows.is_empty() => {
+                    let count = scan.rows;
+                    self.leave(tools, &target, count, "SUCCEEDED")?;
+                    if tools.options.writes_signals() {
+                        continue;
+                    }
+                    // Looking for the next table may fail, which must not be in the chunk's transaction.
+                    return Ok(rows);
+                }
+                Ok(rows) => {
+                    let (max, end) = (shown(&scan.max), scan.end.as_ref().map(shown).unwrap_or_default());
+                    let progress = [
+                        ("data_collections", self.collections()),
+                        ("current_collection_in_progress", target.id()),
+                        ("maximum_key", max),
+                        ("last_processed_key", end),
+                    ];
+                    self.notify(tools, "IN_PROGRESS", &progress)?;
+                    return Ok(rows);
+                }
+                Err(error) if error.is_transient() => return Err(error),
+                // The next table may do; this one's trouble is not the stream's.
+                Err(error) => {
+                    tracing::error!(connector = tools.options.name, table = target.id(), %error, "the incremental snapshot leaves this table");
+                    let count = scan.rows;
+                    self.leave(tools, &target, count, "SQL_EXCEPTION")?;
+                    return Ok(Vec::new());
+                }
+            }
+        }
+    }
+
+    /// A table is done with.
+    fn leave(&mut self, tools: &mut Tools<'_>, target: &Target, rows: u64, status: &str) -> Result<()> {
+        self.scanned(tools, target, rows, status)?;
+        self.queue.pop_front();
+        self.scan = None;
+        if self.queue.is_empty() {
+            self.notify(tools, "COMPLETED", &[])?;
+            self.correlation = None;
+        }
+        self.store(&mut tools.pump.offset);
+        Ok(())
     }
 
     fn scanned(&self, tools: &mut Tools<'_>, target: &Target, rows: u64, status: &str) -> Result<()> {
@@ -389,7 +431,7 @@ impl Incremental {
 
     /// What a restart needs, into the offset.
     fn store(&self, offset: &mut Offset) {
-        for name in [COLLECTIONS, CORRELATION, PROGRESS] {
+        for name in [COLLECTIONS, CORRELATION, PROGRESS, PAUSED] {
             offset.extra.remove(name);
         }
         if self.queue.is_empty() {
@@ -402,7 +444,7 @@ impl Incremental {
                 json!({
                     "incremental_snapshot_collections_id": t.id(),
                     "incremental_snapshot_collections_additional_condition": t.condition,
-                    "incremental_snapshot_collections_surrogate_key": null,
+                    "incremental_snapshot_collections_surrogate_key": t.surrogate,
                 })
             })
             .collect();
@@ -410,6 +452,9 @@ impl Incremental {
         offset.extra.insert(COLLECTIONS.into(), json!(Value::Array(list).to_string()));
         if let Some(id) = &self.correlation {
             offset.extra.insert(CORRELATION.into(), json!(id));
+        }
+        if self.paused {
+            offset.extra.insert(PAUSED.into(), json!(true));
         }
         if let Some(scan) = &self.scan {
             let mut progress = Map::new();
@@ -420,47 +465,4 @@ impl Incremental {
             offset.extra.insert(PROGRESS.into(), Value::Object(progress));
         }
     }
-}
-
-async fn mark(client: &Client, table: &str, id: &str, kind: &str, data: &str) -> Result<()> {
-    let sql = format!(
-        "INSERT INTO {table} (id, type, data) VALUES ({}, {}, {})",
-        Literal(id),
-        Literal(kind),
-        Literal(data)
-    );
-    client
-        .batch_execute(&sql)
-        .await
-        .map_err(|e| sql_error(format!("cannot write into the signal table {table}"), e))
-}
-
-async fn read_chunk(
-    client: &Client,
-    limit: i64,
-    target: &Target,
-    scan: &Scan,
-    decoder: &mut CopyDecoder,
-) -> Result<Vec<(Key, Bytes)>> {
-    let mut conditions = vec![scan.key.compare("<=", &scan.max)];
-    if let Some(end) = &scan.end {
-        conditions.insert(0, scan.key.compare(">", end));
-    }
-    if let Some(condition) = &target.condition {
-        conditions.push(format!("({condition})"));
-    }
-    let select = format!(
-        "SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT {}",
-        all_columns(&scan.table),
-        name_of(&scan.table),
-        conditions.join(" AND "),
-        scan.key.list(""),
-        limit
-    );
-    let mut reader = CopyReader::start(client, &select).await?;
-    let mut rows = Vec::new();
-    while let Some(line) = reader.next_line().await? {
-        rows.push((scan.key.of_line(decoder, &line)?, line));
-    }
-    Ok(rows)
 }

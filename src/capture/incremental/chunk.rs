@@ -1,0 +1,229 @@
+//! Chunks of a table, and the rows in the signal table around them.
+
+use bytes::Bytes;
+use chrono::{SecondsFormat, Utc};
+use tokio_postgres::Client;
+
+use super::Tools;
+use crate::capture::keys::{Key, KeyColumns, all_columns, name_of};
+use crate::error::Result;
+use crate::event::TablePlan;
+use crate::pg::catalog::{self, TableInfo};
+use crate::pg::snapshot::{CopyDecoder, CopyReader, SESSION_SETTINGS};
+use crate::pg::{Literal, Qualified, sql_error};
+
+/// A table that waits for its turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) schema: String,
+    pub(super) name: String,
+    pub(super) condition: Option<String>,
+    /// Column to put the rows in order by, instead of the key.
+    pub(super) surrogate: Option<String>,
+}
+
+impl Target {
+    pub(super) fn id(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+}
+
+/// A row of a chunk.
+pub(super) struct Row {
+    /// Its key, by which the stream knows it; empty without one.
+    pub(super) identity: Key,
+    pub(super) line: Bytes,
+}
+
+/// The table that is being read.
+pub(super) struct Scan {
+    pub(super) table: TableInfo,
+    pub(super) plan: TablePlan,
+    /// What the rows are put in order by.
+    key: KeyColumns,
+    /// Several rows may have the same: a chunk then ends behind all of them.
+    ties: bool,
+    /// What tells rows apart.
+    pub(super) identity: Option<KeyColumns>,
+    /// The greatest key when the reading began: rows added behind it are in the stream.
+    pub(super) max: Key,
+    /// The last key read.
+    pub(super) end: Option<Key>,
+    pub(super) rows: u64,
+}
+
+impl Scan {
+    /// Looks a table up and finds its greatest key. `Err` inside: why there is nothing to read, as notifications
+    /// say it.
+    pub(super) async fn begin(
+        target: &Target,
+        tools: &mut Tools<'_>,
+        decoder: &mut CopyDecoder,
+        resumed: Option<(Key, Option<Key>)>,
+    ) -> Result<std::result::Result<Self, &'static str>> {
+        let oid = catalog::list_tables(tools.client)
+            .await?
+            .into_iter()
+            .find(|t| t.schema == target.schema && t.name == target.name)
+            .map(|t| t.oid);
+        let Some(oid) = oid else { return Ok(Err("UNKNOWN_SCHEMA")) };
+        let Some(table) = catalog::load_tables(tools.client, &[oid]).await?.into_iter().next() else {
+            return Ok(Err("UNKNOWN_SCHEMA"));
+        };
+        let plan = tools.encoder.snapshot_plan(&table, tools.types).map_err(crate::capture::run::unusable)?;
+        // The events' key: the table's own, or what message.key.columns says.
+        let named: Vec<String> =
+            plan.key_columns().filter_map(|i| table.columns.get(i)).map(|c| c.name.clone()).collect();
+        let own = KeyColumns::new(&table, &table.key);
+        let identity = own.clone().or_else(|| KeyColumns::new(&table, &named));
+        let (key, ties) = match &target.surrogate {
+            Some(column) => (KeyColumns::new(&table, std::slice::from_ref(column)), true),
+            None if own.is_some() => (own, false),
+            None => (identity.clone(), true),
+        };
+        let Some(key) = key else { return Ok(Err("NO_PRIMARY_KEY")) };
+        let mut scan = Self { table, plan, key, ties, identity, max: Vec::new(), end: None, rows: 0 };
+        if let Some((max, end)) = resumed.filter(|(max, _)| max.len() == scan.key.len()) {
+            scan.max = max;
+            scan.end = end;
+            return Ok(Ok(scan));
+        }
+        let mut filter = vec![format!("ROW({}) IS NOT NULL", scan.key.list(""))];
+        filter.extend(target.condition.as_ref().map(|c| format!("({c})")));
+        let select = format!(
+            "SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT 1",
+            all_columns(&scan.table),
+            name_of(&scan.table),
+            filter.join(" AND "),
+            scan.key.list(" DESC")
+        );
+        let found = async {
+            let mut max = None;
+            let mut reader = CopyReader::start(tools.client, &select).await?;
+            while let Some(line) = reader.next_line().await? {
+                max = Some(scan.key.of_line(decoder, &line)?);
+            }
+            Ok(max)
+        };
+        match found.await {
+            Ok(Some(max)) => {
+                scan.max = max;
+                Ok(Ok(scan))
+            }
+            Ok(None) => Ok(Err("EMPTY")),
+            Err(error) => sql_exception(target, tools, error),
+        }
+    }
+
+    /// The next rows.
+    pub(super) async fn chunk(
+        &mut self,
+        client: &Client,
+        limit: i64,
+        target: &Target,
+        decoder: &mut CopyDecoder,
+    ) -> Result<Vec<Row>> {
+        let mut conditions = vec![self.key.compare("<=", &self.max)];
+        if let Some(end) = &self.end {
+            conditions.insert(0, self.key.compare(">", end));
+        }
+        if let Some(condition) = &target.condition {
+            conditions.push(format!("({condition})"));
+        }
+        let select = format!(
+            "SELECT {} FROM {} WHERE {} ORDER BY {} FETCH FIRST {limit} ROWS {}",
+            all_columns(&self.table),
+            name_of(&self.table),
+            conditions.join(" AND "),
+            self.key.list(""),
+            if self.ties { "WITH TIES" } else { "ONLY" }
+        );
+        let mut reader = CopyReader::start(client, &select).await?;
+        let mut rows = Vec::new();
+        while let Some(line) = reader.next_line().await? {
+            let identity = match &self.identity {
+                Some(identity) => identity.of_line(decoder, &line)?,
+                None => Key::new(),
+            };
+            rows.push(Row { identity, line });
+        }
+        if let Some(last) = rows.last() {
+            self.end = Some(self.key.of_line(decoder, &last.line)?);
+            self.rows += u64::try_from(rows.len()).unwrap_or(0);
+        }
+        Ok(rows)
+    }
+}
+
+fn sql_exception(
+    target: &Target,
+    tools: &Tools<'_>,
+    error: crate::error::Error,
+) -> Result<std::result::Result<Scan, &'static str>> {
+    if error.is_transient() {
+        return Err(error);
+    }
+    tracing::error!(connector = tools.options.name, table = target.id(), %error, "the incremental snapshot leaves this table");
+    Ok(Err("SQL_EXCEPTION"))
+}
+
+/// The session's settings for reading rows.
+pub(super) async fn set_up(client: &Client) -> Result<()> {
+    let fail = |e| sql_error("cannot set up the snapshot's session", e);
+    client.batch_execute(SESSION_SETTINGS).await.map_err(fail)
+}
+
+/// The rows in the signal table around a chunk.
+pub(super) struct Mark {
+    table: String,
+    id: String,
+    opened: String,
+    /// The row that opens the window is deleted to close it.
+    delete: bool,
+}
+
+impl Mark {
+    /// Writes the first one.
+    pub(super) async fn open(client: &Client, signal_table: &str, delete: bool) -> Result<Self> {
+        let (schema, name) = signal_table.split_once('.').unwrap_or(("public", signal_table));
+        let table = Qualified::new(schema, name).to_string();
+        let id = uuid::Uuid::new_v4().to_string();
+        let opened = Utc::now().to_rfc3339_opts(SecondsFormat::Nanos, true);
+        let this = Self { table, id, opened, delete };
+        let data = format!("{{\"openWindowTimestamp\": \"{}\"}}", this.opened);
+        this.insert(client, "open", &data).await?;
+        Ok(this)
+    }
+
+    /// Writes the second one, or deletes the first. Gives the id.
+    pub(super) async fn close(self, client: &Client) -> Result<String> {
+        if self.delete {
+            let id = format!("{}-open", self.id);
+            self.write(client, &format!("DELETE FROM {} WHERE id = {}", self.table, Literal(&id))).await?;
+        } else {
+            let closed = Utc::now().to_rfc3339_opts(SecondsFormat::Nanos, true);
+            let data = format!(
+                "{{\"openWindowTimestamp\": \"{}\", \"closeWindowTimestamp\": \"{closed}\"}}",
+                self.opened
+            );
+            self.insert(client, "close", &data).await?;
+        }
+        Ok(self.id)
+    }
+
+    async fn insert(&self, client: &Client, what: &str, data: &str) -> Result<()> {
+        let sql = format!(
+            "INSERT INTO {} (id, type, data) VALUES ({}, {}, {})",
+            self.table,
+            Literal(&format!("{}-{what}", self.id)),
+            Literal(&format!("snapshot-window-{what}")),
+            Literal(data)
+        );
+        self.write(client, &sql).await
+    }
+
+    async fn write(&self, client: &Client, sql: &str) -> Result<()> {
+        let fail = |e| sql_error(format!("cannot write into the signal table {}", self.table), e);
+        client.batch_execute(sql).await.map_err(fail)
+    }
+}
