@@ -146,8 +146,11 @@ impl CsvDecoder {
                 Some(value) => self.slots.push(value),
                 None if self.options.ignore_errors => self.slots.push(Value::Null),
                 None => {
-                    return Err(FormatError::new(format!("cannot read {} from text", column.data_type.kind))
-                        .in_column(&column.name));
+                    return Err(FormatError::new(format!(
+                        "For input string: \"{text}\": it is no {}",
+                        column.data_type.kind
+                    ))
+                    .in_column(&column.name));
                 }
             }
         }

@@ -134,6 +134,7 @@ impl Binder<'_> {
                     .into_iter()
                     .map(|a| if a.data_type.kind == TypeKind::Null { null_of(string.clone()) } else { a })
                     .collect();
+                check_escape(&args, *similar, span)?;
                 let nullable = functions::any_nullable(&args);
                 let out = call(function, args, DataType { kind: TypeKind::Boolean, nullable });
                 if *negated { operators::negate(out, span) } else { Ok(out) }
@@ -322,6 +323,24 @@ fn field_of(base: Expr, field: &ast::Ident) -> SqlResult<Expr> {
             })
         }
     }
+}
+
+/// A constant LIKE pattern escapes only `%`, `_` and the escape character.
+fn check_escape(args: &[Expr], similar: bool, span: crate::sql::error::Span) -> SqlResult<()> {
+    let constant = |at: usize| match args.get(at).map(|arg| &arg.node) {
+        Some(ExprNode::Literal(Value::Str(text))) => Some(text.to_string()),
+        _ => None,
+    };
+    let (Some(pattern), Some(escape), false) = (constant(1), constant(2), similar) else { return Ok(()) };
+    let Some(escape) = escape.chars().next() else { return Ok(()) };
+    let mut chars = pattern.chars().enumerate();
+    while let Some((at, c)) = chars.next() {
+        if c == escape && !chars.next().is_some_and(|(_, next)| next == '%' || next == '_' || next == escape)
+        {
+            return Err(SqlError::plan(span, format!("Invalid escape sequence '{pattern}', {at}")));
+        }
+    }
+    Ok(())
 }
 
 /// CAST and TRY_CAST.

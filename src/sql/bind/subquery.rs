@@ -81,7 +81,7 @@ impl Binder<'_> {
         split(filter, &mut parts);
         let mut plain = Vec::new();
         let mut rest = Vec::new();
-        for part in parts {
+        for part in parts.iter().copied() {
             let mut nested = false;
             visit(part, &mut |e| {
                 nested |=
@@ -91,6 +91,15 @@ impl Binder<'_> {
                 rest.push(part);
             } else {
                 let bound = self.expr(part, Env { outer, clause: "WHERE", ..Env::plain(scope) })?;
+                if parts.len() > 1 && !matches!(bound.data_type.kind, TypeKind::Boolean | TypeKind::Null) {
+                    return Err(SqlError::plan(
+                        part.span,
+                        format!(
+                            "Cannot apply 'AND' to arguments of type '<{}> AND <BOOLEAN>'. Supported form(s): '<BOOLEAN> AND <BOOLEAN>'",
+                            crate::sql::types::calcite(&bound.data_type.kind)
+                        ),
+                    ));
+                }
                 plain.push(operators::clause("WHERE", bound, part.span)?);
             }
         }
@@ -181,7 +190,17 @@ impl Binder<'_> {
                 let element = right.cols.get(i).map(|c| column(i + width, c.data_type.clone()));
                 let element = element
                     .ok_or_else(|| SqlError::plan(span, "IN compares as many columns as the query has"))?;
-                let mut test = operators::compare("=", value.clone(), element.clone(), span)?;
+                let mut test =
+                    operators::compare("=", value.clone(), element.clone(), span).map_err(|mut error| {
+                        if error.message.starts_with("implicit type conversion") {
+                            error.message = format!(
+                                "implicit type conversion between {} and {} is not supported on join's condition now",
+                                crate::sql::types::calcite(&value.data_type.kind),
+                                crate::sql::types::calcite(&element.data_type.kind)
+                            );
+                        }
+                        error
+                    })?;
                 if negated {
                     // NOT IN: a NULL on either side is no proof of absence
                     for side in [value, element] {

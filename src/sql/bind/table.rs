@@ -144,7 +144,7 @@ pub fn declare_table(
         }
         let cols: Vec<Col> = table.columns.iter().map(|c| c.col.clone()).collect();
         let scope = Scope::of(&Rel { node: RelNode::Values(Vec::new()), cols }, Some(&table.name));
-        let bound = binder.expr(expr, Env::plain(&scope))?;
+        let bound = binder.expr(expr, Env::plain(&scope)).map_err(unknown)?;
         if !matches!(bound.data_type.kind, TypeKind::Timestamp(_) | TypeKind::TimestampLtz(_)) {
             return Err(SqlError::plan(
                 expr.span,
@@ -321,4 +321,12 @@ impl Binder<'_> {
         }
         Ok(rel)
     }
+}
+
+/// In a table's definition Flink calls a column that is not there an unknown identifier.
+fn unknown(mut error: Box<SqlError>) -> Box<SqlError> {
+    if let Some(name) = error.message.strip_prefix("Column '").and_then(|rest| rest.split('\'').next()) {
+        error.message = format!("Unknown identifier '{name}'");
+    }
+    error
 }

@@ -146,10 +146,20 @@ impl Parser {
             Token::Hint(_) => "a hint".to_owned(),
         };
         let span = self.span();
+        // where an expression could stand, Flink names the keyword
+        let keyword = match self.peek() {
+            Token::Word { value, quoted: false }
+                if wanted.contains(&"an expression") && is_reserved(value) =>
+            {
+                Some(format!("Incorrect syntax near the keyword '{value}'"))
+            }
+            _ => None,
+        };
+        let head = keyword.unwrap_or_else(|| format!("Encountered {found}"));
         let error = SqlError::parse(
             span,
             format!(
-                "Encountered {found} at line {}, column {}. Was expecting: {}",
+                "{head} at line {}, column {}. Was expecting: {}",
                 span.line,
                 span.column,
                 wanted.join(" or ")

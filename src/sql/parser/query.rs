@@ -200,7 +200,9 @@ impl Parser {
         }
         match self.peek() {
             crate::sql::dialect::Token::Word { value, quoted }
-                if *quoted || !crate::sql::dialect::is_reserved(value) =>
+                if *quoted
+                    || !crate::sql::dialect::is_reserved(value)
+                        && !(value.eq_ignore_ascii_case("MINUS") && self.is_word_at(1, "SELECT")) =>
             {
                 Ok(Some(self.ident()?))
             }

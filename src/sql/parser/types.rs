@@ -183,7 +183,7 @@ impl Parser {
                     "MULTISET",
                     "ROW",
                 ];
-                let error = self.unexpected(&["a data type"]);
+                let error = SqlError::parse(span, format!("Unknown identifier '{name}'"));
                 return Err(match (error.help.is_some(), crate::sql::error::nearest(&name, known)) {
                     (false, Some(near)) => error.help(format!("did you mean {near}?")),
                     _ => error,

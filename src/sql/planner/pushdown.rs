@@ -113,7 +113,10 @@ pub(super) fn push(rel: Rel, mut predicates: Vec<Expr>) -> Rel {
                 Ok((rel, stay)) => wrap(rel, stay),
                 Err(refused) => {
                     let (over, stay) = *refused;
-                    wrap(Rel { node: RelNode::Over(Box::new(over)), cols }, stay)
+                    match rank::unlimited(over, &stay) {
+                        Ok(node) => wrap(Rel { node, cols }, stay),
+                        Err(over) => wrap(Rel { node: RelNode::Over(over), cols }, stay),
+                    }
                 }
             }
         }

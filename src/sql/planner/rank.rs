@@ -3,7 +3,7 @@
 use crate::engine::expr::{Expr, ExprNode};
 use crate::engine::plan::RankFunction;
 use crate::engine::row::Value;
-use crate::sql::rel::{Col, OverRel, RankRel, Rel, RelNode};
+use crate::sql::rel::{Col, OverRel, RankRel, Rel, RelNode, TimeAttribute};
 
 /// What an OVER and the predicates on it were.
 type Refused = Box<(OverRel, Vec<Expr>)>;
@@ -58,6 +58,33 @@ pub(super) fn from_over(
         emit_rank: true,
     }));
     Ok((Rel { node, cols }, left))
+}
+
+/// ROW_NUMBER by an order that is no order of time, with nothing asked of the number: every row has its rank.
+///
+/// # Errors
+/// What it was given, when it is something else.
+pub(super) fn unlimited(over: OverRel, predicates: &[Expr]) -> Result<RelNode, Box<OverRel>> {
+    let rank = over.input.cols.len();
+    let plain_order = over
+        .order
+        .first()
+        .and_then(|key| over.input.cols.get(key.column))
+        .is_some_and(|col| col.time == TimeAttribute::None);
+    let numbering = matches!(over.calls.as_slice(), [call] if call.function == "ROW_NUMBER");
+    let asked = predicates.iter().any(|p| super::physical::used(p).contains(&rank));
+    if !numbering || !plain_order || asked {
+        return Err(Box::new(over));
+    }
+    Ok(RelNode::Rank(Box::new(RankRel {
+        input: over.input,
+        function: RankFunction::RowNumber,
+        partition: over.partition,
+        order: over.order,
+        from: 1,
+        to: None,
+        emit_rank: true,
+    })))
 }
 
 /// `rank op constant`, either way round.

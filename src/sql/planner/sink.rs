@@ -46,6 +46,15 @@ pub fn plan_insert(
     for hint in insert.hints.iter().filter(|h| h.name == "OPTIONS") {
         table.options.extend(hint.options.iter().cloned());
     }
+    if let Some(text) = options.get("table.exec.state.ttl")
+        && crate::engine::options::millis(text).is_none()
+    {
+        return Err(SqlError::plan(
+            insert.span,
+            format!("text does not start with a number, and is not a valid ISO-8601 duration format: {text}"),
+        )
+        .help("SET 'table.exec.state.ttl' = '1 d'"));
+    }
     let rel = binder.query(&insert.query)?;
     emitter.plan.warnings.append(&mut binder.warnings.borrow_mut());
     if context.strict() {
