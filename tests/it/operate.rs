@@ -306,8 +306,7 @@ fn missing_history_is_refused_and_named() {
     let place = Place::new();
     let run = tokio::runtime::Runtime::new().unwrap();
     run.block_on(async {
-        let spec =
-            TopicSpec::new("orders").config("segment.bytes", "20000").config("retention.bytes", "40000");
+        let spec = TopicSpec::new("orders").config("segment.bytes", "1000").config("retention.bytes", "2000");
         place.log().create_topic(&spec).await.unwrap();
     });
     // Not to be compressed: the segments have to grow.
