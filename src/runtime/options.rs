@@ -17,11 +17,25 @@ pub(super) enum SourceKind {
     Files {
         /// The path, without `file://`.
         path: String,
+        /// Look for new files at this interval; `None`: what is there at the start is all.
+        monitor: Option<Duration>,
+        /// Only files whose whole path matches.
+        pattern: Option<Pattern>,
     },
     /// A table of a database, read once.
     Table,
     /// Made-up rows.
     Generated(Box<Generator>),
+}
+
+/// A regular expression; equal where its text is.
+#[derive(Clone, Debug)]
+pub(super) struct Pattern(pub(super) regex::Regex);
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
 }
 
 /// Which topics.
@@ -112,7 +126,18 @@ pub(super) fn source(table: &TableRef) -> Result<SourceKind> {
         "filesystem" => {
             let path = get("path")
                 .ok_or_else(|| Error::config(format!("table {}: option 'path' is missing", table.name)))?;
-            Ok(SourceKind::Files { path: path.strip_prefix("file://").unwrap_or(path).to_owned() })
+            let monitor = "source.monitor-interval";
+            let monitor =
+                get(monitor).map(|t| duration(t).map_err(|why| wrong(table, monitor, why))).transpose()?;
+            let option = "source.path.regex-pattern";
+            let pattern = get(option)
+                .map(|p| regex::Regex::new(&format!("^(?:{p})$")).map_err(|e| wrong(table, option, e)))
+                .transpose()?;
+            Ok(SourceKind::Files {
+                path: path.strip_prefix("file://").unwrap_or(path).to_owned(),
+                monitor,
+                pattern: pattern.map(Pattern),
+            })
         }
         "jdbc" => Ok(SourceKind::Table),
         "datagen" => Ok(SourceKind::Generated(Box::new(Generator::new(table)?))),

@@ -12,16 +12,15 @@ use super::lookup::Lookups;
 use super::options::SourceKind;
 use super::pipeline::Environment;
 use super::source::{READ_AHEAD, SourceEvent, SourceTask};
-use super::start::{Input, open_state, sink_names, source_slots};
+use super::start::{Input, format_context, open_state, sink_names, source_slots};
 use super::status::Shared;
 use super::worker::{CHUNK, SourceSlot, engine_error, state_error};
-use crate::engine::format::{self, FormatContext};
+use crate::engine::format;
 use crate::engine::graph::{Graph, Output as GraphOutput};
 use crate::engine::plan::{NodeId, Plan, TableRef};
 use crate::engine::row::Change;
 use crate::error::{Error, Result};
 use crate::log::Fetched;
-use crate::sink::format_error;
 use crate::state::{Head, StateBackend, StateTable, Store};
 
 /// Bytes of changed state after which it goes to disk.
@@ -73,7 +72,7 @@ impl GraphOutput for Emitted<'_> {
 impl Scratch {
     /// An empty state for the plan, in a temporary directory beside the pipelines.
     pub(crate) async fn open(plan: &Plan, environment: &Environment) -> Result<Self> {
-        let format = FormatContext::new(&plan.options).map_err(|e| format_error("the query", e))?;
+        let format = format_context(plan, "the query", environment)?;
         let parent = environment.data.join("pipelines");
         let dir = std::fs::create_dir_all(&parent)
             .and_then(|()| tempfile::Builder::new().prefix(".scratch-").tempdir_in(&parent))

@@ -12,6 +12,7 @@ use super::batching::Batching;
 use super::epoch::{self, Recovery};
 use super::lookup::Lookups;
 use super::pipeline::{Environment, Inner, PipelineControl, PipelineHandle};
+use super::registries::Registries;
 use super::source::{READ_AHEAD, SourceTask};
 use super::status::{Phase, Shared, SinkStatus};
 use super::worker::{Event, SinkSlot, SourceSlot, Work, Worker, engine_error, state_error};
@@ -96,7 +97,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Starts a pipeline.
 pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> Result<PipelineHandle> {
-    let format = FormatContext::new(&plan.options).map_err(|e| format_error(name, e))?;
+    let format = format_context(plan, name, &environment)?;
     let batching = Batching::new(&plan.options)?;
     let sources = source_slots(plan, &format)?;
     let dead_letter_topics = sources.iter().filter_map(|input| input.dead_letter_topic.clone()).collect();
@@ -160,6 +161,13 @@ pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> 
         launch.run(false).await?;
     }
     Ok(handle)
+}
+
+/// What formats need besides their tables.
+pub(super) fn format_context(plan: &Plan, name: &str, environment: &Environment) -> Result<FormatContext> {
+    let mut format = FormatContext::new(&plan.options).map_err(|e| format_error(name, e))?;
+    format.registries = Some(Arc::new(Registries { addresses: environment.addresses.clone() }));
+    Ok(format)
 }
 
 impl Launch {

@@ -185,9 +185,17 @@ fn format_options(format: &str) -> &'static [&'static str] {
             "write-bigdecimal-in-scientific-notation",
         ],
         "raw" => &["charset", "endianness"],
-        "avro-confluent" | "debezium-avro-confluent" => {
-            &["url", "subject", "schema", "ssl.", "basic-auth.", "bearer-auth.", "properties."]
-        }
+        "avro-confluent" | "debezium-avro-confluent" => &[
+            "url",
+            "subject",
+            "schema",
+            "basic-auth.credentials-source",
+            "basic-auth.user-info",
+            "bearer-auth.credentials-source",
+            "bearer-auth.token",
+            "ssl.",
+            "properties.",
+        ],
         _ => &[],
     }
 }

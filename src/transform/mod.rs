@@ -26,7 +26,7 @@ mod outbox_json;
 mod partition;
 mod predicate;
 mod regex;
-mod registry;
+pub(crate) mod registry;
 mod timestamp;
 mod timezone;
 mod unwrap;

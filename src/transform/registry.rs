@@ -22,7 +22,7 @@ const ACCEPT: &str = "application/vnd.schemaregistry.v1+json";
 const UNAVAILABLE: &str = "the schema registry cannot be used: ";
 
 /// Whether a converter's failure is one of the registry's that may heal by itself.
-pub(super) fn unavailable(cause: &str) -> bool {
+pub(crate) fn unavailable(cause: &str) -> bool {
     cause.starts_with(UNAVAILABLE)
 }
 
@@ -117,7 +117,7 @@ enum Mode {
 
 /// The registry of a converter.
 #[derive(Clone)]
-pub(super) struct Registry {
+pub(crate) struct Registry {
     endpoints: Vec<Endpoint>,
     authorization: Option<String>,
     mode: Mode,
@@ -210,7 +210,7 @@ impl Registry {
     ///
     /// # Errors
     /// With the cause; see [`unavailable`].
-    pub(super) fn id(&self, subject: &str, schema: &str, kind: Option<&str>) -> Result<u32, String> {
+    pub(crate) fn id(&self, subject: &str, schema: &str, kind: Option<&str>) -> Result<u32, String> {
         let name = percent_encoding::utf8_percent_encode(subject, percent_encoding::NON_ALPHANUMERIC);
         let mut path = match self.mode {
             Mode::Register => format!("/subjects/{name}/versions"),
@@ -253,6 +253,59 @@ impl Registry {
                     return Err(format!("the registry refused subject {subject} ({status}: {why}){hint}"));
                 }
                 Err(e) => last = format!("{UNAVAILABLE}{at} (schema.registry.url): {e}"),
+            }
+        }
+        Err(last)
+    }
+
+    /// The registry of a table's format: urls by comma, `user:password`, a bearer token. `None` where a url is none.
+    pub(crate) fn of_table(
+        urls: &str,
+        user_info: Option<&str>,
+        bearer: Option<&str>,
+        addresses: &AddressMap,
+    ) -> Option<Self> {
+        let mut endpoints = urls.split(',').map(Endpoint::parse).collect::<Option<Vec<_>>>()?;
+        for endpoint in &mut endpoints {
+            let (host, port) = addresses.resolve(&endpoint.host, endpoint.port);
+            endpoint.to = Some((host.to_owned(), port));
+        }
+        let own = endpoints.iter().find_map(|e| e.user_info.clone());
+        let authorization = match (user_info.map(str::to_owned).or(own), bearer) {
+            (Some(user), _) => Some(format!("Basic {}", STANDARD.encode(user))),
+            (None, Some(token)) => Some(format!("Bearer {token}")),
+            (None, None) => None,
+        };
+        let tls = if endpoints.iter().any(|e| e.tls) {
+            Some(SslConnector::builder(SslMethod::tls()).ok()?.build())
+        } else {
+            None
+        };
+        Some(Self { endpoints, authorization, mode: Mode::Register, normalize: false, tls, check_name: true })
+    }
+
+    /// The schema of an id, as JSON text.
+    ///
+    /// # Errors
+    /// With the cause; see [`unavailable`].
+    pub(crate) fn schema(&self, id: u32) -> Result<String, String> {
+        let mut last = String::new();
+        for endpoint in &self.endpoints {
+            let at = format!("{}:{}", endpoint.host, endpoint.port);
+            match self.ask(endpoint, &format!("/schemas/ids/{id}"), None) {
+                Ok((200..=299, answer)) => {
+                    let schema = answer.get("schema").and_then(Value::as_str);
+                    return schema
+                        .map(str::to_owned)
+                        .ok_or_else(|| format!("the registry gave no schema {id}"));
+                }
+                Ok((status @ (429 | 500..=599), answer)) => {
+                    last = format!("{UNAVAILABLE}{at} answered {status}: {}", message(&answer));
+                }
+                Ok((status, answer)) => {
+                    return Err(format!("the registry refused schema {id} ({status}: {})", message(&answer)));
+                }
+                Err(e) => last = format!("{UNAVAILABLE}{at}: {e}"),
             }
         }
         Err(last)

@@ -234,3 +234,91 @@ fn generated_rows_files_and_a_restart() {
     run(&place, "g", &sql);
     assert!(count().contains("[500, 500, 4, 500]"), "{}", count());
 }
+
+/// A schema registry: ids count from 1; answers as Confluent's.
+fn registry() -> String {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let mut schemas: Vec<String> = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let (mut first, mut length) = (String::new(), 0);
+            reader.read_line(&mut first).unwrap();
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                if line.trim().is_empty() {
+                    break;
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            let answer = if first.starts_with("POST /subjects/") {
+                let body: Value = serde_json::from_slice(&body).unwrap();
+                let schema = body["schema"].as_str().unwrap().to_owned();
+                let known = schemas.iter().position(|s| *s == schema).unwrap_or_else(|| {
+                    schemas.push(schema);
+                    schemas.len() - 1
+                });
+                serde_json::json!({"id": known + 1})
+            } else {
+                let id: usize = first.split(['/', ' ']).filter_map(|p| p.parse().ok()).next().unwrap();
+                serde_json::json!({"schema": schemas[id - 1]})
+            };
+            let answer = answer.to_string();
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
+        }
+    });
+    url
+}
+
+#[test]
+fn avro_with_a_registry() {
+    let place = Place::new();
+    let url = registry();
+    let columns = "id INT, name STRING, amount DECIMAL(10, 2), at_ts TIMESTAMP_LTZ(3), tags ARRAY<STRING>";
+    let values = "(1, 'a', 1.50, TO_TIMESTAMP_LTZ(1700000000000, 3), ARRAY['x']), \
+                  (2, CAST(NULL AS STRING), -2.25, TO_TIMESTAMP_LTZ(1700000000001, 3), ARRAY['y', 'z'])";
+    let plain = format!(
+        "CREATE TABLE t ({columns}) WITH ({KAFKA}, 'topic'='plain', 'key.format'='avro-confluent', 'key.fields'='id', \
+         'key.avro-confluent.url'='{url}', 'value.format'='avro-confluent', 'value.avro-confluent.url'='{url}');"
+    );
+    run(&place, "w", &format!("{plain} INSERT INTO t VALUES {values};"));
+    let read = run(&place, "r", &format!("{plain} SELECT id, name, amount, at_ts, tags[1] FROM t;"));
+    assert_eq!(
+        read,
+        ["+I[1, a, 1.50, 2023-11-14T22:13:20Z, x]", "+I[2, null, -2.25, 2023-11-14T22:13:20.001Z, y]"],
+    );
+    // Fewer columns, and one that the writer did not know.
+    let other = plain.replace(columns, "more INT, name STRING, id BIGINT");
+    assert_eq!(
+        run(&place, "o", &format!("{other} SELECT * FROM t;")),
+        ["+I[null, a, 1]", "+I[null, null, 2]"]
+    );
+
+    let changes = format!(
+        "CREATE TABLE c (g INT, n BIGINT, PRIMARY KEY (g) NOT ENFORCED) WITH ({KAFKA}, 'topic'='changes', \
+         'format'='debezium-avro-confluent', 'debezium-avro-confluent.url'='{url}');"
+    );
+    run(&place, "cw", &format!("{plain} {changes} INSERT INTO c SELECT 1, COUNT(*) FROM t;"));
+    let read = run(&place, "cr", &format!("{changes} SELECT n FROM c;"));
+    assert_eq!(read.last().map(String::as_str), Some("+I[2]"), "{read:?}");
+    assert!(
+        place
+            .refused(&[
+                "sql",
+                "-e",
+                &format!(
+                    "{} SELECT * FROM t;",
+                    plain.replace("'value.avro-confluent.url'", "'value.avro-confluent.uri'")
+                )
+            ])
+            .contains("did you mean")
+    );
+}

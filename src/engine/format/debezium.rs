@@ -57,7 +57,7 @@ pub(super) struct DebeziumDecoder {
 const CORRUPT: &str = "Corrupt Debezium JSON message";
 
 /// Columns that state completes where the event lacks them need a key to look them up by.
-fn replica_identity(what: &str) -> FormatError {
+pub(super) fn replica_identity(what: &str) -> FormatError {
     FormatError::new(format!(
         "{CORRUPT}: The \"before\" field of {what} message is null, if you are using Debezium Postgres Connector, \
          please check the Postgres table has been set REPLICA IDENTITY to FULL level"

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use super::avro::AvroWriter;
 use super::csv::CsvWriter;
 use super::text::{self, TimestampFormat};
 use super::{FormatContext, FormatError, FormatOptions};
@@ -16,6 +17,7 @@ enum Style {
     Debezium(Settings),
     Csv(CsvWriter),
     Raw { little_endian: bool },
+    Avro(AvroWriter),
 }
 
 /// How JSON is written.
@@ -68,6 +70,14 @@ pub struct Encoder {
     upsert: bool,
 }
 
+/// What a part is of; keys and values of upsert tables have formats that only insert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Key,
+    Value,
+    UpsertValue,
+}
+
 /// The key or the value of a record.
 #[derive(Clone, Debug)]
 struct Part {
@@ -78,7 +88,6 @@ struct Part {
 
 impl Encoder {
     pub(super) fn new(table: &TableRef, context: &FormatContext) -> Result<Self, FormatError> {
-        let _ = context;
         let upsert = table.options.get("connector").is_some_and(|c| c == "upsert-kafka");
         let physical: Vec<(usize, Field)> = table
             .columns
@@ -95,13 +104,14 @@ impl Encoder {
                     .filter_map(|c| physical.iter().find(|(i, _)| i == c).cloned())
                     .map(|(i, field)| (i, super::without_prefix(table, field)))
                     .collect();
-                Some(Part::new(table, &options, columns, true)?)
+                Some(Part::new(table, &options, columns, context, Place::Key)?)
             }
             None => None,
         };
         let except_key = table.options.get("value.fields-include").is_some_and(|v| v == "EXCEPT_KEY");
         let columns = physical.into_iter().filter(|(i, _)| !(except_key && keys.contains(i))).collect();
-        let value = Part::new(table, &FormatOptions::of_value(table)?, columns, upsert)?;
+        let place = if upsert { Place::UpsertValue } else { Place::Value };
+        let value = Part::new(table, &FormatOptions::of_value(table)?, columns, context, place)?;
         Ok(Self { value, key, upsert })
     }
 
@@ -130,8 +140,10 @@ impl Part {
         table: &TableRef,
         options: &FormatOptions,
         columns: Vec<(usize, Field)>,
-        insert_only: bool,
+        context: &FormatContext,
+        place: Place,
     ) -> Result<Self, FormatError> {
+        let insert_only = place != Place::Value;
         let style = match options.name.as_str() {
             "json" => Style::Json(Settings::new(options)?),
             "debezium-json" if !insert_only => {
@@ -143,6 +155,13 @@ impl Part {
                     .next("remove the option from the sink's table"));
                 }
                 Style::Debezium(Settings::new(options)?)
+            }
+            "debezium-avro-confluent" if insert_only => {
+                return Err(super::unsupported(table, &options.name, true));
+            }
+            "avro-confluent" | "debezium-avro-confluent" => {
+                let fields: Vec<Field> = columns.iter().map(|(_, f)| f.clone()).collect();
+                Style::Avro(AvroWriter::new(table, options, context, &fields, place == Place::Key)?)
             }
             "csv" => Style::Csv(CsvWriter::new(options)?),
             "raw" => {
@@ -177,6 +196,7 @@ impl Part {
                     out.extend_from_slice(br#","after":null,"op":"d"}"#);
                 }
             }
+            Style::Avro(writer) => writer.write(&self.columns, &change.row, change.kind.is_add(), out)?,
             Style::Csv(writer) => writer.write(&self.columns, &change.row, out)?,
             Style::Raw { little_endian } => {
                 let Some((column, field)) = self.columns.first() else { return Ok(false) };

@@ -356,7 +356,7 @@ fn variable_scale(p: &mut Parser<'_>) -> Result<(i32, i128), FormatError> {
 }
 
 /// A whole number in two's complement, most significant byte first; `None` where it does not fit.
-fn big_endian(bytes: &[u8]) -> Option<i128> {
+pub(super) fn big_endian(bytes: &[u8]) -> Option<i128> {
     if bytes.is_empty() || bytes.len() > 16 {
         return None;
     }

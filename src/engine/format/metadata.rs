@@ -66,10 +66,17 @@ pub(super) enum Key {
     SourceSchema,
     Table,
     Properties,
+    FilePath,
+    FileName,
+    FileSize,
+    FileModified,
 }
 
+/// The header by which a file's record tells the size of its file.
+pub const FILE_SIZE: &str = "file.size";
+
 impl Key {
-    const NAMES: [(&'static str, Self); 14] = [
+    const NAMES: [(&'static str, Self); 18] = [
         ("topic", Self::Topic),
         ("partition", Self::Partition),
         ("offset", Self::Offset),
@@ -84,6 +91,10 @@ impl Key {
         ("value.source.schema", Self::SourceSchema),
         ("value.source.table", Self::Table),
         ("value.source.properties", Self::Properties),
+        ("file.path", Self::FilePath),
+        ("file.name", Self::FileName),
+        (FILE_SIZE, Self::FileSize),
+        ("file.modification-time", Self::FileModified),
     ];
 
     /// Whether the envelope's `source` block is needed for it.
@@ -162,7 +173,7 @@ impl Layout {
     }
 
     pub(super) fn wants_headers(&self) -> bool {
-        self.wants(|k| k == Key::Headers)
+        self.wants(|k| matches!(k, Key::Headers | Key::FileSize))
     }
 
     /// Whether the envelope's own fields (schema, source, ts_ms) are needed.
@@ -210,10 +221,17 @@ impl Layout {
     ) -> Value {
         let text = |text: Option<&Arc<str>>| text.map_or(Value::Null, |t| Value::Str(Arc::clone(t)));
         let native = match key {
-            Key::Topic => Value::str(input.topic),
+            Key::Topic | Key::FilePath => Value::str(input.topic),
+            Key::FileName => Value::str(input.topic.rsplit('/').next().unwrap_or_default()),
+            Key::FileSize => input
+                .headers
+                .iter()
+                .find(|(name, _)| *name == FILE_SIZE.as_bytes())
+                .and_then(|(_, size)| std::str::from_utf8((*size)?).ok()?.parse().ok())
+                .map_or(Value::Null, Value::Int),
             Key::Partition => Value::Int(i64::from(input.partition)),
             Key::Offset => Value::Int(input.offset),
-            Key::Timestamp => Value::TimestampLtz(Instant::from_millis(input.timestamp)),
+            Key::Timestamp | Key::FileModified => Value::TimestampLtz(Instant::from_millis(input.timestamp)),
             Key::TimestampType => Value::str("CreateTime"),
             Key::LeaderEpoch => Value::Null,
             Key::Headers => headers(input),

@@ -3,6 +3,7 @@
 //! Sources call [`decoder`] once per table and hand every record to it; sinks call [`encoder`]. Neither knows
 //! topics or files: where a record came from stands in [`Input`], for metadata columns only.
 
+pub mod avro;
 mod csv;
 mod debezium;
 mod encode;
@@ -21,7 +22,7 @@ use super::plan::TableRef;
 use super::row::Change;
 
 pub use encode::Encoder;
-pub use metadata::Zone;
+pub use metadata::{FILE_SIZE, Zone};
 
 /// A record that cannot be decoded, or a row that cannot be encoded. It never holds a value of the row: the
 /// runtime adds topic, partition and offset, by which the record can be looked up.
@@ -101,12 +102,14 @@ pub trait Decoder: Send {
 }
 
 /// What a format needs to know besides the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct FormatContext {
     /// `table.local-time-zone`.
     pub zone: Zone,
     /// `millstream.compat.strict`: what Flink rejects is rejected.
     pub strict: bool,
+    /// How schema registries are reached; without it the formats that need one are refused.
+    pub registries: Option<std::sync::Arc<dyn avro::Registries>>,
 }
 
 impl FormatContext {
@@ -118,6 +121,7 @@ impl FormatContext {
         Ok(Self {
             zone: Zone::parse(options.get("table.local-time-zone").map_or("UTC", String::as_str))?,
             strict: options.get("millstream.compat.strict").is_some_and(|v| v == "true"),
+            registries: None,
         })
     }
 }
@@ -145,6 +149,10 @@ fn value_decoder(
         "debezium-json" if !insert_only => {
             Ok(Box::new(debezium::DebeziumDecoder::new(table, &options, context)?))
         }
+        "debezium-avro-confluent" if !insert_only => {
+            Ok(Box::new(avro::DebeziumAvroDecoder::new(table, &options, context)?))
+        }
+        "avro-confluent" => Ok(Box::new(avro::AvroDecoder::new(table, &options, context)?)),
         "json" => Ok(Box::new(json::JsonDecoder::new(table, &options, context)?)),
         "csv" => Ok(Box::new(csv::CsvDecoder::new(table, &options, context)?)),
         "raw" => Ok(Box::new(raw::RawDecoder::new(table, &options, context)?)),
@@ -195,7 +203,11 @@ pub fn encoder(table: &TableRef, context: &FormatContext) -> Result<Encoder, For
 }
 
 fn unsupported(table: &TableRef, name: &str, insert_only: bool) -> FormatError {
-    let known = if insert_only { "json, csv, raw" } else { "debezium-json, json, csv, raw" };
+    let known = if insert_only {
+        "json, csv, raw, avro-confluent"
+    } else {
+        "debezium-json, json, csv, raw, avro-confluent, debezium-avro-confluent"
+    };
     FormatError::new(format!("table {}: format '{name}' is not supported here", table.name))
         .next(format!("use one of: {known}"))
 }
@@ -231,6 +243,10 @@ impl FormatOptions {
             .filter_map(|(k, v)| Some((k.strip_prefix(&prefix)?.to_owned(), v.clone())))
             .collect();
         Some(Self { name, prefix, options })
+    }
+
+    pub(crate) fn all(&self) -> &BTreeMap<String, String> {
+        &self.options
     }
 
     pub(crate) fn get(&self, option: &str) -> Option<&str> {

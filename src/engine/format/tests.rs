@@ -37,7 +37,7 @@ fn orders(options: &[(&str, &str)]) -> TableRef {
 }
 
 fn context(strict: bool) -> FormatContext {
-    FormatContext { zone: Zone::UTC, strict }
+    FormatContext { zone: Zone::UTC, strict, registries: None }
 }
 
 fn input<'a>(key: Option<&'a str>, value: Option<&'a str>) -> Input<'a> {
@@ -186,7 +186,7 @@ fn metadata_columns_are_cast_to_their_declared_type() {
     let mut out = Vec::new();
     let value =
         r#"{"after":{"id":1},"source":{"ts_ms":1704103201000,"db":"shop","txId":126,"xmin":null},"op":"c"}"#;
-    decoder(&table, &FormatContext { zone, strict: false })
+    decoder(&table, &FormatContext { zone, strict: false, registries: None })
         .unwrap()
         .decode(&input(None, Some(value)), &mut out)
         .unwrap();
