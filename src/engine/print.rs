@@ -155,6 +155,13 @@ pub fn decimal(text: &mut String, decimal: Decimal) {
 /// As Java's `Double.toString`: `2.0`, `1.0E7`, `Infinity`.
 pub fn double(text: &mut String, value: f64) {
     if value.is_finite() {
+        if value.abs() < 1e-323 && value != 0.0 {
+            text.push_str(if value < 0.0 { "-4.9E-324" } else { "4.9E-324" });
+            return;
+        }
+        if large_whole(text, value, 53) {
+            return;
+        }
         java_number(text, ryu::Buffer::new().format_finite(value.abs()), value.is_sign_negative());
     } else {
         text.push_str(not_finite(value.is_nan(), value.is_sign_negative()));
@@ -164,10 +171,48 @@ pub fn double(text: &mut String, value: f64) {
 /// As Java's `Float.toString`.
 pub fn float(text: &mut String, value: f32) {
     if value.is_finite() {
+        if large_whole(text, f64::from(value), 24) {
+            return;
+        }
         java_number(text, ryu::Buffer::new().format_finite(value.abs()), value.is_sign_negative());
     } else {
         text.push_str(not_finite(value.is_nan(), value.is_sign_negative()));
     }
+}
+
+/// Whole numbers beyond the precision of `bits`, below 2^63: up to Java 18 all their digits are written that a power
+/// of two of their size can tell apart, not the shortest ones that read back as the same number.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number below 2^63")]
+fn large_whole(text: &mut String, value: f64, bits: u32) -> bool {
+    // Digits of 2^n that do not count, by n
+    const LOST: [u32; 63] = [
+        0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 9, 9,
+        10, 10, 10, 11, 11, 11, 12, 12, 12, 12, 13, 13, 13, 14, 14, 14, 15, 15, 15, 15, 16, 16, 16, 17, 17,
+        17, 18, 18, 18,
+    ];
+    let size = value.abs();
+    if size < f64::from(2.0_f32).powi(i32::try_from(bits).unwrap_or(53))
+        || size >= 9_223_372_036_854_775_808.0
+    {
+        return false;
+    }
+    let mut whole = size as u64;
+    let exponent = 63 - whole.leading_zeros();
+    let beyond = exponent.saturating_sub(bits).saturating_sub(1);
+    let lost = if exponent > bits { LOST.get(beyond as usize).copied().unwrap_or(0) } else { 0 };
+    let unit = 10_u64.pow(lost);
+    let rest = whole % unit;
+    whole = whole / unit + u64::from(lost > 0 && rest >= unit / 2);
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(whole);
+    let power = digits.len() - 1 + lost as usize;
+    let (first, rest) = digits.split_at(1);
+    let rest = rest.trim_end_matches('0');
+    if value < 0.0 {
+        text.push('-');
+    }
+    let _ = write!(text, "{first}.{}E{power}", if rest.is_empty() { "0" } else { rest });
+    true
 }
 
 fn not_finite(nan: bool, negative: bool) -> &'static str {

@@ -21,4 +21,6 @@ pub use compile::{CompileOptions, Script, TableInfo, compile, compile_expression
 pub use error::{Phase, Span, SqlError, SqlResult};
 
 #[cfg(test)]
+mod dialect_tests;
+#[cfg(test)]
 mod tests;

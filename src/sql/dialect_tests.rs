@@ -1,0 +1,114 @@
+//! Statements of the dialect beside queries, and what is said about a plan.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use super::*;
+
+fn run(sql: &str) -> Result<Script, Box<SqlError>> {
+    compile(sql, &CompileOptions::default())
+}
+
+const TABLE: &str = "CREATE TABLE t (a INT, b STRING, ts TIMESTAMP(3), m STRING METADATA, c AS a + 1, PRIMARY KEY (a) NOT ENFORCED, WATERMARK FOR ts AS ts) WITH ('connector'='kafka', 'topic'='t', 'properties.bootstrap.servers'='h', 'format'='debezium-json');";
+
+fn schema_after(alter: &str) -> String {
+    let script = run(&format!("{TABLE}{alter}")).unwrap();
+    script.tables.into_iter().map(|t| t.schema).collect()
+}
+
+#[test]
+fn tables_are_altered() {
+    assert_eq!(
+        schema_after("ALTER TABLE t ADD (x INT FIRST, y DECIMAL(5, 2) AFTER a); ALTER TABLE t DROP (b, m)"),
+        "t(x INT, a INT NOT NULL, y DECIMAL(5, 2), ts TIMESTAMP(3) *ROWTIME*, c INT NOT NULL)"
+    );
+    assert_eq!(
+        schema_after(
+            "ALTER TABLE t MODIFY b BIGINT COMMENT 'n'; ALTER TABLE t RENAME b TO d; ALTER TABLE t DROP WATERMARK; ALTER TABLE t DROP PRIMARY KEY; ALTER TABLE t MODIFY a INT"
+        ),
+        "t(a INT, d BIGINT, ts TIMESTAMP(3), m STRING, c INT)"
+    );
+    assert_eq!(
+        schema_after(
+            "ALTER TABLE t RENAME TO u; ALTER TABLE u SET ('topic'='v'); ALTER TABLE u RESET ('topic')"
+        ),
+        "u(a INT NOT NULL, b STRING, ts TIMESTAMP(3) *ROWTIME*, m STRING, c INT NOT NULL)"
+    );
+    for (alter, message) in [
+        ("ADD a INT", "Try to add a column 'a' which already exists in the table."),
+        ("MODIFY z INT", "The column `z` does not exist in the base table."),
+        ("DROP a", "The column `a` is used as the primary key."),
+        ("DROP ts", "The column `ts` is used as watermark."),
+        ("RENAME b TO a", "The column `a` already existed in table schema."),
+    ] {
+        assert_eq!(run(&format!("{TABLE}ALTER TABLE t {alter}")).unwrap_err().message, message, "{alter}");
+    }
+}
+
+#[test]
+fn statements_of_old_and_new_clients_are_taken() {
+    for statement in [
+        "SHOW TABLES LIKE 't%'",
+        "SHOW TABLES FROM default_database",
+        "SHOW CREATE TABLE t",
+        "SHOW COLUMNS FROM t",
+        "SHOW CURRENT CATALOG",
+        "SHOW JOBS",
+        "DESC EXTENDED t",
+        "USE CATALOG default_catalog",
+        "CREATE DATABASE IF NOT EXISTS d COMMENT 'x' WITH ('a'='b')",
+        "SET table.local-time-zone = UTC",
+        "SET 'sql-client.execution.result-mode' = 'tableau'",
+        "RESET",
+        "CREATE OR REPLACE TABLE t (z INT) WITH ('connector'='print')",
+        "CREATE VIEW v AS SELECT a FROM t; ALTER VIEW v RENAME TO w; ALTER VIEW w AS SELECT b FROM t",
+        "CREATE TABLE p WITH ('connector'='print') AS SELECT a, b FROM t",
+        "CREATE TABLE q (LIKE_ INT) WITH ('connector'='print'); EXPLAIN STATEMENT SET BEGIN INSERT INTO q SELECT a FROM t; END",
+        "BEGIN STATEMENT SET; END",
+        "ANALYZE TABLE t COMPUTE STATISTICS",
+    ] {
+        if let Err(error) = run(&format!("{TABLE}{statement}")) {
+            panic!("{statement}: {error}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_supported_is_said() {
+    for (statement, words) in [
+        ("CREATE FUNCTION f AS 'x.F'", "user-defined functions"),
+        (
+            "CREATE MATERIALIZED TABLE m FRESHNESS = INTERVAL '1' MINUTE AS SELECT a FROM t",
+            "MATERIALIZED TABLE",
+        ),
+        ("UPDATE t SET b = 'x'", "UPDATE statement is not supported"),
+        ("DELETE FROM t", "DELETE statement is not supported"),
+        ("COMPILE PLAN 'x' FOR INSERT INTO t SELECT * FROM t", "COMPILE is not supported"),
+        ("EXECUTE PLAN 'x'", "EXECUTE PLAN"),
+        ("SELECT * FROM t MATCH_RECOGNIZE (PARTITION BY a)", "MATCH_RECOGNIZE is not supported"),
+        ("SELECT * FROM ML_PREDICT(TABLE t)", "the table function ML_PREDICT"),
+    ] {
+        let error = run(&format!("{TABLE}{statement}")).unwrap_err();
+        assert!(error.message.contains(words), "{statement}: {error}");
+    }
+}
+
+#[test]
+fn state_without_bound_is_named() {
+    const STREAMS: &str = "CREATE TABLE a (k INT, v INT) WITH ('connector'='kafka', 'topic'='a', 'properties.bootstrap.servers'='h', 'format'='json');
+CREATE TABLE f (k INT, v INT) WITH ('connector'='filesystem', 'path'='/x', 'format'='json');
+CREATE TABLE o (k INT, v INT) WITH ('connector'='print');";
+    let warnings = |sql: &str| run(&format!("{STREAMS}{TABLE}{sql}")).unwrap().plan.warnings;
+    let join = "INSERT INTO o SELECT a.k, t.a FROM a JOIN t ON a.k = t.a";
+    assert!(
+        warnings(join).iter().any(|w| w.starts_with("the join keeps every row of a:")),
+        "{:?}",
+        warnings(join)
+    );
+    assert!(warnings(&format!("SET 'table.exec.state.ttl' = '1 d'; {join}")).is_empty());
+    assert!(warnings("INSERT INTO o SELECT x.a, y.a FROM t x JOIN t y ON x.b = y.b").is_empty());
+    assert!(warnings("INSERT INTO o SELECT f.k, t.a FROM f JOIN t ON f.k = t.a").is_empty());
+    assert_eq!(warnings("INSERT INTO o SELECT k, MAX(v) FROM a GROUP BY k").len(), 1);
+    assert!(warnings("INSERT INTO o SELECT a, a FROM t").is_empty());
+    let explained = run(&format!("{STREAMS}{TABLE}EXPLAIN {join}")).unwrap().outputs.concat();
+    assert!(explained.contains("grows without bound"), "{explained}");
+}
