@@ -5,6 +5,8 @@
 pub mod capture;
 pub mod connectors;
 pub mod demo;
+pub mod doctor;
+pub mod grants;
 pub mod offsets;
 pub mod pipelines;
 pub mod replay;
@@ -124,6 +126,10 @@ enum Command {
     Offsets(offsets::Args),
     /// Mend a live target from past events
     Replay(replay::Args),
+    /// Look at source, log and target before a start, and say what mends each finding
+    Doctor(doctor::Args),
+    /// Print the least SQL that the capture and target roles need
+    Grants(grants::Args),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -168,6 +174,8 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Pipelines(args) => Box::pin(pipelines::run(args, &global)).await,
         Command::Offsets(args) => Box::pin(offsets::run(args, &global)).await,
         Command::Replay(args) => Box::pin(replay::run(args, &global)).await,
+        Command::Doctor(args) => Box::pin(doctor::run(args, &global)).await,
+        Command::Grants(args) => Box::pin(grants::run(args, &global)).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "millstream", &mut std::io::stdout());
             Ok(())

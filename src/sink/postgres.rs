@@ -137,6 +137,13 @@ pub(crate) fn connection(
     Ok((config, TargetName::parse(needed("table-name")?)?))
 }
 
+/// The fence table of a target with the statement that makes it: for those who have to prepare a database.
+pub(crate) fn epoch_table(table: &TableRef, target: &TargetName) -> Result<(TargetName, String)> {
+    let named = table.options.get("millstream.epoch-table").map(|text| TargetName::parse(text)).transpose()?;
+    let fences = Fences::new(target, named.as_ref());
+    Ok((fences.name().clone(), fences.ddl()))
+}
+
 async fn prepare(client: Client, target: Target, fences: Fences) -> Result<Session> {
     let failed = |e| sql_error(format!("cannot prepare to write table {}", target.name.plain()), e);
     let arrays = |columns: &mut dyn Iterator<Item = &TargetColumn>| -> Vec<Type> {

@@ -18,6 +18,7 @@ mod cli;
 mod connectors;
 mod crash;
 mod demo;
+mod doctor;
 mod etl;
 mod flinksql_goldens;
 #[path = "support/goldens/json.rs"]

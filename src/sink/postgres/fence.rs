@@ -29,6 +29,11 @@ impl Fences {
         Self { name }
     }
 
+    /// Where it is.
+    pub(super) fn name(&self) -> &TargetName {
+        &self.name
+    }
+
     fn table(&self) -> Qualified<'_> {
         self.name.qualified()
     }
