@@ -1,7 +1,7 @@
 //! The task that commits batches while the next one is being encoded.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -10,6 +10,9 @@ use super::status::StatusCell;
 use crate::error::{Error, Result};
 use crate::log::{Batch, LogWriter};
 use crate::pg::Lsn;
+
+/// A commit that takes longer is said.
+const LONG: Duration = Duration::from_secs(3);
 
 /// What a batch means once it is durable.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +69,7 @@ impl Committer {
                     }
                 }
                 crate::failpoint!("capture.before_commit");
-                let result = writer.commit(batch).await;
+                let result = patiently(&mut *writer, batch, &status).await;
                 crate::failpoint!("capture.after_commit");
                 let failed = result.is_err();
                 if !failed {
@@ -111,6 +114,33 @@ impl Committer {
         drop(self.to);
         drop(self.from);
         let _ = self.task.await;
+    }
+}
+
+/// Commits; while that takes long the status says so, for nothing moves meanwhile.
+async fn patiently(writer: &mut dyn LogWriter, batch: Batch, status: &StatusCell) -> Result<Batch> {
+    let reason = writer.trouble();
+    let begun = Instant::now();
+    let commit = writer.commit(batch);
+    tokio::pin!(commit);
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut commit => {
+                status.recovered();
+                return result;
+            }
+            () = tokio::time::sleep(LONG) => {
+                let error = Error::transient("the log does not take a batch of events")
+                    .because(match reason.as_ref().and_then(|reason| reason()) {
+                        Some(reason) => format!("for {} s: {reason}", begun.elapsed().as_secs()),
+                        None => format!("for {} s", begun.elapsed().as_secs()),
+                    })
+                    .next("nothing is lost; it goes on when the log answers");
+                tracing::warn!(%error, "waiting for the log");
+                status.trouble(error);
+            }
+        }
     }
 }
 

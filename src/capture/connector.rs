@@ -22,6 +22,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const FIRST_SLOT_RETRY: Duration = Duration::from_millis(50);
 /// How long [`Env::fail_fast`] waits for a slot.
 const FAIL_FAST: Duration = Duration::from_secs(10);
+/// A connector of which nothing moves for so long, not even its clock, is begun again.
+const STALLED: Duration = Duration::from_secs(300);
 /// A run that held this long starts the count of tries anew.
 const HEALTHY: Duration = Duration::from_secs(10);
 
@@ -103,6 +105,7 @@ impl Connector {
             status: Arc::clone(&status),
             stop: stopped,
             streaming: true,
+            walsender: None,
         };
         let task = tokio::spawn(Box::pin(supervise(run)));
         Ok(ConnectorHandle { name, status, stop, task: tokio::sync::Mutex::new(Some(task)) })
@@ -214,7 +217,11 @@ async fn supervise(mut run: Run) {
     let patience = if run.env.fail_fast { FAIL_FAST } else { Duration::MAX };
     loop {
         let begun = Instant::now();
-        let result = Box::pin(run.once()).await;
+        let status = Arc::clone(&run.status);
+        let result = tokio::select! {
+            result = Box::pin(run.once()) => result,
+            error = stalled(&status, STALLED) => Err(error),
+        };
         if begun.elapsed() >= HEALTHY {
             (tries, slot_tries) = (0, 0);
         }
@@ -245,6 +252,8 @@ async fn supervise(mut run: Run) {
             }
             _ => None,
         };
+        // Many connectors that lost the same server do not come back in step.
+        let pause = pause.map(|pause| pause.mul_f64(0.75 + 0.5 * rand::random::<f64>()));
         let Some(pause) = pause else {
             tracing::error!(connector = run.options.name, %error, "connector failed");
             return run.status.failed(Phase::Failed, Arc::new(error));
@@ -254,6 +263,22 @@ async fn supervise(mut run: Run) {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = super::run::stopped(&mut run.stop) => return run.status.phase(Phase::Stopped),
+        }
+    }
+}
+
+/// Watches over a run: ends when nothing of it has moved for `limit`.
+async fn stalled(status: &StatusCell, limit: Duration) -> Error {
+    let (mut last, mut since) = (None, tokio::time::Instant::now());
+    loop {
+        tokio::time::sleep(limit / 20).await;
+        let pulse = status.pulse();
+        if pulse.is_none() || pulse != last {
+            (last, since) = (pulse, tokio::time::Instant::now());
+        } else if since.elapsed() >= limit {
+            return Error::transient(format!("nothing has moved for {} s", limit.as_secs()))
+                .because("the connector hangs, or waits for an answer that does not come")
+                .next("it is begun again; if this repeats, millstream doctor may tell why");
         }
     }
 }
@@ -276,6 +301,27 @@ fn waited(first: Duration, tries: u32, most: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_run_that_hangs_is_noticed_and_one_that_moves_is_not() {
+        let status = StatusCell::new();
+        let limit = Duration::from_millis(400);
+        let moves = async {
+            for _ in 0..20 {
+                tokio::time::sleep(limit / 10).await;
+                status.turns.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        };
+        tokio::select! {
+            () = moves => {}
+            error = stalled(&status, limit) => panic!("{error}"),
+        }
+        let error = tokio::time::timeout(5 * limit, stalled(&status, limit)).await.unwrap();
+        assert!(error.is_transient());
+        // Reading a large table may take its time between two signs of life.
+        status.phase(Phase::Snapshot);
+        assert!(tokio::time::timeout(2 * limit, stalled(&status, limit)).await.is_err());
+    }
 
     #[test]
     fn pauses_double_up_to_the_limit() {

@@ -11,6 +11,7 @@ use super::aside::{Aside, beat, tools};
 use super::channels::Channels;
 use super::pump::Pump;
 use super::run::{Ended, Run, stopped, unusable};
+use super::source;
 use super::spool::{Replay, Spool, SpoolError, Taken};
 use super::stream::{Step, Stream, Table};
 use crate::error::{Error, Result};
@@ -87,6 +88,7 @@ impl Run {
         flow.pump.offer().await?;
         let mut pending: Option<Pending> = None;
         loop {
+            self.status.turns.fetch_add(1, Ordering::Relaxed);
             if flow.aside.incremental.asks() {
                 wal.acknowledger().ask();
             }
@@ -259,7 +261,7 @@ impl Run {
         }
         let verdict = self.verdict(data, stream.xid(), pump, side, aside).await?;
         if let Step::Describe(relation) = stream.message(data, verdict, pump)? {
-            self.describe(relation, stream, side, types).await?;
+            source::answered(self.describe(relation, stream, side, types)).await?;
         }
         if aside.blocking.is_some() {
             self.block(data.wal_start, stream, pump, side, types, aside).await?;

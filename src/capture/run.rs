@@ -32,6 +32,8 @@ use crate::log::{LogWriter, TopicSpec};
 use crate::pg::catalog::{self, TableName, TypeRegistry};
 use crate::pg::{ConnectConfig, CreateSlot, Lsn, ReplicationClient, StartOptions, SystemIdentity};
 
+/// How long everything before slot and snapshot may take; each step has limits of its own.
+const PREPARE: Duration = Duration::from_secs(240);
 /// How long making a slot may wait for transactions under way.
 const SLOT_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -53,6 +55,8 @@ pub(super) struct Run {
     pub(super) stop: watch::Receiver<bool>,
     /// Whether large transactions may be streamed; no longer once one came that does not bear it.
     pub(super) streaming: bool,
+    /// The server's process behind the last stream.
+    pub(super) walsender: Option<i32>,
 }
 
 /// What a run has open.
@@ -64,6 +68,7 @@ struct Session {
     types: TypeRegistry,
     offset: Option<Offset>,
     start: Start,
+    in_recovery: bool,
 }
 
 /// What a start has made on the server.
@@ -90,8 +95,10 @@ impl Run {
         tokio::select! {
             biased;
             () = stopped(&mut stop) => Ok(Ended::Stopped),
-            started = self.prepare() => {
-                let (writer, session) = started?;
+            started = tokio::time::timeout(PREPARE, self.prepare()) => {
+                let (writer, session) = started.map_err(|_| {
+                    Error::transient("source and log do not answer").because(format!("for {} s", PREPARE.as_secs()))
+                })??;
                 self.live(writer, session).await
             }
         }
@@ -148,7 +155,19 @@ impl Run {
         )?;
         let tables = catalog::list_tables(&side).await?;
         let types = catalog::load_types(&side).await?;
-        Ok((writer, Session { side, replication, system, tables, types, offset, start }))
+        Ok((
+            writer,
+            Session {
+                side,
+                replication,
+                system,
+                tables,
+                types,
+                offset,
+                start,
+                in_recovery: facts.in_recovery,
+            },
+        ))
     }
 
     fn encoder(&self) -> Result<Encoder> {
@@ -228,7 +247,8 @@ impl Run {
     ) -> Result<Option<(Lsn, Position)>> {
         let options = &self.options;
         let mut slot = CreateSlot::new(&options.slot);
-        slot.failover = options.slot_failover && session.replication.server_version() >= 170_000;
+        slot.failover =
+            options.slot_failover && session.replication.server_version() >= 170_000 && !session.in_recovery;
         let base = match session.start {
             Start::Idle => return Ok(None),
             Start::Resume { from, position } => {
@@ -337,6 +357,9 @@ impl Run {
         }
         let version = replication.server_version();
         crate::failpoint!("capture.stream_starting");
+        if let Some(pid) = self.walsender.replace(replication.backend_pid()) {
+            source::end_walsender(&side, &options.slot, pid).await;
+        }
         let mut wal = replication.start(&start).await?;
         crate::failpoint!("capture.stream_started");
         if options.flush_mode != LsnFlushMode::Manual {

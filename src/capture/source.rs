@@ -1,5 +1,7 @@
 //! The source database at a connector's start: checks, publication, slot.
 
+use std::time::Duration;
+
 use tokio_postgres::Client;
 
 use super::decide::SlotState;
@@ -33,6 +35,29 @@ pub(crate) async fn current_lsn(client: &Client) -> Result<Lsn> {
     let text: Option<String> = row.get(0);
     text.and_then(|t| t.parse().ok())
         .ok_or_else(|| Error::internal("the server's WAL position cannot be read"))
+}
+
+/// Longest time for a question to the catalog while the stream waits for the answer.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// Bounds a question to the server: one that is gone without a word must not hold up the stream.
+pub(super) async fn answered<T>(question: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout(ANSWER, question).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Error::transient("the source does not answer")
+            .because(format!("no answer from the catalog within {} s", ANSWER.as_secs()))),
+    }
+}
+
+/// Ends our own walsender of before, where it still holds the slot: the server may take up to
+/// `wal_sender_timeout` to see that the connection behind it is dead.
+pub(super) async fn end_walsender(client: &Client, slot: &str, pid: i32) {
+    const SQL: &str = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
+                       WHERE slot_name = $1::text AND active_pid = $2";
+    let ended = tokio::time::timeout(Duration::from_secs(5), client.query(SQL, &[&slot, &pid])).await;
+    if let Ok(Err(error)) = ended {
+        tracing::debug!(slot, %error, "cannot end the walsender of before");
+    }
 }
 
 /// What an offset is compared with.

@@ -164,6 +164,8 @@ struct State {
     phase: Phase,
     error: Option<Arc<Error>>,
     caught_up: bool,
+    /// The phase that goes on once a passing trouble has passed.
+    meanwhile: Option<Phase>,
 }
 
 /// The driver's side of the status.
@@ -185,13 +187,16 @@ pub(super) struct StatusCell {
     topics: Mutex<BTreeSet<Arc<str>>>,
     slot: Mutex<Option<SlotHealth>>,
     snapshot: Mutex<Option<SnapshotStatus>>,
+    /// Turns of the streaming loop.
+    pub(super) turns: AtomicU64,
     /// It was in a running phase before.
     moved: AtomicBool,
 }
 
 impl StatusCell {
     pub(super) fn new() -> Arc<Self> {
-        let (state, _) = watch::channel(State { phase: Phase::Starting, error: None, caught_up: false });
+        let (state, _) =
+            watch::channel(State { phase: Phase::Starting, error: None, caught_up: false, meanwhile: None });
         Arc::new(Self {
             state,
             changes: AtomicU64::new(0),
@@ -209,6 +214,7 @@ impl StatusCell {
             topics: Mutex::new(BTreeSet::new()),
             slot: Mutex::new(None),
             snapshot: Mutex::new(None),
+            turns: AtomicU64::new(0),
             moved: AtomicBool::new(false),
         })
     }
@@ -219,6 +225,7 @@ impl StatusCell {
         }
         self.state.send_if_modified(|s| {
             let changed = s.phase != phase || s.error.is_some();
+            s.meanwhile = None;
             s.phase = phase;
             s.error = None;
             changed
@@ -232,7 +239,47 @@ impl StatusCell {
         self.state.send_modify(|s| {
             s.phase = phase;
             s.error = Some(error);
+            s.meanwhile = None;
         });
+    }
+
+    /// The log does not take what it is given, and is still being tried: nothing moves meanwhile.
+    pub(super) fn trouble(&self, error: Error) {
+        self.state.send_if_modified(|s| {
+            if s.meanwhile.is_none() && !s.phase.is_running() {
+                return false;
+            }
+            s.meanwhile.get_or_insert(s.phase);
+            s.phase = Phase::Reconnecting;
+            s.error = Some(Arc::new(error));
+            true
+        });
+    }
+
+    /// It has taken it.
+    pub(super) fn recovered(&self) {
+        self.state.send_if_modified(|s| match s.meanwhile.take() {
+            Some(phase) => {
+                (s.phase, s.error) = (phase, None);
+                true
+            }
+            None => false,
+        });
+    }
+
+    /// A number that changes as long as anything moves, or stands where it may: `None` where standing still for long
+    /// is nothing bad.
+    pub(super) fn pulse(&self) -> Option<u64> {
+        let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        match self.state.borrow().phase {
+            Phase::Starting | Phase::Streaming => Some(
+                get(&self.turns)
+                    .wrapping_add(get(&self.changes))
+                    .wrapping_add(get(&self.batches))
+                    .wrapping_add(get(&self.snapshot_rows)),
+            ),
+            _ => None,
+        }
     }
 
     /// Whether it was in a running phase before.

@@ -39,7 +39,9 @@ impl Files {
     /// Those given, else those that the service runs.
     pub(super) fn read(given: &[PathBuf], config: Option<&Path>) -> Result<Self> {
         let settings = match config {
-            None if Path::new("millstream.toml").is_file() => Settings::load(Some(Path::new("millstream.toml")))?,
+            None if Path::new("millstream.toml").is_file() => {
+                Settings::load(Some(Path::new("millstream.toml")))?
+            }
             file => Settings::load(file)?,
         };
         let mut files = given.to_vec();

@@ -104,7 +104,9 @@ async fn tables(
     };
     Ok(tables
         .into_iter()
-        .filter(|t| options.tables.captures(&t.schema, &t.name) || options.tables.is_signal(&t.schema, &t.name))
+        .filter(|t| {
+            options.tables.captures(&t.schema, &t.name) || options.tables.is_signal(&t.schema, &t.name)
+        })
         .map(|t| (t.schema, t.name))
         .collect())
 }

@@ -23,6 +23,7 @@ const UP_WITHIN: Duration = Duration::from_secs(90);
 pub struct TemporaryKafka {
     keeper: Child,
     port: u16,
+    proxied: (u16, u16),
     log: PathBuf,
 }
 
@@ -39,8 +40,9 @@ impl TemporaryKafka {
             .map_err(|e| Error::config("cannot make a temporary directory for Kafka").with_source(e))?
             .keep();
         let (port, controller) = (free_port()?, free_port()?);
+        let proxied = (free_port()?, free_port()?);
         let properties = root.join("server.properties");
-        let text = server_properties(&root, port, controller);
+        let text = server_properties(&root, port, controller, proxied);
         fs::write(&properties, text)
             .map_err(|e| Error::config("cannot write Kafka's configuration").with_source(e))?;
         let log = root.join("server.log");
@@ -53,7 +55,7 @@ impl TemporaryKafka {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|e| Error::config("cannot start Kafka").with_source(e))?;
-        let mut broker = Self { keeper, port, log };
+        let mut broker = Self { keeper, port, proxied, log };
         broker.await_port()?;
         Ok(broker)
     }
@@ -61,6 +63,12 @@ impl TemporaryKafka {
     /// `127.0.0.1:PORT`.
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// A second listener, for those who stand a proxy before the broker: the port it takes connections on, and the
+    /// port of 127.0.0.1 that it tells clients to use instead.
+    pub fn proxied(&self) -> (u16, u16) {
+        self.proxied
     }
 
     /// For `--log`.
@@ -113,15 +121,15 @@ while read -r _; do :; done
 exit 0
 "#;
 
-fn server_properties(root: &Path, port: u16, controller: u16) -> String {
+fn server_properties(root: &Path, port: u16, controller: u16, (inner, advertised): (u16, u16)) -> String {
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          controller.quorum.voters=1@127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{inner},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{advertised}\n\
          controller.listener.names=CONTROLLER\n\
-         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT\n\
          log.dirs={}/data\n\
          offsets.topic.replication.factor=1\n\
          offsets.topic.num.partitions=1\n\

@@ -41,7 +41,8 @@ pub fn capture(options: &CaptureOptions, user: &str, tables: &[(String, String)]
         let _ = writeln!(out, "GRANT USAGE ON SCHEMA {} TO {};", Ident(schema), Ident(user));
     }
     for (schema, name) in tables {
-        let insert = if options.tables.is_signal(schema, name) && !options.read_only { ", INSERT" } else { "" };
+        let insert =
+            if options.tables.is_signal(schema, name) && !options.read_only { ", INSERT" } else { "" };
         let _ = writeln!(
             out,
             "GRANT SELECT{insert} ON TABLE {} TO {};",
@@ -49,8 +50,11 @@ pub fn capture(options: &CaptureOptions, user: &str, tables: &[(String, String)]
             Ident(user)
         );
     }
-    let list =
-        tables.iter().map(|(schema, name)| Qualified::new(schema, name).to_string()).collect::<Vec<_>>().join(", ");
+    let list = tables
+        .iter()
+        .map(|(schema, name)| Qualified::new(schema, name).to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
     let publication = Ident(&options.publication);
     let create = format!("CREATE PUBLICATION {publication} FOR TABLE {list}");
     let alter = format!("ALTER PUBLICATION {publication} SET TABLE {list}");
@@ -80,7 +84,9 @@ pub fn literal_tables(include: &str, filter: &TableFilter) -> Result<Vec<(String
     for entry in include.split(',').map(str::trim).filter(|e| !e.is_empty()) {
         let plain = entry.replace("\\.", ".").replace("[.]", ".");
         let (schema, name) = plain.split_once('.').ok_or_else(unclear)?;
-        if !filter.captures(schema, name) || plain.contains(|c: char| "\\[](){}*+?|^$.".contains(c) && c != '.') {
+        if !filter.captures(schema, name)
+            || plain.contains(|c: char| "\\[](){}*+?|^$.".contains(c) && c != '.')
+        {
             return Err(unclear());
         }
         tables.push((schema.to_owned(), name.to_owned()));
@@ -92,8 +98,15 @@ pub fn literal_tables(include: &str, filter: &TableFilter) -> Result<Vec<(String
 ///
 /// # Errors
 /// When a table's name cannot be read.
-pub(crate) fn target(pipeline: &str, database: &str, user: &str, tables: &[(&TableRef, TargetName)]) -> Result<String> {
-    let mut out = format!("-- {pipeline}: in database {database}, as a superuser or as the owner of database and tables\n");
+pub(crate) fn target(
+    pipeline: &str,
+    database: &str,
+    user: &str,
+    tables: &[(&TableRef, TargetName)],
+) -> Result<String> {
+    let mut out = format!(
+        "-- {pipeline}: in database {database}, as a superuser or as the owner of database and tables\n"
+    );
     role(&mut out, user, "");
     let _ = writeln!(out, "GRANT CONNECT ON DATABASE {} TO {};", Ident(database), Ident(user));
     let mut said = Vec::new();
@@ -104,15 +117,22 @@ pub(crate) fn target(pipeline: &str, database: &str, user: &str, tables: &[(&Tab
         }
     };
     for (table, name) in tables {
-        let name = TargetName { schema: Some(name.schema.clone().unwrap_or_else(|| "public".to_owned())), ..name.clone() };
+        let name = TargetName {
+            schema: Some(name.schema.clone().unwrap_or_else(|| "public".to_owned())),
+            ..name.clone()
+        };
         let (epoch, ddl) = epoch_table(table, &name)?;
         let schema = name.schema.as_deref().unwrap_or("public");
         say(&mut out, format!("CREATE SCHEMA IF NOT EXISTS {}", Ident(schema)));
         say(&mut out, format!("GRANT USAGE ON SCHEMA {} TO {}", Ident(schema), Ident(user)));
         say(&mut out, ddl);
-        say(&mut out, format!("GRANT SELECT, INSERT, UPDATE ON TABLE {} TO {}", epoch.qualified(), Ident(user)));
+        say(
+            &mut out,
+            format!("GRANT SELECT, INSERT, UPDATE ON TABLE {} TO {}", epoch.qualified(), Ident(user)),
+        );
         // A table that is not there yet is made by the sink, which owns it then.
-        let grant = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {} TO {}", name.qualified(), Ident(user));
+        let grant =
+            format!("GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {} TO {}", name.qualified(), Ident(user));
         let create = format!("GRANT CREATE ON SCHEMA {} TO {}", Ident(schema), Ident(user));
         say(
             &mut out,

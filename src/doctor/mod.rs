@@ -140,7 +140,9 @@ pub async fn log(log: &Result<Arc<dyn Log>, Error>, dir: Option<&Path>) -> Vec<F
     match log {
         Err(error) => out.push(Finding::error("log", error)),
         Ok(log) => match log.topics().await {
-            Ok(topics) => out.push(Finding::good("log", format!("it answers and holds {} topics", topics.len()))),
+            Ok(topics) => {
+                out.push(Finding::good("log", format!("it answers and holds {} topics", topics.len())))
+            }
             Err(error) => out.push(Finding::error("log", &error)),
         },
     }

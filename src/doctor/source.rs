@@ -26,7 +26,8 @@ pub async fn examine(config: &ConnectorConfig, database: &ConnectConfig, slots: 
     for warning in config.warnings() {
         out.push(Finding::warning("configuration", warning.to_string()));
     }
-    let client = match crate::pg::connect(&database.clone().with_application_name("millstream doctor")).await {
+    let client = match crate::pg::connect(&database.clone().with_application_name("millstream doctor")).await
+    {
         Ok(client) => client,
         Err(error) => {
             out.push(Finding::error("connection", &error));
@@ -65,13 +66,14 @@ async fn look(
     let tables: Vec<TableName> = catalog::list_tables(client)
         .await?
         .into_iter()
-        .filter(|t| options.tables.captures(&t.schema, &t.name) || options.tables.is_signal(&t.schema, &t.name))
+        .filter(|t| {
+            options.tables.captures(&t.schema, &t.name) || options.tables.is_signal(&t.schema, &t.name)
+        })
         .collect();
     if tables.is_empty() {
-        out.push(
-            Finding::problem("tables", "no table matches the connector's filters")
-                .next("check schema.include.list and table.include.list: expressions match schema.table as a whole"),
-        );
+        out.push(Finding::problem("tables", "no table matches the connector's filters").next(
+            "check schema.include.list and table.include.list: expressions match schema.table as a whole",
+        ));
         return Ok(());
     }
     out.push(Finding::good("tables", format!("{} tables are captured", tables.len())));
@@ -85,9 +87,13 @@ async fn look(
 fn server(facts: &ServerFacts, out: &mut Vec<Finding>) {
     let major = facts.version / 10_000;
     out.push(match major {
-        ..10 => Finding::problem("version", format!("PostgreSQL {major} has no pgoutput")).next("upgrade to 14 or newer"),
-        10..14 => Finding::warning("version", format!("PostgreSQL {major}: large transactions are not streamed, logical messages not sent"))
-            .next("everything works from PostgreSQL 14 on"),
+        ..10 => Finding::problem("version", format!("PostgreSQL {major} has no pgoutput"))
+            .next("upgrade to 14 or newer"),
+        10..14 => Finding::warning(
+            "version",
+            format!("PostgreSQL {major}: large transactions are not streamed, logical messages not sent"),
+        )
+        .next("everything works from PostgreSQL 14 on"),
         _ => Finding::good("version", format!("PostgreSQL {major}")),
     });
     out.push(if facts.wal_level == "logical" {
@@ -107,8 +113,11 @@ fn server(facts: &ServerFacts, out: &mut Vec<Finding>) {
     });
     if facts.in_recovery && facts.version < 160_000 {
         out.push(
-            Finding::problem("standby", "the server is a standby, which decodes changes only from PostgreSQL 16 on")
-                .next("point the connector at the primary"),
+            Finding::problem(
+                "standby",
+                "the server is a standby, which decodes changes only from PostgreSQL 16 on",
+            )
+            .next("point the connector at the primary"),
         );
     }
 }
@@ -117,8 +126,10 @@ async fn clock(client: &Client) -> Result<Finding> {
     let failed = |e| sql_error("cannot read the server's clock", e);
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let before = now();
-    let row =
-        client.query_one("SELECT extract(epoch FROM clock_timestamp())::float8", &[]).await.map_err(failed)?;
+    let row = client
+        .query_one("SELECT extract(epoch FROM clock_timestamp())::float8", &[])
+        .await
+        .map_err(failed)?;
     let theirs: f64 = row.try_get(0).map_err(failed)?;
     let apart = theirs - f64::midpoint(before, now());
     Ok(if apart.abs() > CLOCK.as_secs_f64() {
@@ -225,9 +236,15 @@ async fn orphans(
         let size: Option<String> = row.try_get(1).map_err(failed)?;
         if name != options.slot && !known.contains(&name) {
             out.push(
-                Finding::warning("orphans", format!("nobody reads slot \"{name}\", and no connector here names it; it holds back {}", size.unwrap_or_else(|| "nothing any more".to_owned())))
-                    .sql(format!("SELECT pg_drop_replication_slot({})", Literal(&name)))
-                    .next("if it belongs to nobody else: what it stands for is lost then"),
+                Finding::warning(
+                    "orphans",
+                    format!(
+                        "nobody reads slot \"{name}\", and no connector here names it; it holds back {}",
+                        size.unwrap_or_else(|| "nothing any more".to_owned())
+                    ),
+                )
+                .sql(format!("SELECT pg_drop_replication_slot({})", Literal(&name)))
+                .next("if it belongs to nobody else: what it stands for is lost then"),
             );
         }
     }
@@ -291,8 +308,11 @@ fn privileges(options: &CaptureOptions, facts: &ServerFacts, tables: &[Described
     if schemas.is_empty() && blind.is_empty() {
         out.push(Finding::good("privileges", "the captured tables can be read"));
     } else {
-        let mut finding = Finding::problem("privileges", format!("role {role} may not read {} of the captured tables", blind.len().max(schemas.len())))
-            .next("as the tables' owner");
+        let mut finding = Finding::problem(
+            "privileges",
+            format!("role {role} may not read {} of the captured tables", blind.len().max(schemas.len())),
+        )
+        .next("as the tables' owner");
         for schema in schemas {
             finding = finding.sql(format!("GRANT USAGE ON SCHEMA {} TO {role}", Ident(schema)));
         }
@@ -304,16 +324,24 @@ fn privileges(options: &CaptureOptions, facts: &ServerFacts, tables: &[Described
     for table in tables.iter().filter(|t| options.tables.is_signal(&t.schema, &t.name)) {
         if !table.insert && !options.read_only {
             out.push(
-                Finding::problem("signals", format!("role {role} may not write into the signal table, which incremental snapshots need"))
-                    .sql(format!("GRANT INSERT ON TABLE {} TO {role}", table.quoted()))
-                    .next("or set read.only=true"),
+                Finding::problem(
+                    "signals",
+                    format!(
+                        "role {role} may not write into the signal table, which incremental snapshots need"
+                    ),
+                )
+                .sql(format!("GRANT INSERT ON TABLE {} TO {role}", table.quoted()))
+                .next("or set read.only=true"),
             );
         }
     }
     for table in tables.iter().filter(|t| !t.logged) {
         out.push(
-            Finding::warning("tables", format!("{} is unlogged: its changes are in no WAL and cannot be captured", table.quoted()))
-                .sql(format!("ALTER TABLE {} SET LOGGED", table.quoted())),
+            Finding::warning(
+                "tables",
+                format!("{} is unlogged: its changes are in no WAL and cannot be captured", table.quoted()),
+            )
+            .sql(format!("ALTER TABLE {} SET LOGGED", table.quoted())),
         );
     }
 }
@@ -326,9 +354,8 @@ async fn publication(
     out: &mut Vec<Finding>,
 ) -> Result<()> {
     let name = Ident(&options.publication);
-    let list = |tables: &[&Described]| {
-        tables.iter().map(|t| t.quoted().to_string()).collect::<Vec<_>>().join(", ")
-    };
+    let list =
+        |tables: &[&Described]| tables.iter().map(|t| t.quoted().to_string()).collect::<Vec<_>>().join(", ");
     let all: Vec<&Described> = tables.iter().collect();
     let Some(publication) = catalog::publication(client, &options.publication).await? else {
         let sql = "SELECT CASE WHEN has_database_privilege(current_database(), 'CREATE') THEN 1::bigint ELSE 0::bigint END";
@@ -342,9 +369,12 @@ async fn publication(
         out.push(if makes_it {
             Finding::good("publication", format!("publication {name} is made at the start"))
         } else {
-            Finding::problem("publication", format!("publication {name} does not exist, and the connector cannot make it"))
-                .sql(format!("CREATE PUBLICATION {name} FOR TABLE {}", list(&all)))
-                .next("as the tables' owner; before the slot is made")
+            Finding::problem(
+                "publication",
+                format!("publication {name} does not exist, and the connector cannot make it"),
+            )
+            .sql(format!("CREATE PUBLICATION {name} FOR TABLE {}", list(&all)))
+            .next("as the tables' owner; before the slot is made")
         });
         return Ok(());
     };
@@ -365,8 +395,14 @@ async fn publication(
     out.push(if missing.is_empty() || altered {
         Finding::good("publication", format!("publication {name} holds the captured tables"))
     } else {
-        let mut finding = Finding::problem("publication", format!("publication {name} lacks {} of the captured tables: their changes never come", missing.len()))
-            .next("as the tables' owner");
+        let mut finding = Finding::problem(
+            "publication",
+            format!(
+                "publication {name} lacks {} of the captured tables: their changes never come",
+                missing.len()
+            ),
+        )
+        .next("as the tables' owner");
         for table in missing {
             finding = finding.sql(format!("ALTER PUBLICATION {name} ADD TABLE {}", table.quoted()));
         }
@@ -376,9 +412,12 @@ async fn publication(
         ["insert", "update", "delete"].into_iter().filter(|op| !publication.publish.contains(op)).collect();
     if !lacks.is_empty() && options.publish.is_none() {
         out.push(
-            Finding::warning("publication", format!("publication {name} does not publish {}", lacks.join(", ")))
-                .sql(format!("ALTER PUBLICATION {name} SET (publish = 'insert, update, delete, truncate')"))
-                .next("or name them in skipped.operations, if that is meant"),
+            Finding::warning(
+                "publication",
+                format!("publication {name} does not publish {}", lacks.join(", ")),
+            )
+            .sql(format!("ALTER PUBLICATION {name} SET (publish = 'insert, update, delete, truncate')"))
+            .next("or name them in skipped.operations, if that is meant"),
         );
     }
     Ok(())
@@ -400,9 +439,15 @@ fn identities(tables: &[Described], out: &mut Vec<Finding>) {
         }
     }
     if keys > 0 {
-        out.push(Finding::good("identity", format!("{keys} tables identify rows by their key: `before` holds the key only")));
+        out.push(Finding::good(
+            "identity",
+            format!("{keys} tables identify rows by their key: `before` holds the key only"),
+        ));
     }
     if full > 0 {
-        out.push(Finding::good("identity", format!("{full} tables have REPLICA IDENTITY FULL: `before` holds the whole row")));
+        out.push(Finding::good(
+            "identity",
+            format!("{full} tables have REPLICA IDENTITY FULL: `before` holds the whole row"),
+        ));
     }
 }

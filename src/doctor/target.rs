@@ -73,7 +73,10 @@ async fn look(client: &Client, table: &TableRef, name: TargetName, out: &mut Vec
     let user: String = row.try_get(0).map_err(failed)?;
     let current: Option<String> = row.try_get(1).map_err(failed)?;
     if row.try_get(2).map_err(failed)? {
-        out.push(Finding::problem("standby", "the server is a standby: it takes no writes").next("use the primary's address"));
+        out.push(
+            Finding::problem("standby", "the server is a standby: it takes no writes")
+                .next("use the primary's address"),
+        );
     }
     let role = Ident(&user);
     let epoch_table = epoch_table(table, &name)?;
@@ -83,10 +86,13 @@ async fn look(client: &Client, table: &TableRef, name: TargetName, out: &mut Vec
     let target = rights(client, name.qualified()).await?;
     if !target.usage {
         out.push(
-            Finding::problem("schema", format!("role {role} may not use schema {}, or there is none", Ident(&schema)))
-                .sql(format!("CREATE SCHEMA IF NOT EXISTS {}", Ident(&schema)))
-                .sql(format!("GRANT USAGE ON SCHEMA {} TO {role}", Ident(&schema)))
-                .next("as the database's owner; then look again"),
+            Finding::problem(
+                "schema",
+                format!("role {role} may not use schema {}, or there is none", Ident(&schema)),
+            )
+            .sql(format!("CREATE SCHEMA IF NOT EXISTS {}", Ident(&schema)))
+            .sql(format!("GRANT USAGE ON SCHEMA {} TO {role}", Ident(&schema)))
+            .next("as the database's owner; then look again"),
         );
         return Ok(());
     }
@@ -99,9 +105,12 @@ async fn look(client: &Client, table: &TableRef, name: TargetName, out: &mut Vec
             out.push(if lacks.is_empty() {
                 Finding::good("table", format!("{} can be written", name.plain()))
             } else {
-                Finding::problem("table", format!("role {role} may not {} {}", lacks.join(", "), name.plain()))
-                    .sql(format!("GRANT {} ON TABLE {} TO {role}", lacks.join(", "), name.qualified()))
-                    .next("as the table's owner")
+                Finding::problem(
+                    "table",
+                    format!("role {role} may not {} {}", lacks.join(", "), name.plain()),
+                )
+                .sql(format!("GRANT {} ON TABLE {} TO {role}", lacks.join(", "), name.qualified()))
+                .next("as the table's owner")
             });
             key(client, table, &name, out).await?;
         }
@@ -109,9 +118,12 @@ async fn look(client: &Client, table: &TableRef, name: TargetName, out: &mut Vec
             out.push(Finding::good("table", format!("{} is made at the start", name.plain())));
         }
         None => out.push(
-            Finding::problem("table", format!("{} does not exist, and the role may not make it", name.plain()))
-                .sql(format!("GRANT CREATE ON SCHEMA {} TO {role}", Ident(&schema)))
-                .next("as the schema's owner; or make the table yourself"),
+            Finding::problem(
+                "table",
+                format!("{} does not exist, and the role may not make it", name.plain()),
+            )
+            .sql(format!("GRANT CREATE ON SCHEMA {} TO {role}", Ident(&schema)))
+            .next("as the schema's owner; or make the table yourself"),
         ),
     }
     let fence = rights(client, epoch.qualified()).await?;
@@ -137,8 +149,12 @@ async fn key(client: &Client, table: &TableRef, name: &TargetName, out: &mut Vec
                      AND a.attnum = ANY(i.indkey) ORDER BY 1)
         FROM pg_index i
         WHERE i.indrelid = to_regclass($1) AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indisvalid";
-    let mut wanted: Vec<&str> =
-        table.primary_key.iter().filter_map(|n| table.columns.get(*n)).map(|c| c.field.name.as_str()).collect();
+    let mut wanted: Vec<&str> = table
+        .primary_key
+        .iter()
+        .filter_map(|n| table.columns.get(*n))
+        .map(|c| c.field.name.as_str())
+        .collect();
     if wanted.is_empty() {
         return Ok(());
     }
@@ -152,9 +168,12 @@ async fn key(client: &Client, table: &TableRef, name: &TargetName, out: &mut Vec
         }
     }
     out.push(
-        Finding::problem("key", format!("{} has no unique key over ({columns}), which upserts need", name.plain()))
-            .sql(format!("ALTER TABLE {} ADD UNIQUE ({columns})", name.qualified()))
-            .next("as the table's owner"),
+        Finding::problem(
+            "key",
+            format!("{} has no unique key over ({columns}), which upserts need", name.plain()),
+        )
+        .sql(format!("ALTER TABLE {} ADD UNIQUE ({columns})", name.qualified()))
+        .next("as the table's owner"),
     );
     Ok(())
 }

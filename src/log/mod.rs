@@ -169,6 +169,11 @@ pub trait LogWriter: Send {
     /// nothing of the batch is visible to readers.
     async fn commit(&mut self, batch: Batch) -> Result<Batch>;
 
+    /// What to ask, while a commit takes long, for the last failure that the store met on its way.
+    fn trouble(&self) -> Option<Box<dyn Fn() -> Option<String> + Send + Sync>> {
+        None
+    }
+
     /// What to make a missing topic with; a spec with an empty name is for all that have none of their own.
     fn topic_defaults(&mut self, spec: TopicSpec);
 }

@@ -11,6 +11,9 @@ use super::stream::WalStream;
 use super::wire::{TextRow, Wire};
 use crate::error::{Error, Result};
 
+/// After so long without a word the server counts as gone, where `wal_sender_timeout` is off and tells nothing.
+const SILENCE: Duration = Duration::from_secs(600);
+
 /// A walsender session of one database, before it streams.
 #[derive(Debug)]
 pub struct ReplicationClient {
@@ -173,6 +176,11 @@ impl ReplicationClient {
         self.wire.server_version
     }
 
+    /// The server's process behind this session, as `pg_stat_replication.pid` shows it.
+    pub fn backend_pid(&self) -> i32 {
+        self.wire.backend
+    }
+
     /// IDENTIFY_SYSTEM.
     ///
     /// # Errors
@@ -275,7 +283,9 @@ impl ReplicationClient {
             }
         }
         let interval = timeout.map_or(options.status_interval, |t| options.status_interval.min(t / 2));
-        Ok(WalStream::new(self.wire, options.slot.clone(), options.start, interval))
+        // Asked every interval, a living server answers long before it would give us up.
+        let silence = timeout.map_or(SILENCE, |t| t * 2);
+        Ok(WalStream::new(self.wire, options.slot.clone(), options.start, interval, silence))
     }
 
     /// Ends the session.

@@ -53,8 +53,19 @@ impl ServerError {
         match self.code.as_str() {
             // All replication slots are in use: somebody has to change a setting.
             "53400" => false,
-            // A file that is gone for good: removed WAL.
-            "58P01" => false,
+            // A file that is gone for good: removed WAL. A database that was dropped.
+            "58P01" | "57P04" => false,
+            // A failover is under way: the standby that answers is not promoted yet.
+            "55000" | "0A000" | "25006"
+                if ["in recovery", "synchronized from the primary", "read-only transaction"].iter().any(
+                    |words| {
+                        self.message.contains(words)
+                            || self.detail.as_deref().is_some_and(|d| d.contains(words))
+                    },
+                ) =>
+            {
+                true
+            }
             // query_canceled (statement_timeout), lock_not_available.
             "57014" | "55P03" => true,
             _ => matches!(class, "08" | "40" | "53" | "57" | "58"),
@@ -117,6 +128,9 @@ fn classify(error: &ServerError) -> (Kind, Option<&'static str>) {
         let next = match error.code.as_str() {
             "53300" => Some("raise max_connections (or max_wal_senders), or close other sessions"),
             "57P03" => Some("the server is starting or stopping; try again in a moment"),
+            "55000" | "0A000" | "25006" => Some(
+                "the server is a standby: it goes on once that is promoted, or with the primary's address",
+            ),
             _ => None,
         };
         return (Kind::Transient, next);
@@ -155,6 +169,21 @@ fn classify(error: &ServerError) -> (Kind, Option<&'static str>) {
         "42704" if message.contains("replication slot") => (
             Kind::Refused,
             Some("the slot was dropped: what it held back is lost; take a new snapshot with a new slot"),
+        ),
+        "57P04" => (Kind::Refused, Some("the database was dropped: check database.dbname")),
+        "54000" => (
+            Kind::Data,
+            Some(
+                "a row is larger than PostgreSQL itself can send (1 GiB): leave its column out of the publication \
+                 (column list, PostgreSQL 15 and later), or make the value smaller",
+            ),
+        ),
+        "XX000" if message.contains("invalid memory alloc request size") => (
+            Kind::Data,
+            Some(
+                "a row is larger than PostgreSQL itself can send (1 GiB): leave its column out of the publication \
+                 (column list, PostgreSQL 15 and later), or make the value smaller",
+            ),
         ),
         "53400" => (Kind::Refused, Some("raise max_replication_slots, or drop slots that nobody reads")),
         "58P01" if message.contains("WAL") => (
@@ -268,5 +297,44 @@ mod tests {
         );
         assert_eq!(publication_skipped(b"SNOTICE\0C00000\0Mhello\0RLoadOther\0\0"), None);
         assert_eq!(publication_skipped(b""), None);
+    }
+
+    fn error(code: &str, message: &str) -> Error {
+        server_error(
+            "x",
+            ServerError { code: code.into(), message: message.into(), ..ServerError::default() },
+        )
+    }
+
+    #[test]
+    fn what_may_heal_is_told_from_what_cannot() {
+        for (code, message) in [
+            ("57P01", "terminating connection due to administrator command"),
+            ("57P03", "the database system is starting up"),
+            ("53300", "sorry, too many clients already"),
+            ("40001", "could not serialize access"),
+            ("08006", "connection failure"),
+            ("0A000", "logical decoding cannot be used while in recovery"),
+            ("25006", "cannot execute CREATE PUBLICATION in a read-only transaction"),
+        ] {
+            assert!(error(code, message).is_transient(), "{code} {message}");
+        }
+        for (code, message) in [
+            ("28P01", "password authentication failed"),
+            ("28000", "role is not permitted to log in"),
+            ("3D000", "database does not exist"),
+            ("42501", "permission denied for table t"),
+            ("42P01", "relation does not exist"),
+            ("57P04", "database was dropped"),
+            ("55000", "cannot read from logical replication slot"),
+            ("58P01", "requested WAL segment has already been removed"),
+            ("XX000", "invalid memory alloc request size 1073741824"),
+            ("0A000", "feature not supported"),
+        ] {
+            assert!(!error(code, message).is_transient(), "{code} {message}");
+        }
+        for code in ["28P01", "3D000", "57P04", "54000"] {
+            assert!(error(code, "").next_step().is_some(), "{code}");
+        }
     }
 }

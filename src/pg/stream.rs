@@ -197,11 +197,15 @@ pub struct WalStream {
     config: ConnectConfig,
     slot: String,
     shared: Arc<Shared>,
+    /// Since when we wait for a word of the server.
+    quiet_since: Option<Instant>,
+    /// After so long it counts as gone.
+    silence: Duration,
     feedback: JoinHandle<std::io::Result<WriteHalf<Stream>>>,
 }
 
 impl WalStream {
-    pub(super) fn new(wire: Wire, slot: String, start: Lsn, interval: Duration) -> Self {
+    pub(super) fn new(wire: Wire, slot: String, start: Lsn, interval: Duration, silence: Duration) -> Self {
         let Wire { stream, read, config, .. } = wire;
         let (reader, writer) = tokio::io::split(stream);
         let shared = Arc::new(Shared {
@@ -214,7 +218,7 @@ impl WalStream {
             wake: Notify::new(),
         });
         let feedback = tokio::spawn(feedback(writer, Arc::clone(&shared), interval));
-        Self { reader, read, config, slot, shared, feedback }
+        Self { reader, read, config, slot, shared, quiet_since: None, silence, feedback }
     }
 
     /// A handle that reports durable positions.
@@ -254,11 +258,29 @@ impl WalStream {
     /// Reads what there is. Cancel-safe.
     async fn receive(&mut self) -> Result<()> {
         reserve(&mut self.read);
-        match self.reader.read_buf(&mut self.read).await {
+        let read = match self.reader.read_buf(&mut self.read).now_or_never() {
+            Some(read) => read,
+            None => {
+                // A call that is dropped and made again goes on waiting from where the silence began.
+                let since = *self.quiet_since.get_or_insert_with(Instant::now);
+                tokio::select! {
+                    biased;
+                    read = self.reader.read_buf(&mut self.read) => read,
+                    () = sleep_until(since + self.silence) => return Err(self.silent()),
+                }
+            }
+        };
+        self.quiet_since = None;
+        match read {
             Ok(0) => Err(connection_lost(&self.config, std::io::ErrorKind::UnexpectedEof.into())),
             Ok(_) => Ok(()),
             Err(e) => Err(connection_lost(&self.config, e)),
         }
+    }
+
+    fn silent(&self) -> Error {
+        Error::transient(format!("the connection to {} is dead", self.config.describe()))
+            .because(format!("no word for {} s, though asked for one", self.silence.as_secs_f32()))
     }
 
     /// The frames that are at hand without waiting; `None` when there are none: the moment to hand over what
@@ -274,7 +296,7 @@ impl WalStream {
             match self.receive().now_or_never() {
                 Some(received) => received?,
                 None => return Ok(None),
-            };
+            }
         }
     }
 
@@ -421,6 +443,8 @@ async fn feedback(
             continue;
         }
         let received = shared.received.load(Ordering::Acquire).max(flushed);
+        // Not with every confirmation: an answer a time is enough to know that the server lives.
+        let ask = ask || last_sent.elapsed() >= interval / 2;
         writer.write_all(&status_update(received, flushed, ask)).await?;
         if stop {
             let mut done = BytesMut::new();
@@ -436,7 +460,7 @@ async fn feedback(
     }
 }
 
-/// A CopyData message with a standby status update.
+/// A CopyData message with a standby status update; `ask` asks for a keepalive in return.
 fn status_update(received: u64, flushed: u64, ask: bool) -> [u8; 39] {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(PG_EPOCH);
     let clock = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
@@ -466,6 +490,7 @@ mod tests {
 
     #[test]
     fn status_update_is_whole() {
+        assert_eq!(status_update(1, 1, true)[38], 1);
         let message = status_update(0x0102, 0x0101, false);
         assert_eq!(message[0], b'd');
         assert_eq!(frame_size(&message), Ok(Some(39)));

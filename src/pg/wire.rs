@@ -35,6 +35,8 @@ pub(super) struct Wire {
     pub(super) stream: Stream,
     pub(super) read: BytesMut,
     pub(super) config: ConnectConfig,
+    /// The server's process behind the session (BackendKeyData).
+    pub(super) backend: i32,
     /// `server_version_num`, as far as `server_version` tells it: 150012 for 15.12.
     pub(super) server_version: u32,
 }
@@ -62,7 +64,8 @@ impl Wire {
         replication: bool,
     ) -> std::result::Result<Self, StartError> {
         let end_point = stream.end_point();
-        let mut wire = Self { stream, read: BytesMut::new(), config: config.clone(), server_version: 0 };
+        let mut wire =
+            Self { stream, read: BytesMut::new(), config: config.clone(), backend: 0, server_version: 0 };
         let mut parameters: Vec<(&str, &str)> = vec![
             ("user", &config.user),
             ("database", &config.dbname),
@@ -85,7 +88,10 @@ impl Wire {
                         wire.server_version = version_number(version);
                     }
                 }
-                b'K' | b'N' => {}
+                b'K' => {
+                    wire.backend = frame.body.first_chunk::<4>().map_or(0, |pid| i32::from_be_bytes(*pid));
+                }
+                b'N' => {}
                 b'Z' => return Ok(wire),
                 b'E' => return Err(StartError::Server(ServerError::from_body(&frame.body))),
                 other => return Err(wire.unexpected(other).into()),

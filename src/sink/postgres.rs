@@ -139,7 +139,8 @@ pub(crate) fn connection(
 
 /// The fence table of a target with the statement that makes it: for those who have to prepare a database.
 pub(crate) fn epoch_table(table: &TableRef, target: &TargetName) -> Result<(TargetName, String)> {
-    let named = table.options.get("millstream.epoch-table").map(|text| TargetName::parse(text)).transpose()?;
+    let named =
+        table.options.get("millstream.epoch-table").map(|text| TargetName::parse(text)).transpose()?;
     let fences = Fences::new(target, named.as_ref());
     Ok((fences.name().clone(), fences.ddl()))
 }

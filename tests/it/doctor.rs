@@ -70,7 +70,8 @@ impl Case {
             .current_dir(self.dir.path())
             .output()
             .unwrap();
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let text =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(!text.contains("canary"), "the password is shown:\n{text}");
         if output.stdout.is_empty() {
             panic!("{text}");
@@ -90,7 +91,11 @@ fn ill(report: &Value) -> Vec<String> {
     for part in report["parts"].as_array().unwrap() {
         for finding in part["findings"].as_array().unwrap() {
             if finding["level"] != "ok" {
-                checks.push(format!("{} {}", part["part"].as_str().unwrap(), finding["check"].as_str().unwrap()));
+                checks.push(format!(
+                    "{} {}",
+                    part["part"].as_str().unwrap(),
+                    finding["check"].as_str().unwrap()
+                ));
             }
         }
     }
@@ -117,9 +122,16 @@ fn what_the_doctor_prints_mends_what_it_finds() {
     let (well, report) = case.doctor();
     assert!(!well);
     let checks = ill(&report);
-    for check in ["source wal_level", "source role", "source privileges", "source publication", "source identity",
-        "source signals", "source disk", "target schema"]
-    {
+    for check in [
+        "source wal_level",
+        "source role",
+        "source privileges",
+        "source publication",
+        "source identity",
+        "source signals",
+        "source disk",
+        "target schema",
+    ] {
         assert!(checks.contains(&check.to_owned()), "{check} is missing in {checks:?}");
     }
     let (_, text) = case.run(&["doctor"]);
@@ -154,7 +166,10 @@ fn an_orphan_slot_is_listed_and_a_server_that_is_away_is_said() {
     case.server.psql("shop", "SELECT pg_create_logical_replication_slot('forgotten', 'pgoutput')").unwrap();
     let (_, report) = case.doctor();
     let text = report.to_string();
-    assert!(text.contains("forgotten") && text.contains("SELECT pg_drop_replication_slot('forgotten')"), "{text}");
+    assert!(
+        text.contains("forgotten") && text.contains("SELECT pg_drop_replication_slot('forgotten')"),
+        "{text}"
+    );
     case.server.stop(true).unwrap();
     let (well, report) = case.doctor();
     assert!(!well);
@@ -180,7 +195,10 @@ fn the_grants_are_enough_and_can_be_run_again() {
     let mut checks = ill(&report);
     checks.sort();
     assert_eq!(checks, ["source identity", "target key"], "{report:#}");
-    let role = case.server.psql("shop", "SELECT rolsuper, rolreplication FROM pg_roles WHERE rolname = 'ca\"p'").unwrap();
+    let role = case
+        .server
+        .psql("shop", "SELECT rolsuper, rolreplication FROM pg_roles WHERE rolname = 'ca\"p'")
+        .unwrap();
     assert_eq!(role.trim(), "f|t");
 }
 

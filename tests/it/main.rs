@@ -26,6 +26,7 @@ mod json;
 mod large_transactions;
 mod log_contract;
 mod log_crash;
+mod network;
 mod operate;
 mod pipeline_crash;
 mod postgres_sink;

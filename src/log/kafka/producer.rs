@@ -33,6 +33,7 @@ struct Request {
 pub struct KafkaWriter {
     log: KafkaLog,
     requests: Sender<Request>,
+    context: Context,
     defaults: Defaults,
     known: HashSet<Arc<str>>,
 }
@@ -67,6 +68,9 @@ impl KafkaWriter {
             ("compression.type", "lz4"),
             ("transaction.timeout.ms", "60000"),
             ("socket.nagle.disable", "true"),
+            // A connection that is dead without a word is given up after this, not after a minute.
+            ("socket.timeout.ms", "10000"),
+            ("socket.connection.setup.timeout.ms", "10000"),
         ] {
             if config.get(name).is_none() {
                 config.set(name, value);
@@ -77,10 +81,11 @@ impl KafkaWriter {
         let (requests, incoming) = channel();
         let (started, answer) = oneshot::channel();
         let id = transactional_id.to_owned();
+        let shared = context.clone();
         std::thread::Builder::new()
             .name("kafka-write".into())
             .spawn(move || {
-                let writer = Transactions { producer, context, id, dead: false };
+                let writer = Transactions { producer, context: shared, id, dead: false };
                 let result = writer.init();
                 let ok = result.is_ok();
                 if started.send(result).is_ok() && ok {
@@ -89,7 +94,7 @@ impl KafkaWriter {
             })
             .map_err(|e| Error::transient("cannot start a thread for a Kafka producer").with_source(e))?;
         answer.await.map_err(|_| Error::internal("the Kafka producer ended"))??;
-        Ok(Self { log, requests, defaults: Defaults::default(), known: HashSet::new() })
+        Ok(Self { log, requests, context, defaults: Defaults::default(), known: HashSet::new() })
     }
 
     async fn make_missing_topics(&mut self, batch: &Batch) -> Result<()> {
@@ -125,6 +130,11 @@ impl LogWriter for KafkaWriter {
             self.known.clear();
         }
         result
+    }
+
+    fn trouble(&self) -> Option<Box<dyn Fn() -> Option<String> + Send + Sync>> {
+        let context = self.context.clone();
+        Some(Box::new(move || context.last_failure()))
     }
 
     fn topic_defaults(&mut self, spec: TopicSpec) {

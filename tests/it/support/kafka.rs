@@ -33,3 +33,11 @@ pub fn broker() -> Option<String> {
         }
     }
 }
+
+/// The listener for a proxy of the broker that [`broker`] has started: its port, and the port it sends clients to.
+pub fn proxied() -> Option<(u16, u16)> {
+    match BROKER.get()? {
+        Ok(Broker::Started(kafka)) => Some(kafka.proxied()),
+        _ => None,
+    }
+}
