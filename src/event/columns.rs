@@ -32,8 +32,6 @@ pub enum Mask {
 /// A column as rules see it.
 #[derive(Clone, Copy, Debug)]
 pub struct ColumnName<'a> {
-    /// Database.
-    pub database: &'a str,
     /// Schema.
     pub schema: &'a str,
     /// Table.
@@ -52,8 +50,7 @@ impl ColumnName<'_> {
 /// Whether `column.include.list` and `column.exclude.list` let a column's value through.
 pub fn included(options: &EventOptions, name: &ColumnName<'_>) -> bool {
     let qualified = name.qualified();
-    let full = format!("{}.{qualified}", name.database);
-    let hit = |p: &super::filter::Patterns| p.matches(&qualified) || p.matches(&full);
+    let hit = |p: &super::filter::Patterns| p.matches(&qualified);
     match (&options.column_include, &options.column_exclude) {
         (Some(include), _) => hit(include),
         (None, Some(exclude)) => !hit(exclude),
@@ -61,43 +58,55 @@ pub fn included(options: &EventOptions, name: &ColumnName<'_>) -> bool {
     }
 }
 
-/// Applies the first rule that matches: gives the mask of its values and adds its parameters to the schema.
+/// Applies the first rule that matches: gives the mask of its values and adds its parameters to the schema. Masks and
+/// hashes change values of `characters` only.
+#[expect(clippy::too_many_arguments, reason = "the column, piece by piece; called once")]
 pub fn apply(
     options: &EventOptions,
     name: &ColumnName<'_>,
     type_name: &str,
+    characters: bool,
     length: i32,
-    scale: i32,
+    scale: Option<i32>,
     schema: &mut Schema,
 ) -> Option<Mask> {
     let qualified = name.qualified();
-    let full = format!("{}.{qualified}", name.database);
     let typed = format!("{}.{}.{type_name}", name.schema, name.table);
-    let typed_full = format!("{}.{typed}", name.database);
     let rule = options.column_rules.iter().find(|r| match r.action {
-        ColumnAction::PropagateType => r.patterns.matches(&typed) || r.patterns.matches(&typed_full),
-        _ => r.patterns.matches(&qualified) || r.patterns.matches(&full),
+        ColumnAction::PropagateType => r.patterns.matches(&typed),
+        _ => r.patterns.matches(&qualified),
     })?;
     let parameters = &mut schema.parameters;
     match &rule.action {
         ColumnAction::Truncate(n) => {
+            // nothing where the column cannot be longer
+            if usize::try_from(length).is_ok_and(|length| length <= *n) {
+                return None;
+            }
             parameters.push(("truncateLength".into(), n.to_string()));
             Some(Mask::Truncate(*n))
         }
         ColumnAction::Mask(n) => {
             parameters.push(("masked".into(), "true".into()));
-            Some(Mask::Replace("*".repeat(*n)))
+            characters.then(|| Mask::Replace("*".repeat(*n)))
         }
         ColumnAction::Hash { algorithm, salt, v2 } => {
             parameters.push(("masked".into(), "true".into()));
             let length = usize::try_from(length).unwrap_or(usize::MAX);
-            Some(Mask::Hash { algorithm: algorithm.clone(), salt: salt.clone(), v2: *v2, length })
+            characters.then(|| Mask::Hash {
+                algorithm: algorithm.clone(),
+                salt: salt.clone(),
+                v2: *v2,
+                length,
+            })
         }
         ColumnAction::Propagate | ColumnAction::PropagateType => {
             let prefix = "__debezium.source.column";
             parameters.push((format!("{prefix}.type"), type_name.to_uppercase()));
             parameters.push((format!("{prefix}.length"), length.to_string()));
-            parameters.push((format!("{prefix}.scale"), scale.to_string()));
+            if let Some(scale) = scale {
+                parameters.push((format!("{prefix}.scale"), scale.to_string()));
+            }
             parameters.push((format!("{prefix}.name"), name.column.to_owned()));
             None
         }
@@ -140,6 +149,8 @@ impl Mask {
             Mask::Truncate(n) => match datum {
                 Datum::Str(Cow::Borrowed(s)) => Datum::str(truncated(s, *n)),
                 Datum::Str(Cow::Owned(s)) => Datum::string(truncated(&s, *n)),
+                Datum::Bytes(Cow::Borrowed(b)) => Datum::Bytes(Cow::Borrowed(b.get(..*n).unwrap_or(b))),
+                Datum::Hex(h) => Datum::Hex(h.get(..*n * 2).unwrap_or(h)),
                 other => other,
             },
             Mask::Hash { algorithm, salt, v2, length } => {

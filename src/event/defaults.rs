@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::convert::{Conv, Decimals};
+use super::convert::{Conv, Decimals, Unit, decimal, temporal, truncate};
 use super::datum::Datum;
 use super::schema::Kind;
 use super::types::Mapped;
@@ -17,8 +17,6 @@ pub fn parse(expression: &str, type_name: &str, is_enum: bool, mapped: &Mapped) 
         "varbit",
         "bool",
         "bpchar",
-        "char",
-        "citext",
         "date",
         "float4",
         "float8",
@@ -33,84 +31,134 @@ pub fn parse(expression: &str, type_name: &str, is_enum: bool, mapped: &Mapped) 
         "time",
         "timestamp",
         "timestamptz",
-        "timetz",
         "uuid",
         "varchar",
+        "xml",
     ];
-    if !is_enum && !SUPPORTED.contains(&type_name) {
-        return None;
-    }
     // struct defaults are not emitted (KAFKA-12694)
     if matches!(mapped.schema.kind, Kind::Struct(_) | Kind::Array(_) | Kind::Map(..)) {
         return None;
     }
-    let expression = expression.trim();
-    if is_function(expression) {
-        return zero(type_name, is_enum, mapped);
+    if is_enum {
+        let literal = expression.get(..expression.rfind("::")?)?;
+        let label = literal.strip_prefix('\'')?.strip_suffix('\'')?;
+        return Some(Datum::string(label));
     }
-    let text = literal(expression)?;
-    let datum = match (&mapped.conv, type_name) {
-        (Conv::Numeric(Decimals::Double), _) => Datum::F64(text.parse().ok()?),
-        (conv, _) => conv.convert(text.as_bytes()).ok()?.into_owned(),
-    };
-    Some(datum)
-}
-
-/// A call such as `now()` or `nextval('s'::regclass)`, or `CURRENT_…`.
-fn is_function(expression: &str) -> bool {
-    let upper = expression.to_ascii_uppercase();
-    if upper.starts_with("CURRENT_") || upper.starts_with("LOCALTIME") {
-        return true;
-    }
-    let body = expression.trim_start_matches('(');
-    let name = body.bytes().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.')).count();
-    name > 0 && body.as_bytes().get(name) == Some(&b'(') && body.contains(')')
-}
-
-/// `'it''s'::text`, `B'101'::"bit"`, `7`, `(-5)`, `true`; none for `NULL::…` and expressions.
-fn literal(expression: &str) -> Option<Cow<'_, str>> {
-    let body = expression.strip_prefix('B').filter(|b| b.starts_with('\'')).unwrap_or(expression);
-    if let Some(quoted) = body.strip_prefix('\'') {
-        let mut out = String::new();
-        let mut chars = quoted.chars().peekable();
-        loop {
-            match chars.next()? {
-                '\'' if chars.peek() == Some(&'\'') => {
-                    chars.next();
-                    out.push('\'');
-                }
-                '\'' => break,
-                c => out.push(c),
-            }
-        }
-        let rest: String = chars.collect();
-        return (rest.is_empty() || rest.starts_with("::")).then_some(Cow::Owned(out));
-    }
-    if body.get(..4).is_some_and(|p| p.eq_ignore_ascii_case("NULL")) {
+    if !SUPPORTED.contains(&type_name) {
         return None;
     }
-    let plain = match body.split_once("::") {
-        Some((value, _)) => value,
-        None => body,
-    };
-    let plain = plain.strip_prefix('(').and_then(|p| p.strip_suffix(')')).unwrap_or(plain);
-    (!plain.contains('\'')).then_some(Cow::Borrowed(plain))
+    let expression = expression.trim();
+    if is_function(expression) {
+        return zero(type_name, mapped);
+    }
+    let text = literal(expression)?;
+    match (&mapped.conv, type_name) {
+        (_, "bool") => Some(Datum::Bool(text.eq_ignore_ascii_case("true"))),
+        (Conv::Numeric(mode), _) => numeric(&text, *mode),
+        // what java.time and pgjdbc make of literals differs from what Debezium makes of values
+        (Conv::Date { unit, .. }, _) => date(&text, *unit),
+        (Conv::Time { unit, .. }, _) if text.starts_with("24:") => Some(end_of_day(*unit)),
+        (Conv::Timestamp { unit, .. }, _) if text.ends_with("infinity") => infinite(&text, *unit),
+        (Conv::TimestampTz { .. }, _) if text.ends_with("infinity") => None,
+        (Conv::BitBool, _) => Some(Datum::Bool(text == "1")),
+        (conv, _) => Some(conv.convert(text.as_bytes()).ok()?.into_owned()),
+    }
 }
 
-fn zero(type_name: &str, is_enum: bool, mapped: &Mapped) -> Option<Datum<'static>> {
+fn numeric(text: &str, mode: Decimals) -> Option<Datum<'static>> {
+    let decimal = decimal::parse(text.as_bytes())?;
+    match mode {
+        // Java does not round a default
+        Decimals::Scaled(scale) | Decimals::Text(Some(scale)) if decimal.scale() > scale => None,
+        Decimals::Double => Some(Datum::F64(text.parse().ok()?)),
+        mode => Some(Conv::Numeric(mode).convert(text.as_bytes()).ok()?.into_owned()),
+    }
+}
+
+fn date(text: &str, unit: Unit) -> Option<Datum<'static>> {
+    let days = match text {
+        "infinity" => LOCAL_DATE_MAX,
+        "-infinity" => LOCAL_DATE_MIN,
+        text => temporal::date(text.as_bytes(), false, false)?,
+    };
+    Some(match unit {
+        Unit::Iso => temporal::iso_date(days),
+        _ => Datum::Int(i64::from(truncate(days))),
+    })
+}
+
+/// `24:00` is Java's last instant of a day.
+fn end_of_day(unit: Unit) -> Datum<'static> {
+    match unit {
+        Unit::Millis | Unit::Days => Datum::Int(86_399_999),
+        Unit::Micros => Datum::Int(86_399_999_999),
+        Unit::Nanos => Datum::Int(86_399_999_999_999),
+        Unit::Iso => Datum::str("23:59:59.999999999Z"),
+    }
+}
+
+/// An infinite timestamp is Java's first or last: what fits of it.
+fn infinite(text: &str, unit: Unit) -> Option<Datum<'static>> {
+    let last = text == "infinity";
+    match unit {
+        // seconds saturate, the rest of a second wraps
+        Unit::Micros => Some(Datum::Int(if last { i64::MAX.wrapping_add(999_999) } else { i64::MIN })),
+        Unit::Iso if last => Some(Datum::str("+999999999-12-31T23:59:59.999999999Z")),
+        Unit::Iso => Some(Datum::str("-999999999-01-01T00:00:00Z")),
+        // milliseconds and nanoseconds do not hold it
+        _ => None,
+    }
+}
+
+/// Days of `LocalDate.MAX`.
+const LOCAL_DATE_MAX: i64 = 365_241_780_471;
+/// Days of `LocalDate.MIN`.
+const LOCAL_DATE_MIN: i64 = -365_243_219_162;
+
+/// A call such as `now()` or `nextval('s'::regclass)`, or `CURRENT_…` alone.
+fn is_function(expression: &str) -> bool {
+    const MOMENTS: [&str; 5] =
+        ["current_timestamp", "current_time", "current_date", "localtime", "localtimestamp"];
+    if MOMENTS.iter().any(|m| expression.eq_ignore_ascii_case(m)) {
+        return true;
+    }
+    let body = expression.strip_prefix('(').unwrap_or(expression);
+    let name = body.bytes().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.')).count();
+    let arguments = body.get(name..).and_then(|rest| rest.strip_prefix('('));
+    name > 0 && arguments.is_some_and(|a| a.lines().next().is_some_and(|line| line.contains(')')))
+}
+
+/// The first quoted text of an expression, or the whole where there is none; none for `NULL::…`.
+fn literal(expression: &str) -> Option<Cow<'_, str>> {
+    let Some((_, quoted)) = expression.split_once('\'') else {
+        return (!expression.starts_with("NULL::")).then_some(Cow::Borrowed(expression));
+    };
+    let mut out = String::new();
+    let mut chars = quoted.chars().peekable();
+    loop {
+        match chars.next()? {
+            '\'' if chars.peek() == Some(&'\'') => {
+                chars.next();
+                out.push('\'');
+            }
+            '\'' => return Some(Cow::Owned(out)),
+            c => out.push(c),
+        }
+    }
+}
+
+fn zero(type_name: &str, mapped: &Mapped) -> Option<Datum<'static>> {
     let text = match type_name {
         "bool" => "false",
         "bit" | "varbit" => "0",
         "int2" | "int4" | "int8" | "float4" | "float8" | "numeric" => "0",
         "date" => "1970-01-01",
         "time" => "00:00:00",
-        "timetz" => "00:00:00+00",
         "timestamp" => "1970-01-01 00:00:00",
         "timestamptz" => "1970-01-01 00:00:00+00",
         "interval" => "00:00:00",
         "json" | "jsonb" => "{}",
         "uuid" => "00000000-0000-0000-0000-000000000000",
-        _ if is_enum => "",
         _ => "",
     };
     mapped.conv.convert(text.as_bytes()).ok().map(Datum::into_owned)
@@ -128,7 +176,8 @@ mod tests {
             ("7", Some("7")),
             ("'-5'::integer", Some("-5")),
             ("NULL::integer", None),
-            ("('a'::text || 'b'::text)", None),
+            ("('a'::text || 'b'::text)", Some("a")),
+            ("(10)::smallint", Some("(10)::smallint")),
         ] {
             assert_eq!(literal(expression).as_deref(), value, "{expression}");
         }
@@ -137,5 +186,7 @@ mod tests {
         assert!(is_function("CURRENT_TIMESTAMP"));
         assert!(!is_function("(1 + 2)"));
         assert!(!is_function("'now()'::text"));
+        assert!(is_function("timezone('utc'::text, now())"));
+        assert!(!is_function("(CURRENT_USER)::text"));
     }
 }

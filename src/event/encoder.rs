@@ -243,7 +243,7 @@ impl Encoder {
             _ => None,
         };
         let after = Row { columns: new, old: full };
-        if let (true, Some(old)) = (self.options.skip_unchanged, full) {
+        if let (true, Some(old)) = (self.options.skip_unchanged, old_columns) {
             let same = |wire: usize| after.get(wire) == old.get(wire).copied().unwrap_or(Column::Null);
             if plan.columns.iter().all(|c| same(c.wire)) {
                 return Ok(0);
@@ -265,9 +265,14 @@ impl Encoder {
             let key_header = Some(("__debezium.newkey", after));
             let delete =
                 Change { op: "d", before: Some(before), after: None, key: Some(before), key_header, source };
-            self.write(plan, &delete, batch)?;
-            if self.options.tombstones {
-                self.tombstone(plan, &delete, batch)?;
+            if !self.options.skipped.delete {
+                self.write(plan, &delete, batch)?;
+                if self.options.tombstones {
+                    self.tombstone(plan, &delete, batch)?;
+                }
+            }
+            if self.options.skipped.create {
+                return Ok(());
             }
             let key_header = Some(("__debezium.oldkey", before));
             let create =

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::datum::{Datum, nibble};
+use super::java_float;
 use super::schema::{Kind, Schema};
 
 /// Settings of a `JsonConverter`.
@@ -238,12 +239,7 @@ pub fn write_f32(out: &mut Vec<u8>, n: f32) {
     if !n.is_finite() {
         return special(out, n.is_nan(), n > 0.0);
     }
-    let mut buffer = ryu::Buffer::new();
-    let two = |_: &str| {
-        let text = format!("{n:.1e}");
-        (text.parse() == Ok(n)).then_some(text)
-    };
-    java_number(out, buffer.format_finite(n), two);
+    java_number(out, n.is_sign_negative(), java_float::of_f32(n));
 }
 
 /// Appends a double precision number as Java prints it; NaN and infinities as strings.
@@ -251,12 +247,7 @@ pub fn write_f64(out: &mut Vec<u8>, n: f64) {
     if !n.is_finite() {
         return special(out, n.is_nan(), n > 0.0);
     }
-    let mut buffer = ryu::Buffer::new();
-    let two = |_: &str| {
-        let text = format!("{n:.1e}");
-        (text.parse() == Ok(n)).then_some(text)
-    };
-    java_number(out, buffer.format_finite(n), two);
+    java_number(out, n.is_sign_negative(), java_float::of_f64(n));
 }
 
 fn special(out: &mut Vec<u8>, nan: bool, positive: bool) {
@@ -268,34 +259,13 @@ fn special(out: &mut Vec<u8>, nan: bool, positive: bool) {
 }
 
 /// Java's `Double.toString`: plain between 10^-3 and 10^7, else scientific; always a digit after the point.
-/// `two` gives the nearest two-digit form where that is the same number: Java prefers it to one digit (4.9E-324).
-fn java_number(out: &mut Vec<u8>, shortest: &str, two: impl Fn(&str) -> Option<String>) {
-    let (negative, rest) = match shortest.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, shortest),
-    };
-    let mut digits: smallvec::SmallVec<[u8; 24]> = smallvec::SmallVec::new();
-    let mut exponent = parse_decimal(rest, &mut digits);
-    let single = digits.len() == 1 && digits[0] != b'0';
-    if let Some(text) = single.then(|| two(rest)).flatten() {
-        digits.clear();
-        exponent = parse_decimal(text.trim_start_matches('-'), &mut digits);
-    }
+fn java_number(out: &mut Vec<u8>, negative: bool, (digits, exponent): (java_float::Digits, i32)) {
     if negative {
         out.push(b'-');
     }
-    if digits.iter().all(|d| *d == b'0') {
-        out.extend_from_slice(b"0.0");
-        return;
-    }
     // value = 0.d1d2d3… × 10^exponent
-    if (-2..=7).contains(&exponent) {
-        if exponent <= 0 {
-            out.extend_from_slice(b"0.");
-            out.extend(std::iter::repeat_n(b'0', usize::try_from(-exponent).unwrap_or(0)));
-            out.extend_from_slice(&digits);
-        } else {
-            let point = usize::try_from(exponent).unwrap_or(0);
+    match usize::try_from(exponent) {
+        Ok(point @ 1..=7) => {
             for i in 0..point.max(digits.len()) {
                 if i == point {
                     out.push(b'.');
@@ -306,41 +276,20 @@ fn java_number(out: &mut Vec<u8>, shortest: &str, two: impl Fn(&str) -> Option<S
                 out.extend_from_slice(b".0");
             }
         }
-    } else {
-        out.push(digits[0]);
-        out.push(b'.');
-        if digits.len() > 1 {
-            out.extend_from_slice(&digits[1..]);
-        } else {
-            out.push(b'0');
+        _ if (-2..=0).contains(&exponent) => {
+            out.extend_from_slice(b"0.");
+            out.extend(std::iter::repeat_n(b'0', usize::try_from(-exponent).unwrap_or(0)));
+            out.extend_from_slice(&digits);
         }
-        out.push(b'E');
-        out.extend_from_slice(itoa::Buffer::new().format(exponent - 1).as_bytes());
-    }
-}
-
-/// Takes the significant digits of a decimal text apart; the value is `0.digits × 10^result`.
-fn parse_decimal(text: &str, digits: &mut smallvec::SmallVec<[u8; 24]>) -> i32 {
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((m, e)) => (m, e.parse().unwrap_or(0)),
-        None => (text, 0),
-    };
-    let mut point = None;
-    for b in mantissa.bytes() {
-        if b == b'.' {
-            point = Some(digits.len());
-        } else {
-            digits.push(b);
+        _ => {
+            let (first, rest) = digits.split_at(1);
+            out.extend_from_slice(first);
+            out.push(b'.');
+            out.extend_from_slice(if rest.is_empty() { b"0" } else { rest });
+            out.push(b'E');
+            out.extend_from_slice(itoa::Buffer::new().format(exponent - 1).as_bytes());
         }
     }
-    let mut exponent: i32 = exponent + i32::try_from(point.unwrap_or(digits.len())).unwrap_or(0);
-    let zeros = digits.iter().take_while(|d| **d == b'0').count().min(digits.len().saturating_sub(1));
-    digits.drain(..zeros);
-    exponent -= i32::try_from(zeros).unwrap_or(0);
-    while digits.len() > 1 && digits.last() == Some(&b'0') {
-        digits.pop();
-    }
-    exponent
 }
 
 #[cfg(test)]

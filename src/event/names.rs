@@ -49,9 +49,8 @@ pub fn table_topic(options: &EventOptions, schema: &str, table: &str) -> String 
         TopicNaming::Schema | TopicNaming::SchemaUnicode => {
             format!("{}{d}{schema}{d}{table}", options.topic_prefix)
         }
-        TopicNaming::Default | TopicNaming::DefaultUnicode => {
-            format!("{}{d}{schema}{d}{table}", options.topic_prefix)
-        }
+        // a table of PostgreSQL has no database part there
+        TopicNaming::Default | TopicNaming::DefaultUnicode => format!("{}{d}{table}", options.topic_prefix),
     };
     let unicode = matches!(options.topic_naming, TopicNaming::SchemaUnicode | TopicNaming::DefaultUnicode);
     sanitize(&name, unicode)

@@ -91,7 +91,7 @@ pub enum TopicNaming {
     Schema,
     /// `prefix.schema.table` with `_uXXXX` escapes.
     SchemaUnicode,
-    /// `prefix.database.table` (no schema for PostgreSQL's table ids: `prefix.table`…).
+    /// `prefix.table`: Debezium's default strategy joins database and table, and has no database for PostgreSQL.
     Default,
     /// As `Default`, with `_uXXXX` escapes.
     DefaultUnicode,
@@ -135,8 +135,7 @@ pub enum ColumnAction {
 /// A column rule.
 #[derive(Clone, Debug)]
 pub struct ColumnRule {
-    /// Which columns: `schema.table.column` (or with the database before it); type names for
-    /// [`ColumnAction::PropagateType`].
+    /// Which columns: `schema.table.column`; `schema.table.type` for [`ColumnAction::PropagateType`].
     pub patterns: Patterns,
     /// What to do.
     pub action: ColumnAction,
@@ -546,7 +545,11 @@ fn column_rules(p: &Properties<'_>) -> Result<Vec<ColumnRule>, EventError> {
             Some(rest) => (rest, true),
             None => (rest, false),
         };
-        let Some((algorithm, salt)) = rest.split_once(".with.salt.") else { continue };
+        // without a salt it is no such property
+        let Some((algorithm, salt)) = rest.split_once(".with.salt.").filter(|(_, salt)| !salt.is_empty())
+        else {
+            continue;
+        };
         let action = ColumnAction::Hash { algorithm: algorithm.to_owned(), salt: salt.to_owned(), v2 };
         super::columns::check_hash(name, &action)?;
         rules.push(ColumnRule { patterns: Patterns::parse(name, value)?, action });

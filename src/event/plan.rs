@@ -28,6 +28,7 @@ pub(super) struct ColumnPlan {
     pub null: Datum<'static>,
     pub null_json: Vec<u8>,
     /// What a value that cannot be converted becomes.
+    pub failed: Datum<'static>,
     pub failed_json: Vec<u8>,
     /// What an unchanged TOASTed value becomes.
     pub toast: Datum<'static>,
@@ -42,7 +43,7 @@ impl ColumnPlan {
             Column::Unchanged => return self.toast.clone(),
             Column::Text(text) | Column::Binary(text) => text,
         };
-        let datum = self.conv.convert(text).unwrap_or(Datum::Null);
+        let datum = self.conv.convert(text).unwrap_or_else(|_| self.failed.clone());
         match &self.mask {
             Some(mask) => mask.apply(datum),
             None => datum,
@@ -126,9 +127,12 @@ impl TablePlan {
 
     /// Positions in the row of the key's columns, in key order; empty without a key.
     pub fn key_columns(&self) -> impl Iterator<Item = usize> + '_ {
-        self.key.iter().flat_map(|k| k.columns.iter().map(|c| c.wire))
+        self.key.iter().flat_map(|k| k.columns.iter().map(|c| c.wire)).filter(|wire| *wire != NOWHERE)
     }
 }
+
+/// The place of a column that rows do not hold.
+const NOWHERE: usize = usize::MAX;
 
 /// A column before it is planned.
 struct Input<'i> {
@@ -137,6 +141,8 @@ struct Input<'i> {
     typmod: i32,
     optional: bool,
     info: Option<&'i ColumnInfo>,
+    /// Not among the columns that Debezium's snapshot selects: null, wherever it is wanted all the same.
+    unread: bool,
 }
 
 pub(super) fn json_options(converter: &Converter) -> JsonOptions {
@@ -153,7 +159,12 @@ pub(super) fn stream(
     table: Option<&TableInfo>,
     types: &TypeRegistry,
 ) -> Result<TablePlan, EventError> {
-    let find = |c: &RelationColumn| table.and_then(|t| t.columns.iter().find(|i| i.name == c.name));
+    // Debezium asks the catalog for the columns that its filter lets through; of others, as key columns, it knows nothing
+    let find = |c: &RelationColumn| {
+        let name = ColumnName { schema: &relation.schema, table: &relation.name, column: &c.name };
+        let wanted = columns::included(options, &name);
+        table.filter(|_| wanted).and_then(|t| t.columns.iter().find(|i| i.name == c.name))
+    };
     let inputs: Vec<Input<'_>> = relation
         .columns
         .iter()
@@ -165,6 +176,7 @@ pub(super) fn stream(
                 typmod: c.typmod,
                 optional: info.is_none_or(|i| i.optional),
                 info,
+                unread: false,
             }
         })
         .collect();
@@ -178,6 +190,11 @@ pub(super) fn snapshot(
     table: &TableInfo,
     types: &TypeRegistry,
 ) -> Result<TablePlan, EventError> {
+    let included = |c: &ColumnInfo| {
+        columns::included(options, &ColumnName { schema: &table.schema, table: &table.name, column: &c.name })
+    };
+    // where the filter leaves nothing, Debezium selects all
+    let some = table.columns.iter().any(included);
     let inputs: Vec<Input<'_>> = table
         .columns
         .iter()
@@ -187,6 +204,7 @@ pub(super) fn snapshot(
             typmod: c.typmod,
             optional: c.optional,
             info: Some(c),
+            unread: some && !included(c),
         })
         .collect();
     build(options, types, &table.schema, &table.name, &inputs, &table.key, Origin::Snapshot)
@@ -209,15 +227,25 @@ fn build(
     let mut columns = Vec::with_capacity(inputs.len());
     let mut fields = Vec::with_capacity(inputs.len());
     for (wire, input) in inputs.iter().enumerate() {
-        let name = ColumnName { database: &options.database, schema, table, column: input.name };
+        let name = ColumnName { schema, table, column: input.name };
         if !columns::included(options, &name) {
             continue;
         }
         let Some(mut column) = column(options, types, wire, input, origin) else { continue };
         let type_name = types.get(input.type_oid).map_or("", |t| t.name.as_str());
-        let (length, scale) = types::length_and_scale(types, input.type_oid, input.typmod);
+        let serial =
+            input.info.and_then(|i| i.default_expr.as_deref()).is_some_and(|d| d.contains("nextval("));
+        // pgjdbc's description of a table, which the snapshot goes by
+        let type_name = match type_name {
+            "int2" if serial && origin == Origin::Snapshot => "smallserial",
+            "int4" if serial && origin == Origin::Snapshot => "serial",
+            "int8" if serial && origin == Origin::Snapshot => "bigserial",
+            name => name,
+        };
+        let characters = types::is_characters(types, input.type_oid);
+        let (length, scale) = types::length_and_scale(types, input.type_oid, input.typmod, origin);
         let mut field = (*column.schema).clone();
-        column.mask = columns::apply(options, &name, type_name, length, scale, &mut field);
+        column.mask = columns::apply(options, &name, type_name, characters, length, scale, &mut field);
         column.schema = Arc::new(field);
         finish(options, &mut column, input.name, columns.is_empty(), &value_json);
         fields.push(Field {
@@ -273,6 +301,7 @@ fn column(
         lead: Vec::new(),
         null: Datum::Null,
         null_json: Vec::new(),
+        failed: Datum::Null,
         failed_json: Vec::new(),
         toast: Datum::Null,
         toast_json: Vec::new(),
@@ -294,14 +323,21 @@ fn finish(options: &EventOptions, column: &mut ColumnPlan, name: &str, first: bo
     let null = if column.schema.optional {
         Datum::Null
     } else {
-        column.schema.default.clone().unwrap_or_else(|| column.conv.fallback())
+        match (&column.schema.default, &column.conv) {
+            (Some(default), _) => default.clone(),
+            (None, Conv::Null) if column.schema.kind == Kind::String => Datum::str(""),
+            (None, conv) => conv.fallback(),
+        }
     };
+    if column.conv == Conv::Null {
+        column.failed = null.clone();
+    }
     let toast = column.conv.placeholder(&options.placeholder).unwrap_or(Datum::Null);
     (column.null, column.toast) = (masked(null), masked(toast));
     let schema = Arc::clone(&column.schema);
     json::write(&mut column.null_json, &schema, &column.null, json);
     json::write(&mut column.toast_json, &schema, &column.toast, json);
-    json::write(&mut column.failed_json, &schema, &Datum::Null, json);
+    json::write(&mut column.failed_json, &schema, &column.failed, json);
 }
 
 #[expect(clippy::too_many_arguments, reason = "called once, from build")]
@@ -315,8 +351,7 @@ fn key_plan(
     topic: &str,
     json: &JsonOptions,
 ) -> Result<Option<KeyPlan>, EventError> {
-    let full = format!("{}.{table_id}", options.database);
-    let rule = options.key_columns.iter().find(|k| k.tables.matches(table_id) || k.tables.matches(&full));
+    let rule = options.key_columns.iter().find(|k| k.tables.matches(table_id));
     let names: &[String] = rule.map_or(key, |r| &r.columns);
     let mut columns = Vec::new();
     let mut fields = Vec::new();
@@ -332,6 +367,9 @@ fn key_plan(
         };
         let Some(input) = inputs.get(wire) else { continue };
         let Some(mut column) = column(options, types, wire, input, origin) else { continue };
+        if input.unread {
+            column.wire = NOWHERE;
+        }
         finish(options, &mut column, input.name, columns.is_empty(), json);
         fields.push(Field {
             name: names::adjust_field(input.name, options.field_adjustment),

@@ -9,7 +9,7 @@ use super::options::{BinaryMode, EventOptions};
 use super::record::Record;
 use super::schema::{Kind, Schema};
 use super::source::SnapshotMarker;
-use super::{Encoder, EventError, SourceInfo, names, plan};
+use super::{Encoder, EventError, SourceInfo, java, names, plan};
 use crate::log::Batch;
 use crate::pg::Lsn;
 
@@ -192,7 +192,7 @@ impl Encoder {
         let (count, tables) = if status == "END" {
             let counter = self.transaction();
             let mut tables: Vec<&(String, u64)> = counter.tables().iter().collect();
-            tables.sort_by_key(|(name, _)| java_order(name));
+            java::hash_map_order(&mut tables, |(name, _)| name);
             let tables = tables
                 .into_iter()
                 .map(|(name, n)| {
@@ -259,10 +259,4 @@ impl Encoder {
         self.process(special(topic, &key_schema, Datum::string(id), &schema, value), batch)?;
         Ok(1)
     }
-}
-
-/// The order of a name in a small Java `HashMap`: by bucket (16 of them), which is what Debezium's END lists follow.
-fn java_order(name: &str) -> (u32, String) {
-    let hash = name.encode_utf16().fold(0u32, |h, unit| h.wrapping_mul(31).wrapping_add(u32::from(unit)));
-    ((hash ^ (hash >> 16)) & 15, name.to_owned())
 }

@@ -1,5 +1,6 @@
 //! PostgreSQL types to converters and schemas: Debezium's type mapping under its handling modes.
 
+use super::convert::array::Toast;
 use super::convert::temporal::Fraction;
 use super::convert::{Conv, Decimals, Unit};
 use super::options::{BinaryMode, DecimalMode, EventOptions, HstoreMode, IntervalMode, TimeMode};
@@ -38,13 +39,15 @@ struct Resolved<'t> {
 fn resolve(types: &TypeRegistry, type_oid: u32, typmod: i32) -> Option<Resolved<'_>> {
     let mut pg = types.get(type_oid)?;
     let mut modifier = typmod;
-    // the outermost domain's own modifier counts: a domain over a domain has none
-    if let TypeKind::Domain { typmod, .. } = &pg.kind {
-        modifier = *typmod;
-    }
     for _ in 0..32 {
         match &pg.kind {
-            TypeKind::Domain { base, .. } => pg = types.get(*base)?,
+            TypeKind::Domain { base, typmod } => {
+                // the outermost that has one counts
+                if modifier < 0 {
+                    modifier = *typmod;
+                }
+                pg = types.get(*base)?;
+            }
             _ => return Some(Resolved { pg, typmod: modifier }),
         }
     }
@@ -62,9 +65,14 @@ pub fn map(
     let unknown = || options.include_unknown.then(|| opaque(Conv::Unknown(options.binary), options.binary));
     let Some(r) = resolve(types, type_oid, typmod) else { return unknown() };
     match &r.pg.kind {
-        TypeKind::Array(element) => map_array(options, types, r.pg, *element, r.typmod, origin),
+        TypeKind::Array(element) => map_array(options, types, *element, r.typmod, origin),
         TypeKind::Enum(labels) => Some(Mapped { conv: Conv::Text, schema: enumeration(labels) }),
         TypeKind::Composite => unknown(),
+        TypeKind::Base if matches!(r.pg.name.as_str(), "int2vector" | "oidvector") => {
+            let element = if r.pg.name == "oidvector" { Kind::Int64 } else { Kind::Int16 };
+            let conv = Conv::Vector32 { strict: options.strict_values };
+            Some(Mapped { conv, schema: Schema::array(Schema::new(element)) })
+        }
         _ => scalar(options, r.pg, r.typmod, origin).or_else(|| {
             if matches!(r.pg.name.as_str(), "line" | "lseg" | "box" | "path" | "polygon" | "circle") {
                 return options
@@ -79,15 +87,21 @@ pub fn map(
 fn map_array(
     options: &EventOptions,
     types: &TypeRegistry,
-    array: &PgType,
     element: u32,
     typmod: i32,
     origin: Origin,
 ) -> Option<Mapped> {
     let element_type = types.get(element)?;
     let delimiter = element_type.delimiter;
+    let toast = match element_type.name.as_str() {
+        "text" | "varchar" | "bpchar" | "json" | "jsonb" | "bytea" => Toast::One,
+        "int4" | "int8" => Toast::Numbers,
+        "date" if !matches!(options.time, TimeMode::Connect | TimeMode::IsoString) => Toast::Numbers,
+        "uuid" => Toast::Uuid,
+        _ => Toast::Null,
+    };
     let make = |m: Mapped, optional: bool, null_is_fatal: bool| Mapped {
-        conv: Conv::Array { element: Box::new(m.conv), delimiter, null_is_fatal },
+        conv: Conv::Array { element: Box::new(m.conv), delimiter, null_is_fatal, toast },
         schema: Schema::array(m.schema.with_optional(optional)),
     };
     match &element_type.kind {
@@ -104,20 +118,34 @@ fn map_array(
     match element_type.name.as_str() {
         // Debezium has no mapping and drops the column, even with include.unknown.datatypes
         "money" | "name" | "interval" | "varbit" | "xml" | "point" | "refcursor" => None,
-        "bit" => {
-            let bits = bit_schema(typmod);
-            Some(Mapped { conv: Conv::Null, schema: bits })
-        }
+        // the schema is that of one element, which the array then is not
+        "bit" if typmod <= 1 => Some(Mapped { conv: Conv::Null, schema: Schema::new(Kind::Boolean) }),
+        "bit" => Some(Mapped { conv: Conv::Null, schema: bit_schema(typmod) }),
         "tsvector" => scalar(options, element_type, typmod, origin).map(|m| make(m, false, true)),
-        _ => match scalar(options, element_type, typmod, origin) {
-            Some(m) => Some(make(m, true, false)),
-            None => {
-                let _ = array;
-                options
-                    .include_unknown
-                    .then(|| make(opaque(Conv::Unknown(options.binary), options.binary), false, true))
+        name => match scalar(options, element_type, typmod, origin) {
+            Some(m) => {
+                let conv = if options.strict_values { m.conv } else { through_java_sql(m.conv) };
+                // Debezium asks each ltree for its text, null or not
+                Some(make(Mapped { conv, ..m }, true, name == "ltree"))
             }
+            None => options
+                .include_unknown
+                .then(|| make(opaque(Conv::Unknown(options.binary), options.binary), false, true)),
         },
+    }
+}
+
+/// Debezium gets the elements of arrays as `java.sql` types, in snapshots and streams alike.
+fn through_java_sql(conv: Conv) -> Conv {
+    match conv {
+        Conv::Date { unit, strict, .. } => Conv::Date { unit, strict, legacy: true },
+        Conv::Time { unit, .. } => Conv::Time { unit, legacy: true },
+        Conv::Timestamp { unit, strict, .. } => Conv::Timestamp { unit, strict, legacy: true },
+        Conv::TimestampTz { fraction, .. } => Conv::TimestampTz { fraction, legacy: true },
+        Conv::TimeTz { .. } => Conv::TimeTz { legacy: true },
+        // a number format that knows no NaN
+        Conv::Numeric(mode) => Conv::FiniteNumeric(mode),
+        other => other,
     }
 }
 
@@ -185,12 +213,13 @@ fn scalar(options: &EventOptions, pg: &PgType, typmod: i32, origin: Origin) -> O
         "timestamptz" => {
             let digits = u8::try_from(typmod).unwrap_or(6);
             Some(Mapped {
-                conv: Conv::TimestampTz(Fraction::Fixed(digits)),
+                conv: Conv::TimestampTz { fraction: Fraction::Fixed(digits), legacy: false },
                 schema: named(Kind::String, "io.debezium.time.ZonedTimestamp"),
             })
         }
         "timetz" => {
-            Some(Mapped { conv: Conv::TimeTz, schema: named(Kind::String, "io.debezium.time.ZonedTime") })
+            let conv = Conv::TimeTz { legacy: false };
+            Some(Mapped { conv, schema: named(Kind::String, "io.debezium.time.ZonedTime") })
         }
         "interval" => {
             let schema = match options.interval {
@@ -268,20 +297,19 @@ fn money(options: &EventOptions) -> Mapped {
     let scale = usize::from(options.money_fraction_digits);
     match options.decimal {
         DecimalMode::Precise => {
-            Mapped { conv: Conv::Money(Decimals::Scaled(scale)), schema: decimal_schema(scale, None) }
+            Mapped { conv: Conv::Money(Decimals::Scaled(scale), scale), schema: decimal_schema(scale, None) }
         }
         DecimalMode::Double => {
-            Mapped { conv: Conv::Money(Decimals::Double), schema: Schema::new(Kind::Float64) }
+            Mapped { conv: Conv::Money(Decimals::Double, scale), schema: Schema::new(Kind::Float64) }
         }
         DecimalMode::String => {
-            Mapped { conv: Conv::Money(Decimals::Text(None)), schema: Schema::new(Kind::String) }
+            Mapped { conv: Conv::Money(Decimals::Text(None), scale), schema: Schema::new(Kind::String) }
         }
     }
 }
 
 fn date(options: &EventOptions, origin: Origin) -> Mapped {
-    let conv =
-        |unit| Conv::Date { unit, snapshot: origin == Origin::Snapshot, strict: options.strict_values };
+    let conv = |unit| Conv::Date { unit, legacy: origin == Origin::Snapshot, strict: options.strict_values };
     match options.time {
         TimeMode::Connect => Mapped {
             conv: conv(Unit::Days),
@@ -305,7 +333,7 @@ fn time(options: &EventOptions, typmod: i32) -> Mapped {
         TimeMode::IsoString => (Unit::Iso, named(Kind::String, "io.debezium.time.IsoTime")),
         TimeMode::Nanoseconds => (Unit::Nanos, named(Kind::Int64, "io.debezium.time.NanoTime")),
     };
-    Mapped { conv: Conv::Time(unit), schema }
+    Mapped { conv: Conv::Time { unit, legacy: false }, schema }
 }
 
 fn timestamp(options: &EventOptions, typmod: i32) -> Mapped {
@@ -321,7 +349,7 @@ fn timestamp(options: &EventOptions, typmod: i32) -> Mapped {
         TimeMode::IsoString => (Unit::Iso, named(Kind::String, "io.debezium.time.IsoTimestamp")),
         TimeMode::Nanoseconds => (Unit::Nanos, named(Kind::Int64, "io.debezium.time.NanoTimestamp")),
     };
-    Mapped { conv: Conv::Timestamp { unit, strict: options.strict_values }, schema }
+    Mapped { conv: Conv::Timestamp { unit, legacy: false, strict: options.strict_values }, schema }
 }
 
 fn point_schema() -> Schema {
@@ -352,10 +380,37 @@ fn sparse_schema() -> Schema {
     .named("io.debezium.data.SparseDoubleVector", 1)
 }
 
+/// Whether JDBC has the type as one of characters: the only ones that masks and hashes reach.
+pub fn is_characters(types: &TypeRegistry, type_oid: u32) -> bool {
+    resolve(types, type_oid, -1).is_some_and(|r| match r.pg.kind {
+        TypeKind::Enum(_) => true,
+        TypeKind::Base => matches!(r.pg.name.as_str(), "text" | "varchar" | "bpchar" | "char" | "name"),
+        _ => false,
+    })
+}
+
 /// Length and scale as pgjdbc reports them: what `column.propagate.source.type` writes, and what hashes are cut to.
-pub fn length_and_scale(types: &TypeRegistry, type_oid: u32, typmod: i32) -> (i32, i32) {
+pub fn length_and_scale(
+    types: &TypeRegistry,
+    type_oid: u32,
+    typmod: i32,
+    origin: Origin,
+) -> (i32, Option<i32>) {
+    /// Debezium's mark of a numeric without precision, in streams.
+    const VARIABLE: i32 = 131_089;
+    let Some(r) = resolve(types, type_oid, typmod) else { return (i32::MAX, Some(0)) };
+    match (r.pg.name.as_str(), origin) {
+        ("numeric", Origin::Stream) if r.typmod < 4 => (VARIABLE, Some(0)),
+        ("numeric", Origin::Snapshot) if r.typmod < 4 => (0, None),
+        _ => {
+            let (length, scale) = described(types, r);
+            (length, Some(scale))
+        }
+    }
+}
+
+fn described<'t>(types: &'t TypeRegistry, mut r: Resolved<'t>) -> (i32, i32) {
     const UNKNOWN: i32 = i32::MAX;
-    let Some(mut r) = resolve(types, type_oid, typmod) else { return (UNKNOWN, 0) };
     if let TypeKind::Array(element) = r.pg.kind {
         match types.get(element) {
             Some(e) => r.pg = e,

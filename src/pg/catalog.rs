@@ -87,7 +87,7 @@ pub struct ColumnInfo {
     pub typmod: i32,
     /// `attnotnull` is false, and so is a domain's `typnotnull`.
     pub optional: bool,
-    /// `pg_get_expr(adbin, adrelid)`, where the column has a default (not for generated columns).
+    /// `pg_get_expr(adbin, adrelid)`, where the column has a default or is generated.
     pub default_expr: Option<String>,
     /// `GENERATED ALWAYS AS … STORED`.
     pub generated: bool,

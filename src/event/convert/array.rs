@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Conv, Unconvertible, Unit};
+use super::{Conv, Unconvertible};
 use crate::event::datum::Datum;
 
 /// An element of the outermost dimension.
@@ -13,7 +13,9 @@ enum Element<'a> {
     Nested,
 }
 
-/// Converts `{a,"b c",NULL}`; elements of more dimensions become null, as Debezium leaves them.
+/// Converts `{a,"b c",NULL}`; elements of more dimensions become null, as Debezium leaves
+/// them; so does one that cannot be
+/// converted, but a NaN among numerics makes the whole array unconvertible.
 pub(super) fn convert<'a>(
     text: &'a [u8],
     element: &Conv,
@@ -32,18 +34,20 @@ pub(super) fn convert<'a>(
         out.push(match item {
             Element::Null | Element::Nested if null_is_fatal => return Err(Unconvertible),
             Element::Null | Element::Nested => Datum::Null,
-            Element::Value(Cow::Borrowed(v)) => element.convert(millis(element, v)).unwrap_or(Datum::Null),
-            Element::Value(Cow::Owned(v)) => {
-                element.convert(millis(element, &v)).map_or(Datum::Null, Datum::into_owned)
+            Element::Value(text) => {
+                let converted = match text {
+                    Cow::Borrowed(text) => element.convert(text),
+                    Cow::Owned(text) => element.convert(&text).map(Datum::into_owned),
+                };
+                match converted {
+                    Ok(datum) => datum,
+                    Err(e) if matches!(element, Conv::FiniteNumeric(_)) => return Err(e),
+                    Err(_) => Datum::Null,
+                }
             }
         });
     }
     Ok(Datum::Array(out))
-}
-
-/// Debezium reads the elements of a `time[]` through `java.sql.Time`, which ends at milliseconds.
-fn millis<'v>(element: &Conv, text: &'v [u8]) -> &'v [u8] {
-    if matches!(element, Conv::Time(_)) { &text[..text.len().min(12)] } else { text }
 }
 
 struct Parser<'a> {
@@ -155,15 +159,27 @@ fn unescape(raw: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Debezium's stand-ins for an unchanged TOASTed array.
-pub(super) fn placeholder(element: &Conv, placeholder: &[u8]) -> Option<Datum<'static>> {
-    match element {
-        Conv::Int | Conv::Date { unit: Unit::Days, .. } => {
+/// Debezium's stand-in for an unchanged TOASTed array, chosen by the element's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Toast {
+    /// None: the value is null.
+    Null,
+    /// The placeholder's bytes as numbers.
+    Numbers,
+    /// One element, the placeholder.
+    One,
+    /// One UUID made from the placeholder.
+    Uuid,
+}
+
+pub(super) fn placeholder(element: &Conv, toast: Toast, placeholder: &[u8]) -> Option<Datum<'static>> {
+    match toast {
+        Toast::Null => None,
+        Toast::Numbers => {
             Some(Datum::Array(placeholder.iter().map(|b| Datum::Int(i64::from(b.cast_signed()))).collect()))
         }
-        Conv::Text | Conv::Bytea(_) => Some(Datum::Array(vec![element.placeholder(placeholder)?])),
-        Conv::Uuid => Some(Datum::Array(vec![Datum::string(name_uuid(placeholder))])),
-        _ => None,
+        Toast::One => Some(Datum::Array(vec![element.placeholder(placeholder)?])),
+        Toast::Uuid => Some(Datum::Array(vec![Datum::string(name_uuid(placeholder))])),
     }
 }
 

@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 
 use super::super::datum::{Datum, unhex};
-use super::super::json;
 use super::super::options::HstoreMode;
+use super::super::{java, json};
 
 /// `"a"=>"1", "b"=>NULL`.
 pub(super) fn hstore(text: &str, mode: HstoreMode) -> Option<Datum<'static>> {
-    let pairs = hstore_pairs(text)?;
+    let mut pairs = hstore_pairs(text)?;
+    // Debezium goes through a HashMap
+    java::hash_map_order(&mut pairs, |(key, _)| key);
     Some(match mode {
         HstoreMode::Json => {
             let mut out = vec![b'{'];

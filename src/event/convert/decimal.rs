@@ -62,6 +62,11 @@ impl Decimal<'_> {
         Inline::from_slice(&n.to_signed_bytes_be())
     }
 
+    /// Digits after the point, as written.
+    pub fn scale(&self) -> usize {
+        self.fraction.len()
+    }
+
     /// Scale and unscaled value without trailing zeros; the scale is at least 0.
     pub fn stripped(&self) -> (i32, Inline) {
         let scale = self.fraction.iter().rposition(|d| *d != b'0').map_or(0, |p| p + 1);

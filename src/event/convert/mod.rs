@@ -66,8 +66,10 @@ pub enum Conv {
     Uuid,
     /// `numeric`.
     Numeric(Decimals),
-    /// `money`.
-    Money(Decimals),
+    /// `numeric` in an array, where NaN and infinities cannot be read.
+    FiniteNumeric(Decimals),
+    /// `money`, and the digits of its zero (`money.fraction.digits`).
+    Money(Decimals, usize),
     /// `bytea`.
     Bytea(BinaryMode),
     /// A type without a mapping: its text, encoded.
@@ -82,24 +84,39 @@ pub enum Conv {
     Date {
         /// Days or text.
         unit: Unit,
-        /// Read as Debezium's snapshot reads it.
-        snapshot: bool,
+        /// Read through `java.sql.Date`, as Debezium reads snapshots and arrays.
+        legacy: bool,
         /// Refuse what has no right value.
         strict: bool,
     },
     /// `time`.
-    Time(Unit),
+    Time {
+        /// Unit.
+        unit: Unit,
+        /// Read through `java.sql.Time`, as Debezium reads arrays.
+        legacy: bool,
+    },
     /// `timestamp`.
     Timestamp {
         /// Unit.
         unit: Unit,
+        /// Read through `java.sql.Timestamp`, as Debezium reads arrays.
+        legacy: bool,
         /// Refuse what has no right value.
         strict: bool,
     },
     /// `timestamptz`.
-    TimestampTz(Fraction),
+    TimestampTz {
+        /// Digits of a second.
+        fraction: Fraction,
+        /// Read through `java.sql.Timestamp`, as Debezium reads arrays.
+        legacy: bool,
+    },
     /// `timetz`.
-    TimeTz,
+    TimeTz {
+        /// Read through `java.sql.Time`, as Debezium reads arrays.
+        legacy: bool,
+    },
     /// `interval`.
     Interval(IntervalMode),
     /// `hstore`.
@@ -120,6 +137,13 @@ pub enum Conv {
         delimiter: u8,
         /// A null element makes the whole array null (enums).
         null_is_fatal: bool,
+        /// What stands for an unchanged TOASTed value.
+        toast: array::Toast,
+    },
+    /// `int2vector` and `oidvector`: numbers with spaces between, which Debezium reads as an empty array.
+    Vector32 {
+        /// Give the numbers.
+        strict: bool,
     },
     /// Always null: Debezium has a schema, but cannot convert the value.
     Null,
@@ -140,7 +164,11 @@ impl Conv {
             Conv::F64 => Datum::F64(utf8(text)?.parse().map_err(|_| Unconvertible)?),
             Conv::Text | Conv::Uuid => Datum::str(utf8(text)?),
             Conv::Numeric(mode) => numeric(text, *mode)?,
-            Conv::Money(mode) => {
+            Conv::FiniteNumeric(mode) => {
+                decimal::parse(text).ok_or(Unconvertible)?;
+                numeric(text, *mode)?
+            }
+            Conv::Money(mode, _) => {
                 let plain: Inline = money(text);
                 numeric(&plain, *mode)?.into_owned()
             }
@@ -156,15 +184,19 @@ impl Conv {
             Conv::UnknownGeometric(mode) => encode(&composite::geometric(text), *mode),
             Conv::BitBool => Datum::Bool(text.first() == Some(&b'1')),
             Conv::Bits => bits(text),
-            Conv::Date { unit, snapshot, strict } => {
-                let days = temporal::date(text, *snapshot, *strict).ok_or(Unconvertible)?;
+            Conv::Date { unit, legacy, strict } => {
+                let days = temporal::date(text, *legacy, *strict).ok_or(Unconvertible)?;
                 match unit {
                     Unit::Iso => temporal::iso_date(days),
                     _ => Datum::Int(i64::from(truncate(days))),
                 }
             }
-            Conv::Time(unit) => {
-                let micros = temporal::time(text).ok_or(Unconvertible)?;
+            Conv::Time { unit, legacy } => {
+                let mut micros = temporal::time(text).ok_or(Unconvertible)?;
+                if *legacy {
+                    // milliseconds within a day
+                    micros = (micros - micros % 1000) % 86_400_000_000;
+                }
                 match unit {
                     Unit::Millis | Unit::Days => Datum::Int(micros / 1000),
                     Unit::Micros => Datum::Int(micros),
@@ -172,15 +204,27 @@ impl Conv {
                     Unit::Iso => temporal::iso_time(micros),
                 }
             }
-            Conv::Timestamp { unit, strict } => {
-                timestamp(temporal::timestamp(text, false).ok_or(Unconvertible)?, *unit, *strict)?
+            Conv::Timestamp { unit, legacy, strict } => {
+                let at =
+                    if *legacy { temporal::legacy_timestamp(text) } else { temporal::timestamp(text, false) };
+                timestamp(at.ok_or(Unconvertible)?, *unit, *strict)?
             }
-            Conv::TimestampTz(fraction) => match temporal::timestamp(text, true).ok_or(Unconvertible)? {
-                Timestamp::Infinity => Datum::str("infinity"),
-                Timestamp::NegativeInfinity => Datum::str("-infinity"),
-                Timestamp::At(at) => temporal::iso_timestamp(at, *fraction),
-            },
-            Conv::TimeTz => temporal::iso_time(temporal::timetz(text).ok_or(Unconvertible)?),
+            Conv::TimestampTz { fraction, legacy } => {
+                let at = if *legacy {
+                    temporal::legacy_timestamptz(text)
+                } else {
+                    temporal::timestamp(text, true)
+                };
+                match at.ok_or(Unconvertible)? {
+                    Timestamp::Infinity => Datum::str("infinity"),
+                    Timestamp::NegativeInfinity => Datum::str("-infinity"),
+                    Timestamp::At(at) => temporal::iso_timestamp(at, *fraction),
+                }
+            }
+            Conv::TimeTz { legacy } => {
+                let micros = temporal::timetz(text).ok_or(Unconvertible)?;
+                temporal::iso_time(if *legacy { micros - micros % 1_000_000 } else { micros })
+            }
             Conv::Interval(mode) => {
                 let interval = temporal::interval(text).ok_or(Unconvertible)?;
                 match mode {
@@ -193,8 +237,14 @@ impl Conv {
             Conv::Geometry => composite::geometry(text).ok_or(Unconvertible)?,
             Conv::Vector(half) => composite::vector(utf8(text)?, *half).ok_or(Unconvertible)?,
             Conv::SparseVector => composite::sparse_vector(utf8(text)?).ok_or(Unconvertible)?,
-            Conv::Array { element, delimiter, null_is_fatal } => {
+            Conv::Array { element, delimiter, null_is_fatal, .. } => {
                 array::convert(text, element, *delimiter, *null_is_fatal)?
+            }
+            Conv::Vector32 { strict: false } => Datum::Array(Vec::new()),
+            Conv::Vector32 { strict: true } => {
+                let numbers = utf8(text)?.split(' ').filter(|n| !n.is_empty());
+                let numbers = numbers.map(|n| n.parse().map(Datum::Int).map_err(|_| Unconvertible));
+                Datum::Array(numbers.collect::<Result<_, _>>()?)
             }
             Conv::Null => return Err(Unconvertible),
         })
@@ -207,38 +257,36 @@ impl Conv {
             Conv::Bool | Conv::BitBool => Datum::Bool(false),
             Conv::Int => Datum::Int(0),
             Conv::F32 => Datum::F32(0.0),
-            Conv::F64 | Conv::Numeric(Decimals::Double) | Conv::Money(Decimals::Double) => Datum::F64(0.0),
+            Conv::F64 | Conv::Numeric(Decimals::Double) | Conv::Money(Decimals::Double, _) => Datum::F64(0.0),
             Conv::Text | Conv::Uuid => text(""),
-            Conv::Numeric(Decimals::Scaled(_)) | Conv::Money(Decimals::Scaled(_)) => {
+            Conv::Numeric(Decimals::Scaled(_)) | Conv::Money(Decimals::Scaled(_), _) => {
                 Datum::Short(Inline::from_slice(&[0]))
             }
-            Conv::Numeric(Decimals::Variable) | Conv::Money(Decimals::Variable) => {
+            Conv::Numeric(Decimals::Variable) | Conv::Money(Decimals::Variable, _) => {
                 Datum::Struct(vec![Datum::Int(0), Datum::Short(Inline::from_slice(&[0]))])
             }
-            Conv::Numeric(Decimals::Text(scale)) | Conv::Money(Decimals::Text(scale)) => {
-                let plain = decimal::parse(b"0").map(|d| d.plain(scale.unwrap_or(0)));
-                Datum::string(plain.unwrap_or_default())
-            }
+            Conv::Numeric(Decimals::Text(scale)) => zero_text(scale.unwrap_or(0)),
+            Conv::Money(Decimals::Text(_), digits) => zero_text(*digits),
             Conv::Bytea(BinaryMode::Bytes)
             | Conv::Unknown(BinaryMode::Bytes)
             | Conv::UnknownGeometric(BinaryMode::Bytes)
             | Conv::Bits => Datum::Bytes(Cow::Borrowed(b"")),
             Conv::Bytea(_) | Conv::Unknown(_) | Conv::UnknownGeometric(_) => text(""),
             Conv::Date { unit: Unit::Iso, .. } => text("1970-01-01Z"),
-            Conv::Time(Unit::Iso) => text("00:00:00Z"),
+            Conv::Time { unit: Unit::Iso, .. } => text("00:00:00Z"),
             Conv::Timestamp { unit: Unit::Iso, .. } => text("1970-01-01T00:00:00Z"),
-            Conv::Date { .. } | Conv::Time(_) | Conv::Timestamp { .. } => Datum::Int(0),
-            Conv::TimestampTz(_) => text("1970-01-01T00:00:00Z"),
-            Conv::TimeTz => text("00:00:00Z"),
+            Conv::Date { .. } | Conv::Time { .. } | Conv::Timestamp { .. } => Datum::Int(0),
+            Conv::TimestampTz { .. } => text("1970-01-01T00:00:00Z"),
+            Conv::TimeTz { .. } => text("00:00:00Z"),
             Conv::Interval(IntervalMode::Numeric) => Datum::Int(0),
             Conv::Interval(IntervalMode::String) => text("P0Y0M0DT0H0M0S"),
             Conv::Hstore(HstoreMode::Json) => text("{}"),
             Conv::Hstore(HstoreMode::Map) => Datum::Map(Vec::new()),
             Conv::Point => composite::make_point(0.0, 0.0),
             Conv::Geometry => composite::empty_geometry(),
-            Conv::Vector(_) | Conv::Array { .. } => Datum::Array(Vec::new()),
+            Conv::Vector(_) | Conv::Vector32 { .. } | Conv::Array { .. } => Datum::Array(Vec::new()),
             Conv::SparseVector => Datum::Struct(vec![Datum::Int(0), Datum::Map(Vec::new())]),
-            Conv::Null => Datum::Null,
+            Conv::Null | Conv::FiniteNumeric(_) => Datum::Null,
         }
     }
 
@@ -249,14 +297,17 @@ impl Conv {
             Conv::Text
             | Conv::Uuid
             | Conv::Numeric(Decimals::Text(_))
-            | Conv::TimestampTz(_)
-            | Conv::TimeTz => text(),
+            | Conv::TimestampTz { .. }
+            | Conv::TimeTz { .. } => text(),
             Conv::Bytea(BinaryMode::Bytes) | Conv::Unknown(BinaryMode::Bytes) => {
                 Some(Datum::Bytes(Cow::Owned(placeholder.to_vec())))
             }
+            Conv::Bytea(BinaryMode::Hex)
+            | Conv::Unknown(BinaryMode::Hex)
+            | Conv::UnknownGeometric(BinaryMode::Hex) => text(),
             // Debezium has bytes for a column of text then, and leaves it null
-            Conv::Bytea(_) => None,
-            Conv::Unknown(mode) | Conv::UnknownGeometric(mode) => Some(encode(placeholder, *mode)),
+            Conv::Bytea(_) | Conv::Unknown(_) => None,
+            Conv::UnknownGeometric(mode) => Some(encode(placeholder, *mode)),
             Conv::Hstore(HstoreMode::Json) => {
                 let mut out = vec![b'{'];
                 super::json::write_str(&mut out, placeholder);
@@ -266,15 +317,19 @@ impl Conv {
                 Some(Datum::string(String::from_utf8_lossy(&out)))
             }
             Conv::Hstore(HstoreMode::Map) => Some(Datum::Map(vec![(text()?, text()?)])),
-            Conv::Array { element, .. } => array::placeholder(element, placeholder),
+            Conv::Array { element, toast, .. } => array::placeholder(element, *toast, placeholder),
             _ => None,
         }
     }
 }
 
+fn zero_text(scale: usize) -> Datum<'static> {
+    Datum::string(decimal::parse(b"0").map(|d| d.plain(scale)).unwrap_or_default())
+}
+
 /// Java's `(int)` of a long.
 #[expect(clippy::cast_possible_truncation, reason = "Debezium narrows the same way")]
-fn truncate(days: i64) -> i32 {
+pub(super) fn truncate(days: i64) -> i32 {
     days as i32
 }
 

@@ -1,6 +1,7 @@
 //! Dates, times and timestamps: PostgreSQL's ISO text to Debezium's numbers and texts.
 
 use crate::event::datum::{Datum, Inline};
+use crate::event::java_float;
 
 /// An instant or local date-time: seconds since 1970 and microseconds within the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +49,9 @@ impl Instant {
         self.seconds.saturating_mul(1_000_000).wrapping_add(i64::from(self.micros))
     }
 
-    /// Nanoseconds, where they fit.
+    /// Nanoseconds, where they fit; the whole second must fit too, as in Java.
     pub fn nanos(self) -> Option<i64> {
-        let nanos = i128::from(self.seconds) * 1_000_000_000 + i128::from(self.micros) * 1000;
-        i64::try_from(nanos).ok()
+        self.seconds.checked_mul(1_000_000_000)?.checked_add(i64::from(self.micros) * 1000)
     }
 }
 
@@ -62,6 +62,17 @@ pub fn days(year: i64, month: u32, day: u32) -> i64 {
     let of_era = y.rem_euclid(400);
     let of_year = i64::from((153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day) - 1;
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+/// Days since 1970 of a date that `java.util.GregorianCalendar` reads: before 15 October 1582 by the Julian calendar.
+fn hybrid_days(year: i64, month: u32, day: u32) -> i64 {
+    if (year, month, day) >= (1582, 10, 15) {
+        return days(year, month, day);
+    }
+    let (month, day) = (i64::from(month), i64::from(day));
+    let early = i64::from(month <= 2);
+    let (y, m) = (year + 4800 - early, month + 12 * early - 3);
+    day + (153 * m + 2) / 5 + 365 * y + y.div_euclid(4) - 32_083 - 2_440_588
 }
 
 /// The proleptic Gregorian date of days since 1970: year, month, day.
@@ -110,20 +121,21 @@ fn without_era(text: &[u8]) -> (&[u8], bool) {
     }
 }
 
-/// Days since 1970 of a `date`. Debezium's snapshot reads dates through `java.sql.Date`, which loses the era and
-/// overflows infinity differently: `snapshot` asks for that; `strict` for neither (infinite dates are then `None`).
-pub fn date(text: &[u8], snapshot: bool, strict: bool) -> Option<i64> {
+/// Days since 1970 of a `date`. Debezium reads dates of snapshots and in arrays through `java.sql.Date`, which loses
+/// the era and overflows infinity differently: `legacy` asks for that; `strict` for neither (infinite dates are then
+/// `None`).
+pub fn date(text: &[u8], legacy: bool, strict: bool) -> Option<i64> {
     match text {
         b"infinity" | b"-infinity" if strict => return None,
-        b"infinity" if snapshot => return Some(days(292_278_994, 8, 16)),
-        b"-infinity" if snapshot => return Some(days(292_269_055, 12, 2)),
+        b"infinity" if legacy => return Some(days(292_278_994, 8, 16)),
+        b"-infinity" if legacy => return Some(days(292_269_055, 12, 2)),
         b"infinity" => return Some(-2_147_472_692),
         b"-infinity" => return Some(-2_147_472_691),
         _ => {}
     }
     let (text, bc) = without_era(text);
     let (year, month, day) = date_parts(text)?;
-    let year = if bc && (!snapshot || strict) { 1 - year } else { year };
+    let year = if bc && (!legacy || strict) { 1 - year } else { year };
     Some(days(year, month, day))
 }
 
@@ -162,6 +174,36 @@ fn zone(text: &[u8]) -> Option<(&[u8], i64)> {
 
 /// A `timestamp` (taken as UTC), or with `zoned` a `timestamptz`.
 pub fn timestamp(text: &[u8], zoned: bool) -> Option<Timestamp> {
+    read_timestamp(text, zoned, days)
+}
+
+/// A `timestamp` in an array, which Debezium reads through `java.sql.Timestamp` and its calendar.
+pub fn legacy_timestamp(text: &[u8]) -> Option<Timestamp> {
+    read_timestamp(text, false, hybrid_days)
+}
+
+/// A `timestamptz` in an array: `java.sql.Timestamp` keeps the fields, but not the era.
+pub fn legacy_timestamptz(text: &[u8]) -> Option<Timestamp> {
+    let at = match timestamp(text, true)? {
+        Timestamp::Infinity => return Some(Timestamp::Infinity),
+        Timestamp::NegativeInfinity => {
+            // its stand-in's fields, without the era
+            return Some(Timestamp::At(Instant {
+                seconds: days(292_269_055, 12, 2) * 86_400 + 82_800,
+                micros: 0,
+            }));
+        }
+        Timestamp::At(at) => at,
+    };
+    let (year, month, day) = civil(at.seconds.div_euclid(86_400));
+    if year > 0 {
+        return Some(Timestamp::At(at));
+    }
+    let seconds = days(1 - year, month, day) * 86_400 + at.seconds.rem_euclid(86_400);
+    Some(Timestamp::At(Instant { seconds, ..at }))
+}
+
+fn read_timestamp(text: &[u8], zoned: bool, days: impl Fn(i64, u32, u32) -> i64) -> Option<Timestamp> {
     match text {
         b"infinity" => return Some(Timestamp::Infinity),
         b"-infinity" => return Some(Timestamp::NegativeInfinity),
@@ -300,7 +342,9 @@ pub fn interval(text: &[u8]) -> Option<Interval> {
             };
             let sign = if negative { -1 } else { 1 };
             let mut parts = clock.split(|b| *b == b':');
-            out.hours = sign * number(parts.next()?)?;
+            // Debezium holds the parts as 32-bit integers
+            let hours = number(parts.next()?).filter(|h| i32::try_from(*h).is_ok())?;
+            out.hours = sign * hours;
             out.minutes = sign * number(parts.next()?)?;
             let seconds = parts.next().unwrap_or(b"0");
             let mut halves = seconds.splitn(2, |b| *b == b'.');
@@ -314,7 +358,7 @@ pub fn interval(text: &[u8]) -> Option<Interval> {
             }
             out.micros = sign * (whole * 1_000_000 + fraction);
         } else {
-            let n: i64 = word.parse().ok()?;
+            let n = i64::from(word.parse::<i32>().ok()?);
             match words.next()? {
                 "year" | "years" => out.years = n,
                 "mon" | "mons" => out.months = n,
@@ -336,9 +380,15 @@ impl Interval {
     pub fn duration_micros(&self) -> i64 {
         let months = (self.years * 12 + self.months) as f64;
         let days = months * (365.25 / 12.0) + self.days as f64;
-        let seconds = self.micros as f64 / 1_000_000.0;
+        let seconds = self.seconds();
         ((((days * 24.0 + self.hours as f64) * 60.0 + self.minutes as f64) * 60.0 + seconds) * 1_000_000.0)
             as i64
+    }
+
+    /// The seconds as pgjdbc adds them up, which does not always give the nearest double (1.235 is a bit less).
+    #[expect(clippy::cast_precision_loss, reason = "seconds of a minute, microseconds of a second")]
+    fn seconds(&self) -> f64 {
+        (self.micros / 1_000_000) as f64 + (self.micros % 1_000_000) as f64 / 1_000_000.0
     }
 
     /// `P1Y2M3DT4H5M6.789S`, always with all six parts.
@@ -360,12 +410,19 @@ impl Interval {
         if self.micros < 0 {
             out.push(b'-');
         }
-        let micros = self.micros.unsigned_abs();
-        out.extend_from_slice(buffer.format(micros / 1_000_000).as_bytes());
-        let fraction = micros % 1_000_000;
-        if fraction > 0 {
-            let text = format!(".{fraction:06}");
-            out.extend_from_slice(text.trim_end_matches('0').as_bytes());
+        // the double's digits, cut after the ninth decimal
+        let (digits, point) = java_float::of_f64(self.seconds());
+        let whole = usize::try_from(point).unwrap_or(0);
+        if whole == 0 {
+            out.push(b'0');
+        }
+        out.extend((0..whole).map(|i| digits.get(i).copied().unwrap_or(b'0')));
+        let zeros = usize::try_from(-point).unwrap_or(0);
+        let fraction = std::iter::repeat_n(b'0', zeros).chain(digits.iter().skip(whole).copied());
+        let fraction: Inline = fraction.take(9).collect();
+        if let Some(last) = fraction.iter().rposition(|d| *d != b'0') {
+            out.push(b'.');
+            out.extend_from_slice(&fraction[..=last]);
         }
         out.push(b'S');
         Datum::Text(out)
@@ -412,6 +469,13 @@ mod tests {
         let i = interval(b"-1 years -2 mons +3 days -04:05:06.789").unwrap();
         assert_eq!(i.duration_micros(), -36_572_706_789_000);
         assert_eq!(i.iso(), Datum::Text(Inline::from_slice(b"P-1Y-2M3DT-4H-5M-6.789S")));
+        let odd = interval(b"00:00:01.235").unwrap();
+        assert_eq!(odd.duration_micros(), 1_234_999);
+        assert_eq!(odd.iso(), Datum::Text(Inline::from_slice(b"P0Y0M0DT0H0M1.234999999S")));
+        let small = interval(b"-00:00:00.000001").unwrap();
+        assert_eq!(small.iso(), Datum::Text(Inline::from_slice(b"P0Y0M0DT0H0M-0.000001S")));
+        assert_eq!(interval(b"00:00:10").unwrap().iso(), Datum::Text(Inline::from_slice(b"P0Y0M0DT0H0M10S")));
+        assert_eq!(interval(b"2562047788:00:54.775807"), None);
         assert_eq!(interval(b"178000000 years").unwrap().duration_micros(), i64::MAX);
     }
 }

@@ -154,7 +154,8 @@ pub async fn list_tables(client: &Client) -> Result<Vec<TableName>> {
 /// # Errors
 /// When the session breaks.
 pub async fn load_tables(client: &Client, oids: &[u32]) -> Result<Vec<TableInfo>> {
-    // Without a primary key: the first unique index by name over plain columns only, as Debezium takes it.
+    // Without a primary key: the first unique index over plain columns only, as Debezium takes it from pgjdbc: the
+    // clustered one first, then by name; partial ones too, and with the columns a unique index only includes.
     const TABLES: &str = "
         SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relreplident::text AS identity,
                i.indisprimary AS is_primary, i.key
@@ -165,16 +166,15 @@ pub async fn load_tables(client: &Client, oids: &[u32]) -> Result<Vec<TableInfo>
                        SELECT a.attname::text
                        FROM unnest(x.indkey::int2[]) WITH ORDINALITY AS k(attnum, n)
                        JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
-                       WHERE k.n <= x.indnkeyatts ORDER BY k.n) AS key
+                       WHERE k.n <= x.indnkeyatts OR NOT x.indisprimary ORDER BY k.n) AS key
             FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class xc ON xc.oid = x.indexrelid
             WHERE x.indrelid = c.oid AND x.indisunique AND x.indisvalid AND x.indexprs IS NULL
-              AND (x.indisprimary OR x.indpred IS NULL)
-            ORDER BY x.indisprimary DESC, xc.relname LIMIT 1) i ON true
+            ORDER BY x.indisprimary DESC, x.indisclustered DESC, xc.relname LIMIT 1) i ON true
         WHERE c.oid = ANY($1)";
     const COLUMNS: &str = "
         SELECT a.attrelid AS oid, a.attname::text AS name, a.attnum, a.atttypid AS type_oid,
                a.atttypmod AS typmod, a.attnotnull OR (t.typtype = 'd' AND t.typnotnull) AS not_null,
-               CASE WHEN a.attgenerated = '' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END AS default_expr,
+               pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS default_expr,
                a.attgenerated <> '' AS generated, a.attidentity <> '' AS identity,
                pg_catalog.col_description(a.attrelid, a.attnum) AS comment
         FROM pg_catalog.pg_attribute a
