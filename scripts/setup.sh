@@ -3,7 +3,8 @@
 #   build      a C compiler, make, OpenSSL and zlib headers, perl (for librdkafka and openssl-sys); checks for cargo
 #   postgres   PostgreSQL's server programs (or PGBIN=DIR names them)
 #   fuzz       cargo-fuzz
-#   java       a JDK and Maven, for a real Kafka broker (not when MILLSTREAM_TEST_KAFKA=HOST:PORT names one)
+#   java       a JDK, Maven and curl, for a schema registry and a real Kafka broker 
+#              (not when MILLSTREAM_TEST_KAFKA=HOST:PORT and MILLSTREAM_TEST_REGISTRY=URL name them)
 set -euo pipefail
 
 say() { echo "setup: $*" >&2; }
@@ -74,9 +75,10 @@ postgres() {
 }
 
 java() {
-  [ -z "${MILLSTREAM_TEST_KAFKA:-}" ] || return 0
+  [ -z "${MILLSTREAM_TEST_KAFKA:-}" ] || [ -z "${MILLSTREAM_TEST_REGISTRY:-}" ] || return 0
   have java || packages+=(default-jdk-headless)
   have mvn || packages+=(maven)
+  have curl || packages+=(curl)
   if [ ${#packages[@]} -gt 0 ] && ! install; then
     if [ "${CI:-}" = true ]; then
       say "no Java and Maven for a Kafka broker, and CI=true: this is a failure"

@@ -1,7 +1,7 @@
 //! The golden cases: see `it/support/goldens`, `it/flinksql_goldens` and `it/connect_rest_goldens`.
 //!
-//! `cargo test --test goldens` runs the cases that issues have asked for so far, `-- --all` all of them, and
-//! `-- debezium/08` those whose suite and name hold the text.
+//! `cargo test --test goldens` runs Debezium's and Kafka Connect's cases (those of Flink SQL are a test of `it`),
+//! `-- --all` all suites, and `-- debezium/08` those whose suite and name hold the text.
 
 #![allow(
     missing_docs,
@@ -26,11 +26,6 @@ use std::process::ExitCode;
 
 use goldens::{Outcome, Selection};
 
-/// Debezium cases that issues have asked for so far.
-const DEBEZIUM: &[&str] = &["01", "02", "06", "08", "12", "13", "39", "40", "43", "49"];
-/// Flink SQL cases that issues have asked for so far.
-const FLINKSQL: &[&str] = &["p01", "p06", "p07", "p16", "p17", "p40", "p44"];
-
 fn main() -> ExitCode {
     let mut all = false;
     let mut filters = Vec::new();
@@ -48,17 +43,12 @@ fn main() -> ExitCode {
     };
     let wanted =
         |suite: &str| filters.is_empty() || filters.iter().any(|f| f.starts_with(suite) || !f.contains('/'));
-    let debezium = goldens::debezium::run(&Selection {
-        folder: root.join("debezium"),
-        gate: (!all && filters.is_empty()).then_some(DEBEZIUM),
-        filters: filters.clone(),
-    });
+    let debezium =
+        goldens::debezium::run(&Selection { folder: root.join("debezium"), filters: filters.clone() });
     let mut flinksql = Outcome::default();
-    if wanted("flinksql") {
-        let names: Vec<String> = match (all, filters.is_empty()) {
-            (false, true) => FLINKSQL.iter().map(|n| format!("{n}_")).collect(),
-            _ => filters.iter().map(|f| f.trim_start_matches("flinksql/").to_owned()).collect(),
-        };
+    if wanted("flinksql") && (all || !filters.is_empty()) {
+        let names: Vec<String> =
+            filters.iter().map(|f| f.trim_start_matches("flinksql/").to_owned()).collect();
         let (passed, failed) = flinksql_goldens::run_all(&root.join("flinksql"), &names, false);
         flinksql = Outcome { passed, failed };
     }

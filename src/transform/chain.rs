@@ -236,8 +236,10 @@ impl Pipeline for Chain {
             (key, &record.key_schema, &record.key, true),
             (value, &record.value_schema, &record.value, false),
         ] {
-            let result = if converter.present(schema.as_deref(), datum) {
-                let write = |to: &mut Vec<u8>| converter.write(to, &record.topic, schema.as_ref(), datum);
+            let result = if converter.present(schema.as_deref(), datum, &record.headers) {
+                let write = |to: &mut Vec<u8>| {
+                    converter.write(to, &record.topic, schema.as_ref(), datum, &record.headers)
+                };
                 if is_key { out.key(write) } else { out.value(write) }
             } else {
                 converter.check_null(schema.as_deref())
@@ -251,9 +253,9 @@ impl Pipeline for Chain {
                 for h in &record.headers {
                     bytes.clear();
                     let schema = h.schema.as_ref();
-                    if converter.present(schema.map(AsRef::as_ref), &h.value) {
+                    if converter.present(schema.map(AsRef::as_ref), &h.value, &[]) {
                         converter
-                            .write(&mut bytes, &record.topic, schema, &h.value)
+                            .write(&mut bytes, &record.topic, schema, &h.value, &[])
                             .map_err(|e| failed(converter.name(), format!("header {}: {e}", h.name)))?;
                         out.header(h.name.as_bytes(), Some(&bytes));
                     } else {

@@ -1,14 +1,16 @@
-//! Converters of keys, values and headers: JSON, Avro with a schema registry, text, bytes, numbers.
+//! Converters of keys, values and headers: JSON, Avro with a schema registry, CloudEvents, text, bytes, numbers.
 
 use std::sync::Arc;
 
 use super::avro_converter::Avro;
 use super::check::check;
+use super::cloud_events::CloudEvents;
 use super::config::Options;
 use super::java_text;
 use crate::config::AddressMap;
 use crate::event::datum::Datum;
 use crate::event::json::JsonOptions;
+use crate::event::record::Header;
 use crate::event::schema::{Kind, Schema};
 use crate::event::{EventError, record};
 
@@ -24,6 +26,8 @@ pub(super) enum Converter {
     Bytes,
     /// Debezium's `BinaryDataConverter`: bytes as they are, everything else through another converter.
     Binary(Option<Box<Converter>>),
+    /// Debezium's `CloudEventsConverter`.
+    CloudEvents(Box<CloudEvents>),
     /// `LongConverter` and the like: a primitive in big-endian bytes.
     Number(Kind),
 }
@@ -117,6 +121,9 @@ impl Converter {
                 let there = own.get(delegate).is_some();
                 Self::Binary(there.then(|| Self::new(&inner, key, all, addresses).map(Box::new)).transpose()?)
             }
+            "CloudEventsConverter" => {
+                Self::CloudEvents(Box::new(CloudEvents::new(&own, &prefix, all, addresses)?))
+            }
             "ByteArrayConverter" => Self::Bytes,
             "LongConverter" => Self::Number(Kind::Int64),
             "IntegerConverter" => Self::Number(Kind::Int32),
@@ -131,8 +138,8 @@ impl Converter {
                     expected: format!(
                         "{JSON}, io.confluent.connect.avro.AvroConverter, \
                          org.apache.kafka.connect.storage.StringConverter, \
-                         org.apache.kafka.connect.converters.ByteArrayConverter (or LongConverter, …), or \
-                         io.debezium.converters.BinaryDataConverter"
+                         org.apache.kafka.connect.converters.ByteArrayConverter (or LongConverter, …), \
+                         io.debezium.converters.BinaryDataConverter or CloudEventsConverter"
                     ),
                 });
             }
@@ -147,16 +154,18 @@ impl Converter {
             Self::Text(_) => "StringConverter",
             Self::Bytes => "ByteArrayConverter",
             Self::Binary(_) => "BinaryDataConverter",
+            Self::CloudEvents(_) => "CloudEventsConverter",
             Self::Number(_) => "NumberConverter",
         }
     }
 
     /// Whether a value becomes bytes; `false` where it becomes a null.
-    pub(super) fn present(&self, schema: Option<&Schema>, datum: &Datum<'_>) -> bool {
+    pub(super) fn present(&self, schema: Option<&Schema>, datum: &Datum<'_>, headers: &[Header<'_>]) -> bool {
         match self {
+            Self::CloudEvents(events) => events.present(schema, datum, headers),
             Self::Json(_) => schema.is_some() || !datum.is_null(),
             Self::Binary(Some(inner)) if schema.is_some_and(|s| s.kind != Kind::Bytes) => {
-                inner.present(schema, datum)
+                inner.present(schema, datum, headers)
             }
             _ => !datum.is_null(),
         }
@@ -185,8 +194,10 @@ impl Converter {
         topic: &str,
         schema: Option<&Arc<Schema>>,
         datum: &Datum<'_>,
+        headers: &[Header<'_>],
     ) -> Result<(), String> {
         match self {
+            Self::CloudEvents(events) => events.write(out, topic, schema, datum, headers),
             Self::Json(options) => {
                 if let Some(schema) = schema {
                     check(schema, datum, options.replace_null_with_default)?;
@@ -206,7 +217,7 @@ impl Converter {
                 Ok(())
             }
             Self::Binary(Some(inner)) if schema.is_none_or(|s| s.kind != Kind::Bytes) => {
-                inner.write(out, topic, schema, datum)
+                inner.write(out, topic, schema, datum, headers)
             }
             Self::Bytes | Self::Binary(_) => match datum.to_bytes() {
                 Some(bytes) => {

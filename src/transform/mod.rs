@@ -7,6 +7,7 @@ mod cast;
 mod chain;
 mod changed;
 mod check;
+mod cloud_events;
 mod config;
 mod converter;
 mod decode_message;

@@ -48,13 +48,17 @@ fn jar() -> Result<PathBuf, String> {
     }
     std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
     let artifact = format!("io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all");
-    run(
-        Command::new("mvn")
-            .args(["-q", "-B", "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"])
-            .arg(format!("-Dartifact={artifact}"))
-            .arg(format!("-DoutputDirectory={}", folder.display())),
-        "fetching the schema registry with Maven",
-    )?;
+    let fetch = || {
+        run(
+            Command::new("mvn")
+                .args(["-q", "-B", "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"])
+                .arg(format!("-Dartifact={artifact}"))
+                .arg(format!("-DoutputDirectory={}", folder.display())),
+            "fetching the schema registry with Maven",
+        )
+    };
+    // 142 MB: what breaks off goes on where it stopped
+    fetch().or_else(|_| fetch()).or_else(|_| fetch())?;
     let archive = folder.join(format!("apicurio-registry-app-{VERSION}-all.tar.gz"));
     run(
         Command::new("tar").arg("xzf").arg(&archive).arg("-C").arg(&folder),
