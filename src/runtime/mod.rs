@@ -11,6 +11,7 @@ mod batching;
 mod change;
 mod datagen;
 pub mod epoch;
+mod failure;
 pub mod host;
 mod intake;
 mod jdbc;

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::batching::Batching;
+pub(super) use super::failure::{engine_error, state_error};
 use super::source::SourceEvent;
 use super::status::{Hop, Phase, Shared};
 use super::writer::{SinkEvent, Write};
 use crate::engine::codec;
-use crate::engine::error::EngineError;
 use crate::engine::format::Decoder;
 use crate::engine::graph::{Graph, Output as GraphOutput};
 use crate::engine::plan::NodeId;
@@ -28,7 +28,7 @@ use crate::failpoint;
 use crate::log::TopicPartition;
 use crate::sink::output::Collector;
 use crate::sink::{Output, outbox};
-use crate::state::{Head, StateError, Store, savepoint};
+use crate::state::{Head, Store, savepoint};
 
 /// An epoch is cut after this time even while there is more to read.
 const MAX_DELAY: Duration = Duration::from_millis(30);
@@ -163,35 +163,6 @@ impl GraphOutput for Sinks<'_> {
         for change in rows.drain(..) {
             slot.collector.push(change, |change, columns, key| codec::put_key(key, &change.row, columns));
         }
-    }
-}
-
-pub(super) fn engine_error(error: EngineError) -> Error {
-    match error {
-        EngineError::Plan(what) => Error::config("this query cannot be run").because(what),
-        EngineError::State(error) => state_error(error),
-        EngineError::Outside(error) => match error.downcast::<Error>() {
-            Ok(error) => *error,
-            Err(error) => Error::data("the query failed").because(error),
-        },
-        EngineError::Constraint(what) => Error::data("a row does not fit its sink").because(what),
-        other @ EngineError::Eval { .. } => Error::data("an expression failed on a row").because(other),
-        #[allow(unreachable_patterns, reason = "kinds may be added to the engine")]
-        other => Error::data("the query failed").because(other),
-    }
-}
-
-pub(super) fn state_error(error: StateError) -> Error {
-    match &error {
-        StateError::Locked { directory } => {
-            Error::new(Kind::Fenced, format!("the pipeline's state in {directory} is in use"))
-                .because("another process runs this pipeline")
-                .next("stop it first, or give this one another name with SET 'pipeline.name'")
-        }
-        StateError::Newer { .. } => Error::config("the pipeline's state was written by a newer version")
-            .with_source(error)
-            .next("run that version, or start the pipeline anew with `millstream pipelines reset`"),
-        _ => Error::data("the pipeline's state cannot be read or written").with_source(error),
     }
 }
 
