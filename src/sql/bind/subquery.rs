@@ -428,6 +428,37 @@ pub(super) fn decorrelate(rel: Rel, span: Span) -> SqlResult<(Rel, Vec<Expr>)> {
             }
             Ok((wide.project(exprs, out_cols), moved(&pulled, &places)))
         }
+        // a join whose left side depends on the query around: EXISTS inside EXISTS
+        RelNode::Join(join)
+            if matches!(join.kind, JoinKind::Inner | JoinKind::Semi | JoinKind::Anti | JoinKind::Left)
+                && join.system_time.is_none()
+                && !join.condition.as_ref().is_some_and(is_outer)
+                && !depends(&join.right)
+                && depends(&join.left) =>
+        {
+            let JoinRel { left, right, kind, condition, system_time, span } = *join;
+            let (old, width) = (left.cols.len(), right.cols.len());
+            let (left, pulled) = decorrelate(left, span)?;
+            let extra = left.cols.len() - old;
+            let condition = condition.map(|condition| {
+                rewrite(&condition, &|c, data_type| {
+                    column(if c < old { c } else { c + extra }, data_type.clone())
+                })
+            });
+            let cols = Rel::join_cols(&left, &right, kind);
+            let join = JoinRel { left, right, kind, condition, system_time, span };
+            let joined = Rel { node: RelNode::Join(Box::new(join)), cols };
+            if extra == 0 || matches!(kind, JoinKind::Semi | JoinKind::Anti) {
+                return Ok((joined, pulled));
+            }
+            // the columns that the conditions need go to the end
+            let order: Vec<usize> =
+                (0..old).chain(old + extra..old + extra + width).chain(old..old + extra).collect();
+            let exprs = order.iter().map(|c| joined.col(*c)).collect();
+            let cols = order.iter().filter_map(|c| joined.cols.get(*c).cloned()).collect();
+            let places = order.iter().enumerate().map(|(to, from)| (*from, to)).collect();
+            Ok((joined.project(exprs, cols), moved(&pulled, &places)))
+        }
         node => {
             let rel = Rel { node, cols: rel.cols };
             if depends(&rel) { Err(unsupported()) } else { Ok((rel, Vec::new())) }

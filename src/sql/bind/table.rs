@@ -112,7 +112,7 @@ pub fn declare_table(
     let binder = Binder::new(catalog, options);
     let base = scan_scope(&table);
     for (index, expr) in computed {
-        let bound = binder.expr(&expr, Env::plain(&base))?;
+        let bound = binder.expr(&expr, Env::plain(&base)).map_err(unknown)?;
         let base_rel = Rel {
             node: RelNode::Values(Vec::new()),
             cols: table.columns.iter().map(|c| c.col.clone()).collect(),
