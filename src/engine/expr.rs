@@ -50,3 +50,18 @@ pub enum ExprNode {
         index: usize,
     },
 }
+
+impl Expr {
+    /// Whether a function is called anywhere in the expression.
+    pub fn calls(&self, name: &str) -> bool {
+        match &self.node {
+            ExprNode::Column(_) | ExprNode::Literal(_) => false,
+            ExprNode::Cast { input, .. } | ExprNode::Field { input, .. } => input.calls(name),
+            ExprNode::Case { branches, otherwise } => {
+                otherwise.calls(name)
+                    || branches.iter().any(|(when, then)| when.calls(name) || then.calls(name))
+            }
+            ExprNode::Call { function, args } => *function == name || args.iter().any(|arg| arg.calls(name)),
+        }
+    }
+}

@@ -125,6 +125,7 @@ impl Graph {
         let mut slots: Vec<Slot> = Vec::with_capacity(plan.nodes.len());
         let (mut sources, mut sinks) = (Vec::new(), Vec::new());
         let partition = Arc::new(AtomicU32::new(0));
+        let waits = operators::waits_below(plan);
         for (id, node) in plan.nodes.iter().enumerate() {
             let visible = Arc::new(AtomicI64::new(i64::MIN));
             let context = context.with_watermark(Arc::clone(&visible));
@@ -149,6 +150,7 @@ impl Graph {
                         lookup: environment.lookup,
                         partition: &partition,
                         partitions: &partitions,
+                        waits: waits.get(id).copied().unwrap_or(true),
                     };
                     Kind::Operator(operators::build(&mut builder)?)
                 }

@@ -142,6 +142,8 @@ pub(crate) struct Builder<'a> {
     pub partition: &'a Arc<AtomicU32>,
     /// How many partitions the source above this node has.
     pub partitions: &'a Arc<AtomicU32>,
+    /// Somebody below waits for watermarks.
+    pub waits: bool,
 }
 
 impl Builder<'_> {
@@ -184,6 +186,36 @@ impl Builder<'_> {
         let input = self.node.inputs.get(port).and_then(|&input| self.plan.nodes.get(input));
         input.map(|node| node.changelog).unwrap_or_default()
     }
+}
+
+/// Per node: whether an operator below it does something at a watermark. Where none does, watermarks need not cut
+/// the rows into small batches.
+pub(crate) fn waits_below(plan: &Plan) -> Vec<bool> {
+    let mut waits = vec![false; plan.nodes.len()];
+    for (id, node) in plan.nodes.iter().enumerate().rev() {
+        let below = waits.get(id).copied().unwrap_or(true);
+        let here = match &node.op {
+            Op::Source(_) | Op::Sink(_) | Op::Union | Op::DropUpdateBefore | Op::NotNull { .. } => false,
+            Op::Values(_) | Op::SetOp { .. } | Op::Aggregate(_) | Op::Rank(_) => false,
+            Op::Normalize { .. } | Op::Materialize { .. } => false,
+            Op::Join(join) => join.residual.as_ref().is_some_and(asks_watermark),
+            Op::Filter(predicate) => asks_watermark(predicate),
+            Op::Project(columns) => columns.iter().any(asks_watermark),
+            Op::Expand(projections) => projections.iter().flatten().any(asks_watermark),
+            Op::Deduplicate(spec) => spec.rowtime && !spec.last,
+            _ => true,
+        };
+        for &input in &node.inputs {
+            if let Some(waits) = waits.get_mut(input) {
+                *waits |= here || below;
+            }
+        }
+    }
+    waits
+}
+
+fn asks_watermark(expr: &Expr) -> bool {
+    expr.calls("CURRENT_WATERMARK")
 }
 
 /// The operator of a node.

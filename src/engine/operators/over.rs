@@ -266,13 +266,14 @@ impl Over {
         }
         match self.spec.frame {
             Frame::Range(bound) => {
-                for row in rows {
-                    self.apply(key, time, row, true)?;
-                }
+                // What leaves the frame goes first: sums of floating-point numbers depend on it.
                 if let Some(bound) = bound {
-                    self.keep(key, time, rows)?;
                     let from = time.saturating_sub(bound);
                     while self.retire(key, |known, _| key_time(known) < from)? {}
+                    self.keep(key, time, rows)?;
+                }
+                for row in rows {
+                    self.apply(key, time, row, true)?;
                 }
                 for row in rows {
                     self.emit(key, row, out)?;
@@ -280,12 +281,12 @@ impl Over {
             }
             Frame::Rows(bound) => {
                 for row in rows {
-                    self.apply(key, time, row, true)?;
                     if let Some(bound) = bound {
-                        self.keep(key, time, std::slice::from_ref(row))?;
-                        let keep = usize::try_from(bound).unwrap_or(usize::MAX).saturating_add(1);
+                        let keep = usize::try_from(bound).unwrap_or(usize::MAX);
                         while self.retire(key, |_, rows| rows > keep)? {}
+                        self.keep(key, time, std::slice::from_ref(row))?;
                     }
+                    self.apply(key, time, row, true)?;
                     self.emit(key, row, out)?;
                 }
             }

@@ -7,7 +7,10 @@ use hashbrown::HashMap;
 
 use super::super::codec;
 use super::super::error::EngineError;
-use super::super::plan::{Deduplicate as DeduplicateSpec, Rank as Spec, RankFunction};
+use super::super::expr::ExprNode;
+use super::super::plan::{
+    ChangelogMode, Deduplicate as DeduplicateSpec, Node, Op, Rank as Spec, RankFunction, SortKey,
+};
 use super::super::row::{Change, Row, RowKind, Value};
 use super::buffer::{Waiting, key_time, put_sort_key, row_time, time_key};
 use super::timed::TimedRows;
@@ -26,7 +29,7 @@ const CACHED_PARTITIONS: usize = if cfg!(test) { 2 } else { 1 << 16 };
 pub(super) struct Rank {
     spec: Spec,
     append_only: bool,
-    /// A row with a known key replaces the one with that key, because no `-U` comes.
+    /// A row with a known key replaces the one with that key: no `-U` comes, or it need not be looked at.
     upsert: bool,
     table: Box<dyn StateTable>,
     partitions: HashMap<Box<[u8]>, BTreeMap<Vec<u8>, Row>, RandomState>,
@@ -36,6 +39,38 @@ pub(super) struct Rank {
 }
 
 const SEQUENCE: &[u8] = b"next";
+
+/// Whether updates only ever move a row up in the order: it is by COUNT or MAX descending, or MIN ascending, of
+/// an insert-only input (Flink's `UpdateFastStrategy`). Then an update is one step, without its old row leaving.
+fn only_climbs(builder: &Builder<'_>, order: &[SortKey]) -> bool {
+    let plan = builder.plan;
+    let mut columns: Vec<usize> = order.iter().map(|key| key.column).collect();
+    let mut node = builder.node.inputs.first().and_then(|&input| plan.nodes.get(input));
+    // Through projections of plain columns.
+    while let Some(Node { op: Op::Project(exprs), inputs, .. }) = node {
+        for column in &mut columns {
+            match exprs.get(*column).map(|expr| &expr.node) {
+                Some(ExprNode::Column(of)) => *column = *of,
+                _ => return false,
+            }
+        }
+        node = inputs.first().and_then(|&input| plan.nodes.get(input));
+    }
+    let Some(Node { op: Op::Aggregate(spec), inputs, .. }) = node else { return false };
+    let inserts = inputs
+        .first()
+        .and_then(|&input| plan.nodes.get(input))
+        .is_some_and(|input| input.changelog == ChangelogMode::default());
+    inserts
+        && columns.iter().zip(order).all(|(&column, key)| {
+            let Some(call) = column.checked_sub(spec.group.len()) else { return true };
+            match spec.calls.get(call).map(|call| call.function) {
+                Some("COUNT" | "MAX") => key.descending,
+                Some("MIN") => !key.descending,
+                _ => false,
+            }
+        })
+}
 
 impl Rank {
     pub(super) fn new(builder: &mut Builder<'_>, spec: &Spec) -> Result<Self, EngineError> {
@@ -49,8 +84,10 @@ impl Rank {
         let stored = sequences.get(SEQUENCE)?;
         let sequence = stored.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
         Ok(Self {
-            append_only: mode == super::super::plan::ChangelogMode::default(),
-            upsert: mode.update_after && !mode.update_before && spec.input_key.is_some(),
+            append_only: mode == ChangelogMode::default(),
+            upsert: mode.update_after
+                && spec.input_key.is_some()
+                && (!mode.update_before || only_climbs(builder, &spec.order)),
             spec: spec.clone(),
             table: builder.expiring_table("rows")?,
             partitions: HashMap::default(),
@@ -193,7 +230,9 @@ impl Operator for Rank {
     ) -> Result<(), EngineError> {
         let out = out.rows();
         for change in rows.drain(..) {
-            self.change(&change, out)?;
+            if !(self.upsert && change.kind == RowKind::UpdateBefore) {
+                self.change(&change, out)?;
+            }
         }
         Ok(())
     }

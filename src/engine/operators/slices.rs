@@ -375,6 +375,9 @@ impl Operator for WindowAggregate {
     }
 }
 
+/// Takes a pane of a group.
+type Take<'a> = dyn FnMut(&[u8], Pane) -> Result<(), EngineError> + 'a;
+
 /// Where the panes of a slice are read from.
 enum Stored<'a> {
     Memory(&'a BTreeMap<Vec<u8>, Slot>),
@@ -383,12 +386,7 @@ enum Stored<'a> {
 
 impl Stored<'_> {
     /// Hands on the panes of a slice, by group.
-    fn each_pane(
-        &mut self,
-        panes: &Panes,
-        slice: Span,
-        each: &mut dyn FnMut(&[u8], Pane) -> Result<(), EngineError>,
-    ) -> Result<(), EngineError> {
+    fn each_pane(&mut self, panes: &Panes, slice: Span, each: &mut Take<'_>) -> Result<(), EngineError> {
         let prefix = slice_key(slice);
         match self {
             Self::Memory(cache) => {

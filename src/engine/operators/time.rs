@@ -28,6 +28,8 @@ pub(super) struct WatermarkAssigner {
     /// The greatest watermark of each partition; kept over restarts, since a partition may be quiet for long.
     greatest: Vec<i64>,
     emitted: i64,
+    /// Somebody waits for watermarks.
+    waits: bool,
     table: Box<dyn StateTable>,
 }
 
@@ -51,6 +53,7 @@ impl WatermarkAssigner {
             partitions: Arc::clone(builder.partitions),
             greatest,
             emitted: i64::MIN,
+            waits: builder.waits,
             table,
         })
     }
@@ -78,6 +81,9 @@ impl Operator for WatermarkAssigner {
                 && time > *greatest
             {
                 *greatest = time;
+                if !self.waits {
+                    continue;
+                }
                 let least = self.greatest.iter().copied().min().unwrap_or(i64::MIN);
                 if least > self.emitted {
                     self.emitted = least;
