@@ -27,6 +27,7 @@ mod source;
 mod spool;
 pub mod status;
 mod stream;
+mod takeover;
 
 pub use committer::Committed;
 pub use connector::{Connector, ConnectorHandle, Env, transactional_id};

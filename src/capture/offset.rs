@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::position::Position;
+use super::position::{Position, Through};
 use crate::pg::Lsn;
 
 /// What a slot is bound to: positions mean nothing elsewhere.
@@ -237,7 +237,7 @@ impl Offset {
                 let mut position = Position::before(restart);
                 if message_type.is_some() && last > restart || message_type.is_some() && lsn_commit.is_none()
                 {
-                    position.through = Some((last, tx_id));
+                    position.through = Some(Through { lsn: last, xid: tx_id, at_lsn: None });
                 }
                 (position, restart)
             }
@@ -305,7 +305,7 @@ mod tests {
     fn debeziums_is_understood() {
         let text = br#"{"lsn_proc":40,"messageType":"DELETE","lsn_commit":30,"lsn":40,"txId":5,"ts_usec":7}"#;
         let offset = Offset::read(text).unwrap();
-        assert_eq!((offset.restart, offset.position.through), (Lsn(30), Some((Lsn(40), Some(5)))));
+        assert_eq!((offset.restart, offset.position.through), (Lsn(30), Some(Through { lsn: Lsn(40), xid: Some(5), at_lsn: None })));
         assert_eq!(offset.binding, None);
         let text = br#"{"last_snapshot_record":true,"lsn":20,"txId":1,"ts_usec":2,"snapshot":"INITIAL","snapshot_completed":true}"#;
         let offset = Offset::read(text).unwrap();

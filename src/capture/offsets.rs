@@ -126,7 +126,7 @@ pub async fn delete(log: &Arc<dyn Log>, topic: &str, transactional_id: &str, con
     write(log, topic, transactional_id, connector, &gone).await
 }
 
-async fn scan(
+pub(super) async fn scan(
     log: &Arc<dyn Log>,
     partition: &TopicPartition,
     start: i64,

@@ -5,6 +5,8 @@
 //! the same every time the WAL is decoded; the LSNs of rows are not: several rows may share one, and a
 //! transaction that began early may commit late.
 
+use std::cmp::Ordering;
+
 use crate::pg::Lsn;
 
 /// Up to where events are in the log.
@@ -18,9 +20,32 @@ pub struct Position {
     pub ordinal: u64,
     /// Whether the whole transaction is in the log, with what closes it.
     pub complete: bool,
-    /// From an offset of Debezium's: changes up to this LSN in the first transaction (of this id, where it
-    /// is known) are in the log.
-    pub through: Option<(Lsn, Option<u64>)>,
+    /// From an offset of Debezium's: what of the first transaction is in the log.
+    pub through: Option<Through>,
+}
+
+/// What of a transaction an offset of Debezium's says to be in the log: it names the last change by LSN alone,
+/// which several rows of one COPY share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Through {
+    /// LSN of the last change that is in the log.
+    pub lsn: Lsn,
+    /// The transaction, where it is known.
+    pub xid: Option<u64>,
+    /// How many of its changes at that very LSN are in the log; none for all of them.
+    pub at_lsn: Option<u64>,
+}
+
+impl Through {
+    /// Whether the change of this number and LSN is in the log. `first` keeps the number of the first one at the
+    /// last LSN, as they come in order.
+    pub fn knows(&self, ordinal: u64, lsn: Lsn, first: Option<u64>) -> bool {
+        match (lsn.cmp(&self.lsn), self.at_lsn) {
+            (Ordering::Less, _) | (Ordering::Equal, None) => true,
+            (Ordering::Equal, Some(count)) => ordinal < first.unwrap_or(ordinal).saturating_add(count),
+            (Ordering::Greater, _) => false,
+        }
+    }
 }
 
 /// What to do with a transaction.
@@ -30,8 +55,8 @@ pub enum Resume {
     Skip,
     /// Its first changes are in the log.
     After(u64),
-    /// Changes up to this LSN are in the log.
-    Through(Lsn),
+    /// Changes up to an LSN are in the log.
+    Through(Through),
     /// Nothing of it is in the log.
     Whole,
 }
@@ -62,7 +87,7 @@ impl Position {
         match self.through.take() {
             // The first transaction after Debezium's last commit; if its offset named one, it is this one or
             // that one has been sent whole before.
-            Some((lsn, known)) if known.is_none() || known == xid => Resume::Through(lsn),
+            Some(through) if through.xid.is_none() || through.xid == xid => Resume::Through(through),
             _ => Resume::Whole,
         }
     }
@@ -86,10 +111,22 @@ mod tests {
 
     #[test]
     fn an_offset_of_debezium_names_an_lsn_once() {
-        let mut p = Position { through: Some((Lsn(70), Some(9))), ..Position::before(Lsn(50)) };
-        assert_eq!(p.resume(Lsn(80), Some(9)), Resume::Through(Lsn(70)));
+        let through = Through { lsn: Lsn(70), xid: Some(9), at_lsn: Some(2) };
+        let mut p = Position { through: Some(through), ..Position::before(Lsn(50)) };
+        assert_eq!(p.resume(Lsn(80), Some(9)), Resume::Through(through));
         assert_eq!(p.resume(Lsn(90), Some(10)), Resume::Whole);
-        let mut p = Position { through: Some((Lsn(70), Some(9))), ..Position::before(Lsn(50)) };
+        let mut p = Position { through: Some(through), ..Position::before(Lsn(50)) };
         assert_eq!(p.resume(Lsn(80), Some(10)), Resume::Whole);
+    }
+
+    #[test]
+    fn rows_of_one_lsn_are_told_apart_by_their_count() {
+        let through = Through { lsn: Lsn(70), xid: Some(9), at_lsn: Some(2) };
+        assert!(through.knows(3, Lsn(60), None));
+        let known: Vec<u64> = (4..8).filter(|n| through.knows(*n, Lsn(70), Some(4))).collect();
+        assert_eq!(known, [4, 5]);
+        assert!(!through.knows(8, Lsn(80), Some(4)));
+        assert!(Through { at_lsn: None, ..through }.knows(7, Lsn(70), Some(4)));
+        assert!(!Through { at_lsn: Some(0), ..through }.knows(4, Lsn(70), Some(4)));
     }
 }

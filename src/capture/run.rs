@@ -23,7 +23,7 @@ use super::source;
 use super::spool::Spool;
 use super::status::{Phase, StatusCell};
 use super::stream::{Stream, now_ns};
-use super::{offsets, slot_watch, snapshot};
+use super::{offsets, slot_watch, snapshot, takeover};
 use crate::config::ConnectorConfig;
 use crate::config::connector::{CaptureOptions, LsnFlushMode};
 use crate::error::{Error, Result};
@@ -251,7 +251,10 @@ impl Run {
             options.slot_failover && session.replication.server_version() >= 170_000 && !session.in_recovery;
         let base = match session.start {
             Start::Idle => return Ok(None),
-            Start::Resume { from, position } => {
+            Start::Resume { from, mut position } => {
+                if let Some(through) = &mut position.through {
+                    takeover::complete(&self.env.log, self.config.text("topic.prefix"), through).await?;
+                }
                 // Behind the offset where the server was promoted there, or the slot is to be trusted.
                 pump.offset.restart = from;
                 pump.offset.content = pump.offset.content.min(from);

@@ -54,6 +54,8 @@ struct Transaction {
     /// Changes so far, as pgoutput sends them.
     ordinal: u64,
     resume: Resume,
+    /// Number of its first change at the last LSN that an offset of Debezium's names.
+    first_at: Option<u64>,
     /// Whether its BEGIN record is written, or was before a restart.
     begun: bool,
 }
@@ -65,7 +67,7 @@ impl Transaction {
             Resume::Whole => false,
             Resume::Skip => true,
             Resume::After(n) => ordinal <= n,
-            Resume::Through(through) => lsn <= through,
+            Resume::Through(through) => through.knows(ordinal, lsn, self.first_at),
         }
     }
 }
@@ -298,6 +300,7 @@ impl Stream {
             ts_ns: commit_ts.saturating_add(PG_EPOCH_US).saturating_mul(1000),
             ordinal: 0,
             resume,
+            first_at: None,
             begun: resume != Resume::Whole,
         });
         self.encoder.transaction_mut().begin();
@@ -311,6 +314,11 @@ impl Stream {
         };
         tx.ordinal += 1;
         self.status.changes.fetch_add(1, Ordering::Relaxed);
+        if let Resume::Through(through) = &tx.resume
+            && through.lsn == lsn
+        {
+            tx.first_at.get_or_insert(tx.ordinal);
+        }
         let known = tx.knows(tx.ordinal, lsn);
         if !tx.begun && !known {
             tx.begun = true;
