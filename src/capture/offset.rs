@@ -305,7 +305,10 @@ mod tests {
     fn debeziums_is_understood() {
         let text = br#"{"lsn_proc":40,"messageType":"DELETE","lsn_commit":30,"lsn":40,"txId":5,"ts_usec":7}"#;
         let offset = Offset::read(text).unwrap();
-        assert_eq!((offset.restart, offset.position.through), (Lsn(30), Some(Through { lsn: Lsn(40), xid: Some(5), at_lsn: None })));
+        assert_eq!(
+            (offset.restart, offset.position.through),
+            (Lsn(30), Some(Through { lsn: Lsn(40), xid: Some(5), at_lsn: None }))
+        );
         assert_eq!(offset.binding, None);
         let text = br#"{"last_snapshot_record":true,"lsn":20,"txId":1,"ts_usec":2,"snapshot":"INITIAL","snapshot_completed":true}"#;
         let offset = Offset::read(text).unwrap();

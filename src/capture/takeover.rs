@@ -91,8 +91,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn the_rows_at_the_last_lsn_are_counted() {
         let dir = tempfile::tempdir().unwrap();
-        let log: Arc<dyn Log> =
-            Arc::new(crate::log::embedded::EmbeddedLog::open(dir.path()).unwrap());
+        let log: Arc<dyn Log> = Arc::new(crate::log::embedded::EmbeddedLog::open(dir.path()).unwrap());
         log.create_topic(&TopicSpec::new("p.s.t").partitions(1)).await.unwrap();
         let mut writer = log.writer("w").await.unwrap();
         let mut batch = Batch::new();

@@ -519,7 +519,9 @@ fn converter(name: &str, kind: Kind, all: &BTreeMap<String, String>, out: &mut V
         return;
     };
     let prefix = format!("{name}.");
-    for option in &plugin.options {
+    let mut options: Vec<&PluginOption> = plugin.options.iter().collect();
+    options.sort_by_key(|option| bucket(option.name));
+    for option in options {
         // Connect itself says what a converter is for.
         let default = match option.name {
             "converter.type" => name.split('.').next(),
@@ -527,6 +529,13 @@ fn converter(name: &str, kind: Kind, all: &BTreeMap<String, String>, out: &mut V
         };
         out.push(check_option(option, &prefix, "", default, all));
     }
+}
+
+/// Where Java's `HashMap` of up to twelve keys has this one: the order in which Connect tells what is wrong with a
+/// converter's options.
+fn bucket(name: &str) -> u32 {
+    let hash = name.encode_utf16().fold(0_u32, |hash, c| hash.wrapping_mul(31).wrapping_add(u32::from(c)));
+    (hash ^ (hash >> 16)) & 15
 }
 
 #[cfg(test)]
@@ -598,6 +607,13 @@ mod tests {
         let found = errors(&[("value.converter", json), ("value.converter.schemas.enable", "maybe")]);
         assert_eq!(found.len(), 1);
         assert_eq!(errors(&[("key.converter", "no.such.Thing")]).len(), 1);
+        let found = errors(&[
+            ("key.converter", json),
+            ("key.converter.schemas.enable", "maybe"),
+            ("key.converter.decimal.format", "roman"),
+        ]);
+        let names: Vec<&str> = found.iter().map(|(n, _)| n.as_str()).collect();
+        assert_eq!(names, ["key.converter.decimal.format", "key.converter.schemas.enable"]);
     }
 
     #[test]
