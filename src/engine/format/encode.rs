@@ -245,9 +245,13 @@ pub(super) fn write_value(
         (Value::Int(n), _) => out.extend_from_slice(itoa::Buffer::new().format(*n).as_bytes()),
         (Value::Float(f), _) => write_float(out, f.is_finite(), &format!("{f:e}")),
         (Value::Double(d), _) => write_float(out, d.is_finite(), &format!("{d:e}")),
-        (Value::Decimal(d), _) => {
-            text::write_stripped_decimal(out, d.unscaled(), d.scale, settings.plain_decimals);
+        // a plain number keeps the digits of its scale
+        (Value::Decimal(d), _) if settings.plain_decimals => {
+            let mut digits = String::with_capacity(40);
+            crate::engine::print::decimal(&mut digits, *d);
+            out.extend_from_slice(digits.as_bytes());
         }
+        (Value::Decimal(d), _) => text::write_stripped_decimal(out, d.unscaled(), d.scale, false),
         (Value::Str(text), _) => write_string(out, text),
         (Value::Bytes(bytes), _) => {
             out.push(b'"');

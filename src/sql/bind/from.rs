@@ -243,8 +243,8 @@ impl Binder<'_> {
         }
         let inner = self.query_in(query, Some(&left_scope))?;
         let visible = inner.cols.len();
-        // an aggregation without groups gives a row for every row on the left
-        let kind = if super::subquery::is_global_aggregate(&inner) { JoinKind::Left } else { kind };
+        // an aggregation without groups is joined as it is: as in Flink, a row on the left without rows for it has no
+        // partner, and is kept by LEFT JOIN only
         let (right, conditions) = super::subquery::decorrelate(inner, span)?;
         let width = left.cols.len();
         let mut conditions: Vec<_> = conditions

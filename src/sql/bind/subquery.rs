@@ -310,7 +310,7 @@ fn split<'e>(expr: &'e ast::Expr, out: &mut Vec<&'e ast::Expr>) {
     }
 }
 
-pub(super) fn is_global_aggregate(rel: &Rel) -> bool {
+fn is_global_aggregate(rel: &Rel) -> bool {
     match &rel.node {
         RelNode::Project(input, _) => is_global_aggregate(input),
         RelNode::Aggregate(aggregate) => aggregate.group.is_empty() && aggregate.window.is_none(),

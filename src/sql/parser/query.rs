@@ -200,9 +200,12 @@ impl Parser {
         }
         match self.peek() {
             crate::sql::dialect::Token::Word { value, quoted }
-                if *quoted
-                    || !crate::sql::dialect::is_reserved(value)
-                        && !(value.eq_ignore_ascii_case("MINUS") && self.is_word_at(1, "SELECT")) =>
+                if !*quoted && value.eq_ignore_ascii_case("MINUS") && self.is_word_at(1, "SELECT") =>
+            {
+                Ok(None)
+            }
+            crate::sql::dialect::Token::Word { value, quoted }
+                if *quoted || !crate::sql::dialect::is_reserved(value) =>
             {
                 Ok(Some(self.ident()?))
             }

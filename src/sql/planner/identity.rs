@@ -279,7 +279,7 @@ fn write_expr(out: &mut String, e: &Expr) {
             out.push_str("case(");
             for (condition, result) in branches {
                 write_expr(out, condition);
-                out.push_str("?");
+                out.push('?');
                 write_expr(out, result);
                 out.push(';');
             }
