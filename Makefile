@@ -59,9 +59,9 @@ goldens: ## every recorded case; MILLSTREAM_GOLDENS=DIR takes others
 	@$(CARGO) test --quiet --test goldens -- --all $(ARGS)
 
 .PHONY: chaos
-chaos: ## the crash tests (kill -9 at named points and at random times) again and again; ROUNDS=N
+chaos: ## capture killed at random steps and times, seeds printed: at most 200 rounds or 9 minutes; SECONDS=N, MILLSTREAM_SEED=N repeats one
 	@scripts/setup.sh build postgres java
-	for round in $$(seq $(or $(ROUNDS),5)); do echo "round $$round"; $(CARGO) test --test it -- crash $(ARGS); done
+	MILLSTREAM_CHAOS=$(or $(SECONDS),540) $(CARGO) test --test it -- --nocapture crash::chaos $(ARGS)
 
 .PHONY: fuzz
 fuzz: ## coverage-guided fuzzing of decoders, value texts, SQL and formats; SECONDS=60 for each target
