@@ -1,10 +1,11 @@
 //! A query that has changed since its state was computed: whether the state still fits.
 //!
 //! Operators are named by what they do and by all that comes before them, so an operator of the new query that
-//! the old one had as well finds its state. What comes behind the last operator with state (a projection, a
-//! filter, the options of a sink) may change freely: rows already written stay as they are, and new changes go
-//! through the new query. An operator that is new would lack all rows that were read before, and a target that
-//! is new would get changes of rows that it never got: then only starting anew is right.
+//! the old one had as well finds its state. What comes behind the last operator with state (a projection, the
+//! options of a sink) may change freely: rows already written stay as they are, and new changes go through the new
+//! query. An operator that is new would lack all rows that were read before, and so does one of which a new filter
+//! behind it asks other kinds of changes; a target that is new would get changes of rows that it never got: then
+//! only starting anew is right.
 
 use std::collections::BTreeMap;
 
@@ -135,9 +136,8 @@ mod tests {
         // Another broker, in another script: no other query at all.
         let moved = format!("TABLES{SUM}").replace("TABLES", TABLES).replace("BROKER", "b:9092");
         assert_eq!(changed(SUM, &moved).unwrap(), None);
-        let having = "INSERT INTO totals SELECT g, v * 2 FROM (SELECT g, SUM(CAST(v AS BIGINT)) AS v FROM orders GROUP BY g) \
-                      WHERE v > 10;";
-        assert!(changed(SUM, &format!("TABLES{having}")).unwrap().is_some());
+        let doubled = "INSERT INTO totals SELECT g, v * 2 FROM (SELECT g, SUM(CAST(v AS BIGINT)) AS v FROM orders GROUP BY g);";
+        assert!(changed(SUM, &format!("TABLES{doubled}")).unwrap().is_some());
     }
 
     #[test]
