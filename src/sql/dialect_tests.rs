@@ -8,7 +8,7 @@ fn run(sql: &str) -> Result<Script, Box<SqlError>> {
     compile(sql, &CompileOptions::default())
 }
 
-const TABLE: &str = "CREATE TABLE t (a INT, b STRING, ts TIMESTAMP(3), m STRING METADATA, c AS a + 1, PRIMARY KEY (a) NOT ENFORCED, WATERMARK FOR ts AS ts) WITH ('connector'='kafka', 'topic'='t', 'properties.bootstrap.servers'='h', 'format'='debezium-json');";
+const TABLE: &str = "CREATE TABLE t (a INT, b STRING, ts TIMESTAMP(3), m STRING METADATA FROM 'value.source.table', c AS a + 1, PRIMARY KEY (a) NOT ENFORCED, WATERMARK FOR ts AS ts) WITH ('connector'='kafka', 'topic'='t', 'properties.bootstrap.servers'='h', 'format'='debezium-json');";
 
 fn schema_after(alter: &str) -> String {
     let script = run(&format!("{TABLE}{alter}")).unwrap();
