@@ -23,6 +23,9 @@ const HEAD: &[u8] = b"head";
 const TABLE: &str = "table/";
 const OUTBOX: &str = "outbox/";
 
+/// Takes an entry: keyspace, key, value.
+pub(super) type EachEntry<'a> = dyn FnMut(u8, &[u8], &[u8]) -> Result<(), StateError> + 'a;
+
 /// How a [`Store`] uses memory and the disk.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
@@ -165,7 +168,7 @@ impl Store {
     /// Calls back with every entry of the last commit: keyspace (`m` or `d`), key, value.
     pub(super) fn for_each(
         &self,
-        each: &mut dyn FnMut(u8, &[u8], &[u8]) -> Result<(), StateError>,
+        each: &mut EachEntry<'_>,
     ) -> Result<(), StateError> {
         let failed = |e: fjall::Error| StateError::Store(e.to_string());
         for (name, keyspace) in [(b'm', &self.meta), (b'd', &self.data)] {
