@@ -1,6 +1,6 @@
 //! The golden cases: see `it/support/goldens`, `it/flinksql_goldens` and `it/connect_rest_goldens`.
 //!
-//! `cargo test --test goldens` runs Debezium's and Kafka Connect's cases (those of Flink SQL are a test of `it`),
+//! `cargo test --test goldens` runs Debezium's cases (those of Flink SQL are a test of `it`),
 //! `-- --all` all suites, and `-- debezium/08` those whose suite and name hold the text.
 
 #![allow(

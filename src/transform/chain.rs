@@ -85,10 +85,11 @@ impl Chain {
     /// Runs the transforms; `None` where one drops the record.
     fn transform<'a>(&mut self, mut record: Record<'a>) -> Result<Option<Record<'a>>, EventError> {
         let tombstone = record.value.is_null() && record.value_schema.is_none();
-        if let Some((topic, headers)) = self.left_by_delete.take() {
-            if tombstone && topic == record.topic {
-                record.headers.extend(headers);
-            }
+        if let Some((topic, headers)) = self.left_by_delete.take()
+            && tombstone
+            && topic == record.topic
+        {
+            record.headers.extend(headers);
         }
         // whether the list of headers is still the one that a tombstone shares
         let mut shared = self.adds_headers && is_delete(&record);

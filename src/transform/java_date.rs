@@ -151,7 +151,7 @@ fn field(out: &mut String, at: NaiveDateTime, letter: char, count: usize) -> Opt
         'H' => padded(out, at.hour(), count),
         'k' => padded(out, if at.hour() == 0 { 24 } else { at.hour() }, count),
         'K' => padded(out, at.hour() % 12, count),
-        'h' => padded(out, if at.hour() % 12 == 0 { 12 } else { at.hour() % 12 }, count),
+        'h' => padded(out, if at.hour().is_multiple_of(12) { 12 } else { at.hour() % 12 }, count),
         'm' => padded(out, at.minute(), count),
         's' => padded(out, at.second(), count),
         'S' => padded(out, at.and_utc().timestamp_subsec_millis(), count),

@@ -9,7 +9,7 @@ use crate::event::record::Record;
 #[derive(Clone, Debug)]
 pub(super) enum Predicate {
     /// `TopicNameMatches`.
-    Topic(JavaRegex),
+    Topic(Box<JavaRegex>),
     /// `HasHeaderKey`.
     Header(String),
     /// `RecordIsTombstone`.
@@ -20,7 +20,7 @@ impl Predicate {
     pub(super) fn new(own: &Options<'_>) -> Result<Self, EventError> {
         let class = own.required("type")?;
         match class.strip_prefix("org.apache.kafka.connect.transforms.predicates.") {
-            Some("TopicNameMatches") => Ok(Self::Topic(own.regex("pattern")?)),
+            Some("TopicNameMatches") => Ok(Self::Topic(Box::new(own.regex("pattern")?))),
             Some("HasHeaderKey") => Ok(Self::Header(own.required("name")?.to_owned())),
             Some("RecordIsTombstone") => Ok(Self::Tombstone),
             _ => Err(own.error(

@@ -222,10 +222,10 @@ impl TimezoneConverter {
             if !wanted {
                 continue;
             }
-            if let (Datum::Null, Some(default)) = (&*value, &field.schema.default) {
-                if self.convert(&field.schema, default)?.is_some() {
-                    *value = default.clone();
-                }
+            if let (Datum::Null, Some(default)) = (&*value, &field.schema.default)
+                && self.convert(&field.schema, default)?.is_some()
+            {
+                *value = default.clone();
             }
             if value.is_null() {
                 continue;
@@ -300,10 +300,10 @@ impl Transform for TimezoneConverter {
                 _ => (None, field.as_str()),
             };
             for (at, candidate) in all.iter().enumerate() {
-                if block == Some(candidate) || (block.is_none() && *candidate != "source") {
-                    if let Some(set) = fields.get_mut(at) {
-                        set.insert(name);
-                    }
+                let here =
+                    block.is_none_or(|b| b == *candidate) && (block.is_some() || *candidate != "source");
+                if let Some(set) = fields.get_mut(at).filter(|_| here) {
+                    set.insert(name);
                 }
             }
         }
