@@ -71,6 +71,8 @@ pub struct Counters {
     pub bytes: u64,
     /// Batches committed to the log.
     pub batches: u64,
+    /// Changes without an event, by `event.processing.failure.handling.mode`.
+    pub left_out: u64,
     /// Times the connection was lost and came back.
     pub reconnects: u64,
     /// Bytes of streamed transactions that were written to files until their commit.
@@ -175,6 +177,7 @@ pub(super) struct StatusCell {
     pub(super) changes: AtomicU64,
     pub(super) transactions: AtomicU64,
     pub(super) snapshot_rows: AtomicU64,
+    pub(super) left_out: AtomicU64,
     records: AtomicU64,
     bytes: AtomicU64,
     batches: AtomicU64,
@@ -202,6 +205,7 @@ impl StatusCell {
             changes: AtomicU64::new(0),
             transactions: AtomicU64::new(0),
             snapshot_rows: AtomicU64::new(0),
+            left_out: AtomicU64::new(0),
             records: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             batches: AtomicU64::new(0),
@@ -358,6 +362,7 @@ impl StatusCell {
                 changes: get(&self.changes),
                 transactions: get(&self.transactions),
                 snapshot_rows: get(&self.snapshot_rows),
+                left_out: get(&self.left_out),
                 records: get(&self.records),
                 bytes: get(&self.bytes),
                 batches: get(&self.batches),

@@ -15,6 +15,7 @@ use super::signal::Signal;
 use super::status::StatusCell;
 use crate::error::{Error, Result};
 use crate::event::encoder::OldRow;
+use crate::event::options::ProcessingFailure;
 use crate::event::{Encoder, EventError, SnapshotMarker, SourceInfo, TablePlan};
 use crate::pg::pgoutput::{self, Column, Message, OldTuple, Relation, Tuple};
 use crate::pg::{Lsn, XLogData};
@@ -375,7 +376,16 @@ impl Stream {
             now_ns: now_ns(),
         };
         let before = pump.batch.len();
-        write(&mut self.encoder, &source, &mut pump.batch).map_err(|e| undecodable(lsn, &e))?;
+        if let Err(e) = write(&mut self.encoder, &source, &mut pump.batch) {
+            pump.batch.truncate(before);
+            let error = undecodable(lsn, &e);
+            match self.encoder.options().processing_failure {
+                ProcessingFailure::Fail => return Err(error),
+                ProcessingFailure::Warn => tracing::warn!("left out: {error}"),
+                ProcessingFailure::Skip => tracing::debug!("left out: {error}"),
+            }
+            self.status.left_out.fetch_add(1, Ordering::Relaxed);
+        }
         if known {
             pump.batch.truncate(before);
         } else {

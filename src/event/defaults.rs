@@ -11,7 +11,13 @@ use super::schema::Kind;
 use super::types::Mapped;
 
 /// The default of a column of this PostgreSQL type (`numeric`, `timestamptz`, an enum's name…); `None` for none.
-pub fn parse(expression: &str, type_name: &str, is_enum: bool, mapped: &Mapped) -> Option<Datum<'static>> {
+pub fn parse(
+    expression: &str,
+    type_name: &str,
+    is_enum: bool,
+    typmod: i32,
+    mapped: &Mapped,
+) -> Option<Datum<'static>> {
     const SUPPORTED: &[&str] = &[
         "bit",
         "varbit",
@@ -54,7 +60,7 @@ pub fn parse(expression: &str, type_name: &str, is_enum: bool, mapped: &Mapped) 
     let text = literal(expression)?;
     match (&mapped.conv, type_name) {
         (_, "bool") => Some(Datum::Bool(text.eq_ignore_ascii_case("true"))),
-        (Conv::Numeric(mode), _) => numeric(&text, *mode),
+        (Conv::Numeric(mode), _) => numeric(&text, *mode, typmod),
         // what java.time and pgjdbc make of literals differs from what Debezium makes of values
         (Conv::Date { unit, .. }, _) => date(&text, *unit),
         (Conv::Time { unit, .. }, _) if text.starts_with("24:") => Some(end_of_day(*unit)),
@@ -65,11 +71,12 @@ pub fn parse(expression: &str, type_name: &str, is_enum: bool, mapped: &Mapped) 
     }
 }
 
-fn numeric(text: &str, mode: Decimals) -> Option<Datum<'static>> {
+fn numeric(text: &str, mode: Decimals, typmod: i32) -> Option<Datum<'static>> {
     let decimal = decimal::parse(text.as_bytes())?;
+    let scale = u32::try_from(typmod - 4).ok().and_then(|t| usize::try_from(t & 0xFFFF).ok());
     match mode {
         // Java does not round a default
-        Decimals::Scaled(scale) | Decimals::Text(Some(scale)) if decimal.scale() > scale => None,
+        _ if scale.is_some_and(|scale| decimal.scale() > scale) => None,
         Decimals::Double => Some(Datum::F64(text.parse().ok()?)),
         mode => Some(Conv::Numeric(mode).convert(text.as_bytes()).ok()?.into_owned()),
     }

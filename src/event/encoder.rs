@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::datum::Datum;
 use super::json::{self, JsonOptions};
 use super::options::Converter;
-use super::plan::{self, KeyPlan, TablePlan, json_options};
+use super::plan::{self, ColumnPlan, KeyPlan, TablePlan, json_options};
 use super::record::{Header, Pipeline, Record};
 use super::schema::{Kind, Schema};
 use super::source::{SnapshotMarker, TransactionOrder};
@@ -87,6 +87,8 @@ pub struct Encoder {
     /// `,"db":…,"sequence":`
     source_db: Vec<u8>,
     counter: TransactionCounter,
+    /// The column of the record being written whose value is missing.
+    unconvertible: std::cell::Cell<Option<String>>,
     scratch: Vec<u8>,
     other: Vec<u8>,
     pub(super) schemas: super::special::Schemas,
@@ -150,6 +152,7 @@ impl Encoder {
             source_open,
             source_db,
             counter: TransactionCounter::default(),
+            unconvertible: std::cell::Cell::new(None),
             scratch: Vec::new(),
             other: Vec::new(),
         }
@@ -332,8 +335,9 @@ impl Encoder {
         left.clear();
         right.clear();
         for column in &key.columns {
-            column.write_json(&mut left, a.get(column.wire), &self.key_json);
-            column.write_json(&mut right, b.get(column.wire), &self.key_json);
+            // what cannot be converted fails when it is written
+            let _ = column.write_json(&mut left, a.get(column.wire), &self.key_json);
+            let _ = column.write_json(&mut right, b.get(column.wire), &self.key_json);
         }
         let differ = left != right;
         (self.scratch, self.other) = (left, right);
@@ -356,16 +360,30 @@ impl Encoder {
     ) -> Result<(), EventError> {
         let order = self.order(&plan.table_id, change.source);
         if self.pipeline.is_some() {
-            let record = self.record(plan, change, order);
+            let record = self.record(plan, change, order)?;
             return self.process(record, batch);
         }
+        let start = batch.len();
         let topic = batch.topic(&plan.topic);
         let mut record = batch.record(topic);
         self.json_key(plan, change.key, &mut record);
         record.value(|out| self.json_value(out, plan, change, order));
         self.json_headers(plan, change, &mut record);
         record.finish();
-        Ok(())
+        match self.unconvertible.take() {
+            None => Ok(()),
+            Some(column) => {
+                batch.truncate(start);
+                Err(EventError::Value { table: plan.table_id.clone(), column })
+            }
+        }
+    }
+
+    /// Remembers the first column whose value is missing.
+    fn note(&self, column: &ColumnPlan, written: bool) {
+        if !written {
+            self.unconvertible.set(Some(column.name.clone()));
+        }
     }
 
     fn tombstone(
@@ -375,7 +393,7 @@ impl Encoder {
         batch: &mut Batch,
     ) -> Result<(), EventError> {
         if self.pipeline.is_some() {
-            let mut record = self.record(plan, change, None);
+            let mut record = self.record(plan, change, None)?;
             record.value = Datum::Null;
             record.value_schema = None;
             return self.process(record, batch);
@@ -395,7 +413,7 @@ impl Encoder {
             out.push(b'{');
             for column in &key.columns {
                 out.extend_from_slice(&column.lead);
-                column.write_json(out, row.get(column.wire), &self.key_json);
+                self.note(column, column.write_json(out, row.get(column.wire), &self.key_json));
             }
             out.push(b'}');
             if !key.open.is_empty() {
@@ -413,7 +431,7 @@ impl Encoder {
         if let (Some((name, row)), Some(key)) = (change.key_header, &plan.key) {
             let mut bytes = std::mem::take(&mut self.scratch);
             bytes.clear();
-            let datum = key_datum(key, row);
+            let datum = key_datum(key, row).unwrap_or(Datum::Null);
             simple::header(&mut bytes, &key.schema, &datum, self.options.header_json.as_ref());
             record.header(name.as_bytes(), Some(&bytes));
             self.scratch = bytes;
@@ -457,7 +475,7 @@ impl Encoder {
         out.push(b'{');
         for column in &plan.columns {
             out.extend_from_slice(&column.lead);
-            column.write_json(out, row.get(column.wire), &self.value_json);
+            self.note(column, column.write_json(out, row.get(column.wire), &self.value_json));
         }
         out.push(b'}');
     }
@@ -520,15 +538,17 @@ impl Encoder {
         plan: &TablePlan,
         change: &Change<'_, '_, 'a>,
         order: Option<TransactionOrder>,
-    ) -> Record<'a> {
+    ) -> Result<Record<'a>, EventError> {
+        let bad = |column: String| EventError::Value { table: plan.table_id.clone(), column };
         let row = |row: Option<Row<'_, 'a>>| match row {
-            Some(row) => Datum::Struct(plan.columns.iter().map(|c| c.datum(row.get(c.wire))).collect()),
-            None => Datum::Null,
+            Some(row) => struct_datum(&plan.columns, row).map_err(bad),
+            None => Ok(Datum::Null),
         };
+        let key_value = |key: &KeyPlan, row: Row<'_, 'a>| key_datum(key, row).map_err(bad);
         let now = change.source.now_ns;
         let value = Datum::Struct(vec![
-            row(change.before),
-            row(change.after),
+            row(change.before)?,
+            row(change.after)?,
             self.source_datum(&plan.schema, &plan.table, change.source),
             transaction_datum(change.source, order),
             Datum::str(change.op),
@@ -537,7 +557,7 @@ impl Encoder {
             Datum::Int(now),
         ]);
         let (key_schema, key) = match (&plan.key, change.key) {
-            (Some(key), Some(row)) => (Some(Arc::clone(&key.schema)), key_datum(key, row)),
+            (Some(key), Some(row)) => (Some(Arc::clone(&key.schema)), key_value(key, row)?),
             _ => (None, Datum::Null),
         };
         let mut headers = Vec::with_capacity(5);
@@ -545,7 +565,7 @@ impl Encoder {
             headers.push(Header {
                 name: name.into(),
                 schema: Some(Arc::clone(&key.schema)),
-                value: key_datum(key, row),
+                value: key_value(key, row)?,
             });
         }
         for (name, value, _) in &self.headers {
@@ -555,7 +575,7 @@ impl Encoder {
                 value: Datum::string(value.as_str()),
             });
         }
-        Record {
+        Ok(Record {
             topic: plan.topic.clone(),
             partition: None,
             timestamp: None,
@@ -564,7 +584,7 @@ impl Encoder {
             value_schema: Some(Arc::clone(&plan.envelope)),
             value,
             headers,
-        }
+        })
     }
 
     /// The `source` block as a value.
@@ -616,8 +636,14 @@ impl Encoder {
     }
 }
 
-fn key_datum<'a>(key: &KeyPlan, row: Row<'_, 'a>) -> Datum<'a> {
-    Datum::Struct(key.columns.iter().map(|c| c.datum(row.get(c.wire))).collect())
+/// The struct of a key; the column whose value cannot be converted otherwise.
+fn key_datum<'a>(key: &KeyPlan, row: Row<'_, 'a>) -> Result<Datum<'a>, String> {
+    struct_datum(&key.columns, row)
+}
+
+fn struct_datum<'a>(columns: &[ColumnPlan], row: Row<'_, 'a>) -> Result<Datum<'a>, String> {
+    let fields = columns.iter().map(|c| c.datum(row.get(c.wire)).map_err(|_| c.name.clone()));
+    fields.collect::<Result<Vec<_>, _>>().map(Datum::Struct)
 }
 
 fn check(plan: &TablePlan, row: &[Column<'_>]) -> Result<(), EventError> {

@@ -31,6 +31,14 @@ pub enum EventError {
         /// Column.
         column: String,
     },
+    /// A value that its column cannot hold: one that may not be null has no other.
+    #[error("a value of column {column} of table {table} cannot be converted, and may not be null instead")]
+    Value {
+        /// `schema.table`.
+        table: String,
+        /// Column.
+        column: String,
+    },
     /// A transform failed.
     #[error("transform {transform} failed on a record of topic {topic}: {cause}")]
     Transform {

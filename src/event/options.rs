@@ -242,6 +242,22 @@ pub struct EventOptions {
     pub header_json: Option<JsonOptions>,
     /// `millstream.strict.values`.
     pub strict_values: bool,
+    /// `event.converting.failure.handling.mode` is `fail`: no null for a value that cannot be converted.
+    pub converting_fails: bool,
+    /// `event.processing.failure.handling.mode`.
+    pub processing_failure: ProcessingFailure,
+}
+
+/// `event.processing.failure.handling.mode`: what follows a change that cannot be made an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ProcessingFailure {
+    /// The connector fails.
+    #[default]
+    Fail,
+    /// It is left out, counted, and logged as a warning.
+    Warn,
+    /// It is left out and counted.
+    Skip,
 }
 
 /// The placeholder of Debezium for unchanged TOASTed values.
@@ -287,6 +303,8 @@ impl Default for EventOptions {
             value_converter: Converter::default(),
             header_json: None,
             strict_values: false,
+            converting_fails: false,
+            processing_failure: ProcessingFailure::Fail,
         }
     }
 }
@@ -454,6 +472,21 @@ impl EventOptions {
             value_converter: converter(&p, "value.converter")?,
             header_json,
             strict_values: p.flag("millstream.strict.values", false)?,
+            converting_fails: p.choice(
+                "event.converting.failure.handling.mode",
+                false,
+                &[("warn", false), ("skip", false), ("fail", true)],
+            )?,
+            processing_failure: p.choice(
+                "event.processing.failure.handling.mode",
+                ProcessingFailure::Fail,
+                &[
+                    ("fail", ProcessingFailure::Fail),
+                    ("warn", ProcessingFailure::Warn),
+                    ("skip", ProcessingFailure::Skip),
+                    ("ignore", ProcessingFailure::Skip),
+                ],
+            )?,
         })
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::columns::{self, ColumnName, Mask};
-use super::convert::Conv;
+use super::convert::{Conv, Unconvertible};
 use super::datum::Datum;
 use super::json::{self, JsonOptions};
 use super::names;
@@ -19,6 +19,10 @@ use crate::pg::pgoutput::{Column, Relation, RelationColumn};
 pub(super) struct ColumnPlan {
     /// Position in the row.
     pub wire: usize,
+    /// Name in the table.
+    pub name: String,
+    /// A value that cannot be converted is an error: null may not stand for it.
+    pub must_convert: bool,
     pub conv: Conv,
     pub schema: Arc<Schema>,
     pub mask: Option<Mask>,
@@ -37,30 +41,47 @@ pub(super) struct ColumnPlan {
 
 impl ColumnPlan {
     /// The value for transforms and converters other than JSON.
-    pub fn datum<'a>(&self, column: Column<'a>) -> Datum<'a> {
+    pub fn datum<'a>(&self, column: Column<'a>) -> Result<Datum<'a>, Unconvertible> {
         let text = match column {
-            Column::Null => return self.null.clone(),
-            Column::Unchanged => return self.toast.clone(),
+            Column::Null => return Ok(self.null.clone()),
+            Column::Unchanged => return Ok(self.toast.clone()),
             Column::Text(text) | Column::Binary(text) => text,
         };
-        let datum = self.conv.convert(text).unwrap_or_else(|_| self.failed.clone());
-        match &self.mask {
+        let datum = match self.conv.convert(text) {
+            Ok(datum) => datum,
+            Err(e) if self.must_convert => return Err(e),
+            Err(_) => self.failed.clone(),
+        };
+        Ok(match &self.mask {
             Some(mask) => mask.apply(datum),
             None => datum,
-        }
+        })
     }
 
-    /// Appends the value as JSON.
-    pub fn write_json(&self, out: &mut Vec<u8>, column: Column<'_>, options: &JsonOptions) {
+    /// Appends the value as JSON. Says whether there is one: `false` for a value that must be converted and cannot.
+    #[must_use]
+    pub fn write_json(&self, out: &mut Vec<u8>, column: Column<'_>, options: &JsonOptions) -> bool {
         let text = match column {
-            Column::Null => return out.extend_from_slice(&self.null_json),
-            Column::Unchanged => return out.extend_from_slice(&self.toast_json),
+            Column::Null => {
+                out.extend_from_slice(&self.null_json);
+                return true;
+            }
+            Column::Unchanged => {
+                out.extend_from_slice(&self.toast_json);
+                return true;
+            }
             Column::Text(text) | Column::Binary(text) => text,
         };
         match (&self.conv, &self.mask) {
             // PostgreSQL's text of an integer is JSON's
-            (Conv::Int, None) => return out.extend_from_slice(text),
-            (Conv::Text | Conv::Uuid, None) => return json::write_str(out, text),
+            (Conv::Int, None) => {
+                out.extend_from_slice(text);
+                return true;
+            }
+            (Conv::Text | Conv::Uuid, None) => {
+                json::write_str(out, text);
+                return true;
+            }
             _ => {}
         }
         match self.conv.convert(text) {
@@ -70,8 +91,12 @@ impl ColumnPlan {
                     None => datum,
                 };
                 json::write(out, &self.schema, &datum, options);
+                true
             }
-            Err(_) => out.extend_from_slice(&self.failed_json),
+            Err(_) => {
+                out.extend_from_slice(&self.failed_json);
+                !self.must_convert
+            }
         }
     }
 }
@@ -289,12 +314,15 @@ fn column(
     let default = input.info.and_then(|i| i.default_expr.as_deref()).and_then(|expression| {
         let pg = types.get(input.type_oid)?;
         let is_enum = matches!(pg.kind, TypeKind::Enum(_));
-        defaults::parse(expression, &pg.name, is_enum, &mapped)
+        defaults::parse(expression, &pg.name, is_enum, input.typmod, &mapped)
     });
     mapped.schema.optional = input.optional;
     mapped.schema.default = default;
+    let required = !mapped.schema.optional && mapped.schema.default.is_none();
     Some(ColumnPlan {
         wire,
+        name: input.name.to_owned(),
+        must_convert: mapped.conv != Conv::Null && (required || options.converting_fails),
         conv: mapped.conv,
         schema: Arc::new(mapped.schema),
         mask: None,
@@ -329,11 +357,12 @@ fn finish(options: &EventOptions, column: &mut ColumnPlan, name: &str, first: bo
             (None, conv) => conv.fallback(),
         }
     };
-    if column.conv == Conv::Null {
-        column.failed = null.clone();
-    }
+
     let toast = column.conv.placeholder(&options.placeholder).unwrap_or(Datum::Null);
     (column.null, column.toast) = (masked(null), masked(toast));
+    if column.conv == Conv::Null {
+        column.failed = column.null.clone();
+    }
     let schema = Arc::clone(&column.schema);
     json::write(&mut column.null_json, &schema, &column.null, json);
     json::write(&mut column.toast_json, &schema, &column.toast, json);

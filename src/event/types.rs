@@ -94,7 +94,8 @@ fn map_array(
     let element_type = types.get(element)?;
     let delimiter = element_type.delimiter;
     let toast = match element_type.name.as_str() {
-        "text" | "varchar" | "bpchar" | "json" | "jsonb" | "bytea" => Toast::One,
+        "text" | "varchar" | "bpchar" | "json" | "jsonb" => Toast::One,
+        "bytea" if options.binary == BinaryMode::Bytes => Toast::One,
         "int4" | "int8" => Toast::Numbers,
         "date" if !matches!(options.time, TimeMode::Connect | TimeMode::IsoString) => Toast::Numbers,
         "uuid" => Toast::Uuid,

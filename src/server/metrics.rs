@@ -144,6 +144,12 @@ const CONNECTOR: &[OfConnector] = &[
         value: |s, _| number(s.counters.batches),
     },
     OfConnector {
+        name: "millstream_connector_left_out_total",
+        kind: Kind::Counter,
+        help: "Changes without an event, by event.processing.failure.handling.mode.",
+        value: |s, _| number(s.counters.left_out),
+    },
+    OfConnector {
         name: "millstream_connector_reconnects_total",
         kind: Kind::Counter,
         help: "Times the connection to the database or the log was lost.",
