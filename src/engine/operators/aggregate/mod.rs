@@ -13,6 +13,7 @@ use crate::state::{StateError, StateTable};
 pub(super) mod accumulator;
 pub(super) mod bytes;
 pub(super) mod counts;
+mod result;
 
 use accumulator::{Accumulators, Call};
 use counts::{Counts, MemoryCounts, TableCounts};

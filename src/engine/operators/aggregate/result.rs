@@ -1,0 +1,130 @@
+//! The results of aggregate functions.
+
+use super::super::super::error::EngineError;
+use super::super::super::eval::Width;
+use super::super::super::functions::{arithmetic, json};
+use super::super::super::row::{Decimal, Value};
+use super::super::super::types::TypeKind;
+use super::accumulator::{Accumulator, Call, Function};
+use super::counts::Counts;
+
+impl Call {
+    /// The result.
+    pub(in super::super) fn value(
+        &self,
+        at: u8,
+        accumulator: &Accumulator,
+        counts: &mut dyn Counts,
+    ) -> Result<Value, EngineError> {
+        Ok(match accumulator {
+            Accumulator::Count(count) => Value::Int(*count),
+            Accumulator::Whole { count: 0, .. }
+            | Accumulator::Double { count: 0, .. }
+            | Accumulator::Decimal { count: 0, .. } => {
+                if self.output.nullable {
+                    Value::Null
+                } else {
+                    self.zero()
+                }
+            }
+            Accumulator::Whole { sum, count } => {
+                let value = if self.function == Function::Avg { sum.wrapping_div(*count) } else { *sum };
+                match (&self.output.kind, Width::of(&self.output.kind)) {
+                    (_, Some(width)) => Value::Int(width.wrap(value)),
+                    (TypeKind::IntervalMonths | TypeKind::IntervalMillis, _) => Value::Interval(value),
+                    (TypeKind::Decimal(precision, scale), _) => {
+                        arithmetic::fit(Decimal::new(i128::from(value), 0), *precision, *scale)
+                            .map_or(Value::Null, Value::Decimal)
+                    }
+                    _ => self.float(arithmetic::to_f64(&Value::Int(value)).unwrap_or_default()),
+                }
+            }
+            #[allow(clippy::cast_precision_loss, reason = "a count as divisor of a DOUBLE")]
+            Accumulator::Double { sum, count } => {
+                self.float(if self.function == Function::Avg { *sum / *count as f64 } else { *sum })
+            }
+            Accumulator::Decimal { sum: None, .. } => Value::Null,
+            Accumulator::Decimal { sum: Some(sum), count } => {
+                let TypeKind::Decimal(precision, scale) = self.output.kind else { return Ok(Value::Null) };
+                let value = if self.function == Function::Avg {
+                    arithmetic::divide_decimals(*sum, Decimal::new(i128::from(*count), 0), precision, scale)
+                } else {
+                    arithmetic::fit(*sum, precision, scale)
+                };
+                value.map_or(Value::Null, Value::Decimal)
+            }
+            Accumulator::Moments { count, squares, .. } => self.variance(*count, *squares),
+            Accumulator::Value { value, .. } => {
+                if self.function == Function::Collect {
+                    let entries = counts.all(at)?;
+                    // NULLs are not collected: of nothing else the multiset is empty
+                    Value::Map(entries.into())
+                } else {
+                    value.clone()
+                }
+            }
+            Accumulator::List(items) => self.list(items),
+        })
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "a FLOAT result")]
+    fn float(&self, value: f64) -> Value {
+        if self.output.kind == TypeKind::Float { Value::Float(value as f32) } else { Value::Double(value) }
+    }
+
+    fn zero(&self) -> Value {
+        match self.output.kind {
+            TypeKind::Decimal(_, scale) => Value::decimal(0, scale),
+            TypeKind::Float | TypeKind::Double => self.float(0.0),
+            _ => Value::Int(0),
+        }
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "counts as DOUBLE")]
+    fn variance(&self, count: i64, squares: f64) -> Value {
+        let Function::Variance { sample, root } = self.function else { return Value::Null };
+        let divisor = if sample { count - 1 } else { count };
+        if divisor <= 0 {
+            return Value::Null;
+        }
+        let variance = squares / divisor as f64;
+        let result = if root { variance.sqrt() } else { variance };
+        match self.output.kind {
+            TypeKind::Float | TypeKind::Double => self.float(result),
+            #[allow(clippy::cast_possible_truncation, reason = "an integer result is truncated")]
+            _ => Value::Int(result as i64),
+        }
+    }
+
+    fn list(&self, items: &[Value]) -> Value {
+        let parts = |item: &Value| match item {
+            Value::Row(parts) => {
+                (parts.first().cloned().unwrap_or(Value::Null), parts.get(1).cloned().unwrap_or(Value::Null))
+            }
+            other => (other.clone(), Value::Null),
+        };
+        match self.function {
+            Function::First => items.first().cloned().unwrap_or(Value::Null),
+            Function::Last => items.last().cloned().unwrap_or(Value::Null),
+            Function::ArrayAgg if items.is_empty() => Value::Null,
+            Function::ArrayAgg => Value::Array(items.into()),
+            Function::ListAgg if items.is_empty() => Value::Null,
+            Function::ListAgg => {
+                let mut text = String::new();
+                for (at, item) in items.iter().enumerate() {
+                    let (value, separator) = parts(item);
+                    if at > 0 {
+                        text.push_str(separator.as_str().unwrap_or(","));
+                    }
+                    text.push_str(value.as_str().unwrap_or_default());
+                }
+                Value::from(text)
+            }
+            Function::JsonObject { absent } => {
+                json::object_of(items.iter().map(parts), self.types.get(1), absent)
+            }
+            Function::JsonArray { absent } => json::array_of(items, self.types.first(), absent),
+            _ => Value::Null,
+        }
+    }
+}
