@@ -52,7 +52,7 @@ async fn at_end(
     loop {
         let start = end.saturating_sub(stretch).max(earliest);
         let (mut found, mut older) = (0, false);
-        scan(log, at, start, end, |record| match record.value.and_then(|value| place(value)) {
+        scan(log, at, start, end, |record| match record.value.and_then(place) {
             Some(place) if place == (through.lsn.as_u64(), through.xid) => found += 1,
             Some((lsn, _)) => older |= lsn < through.lsn.as_u64(),
             None => {}

@@ -70,11 +70,16 @@ impl Files {
 /// The tables that a job writes by JDBC.
 pub(super) fn targets(job: &Job) -> Vec<&TableRef> {
     let jdbc = |table: &&TableRef| table.options.get("connector").is_some_and(|c| c == "jdbc");
-    let sink = |op| match op {
-        &Op::Sink(ref table) => Some(table),
-        _ => None,
-    };
-    job.script.plan.nodes.iter().filter_map(|node| sink(&node.op)).filter(jdbc).collect()
+    job.script
+        .plan
+        .nodes
+        .iter()
+        .filter_map(|node| match &node.op {
+            Op::Sink(table) => Some(table),
+            _ => None,
+        })
+        .filter(jdbc)
+        .collect()
 }
 
 /// Runs the command.

@@ -107,6 +107,7 @@ impl GlobalArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, made once")]
 enum Command {
     /// Show the whole product on this machine: temporary databases, one connector, one pipeline
     Demo(demo::Args),

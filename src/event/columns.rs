@@ -60,7 +60,6 @@ pub fn included(options: &EventOptions, name: &ColumnName<'_>) -> bool {
 
 /// Applies the first rule that matches: gives the mask of its values and adds its parameters to the schema. Masks and
 /// hashes change values of `characters` only.
-#[expect(clippy::too_many_arguments, reason = "the column, piece by piece; called once")]
 pub fn apply(
     options: &EventOptions,
     name: &ColumnName<'_>,

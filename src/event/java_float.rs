@@ -118,7 +118,8 @@ fn whole_digits(mut n: u64, noise: u32) -> (Digits, i32) {
 /// The decimal exponent, or one more: a linear estimate of the logarithm.
 fn estimate(fraction: u64, exponent: i32) -> i32 {
     let mantissa = f64::from_bits((1023 << FRACTION) | (fraction & (HIDDEN - 1)));
-    let log = (mantissa - 1.5) * 0.289_529_654 + 0.176_091_259 + f64::from(exponent) * 0.301_029_995_663_981;
+    let log =
+        (mantissa - 1.5) * 0.289_529_654 + 0.176_091_259 + f64::from(exponent) * std::f64::consts::LOG10_2;
     #[expect(clippy::cast_possible_truncation, reason = "between -325 and 309")]
     let floor = log.floor() as i32;
     floor

@@ -253,8 +253,11 @@ const CONNECTOR: &[OfConnector] = &[
     },
 ];
 
+/// Reads a figure from a connector's state and the present time (ms since 1970).
+type Figure = fn(&ConnectorStatus, i64) -> f64;
+
 /// Debezium's attributes, with the context they belong to.
-const DEBEZIUM: &[(&str, &str, fn(&ConnectorStatus, i64) -> f64)] = &[
+const DEBEZIUM: &[(&str, &str, Figure)] = &[
     ("Connected", "streaming", |s, _| f64::from(u8::from(s.phase == Phase::Streaming))),
     ("MilliSecondsBehindSource", "streaming", |s, now| lag(s, now).map_or(-1.0, signed)),
     ("MilliSecondsSinceLastEvent", "streaming", |s, now| last_event_age(s, now).map_or(-1.0, signed)),

@@ -166,10 +166,7 @@ impl Store {
     }
 
     /// Calls back with every entry of the last commit: keyspace (`m` or `d`), key, value.
-    pub(super) fn for_each(
-        &self,
-        each: &mut EachEntry<'_>,
-    ) -> Result<(), StateError> {
+    pub(super) fn for_each(&self, each: &mut EachEntry<'_>) -> Result<(), StateError> {
         let failed = |e: fjall::Error| StateError::Store(e.to_string());
         for (name, keyspace) in [(b'm', &self.meta), (b'd', &self.data)] {
             for entry in keyspace.iter() {
