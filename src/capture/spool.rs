@@ -450,7 +450,10 @@ mod tests {
         file.write_all(b"x").unwrap();
         let mut replay = feed(&mut spool, &[vec![b'E'], commit(1)]).unwrap();
         assert!(matches!(replay.next_block(), Err(SpoolError::Damaged(_))));
-        let mut spool = Spool::new(Path::new("/nonexistent"), 0);
+        // A directory cannot be made below a file.
+        let blocked = dir.path().join("file");
+        std::fs::write(&blocked, "").unwrap();
+        let mut spool = Spool::new(&blocked.join("spill"), 0);
         feed(&mut spool, &[start(1, true)]);
         assert!(matches!(spool.take(&message(1, &insert(1, 1))), Err(SpoolError::Disk { .. })));
     }

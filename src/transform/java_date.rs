@@ -100,7 +100,8 @@ impl DateFormat {
             match part {
                 Part::Text(literal) => rest = rest.strip_prefix(literal.as_str())?,
                 Part::Field(letter, count) => {
-                    let abuts = matches!(self.parts.get(i + 1), Some(Part::Field(next, _)) if numeric(*next));
+                    // As in `yyyyMMdd`: with a field right behind it, one takes no more digits than it has letters.
+                    let abuts = matches!(self.parts.get(i + 1), Some(Part::Field(..)));
                     let width = if abuts { Some(*count) } else { None };
                     rest = read.field(rest.trim_start_matches([' ', '\t']), *letter, *count, width)?;
                 }
@@ -108,10 +109,6 @@ impl DateFormat {
         }
         read.millis()
     }
-}
-
-fn numeric(letter: char) -> bool {
-    "yYdDFHkKhmsSuwW".contains(letter)
 }
 
 fn padded(out: &mut String, n: impl std::fmt::Display, width: usize) {
