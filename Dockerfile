@@ -15,7 +15,9 @@ RUN mkdir -p /stub/src \
  && cargo build --profile $PROFILE --locked --manifest-path /stub/Cargo.toml \
  && rm -rf /stub
 COPY . .
-RUN cargo build --profile $PROFILE --locked --bin millstream \
+# The stub was built later than these files were written: without a new time cargo would keep the stub.
+RUN touch src/main.rs src/lib.rs \
+ && cargo build --profile $PROFILE --locked --bin millstream \
  && cp target/$([ "$PROFILE" = dev ] && echo debug || echo "$PROFILE")/millstream /millstream \
  && strip --strip-debug /millstream
 

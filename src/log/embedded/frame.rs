@@ -26,6 +26,9 @@ const TARGET_BODY: usize = 128 * 1024;
 /// Smaller bodies are written as they are.
 const COMPRESS_FROM: usize = 512;
 
+/// So are larger ones (one large record each): compressing takes as much memory again.
+const COMPRESS_TO: usize = 1 << 20;
+
 /// The bit of the record count that says that the body is compressed.
 const COMPRESSED: u32 = 1 << 31;
 
@@ -256,7 +259,7 @@ impl FrameWriter {
     fn compress(&mut self, body: usize) -> bool {
         let plain = self.bytes.get(body..).unwrap_or_default();
         let Ok(length) = u32::try_from(plain.len()) else { return false };
-        if plain.len() < COMPRESS_FROM {
+        if !(COMPRESS_FROM..=COMPRESS_TO).contains(&plain.len()) {
             return false;
         }
         self.packed.resize(4 + lz4_flex::block::get_maximum_output_size(plain.len()), 0);
