@@ -215,6 +215,10 @@ static ESCAPES: [u8; 256] = escapes();
 
 /// Appends a JSON string with Jackson's escapes: quotes, backslashes and control characters only.
 pub fn write_str(out: &mut Vec<u8>, text: &[u8]) {
+    if text.len() > 64 << 10 {
+        // Room for the rest of the event as well: else the few bytes behind a large value double the memory.
+        out.reserve(text.len() + text.len() / 16);
+    }
     out.push(b'"');
     let mut start = 0;
     for (i, &byte) in text.iter().enumerate() {

@@ -218,6 +218,8 @@ impl FrameWriter {
                 + 1
                 + record.key().map_or(0, <[u8]>::len)
                 + record.value().map_or(0, <[u8]>::len);
+            // At once: else the byte behind a large value would double the memory.
+            self.bytes.reserve(size + 2 * HEADER);
             put_uv(&mut self.bytes, size as u64);
             self.bytes.extend_from_slice(out);
             put_part(&mut self.bytes, record.key());
