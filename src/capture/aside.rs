@@ -15,7 +15,7 @@ use super::stream::{Stream, now_ns};
 use super::{snapshot, source};
 use crate::config::connector::CaptureOptions;
 use crate::error::Result;
-use crate::pg::catalog::{self, TableName, TypeRegistry};
+use crate::pg::catalog::{self, TypeRegistry};
 use crate::pg::pgoutput::{self, Message};
 use crate::pg::{Lsn, XLogData, sql_error};
 
@@ -103,7 +103,7 @@ impl Run {
                         .collect();
                 aside.incremental.execute(&signal.id, &request, &captured, &mut tools).await
             }
-            Command::Stop(which) => aside.incremental.stop(which.as_ref(), &mut tools),
+            Command::Stop(which) => aside.incremental.stop(which, &mut tools),
             Command::Pause => aside.incremental.pause(&mut tools),
             Command::Resume => aside.incremental.go_on(&mut tools).await,
             Command::Blocking(request) => {
@@ -186,16 +186,13 @@ impl Run {
         let Some((signal, request)) = aside.blocking.take() else { return Ok(()) };
         let under_way = serde_json::json!({ "id": signal.id, "type": signal.kind, "data": signal.data });
         pump.offset.extra.insert(BLOCKING.to_owned(), under_way);
-        let tables: Vec<TableName> = source::captured(&self.options, &catalog::list_tables(side).await?)?
-            .into_iter()
-            .filter(|t| request.tables.iter().any(|p| p.matches(&format!("{}.{}", t.schema, t.name))))
-            .collect();
+        let captured = source::captured(&self.options, &catalog::list_tables(side).await?)?;
         let place = snapshot::Place {
             lsn,
             last_commit: stream.last_commit(),
             txid: stream.xid().or(pump.offset.tx_id),
         };
-        snapshot::read_again(self, types, &mut stream.encoder, pump, &tables, &request, &place).await?;
+        snapshot::read_again(self, types, &mut stream.encoder, pump, &captured, &request, &place).await?;
         pump.offset.extra.remove(BLOCKING);
         pump.sync().await
     }

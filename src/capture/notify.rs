@@ -6,6 +6,20 @@ use crate::error::{Error, Result};
 use crate::event::Encoder;
 use crate::log::Batch;
 
+/// Names as Debezium lists them where it holds them in a `HashSet`: in the order of Java's string hashes.
+pub(super) fn unordered(names: impl IntoIterator<Item = String>) -> String {
+    let mut names: Vec<String> = names.into_iter().collect();
+    let mut buckets = 16u32;
+    while names.len() * 4 > usize::try_from(buckets).unwrap_or(usize::MAX) * 3 {
+        buckets *= 2;
+    }
+    names.sort_by_key(|name| {
+        let hash = name.encode_utf16().fold(0u32, |h, c| h.wrapping_mul(31).wrapping_add(u32::from(c)));
+        (hash ^ (hash >> 16)) & (buckets - 1)
+    });
+    names.join(",")
+}
+
 /// Where notifications go.
 #[derive(Clone, Debug)]
 pub(super) struct Notifier {
@@ -55,5 +69,16 @@ impl Notifier {
     ) -> Result<()> {
         let id = uuid::Uuid::new_v4().to_string();
         self.send(encoder, batch, &id, "Initial Snapshot", kind, data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_set_has_javas_order() {
+        let names = ["app.empty", "app.items", "app.more", "app.nokey"].map(str::to_owned);
+        assert_eq!(unordered(names), "app.more,app.items,app.empty,app.nokey");
     }
 }

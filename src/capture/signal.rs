@@ -103,10 +103,6 @@ fn request(data: &Value) -> Result<Request, String> {
             filters.push((pattern(table)?, filter.to_owned()));
         }
     }
-    // The form from before additional-conditions.
-    if let Some(filter) = data.get("additional-condition").and_then(Value::as_str) {
-        filters.push((pattern(".*")?, filter.to_owned()));
-    }
     let surrogate = data.get("surrogate-key").and_then(Value::as_str).filter(|s| !s.is_empty());
     Ok(Request { tables, filters, surrogate: surrogate.map(str::to_owned) })
 }

@@ -61,6 +61,9 @@ impl Scan {
         decoder: &mut CopyDecoder,
         resumed: Option<(Key, Option<Key>)>,
     ) -> Result<std::result::Result<Self, &'static str>> {
+        if !tools.options.tables.captures(&target.schema, &target.name) {
+            return Ok(Err("UNKNOWN_SCHEMA"));
+        }
         let oid = catalog::list_tables(tools.client)
             .await?
             .into_iter()

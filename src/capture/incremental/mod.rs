@@ -19,7 +19,7 @@ use tokio_postgres::Client;
 
 use self::chunk::{Mark, Row, Scan, Target, set_up};
 use super::keys::{self, Key, shown};
-use super::notify::Notifier;
+use super::notify::{Notifier, unordered};
 use super::offset::Offset;
 use super::pump::Pump;
 use super::reconcile::Seen;
@@ -68,6 +68,8 @@ pub(super) struct Incremental {
     resumed: Option<(Key, Option<Key>)>,
     /// A chunk waits for the stream to pass it, and the server was not asked how far it is.
     ask: bool,
+    /// What is to be given up after the present chunk: these tables, or all.
+    stops: Vec<Option<Patterns>>,
 }
 
 /// What reading a chunk needs.
@@ -163,13 +165,19 @@ impl Incremental {
     ) -> Result<()> {
         let idle = self.queue.is_empty();
         for pattern in &request.tables {
-            for (schema, name) in captured.iter().filter(|(s, n)| pattern.matches(&format!("{s}.{n}"))) {
-                let target = Target {
-                    schema: schema.clone(),
-                    name: name.clone(),
-                    condition: request.filter(&format!("{schema}.{name}")).map(str::to_owned),
-                    surrogate: request.surrogate.clone(),
-                };
+            let mut names: Vec<(String, String)> =
+                captured.iter().filter(|(s, n)| pattern.matches(&format!("{s}.{n}"))).cloned().collect();
+            if names.is_empty() {
+                // Listed as it stands, and found to be unknown when its turn comes.
+                let text = pattern.sources().join(",");
+                names.push(match text.split_once('.') {
+                    Some((schema, name)) => (schema.to_owned(), name.to_owned()),
+                    None => (String::new(), text),
+                });
+            }
+            for (schema, name) in names {
+                let condition = request.filter(&format!("{schema}.{name}")).map(str::to_owned);
+                let target = Target { schema, name, condition, surrogate: request.surrogate.clone() };
                 if !self.queue.iter().any(|t| t.id() == target.id()) {
                     self.queue.push_back(target);
                 }
@@ -187,20 +195,34 @@ impl Incremental {
         self.next_chunk(tools).await
     }
 
-    /// Gives up tables.
-    pub(super) fn stop(&mut self, which: Option<&Patterns>, tools: &mut Tools<'_>) -> Result<()> {
-        let front = self.queue.front().map(Target::id);
-        self.queue.retain(|t| which.is_some_and(|p| !p.matches(&t.id())));
-        if self.queue.front().map(Target::id) != front {
-            self.scan = None;
-            self.window = None;
-            self.resumed = None;
+    /// Gives up tables, once the present chunk is sent.
+    pub(super) fn stop(&mut self, which: Option<Patterns>, tools: &mut Tools<'_>) -> Result<()> {
+        self.stops.push(which);
+        if self.window.is_none() { self.give_up(tools) } else { Ok(()) }
+    }
+
+    fn give_up(&mut self, tools: &mut Tools<'_>) -> Result<()> {
+        for which in std::mem::take(&mut self.stops) {
+            let front = self.queue.front().map(Target::id);
+            let (gone, left): (VecDeque<Target>, VecDeque<Target>) = std::mem::take(&mut self.queue)
+                .into_iter()
+                .partition(|t| which.as_ref().is_none_or(|p| p.matches(&t.id())));
+            self.queue = left;
+            if gone.is_empty() {
+                continue;
+            }
+            if self.queue.front().map(Target::id) != front {
+                self.scan = None;
+                self.resumed = None;
+            }
+            if self.queue.is_empty() {
+                self.notify(tools, "COMPLETED", &[])?;
+                self.correlation = None;
+            }
+            let gone = unordered(gone.iter().map(Target::id));
+            self.notify(tools, "ABORTED", &[("data_collections", gone)])?;
+            self.store(&mut tools.pump.offset);
         }
-        if self.queue.is_empty() && front.is_some() {
-            self.notify(tools, "ABORTED", &[])?;
-            self.correlation = None;
-        }
-        self.store(&mut tools.pump.offset);
         Ok(())
     }
 
@@ -290,7 +312,7 @@ impl Incremental {
     /// Sends what is left of the chunk.
     fn emit(&mut self, last_commit: Option<Lsn>, lsn: Lsn, tools: &mut Tools<'_>) -> Result<()> {
         let Some(window) = self.window.take() else { return Ok(()) };
-        let Some(scan) = &self.scan else { return Ok(()) };
+        let Some(scan) = &self.scan else { return self.give_up(tools) };
         for row in &window.rows {
             let now = now_ns();
             let source = SourceInfo {
@@ -308,7 +330,7 @@ impl Incremental {
             })?;
         }
         self.store(&mut tools.pump.offset);
-        Ok(())
+        self.give_up(tools)
     }
 
     /// Reads the next chunk.

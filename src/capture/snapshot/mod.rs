@@ -15,7 +15,7 @@ use self::progress::{FIELD, Past, Progress};
 pub(super) use self::ranges::is_integer;
 use self::rows::{Rows, Table};
 use super::keys::{all_columns, name_of};
-use super::notify::Notifier;
+use super::notify::{Notifier, unordered};
 use super::offset::{Offset, SlotBinding, SnapshotState};
 use super::pump::Pump;
 use super::run::Run;
@@ -100,7 +100,9 @@ pub(super) async fn read(
     let own =
         |name: &str| options.snapshot_overrides.iter().find(|o| o.table == name).map(|o| o.select.clone());
     let tables = wanted(options, captured);
-    let progress = tables_into(run, &client, types, encoder, pump, &tables, source, &own, progress).await?;
+    let all = listed(options, captured, |_| true);
+    let progress =
+        tables_into(run, &client, types, encoder, pump, &tables, source, &own, progress, all).await?;
     notifier.initial(encoder, &mut pump.batch, "COMPLETED", &[])?;
     // The session must live until here: its transaction is the snapshot.
     client
@@ -135,12 +137,13 @@ async fn tables_into(
     source: SourceInfo<'static>,
     own: &Own<'_>,
     progress: Option<Progress>,
+    all: String,
 ) -> Result<Option<Progress>> {
     let options = &run.options;
     let oids: Vec<u32> = names.iter().map(|t| t.oid).collect();
     let infos = catalog::load_tables(client, &oids).await?;
-    let all = names.iter().map(|t| format!("{}.{}", t.schema, t.name)).collect::<Vec<_>>().join(", ");
-    let mut rows = Rows::new(run, encoder, pump, source, progress, all);
+    let these = unordered(names.iter().map(|t| format!("{}.{}", t.schema, t.name)));
+    let mut rows = Rows::new(run, encoder, pump, source, progress, (these, all));
     let mut estimate = 0;
     for info in infos {
         let plan = rows.encoder.snapshot_plan(&info, types).map_err(super::run::unusable)?;
@@ -189,13 +192,21 @@ pub(super) async fn read_again(
     types: &TypeRegistry,
     encoder: &mut Encoder,
     pump: &mut Pump,
-    tables: &[TableName],
+    captured: &[TableName],
     request: &Request,
     place: &Place,
 ) -> Result<()> {
     let options = &run.options;
     let client = session(run).await?;
-    open(&client, options, tables, None, false).await?;
+    let asked = |name: &str| request.tables.iter().any(|p| p.matches(name));
+    let tables: Vec<TableName> = captured
+        .iter()
+        .filter(|t| {
+            !options.tables.is_signal(&t.schema, &t.name) && asked(&format!("{}.{}", t.schema, t.name))
+        })
+        .cloned()
+        .collect();
+    open(&client, options, &tables, None, false).await?;
     let source = SourceInfo {
         lsn: Some(place.lsn),
         last_commit_lsn: place.last_commit,
@@ -205,16 +216,35 @@ pub(super) async fn read_again(
         ..SourceInfo::default()
     };
     let own = |name: &str| request.filter(name).map(str::to_owned);
-    tables_into(run, &client, types, encoder, pump, tables, source, &own, None).await?;
+    let notifier = Notifier::new(options);
+    notifier.initial(encoder, &mut pump.batch, "STARTED", &[])?;
+    let all = listed(options, captured, asked);
+    tables_into(run, &client, types, encoder, pump, &tables, source, &own, None, all).await?;
+    notifier.initial(encoder, &mut pump.batch, "COMPLETED", &[])?;
     run.status.snapshot(None);
     client.batch_execute("COMMIT").await.map_err(|e| sql_error("cannot end the snapshot's transaction", e))
 }
 
-/// The tables to read, of those captured.
+/// The captured tables and the signal table, in the order of a snapshot, as notifications list them.
+fn listed(options: &CaptureOptions, captured: &[TableName], asked: impl Fn(&str) -> bool) -> String {
+    let mut names: Vec<(&str, &str)> =
+        captured.iter().map(|t| (t.schema.as_str(), t.name.as_str())).collect();
+    if let Some(signal) = options.signal_table.as_deref().and_then(|name| name.split_once('.'))
+        && !names.contains(&signal)
+    {
+        names.push(signal);
+    }
+    names.sort_by_cached_key(|(schema, name)| options.tables.snapshot_order(schema, name));
+    let names = names.iter().map(|(schema, name)| format!("{schema}.{name}"));
+    names.filter(|name| asked(name)).collect::<Vec<_>>().join(",")
+}
+
+/// The tables to read, of those captured. Signals are never read again.
 fn wanted(options: &CaptureOptions, captured: &[TableName]) -> Vec<TableName> {
     let all = options.snapshot_tables.is_empty();
     captured
         .iter()
+        .filter(|t| !options.tables.is_signal(&t.schema, &t.name))
         .filter(|t| all || options.snapshot_tables.matches(&format!("{}.{}", t.schema, t.name)))
         .cloned()
         .collect()

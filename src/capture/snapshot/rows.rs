@@ -85,7 +85,8 @@ pub(super) struct Rows<'s> {
     /// `None` for what always starts again.
     progress: Option<Progress>,
     notifier: Notifier,
-    /// All tables, for notifications.
+    /// For notifications: the tables that are read, and all that are captured.
+    these: String,
     all: String,
     said: Instant,
 }
@@ -97,7 +98,7 @@ impl<'s> Rows<'s> {
         pump: &'s mut Pump,
         source: SourceInfo<'static>,
         progress: Option<Progress>,
-        all: String,
+        (these, all): (String, String),
     ) -> Self {
         Self {
             run,
@@ -109,6 +110,7 @@ impl<'s> Rows<'s> {
             waiting: None,
             progress,
             notifier: Notifier::new(&run.options),
+            these,
             all,
             said: Instant::now(),
         }
@@ -167,7 +169,7 @@ impl<'s> Rows<'s> {
             entry.file = file;
             entry.key = key;
         }
-        let data = [("data_collections", self.all.clone()), ("current_collection_in_progress", name)];
+        let data = [("data_collections", self.these.clone()), ("current_collection_in_progress", name)];
         self.notifier.initial(self.encoder, &mut self.pump.batch, "IN_PROGRESS", &data)?;
         Ok(true)
     }
