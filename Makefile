@@ -61,7 +61,12 @@ goldens: ## every recorded case; MILLSTREAM_GOLDENS=DIR takes others
 .PHONY: chaos
 chaos: ## capture killed at random steps and times, seeds printed: at most 200 rounds or 9 minutes; SECONDS=N, MILLSTREAM_SEED=N repeats one
 	@scripts/setup.sh build postgres java
-	MILLSTREAM_CHAOS=$(or $(SECONDS),540) $(CARGO) test --test it -- --nocapture crash::chaos $(ARGS)
+	MILLSTREAM_CHAOS=$(or $(SECONDS),540) $(CARGO) test --test it -- --ignored --nocapture crash::chaos $(ARGS)
+
+.PHONY: soak
+soak: ## the tests that take minutes: five million rows in one transaction, an idle slot, a broker behind a bad network
+	@scripts/setup.sh build postgres java
+	$(CARGO) test --test it -- --ignored --nocapture --test-threads 1 --skip crash::chaos --skip log_crash::child $(ARGS)
 
 .PHONY: fuzz
 fuzz: ## coverage-guided fuzzing of decoders, value texts, SQL and formats; SECONDS=60 for each target

@@ -18,6 +18,7 @@ pub mod engine;
 pub mod error;
 pub mod event;
 pub mod failpoint;
+pub mod java;
 pub mod log;
 pub mod pg;
 pub mod replay;

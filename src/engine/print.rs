@@ -6,6 +6,7 @@ use super::functions::pattern;
 use super::functions::time::DAY;
 use super::row::{Change, Decimal, Instant, Value};
 use super::types::{DataType, Field, TypeKind};
+use crate::java;
 
 /// A change: `+I[1, ann, 10.50]`.
 pub fn change(text: &mut String, change: &Change, schema: &[Field]) {
@@ -29,8 +30,8 @@ pub fn value(text: &mut String, value: &Value, data_type: &DataType) {
         Value::Null => text.push_str("null"),
         Value::Bool(v) => text.push_str(if *v { "true" } else { "false" }),
         Value::Int(v) => text.push_str(itoa::Buffer::new().format(*v)),
-        Value::Float(v) => float(text, *v),
-        Value::Double(v) => double(text, *v),
+        Value::Float(v) => java::float::push_float(text, *v),
+        Value::Double(v) => java::float::push_double(text, *v),
         Value::Decimal(v) => big_decimal(text, *v),
         Value::Str(v) => text.push_str(v),
         Value::Bytes(v) => {
@@ -152,120 +153,6 @@ pub fn decimal(text: &mut String, decimal: Decimal) {
     }
 }
 
-/// As Java's `Double.toString`: `2.0`, `1.0E7`, `Infinity`.
-pub fn double(text: &mut String, value: f64) {
-    if value.is_finite() {
-        if value.abs() < 1e-323 && value != 0.0 {
-            text.push_str(if value < 0.0 { "-4.9E-324" } else { "4.9E-324" });
-            return;
-        }
-        if large_whole(text, value, 53) {
-            return;
-        }
-        java_number(text, ryu::Buffer::new().format_finite(value.abs()), value.is_sign_negative());
-    } else {
-        text.push_str(not_finite(value.is_nan(), value.is_sign_negative()));
-    }
-}
-
-/// As Java's `Float.toString`.
-pub fn float(text: &mut String, value: f32) {
-    if value.is_finite() {
-        if large_whole(text, f64::from(value), 24) {
-            return;
-        }
-        java_number(text, ryu::Buffer::new().format_finite(value.abs()), value.is_sign_negative());
-    } else {
-        text.push_str(not_finite(value.is_nan(), value.is_sign_negative()));
-    }
-}
-
-/// Whole numbers beyond the precision of `bits`, below 2^63: up to Java 18 all their digits are written that a power
-/// of two of their size can tell apart, not the shortest ones that read back as the same number.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number below 2^63")]
-fn large_whole(text: &mut String, value: f64, bits: u32) -> bool {
-    // Digits of 2^n that do not count, by n
-    const LOST: [u32; 63] = [
-        0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 9, 9,
-        10, 10, 10, 11, 11, 11, 12, 12, 12, 12, 13, 13, 13, 14, 14, 14, 15, 15, 15, 15, 16, 16, 16, 17, 17,
-        17, 18, 18, 18,
-    ];
-    let size = value.abs();
-    if size < f64::from(2.0_f32).powi(i32::try_from(bits).unwrap_or(53))
-        || size >= 9_223_372_036_854_775_808.0
-    {
-        return false;
-    }
-    let mut whole = size as u64;
-    let exponent = 63 - whole.leading_zeros();
-    let beyond = exponent.saturating_sub(bits).saturating_sub(1);
-    let lost = if exponent > bits { LOST.get(beyond as usize).copied().unwrap_or(0) } else { 0 };
-    let unit = 10_u64.pow(lost);
-    let rest = whole % unit;
-    whole = whole / unit + u64::from(lost > 0 && rest >= unit / 2);
-    let mut buffer = itoa::Buffer::new();
-    let digits = buffer.format(whole);
-    let power = digits.len() - 1 + lost as usize;
-    let (first, rest) = digits.split_at(1);
-    let rest = rest.trim_end_matches('0');
-    if value < 0.0 {
-        text.push('-');
-    }
-    let _ = write!(text, "{first}.{}E{power}", if rest.is_empty() { "0" } else { rest });
-    true
-}
-
-fn not_finite(nan: bool, negative: bool) -> &'static str {
-    match (nan, negative) {
-        (true, _) => "NaN",
-        (_, true) => "-Infinity",
-        _ => "Infinity",
-    }
-}
-
-/// Rewrites the shortest digits in Java's layout: plain from 10^-3 up to 10^7, else with an exponent.
-fn java_number(text: &mut String, shortest: &str, negative: bool) {
-    if negative {
-        text.push('-');
-    }
-    let (mantissa, exponent) = shortest.split_once('e').unwrap_or((shortest, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    // Digits without leading zeros, and where the point stands in them.
-    let all: String = whole.chars().chain(fraction.chars()).collect();
-    let digits = all.trim_start_matches('0');
-    let leading = all.len() - digits.len();
-    let digits = digits.trim_end_matches('0');
-    if digits.is_empty() {
-        text.push_str("0.0");
-        return;
-    }
-    let as_i32 = |n: usize| i32::try_from(n).unwrap_or(0);
-    let point = as_i32(whole.len()) - as_i32(leading) + exponent;
-    let at = |n: i32| usize::try_from(n).unwrap_or(0);
-    if (-2..=7).contains(&point) {
-        if point <= 0 {
-            text.push_str("0.");
-            for _ in point..0 {
-                text.push('0');
-            }
-            text.push_str(digits);
-        } else if at(point) >= digits.len() {
-            text.push_str(digits);
-            for _ in digits.len()..at(point) {
-                text.push('0');
-            }
-            text.push_str(".0");
-        } else {
-            let (whole, fraction) = digits.split_at(at(point));
-            let _ = write!(text, "{whole}.{fraction}");
-        }
-    } else {
-        let (first, rest) = digits.split_at(1);
-        let _ = write!(text, "{first}.{}E{}", if rest.is_empty() { "0" } else { rest }, point - 1);
-    }
-}
-
 /// `13:14`, `13:14:15`, `13:14:15.678`: seconds and fractions only where they are not zero, fractions by threes.
 fn iso_time(text: &mut String, millis: i64, nanos: u32, seconds: bool) {
     let second = millis / 1000;
@@ -324,27 +211,6 @@ fn interval(text: &mut String, value: i64, months: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn doubles_print_as_java_prints_them() {
-        for (value, expected) in [
-            (2.0, "2.0"),
-            (1e7, "1.0E7"),
-            (9_999_999.0, "9999999.0"),
-            (1e-5, "1.0E-5"),
-            (0.001, "0.001"),
-            (0.000_999, "9.99E-4"),
-            (123.456, "123.456"),
-            (1.234_567_89e12, "1.23456789E12"),
-            (0.0, "0.0"),
-            (-0.1, "-0.1"),
-            (f64::INFINITY, "Infinity"),
-        ] {
-            let mut text = String::new();
-            double(&mut text, value);
-            assert_eq!(text, expected);
-        }
-    }
 
     #[test]
     fn rows_print_as_the_print_connector_prints_them() {

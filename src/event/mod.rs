@@ -17,7 +17,6 @@ pub mod encoder;
 pub mod error;
 pub mod filter;
 mod java;
-pub(crate) mod java_float;
 pub mod json;
 pub mod names;
 pub mod options;

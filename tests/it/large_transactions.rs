@@ -347,7 +347,7 @@ async fn large_transactions_and_values_under_a_ceiling() {
 
 /// `cargo test --test it five_million -- --ignored`: minutes.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes; part of make chaos"]
+#[ignore = "takes minutes: make soak"]
 async fn five_million_rows_and_200_mib_of_values_under_a_ceiling() {
     under_the_ceiling(5_000_000, 13, Duration::from_secs(1500)).await;
 }

@@ -144,7 +144,7 @@ async fn between_us_and_postgresql() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes: the Kafka client's own time limits"]
+#[ignore = "takes minutes: make soak"]
 async fn between_us_and_kafka() {
     // The broker tells clients the proxy's address on this listener.
     let Some((direct, (inner, advertised))) = kafka::broker().zip(kafka::proxied()) else { return };

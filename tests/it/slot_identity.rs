@@ -253,7 +253,7 @@ async fn an_idle_publication_does_not_hold_wal_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes two minutes; part of make chaos"]
+#[ignore = "takes minutes: make soak"]
 async fn an_idle_publication_does_not_hold_wal_back_for_120_s() {
     idle_beside_a_busy_database(Duration::from_secs(120)).await;
 }

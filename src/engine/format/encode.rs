@@ -10,6 +10,7 @@ use super::{FormatContext, FormatError, FormatOptions};
 use crate::engine::plan::TableRef;
 use crate::engine::row::{Change, Value};
 use crate::engine::types::{DataType, Field, TypeKind};
+use crate::java;
 
 #[derive(Clone, Debug)]
 enum Style {
@@ -243,8 +244,8 @@ pub(super) fn write_value(
         (Value::Null, _) => out.extend_from_slice(b"null"),
         (Value::Bool(b), _) => out.extend_from_slice(if *b { b"true" } else { b"false" }),
         (Value::Int(n), _) => out.extend_from_slice(itoa::Buffer::new().format(*n).as_bytes()),
-        (Value::Float(f), _) => write_float(out, f.is_finite(), &format!("{f:e}")),
-        (Value::Double(d), _) => write_float(out, d.is_finite(), &format!("{d:e}")),
+        (Value::Float(f), _) => write_float(out, f.is_finite(), &java::float::float(*f)),
+        (Value::Double(d), _) => write_float(out, d.is_finite(), &java::float::double(*d)),
         // a plain number keeps the digits of its scale
         (Value::Decimal(d), _) if settings.plain_decimals => {
             let mut digits = String::with_capacity(40);
@@ -330,12 +331,12 @@ fn write_map(
     Ok(())
 }
 
-fn write_float(out: &mut Vec<u8>, finite: bool, digits: &str) {
+fn write_float(out: &mut Vec<u8>, finite: bool, text: &[u8]) {
     // Jackson quotes what is no JSON number.
     if !finite {
         out.push(b'"');
     }
-    text::write_java_float(out, digits);
+    out.extend_from_slice(text);
     if !finite {
         out.push(b'"');
     }

@@ -139,51 +139,6 @@ pub fn write_stripped_decimal(out: &mut Vec<u8>, unscaled: i128, scale: u8, plai
     }
 }
 
-/// A double as Java's `Double.toString` writes it (`2.0`, `1.0E7`); `digits` is its shortest form with exponent
-/// (`{:e}`), so that it serves floats too.
-pub fn write_java_float(out: &mut Vec<u8>, digits: &str) {
-    let Some((mantissa, exponent)) = digits.split_once('e') else {
-        // NaN and the infinities.
-        out.extend_from_slice(match digits {
-            "inf" => b"Infinity",
-            "-inf" => b"-Infinity",
-            _ => b"NaN",
-        });
-        return;
-    };
-    let exponent: i32 = exponent.parse().unwrap_or_default();
-    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |m| ("-", m));
-    out.extend_from_slice(sign.as_bytes());
-    let (first, rest) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    if first == "0" || !(-3..7).contains(&exponent) {
-        out.extend_from_slice(first.as_bytes());
-        out.push(b'.');
-        out.extend_from_slice(if rest.is_empty() { b"0" } else { rest.as_bytes() });
-        if exponent != 0 {
-            out.push(b'E');
-            out.extend_from_slice(itoa::Buffer::new().format(exponent).as_bytes());
-        }
-        return;
-    }
-    let all: Vec<u8> = first.bytes().chain(rest.bytes()).collect();
-    if exponent < 0 {
-        out.extend_from_slice(b"0.");
-        out.resize(out.len() + usize::try_from(-exponent - 1).unwrap_or(0), b'0');
-        out.extend_from_slice(&all);
-        return;
-    }
-    let whole = usize::try_from(exponent).unwrap_or(0) + 1;
-    for position in 0..whole.max(all.len()) {
-        if position == whole {
-            out.push(b'.');
-        }
-        out.push(all.get(position).copied().unwrap_or(b'0'));
-    }
-    if all.len() <= whole {
-        out.extend_from_slice(b".0");
-    }
-}
-
 /// Days from 1970-01-01 to a date of the proleptic Gregorian calendar; `None` where there is no such date.
 pub fn days(year: i32, month: u32, day: u32) -> Option<i32> {
     let date = chrono::NaiveDate::from_ymd_opt(year, month, day)?;
@@ -364,32 +319,6 @@ mod tests {
         assert_eq!(written(-5, 3, false), "-0.005");
         assert_eq!(written(1, 8, false), "1E-8");
         assert_eq!(written(0, 2, false), "0");
-    }
-
-    #[test]
-    fn floats_are_written_as_java_does() {
-        let written = |d: f64| {
-            let mut out = Vec::new();
-            write_java_float(&mut out, &format!("{d:e}"));
-            String::from_utf8(out).unwrap()
-        };
-        for (number, text) in [
-            (0.0, "0.0"),
-            (-0.0, "-0.0"),
-            (2.0, "2.0"),
-            (1e7, "1.0E7"),
-            (9_999_999.0, "9999999.0"),
-            (1234.5, "1234.5"),
-            (0.001, "0.001"),
-            (0.00012, "1.2E-4"),
-            (-0.25, "-0.25"),
-            (1.5e300, "1.5E300"),
-            (100.0, "100.0"),
-            (f64::NAN, "NaN"),
-            (f64::NEG_INFINITY, "-Infinity"),
-        ] {
-            assert_eq!(written(number), text);
-        }
     }
 
     #[test]

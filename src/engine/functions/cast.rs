@@ -9,6 +9,7 @@ use super::super::print;
 use super::super::row::{Decimal, Instant, Value};
 use super::super::types::{DataType, TypeKind};
 use super::{arithmetic, pattern, time};
+use crate::java;
 
 /// Whether a cast leaves every value as it is.
 pub(crate) fn is_identity(from: &TypeKind, to: &TypeKind) -> bool {
@@ -317,8 +318,8 @@ fn to_decimal(value: &Value, precision: u8, scale: u8) -> Option<Result<Value, E
         Value::Float(_) | Value::Double(_) => {
             let mut text = String::new();
             match value {
-                Value::Float(v) => print::double(&mut text, f64::from(*v)),
-                Value::Double(v) => print::double(&mut text, *v),
+                Value::Float(v) => java::float::push_double(&mut text, f64::from(*v)),
+                Value::Double(v) => java::float::push_double(&mut text, *v),
                 _ => {}
             }
             if text.ends_with('y') || text == "NaN" {

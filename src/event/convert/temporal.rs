@@ -1,7 +1,7 @@
 //! Dates, times and timestamps: PostgreSQL's ISO text to Debezium's numbers and texts.
 
 use crate::event::datum::{Datum, Inline};
-use crate::event::java_float;
+use crate::java;
 
 /// An instant or local date-time: seconds since 1970 and microseconds within the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -411,7 +411,7 @@ impl Interval {
             out.push(b'-');
         }
         // the double's digits, cut after the ninth decimal
-        let (digits, point) = java_float::of_f64(self.seconds());
+        let (digits, point) = java::float::of_f64(self.seconds());
         let whole = usize::try_from(point).unwrap_or(0);
         if whole == 0 {
             out.push(b'0');

@@ -10,15 +10,81 @@ use num_bigint::BigUint;
 use smallvec::SmallVec;
 
 /// Significant digits as ASCII; at most 17, without trailing zeros except the second of two.
-pub(super) type Digits = SmallVec<[u8; 24]>;
+pub type Digits = SmallVec<[u8; 24]>;
+/// A whole number in text, ASCII: the longest is `-2.2250738585072014E-308`.
+pub type Text = SmallVec<[u8; 32]>;
 
 /// Bits of a double's fraction.
 const FRACTION: i32 = 52;
 /// The bit above the fraction.
 const HIDDEN: u64 = 1 << FRACTION;
 
+/// `Double.toString`: plain from 10^-3 up to 10^7, else with an exponent; always a digit after the point; `NaN`,
+/// `Infinity`, `-Infinity`.
+pub fn double(n: f64) -> Text {
+    if n.is_finite() { number(n.is_sign_negative(), of_f64(n)) } else { special(n.is_nan(), n > 0.0) }
+}
+
+/// `Float.toString`, as [`double`].
+pub fn float(n: f32) -> Text {
+    if n.is_finite() { number(n.is_sign_negative(), of_f32(n)) } else { special(n.is_nan(), n > 0.0) }
+}
+
+/// As [`double`], behind a text.
+pub fn push_double(text: &mut String, n: f64) {
+    text.extend(double(n).iter().map(|byte| char::from(*byte)));
+}
+
+/// As [`float`], behind a text.
+pub fn push_float(text: &mut String, n: f32) {
+    text.extend(float(n).iter().map(|byte| char::from(*byte)));
+}
+
+fn special(nan: bool, positive: bool) -> Text {
+    Text::from_slice(match (nan, positive) {
+        (true, _) => b"NaN".as_slice(),
+        (_, true) => b"Infinity",
+        _ => b"-Infinity",
+    })
+}
+
+/// The layout of `0.d1d2d3… × 10^exponent`.
+fn number(negative: bool, (digits, exponent): (Digits, i32)) -> Text {
+    let mut out = Text::new();
+    if negative {
+        out.push(b'-');
+    }
+    match usize::try_from(exponent) {
+        Ok(point @ 1..=7) => {
+            for i in 0..point.max(digits.len()) {
+                if i == point {
+                    out.push(b'.');
+                }
+                out.push(digits.get(i).copied().unwrap_or(b'0'));
+            }
+            if digits.len() <= point {
+                out.extend_from_slice(b".0");
+            }
+        }
+        _ if (-2..=0).contains(&exponent) => {
+            out.extend_from_slice(b"0.");
+            out.extend(std::iter::repeat_n(b'0', usize::try_from(-exponent).unwrap_or(0)));
+            out.extend_from_slice(&digits);
+        }
+        _ => {
+            let (first, rest) = digits.split_at(1);
+            out.extend_from_slice(first);
+            out.push(b'.');
+            out.extend_from_slice(if rest.is_empty() { b"0" } else { rest });
+            out.push(b'E');
+            out.extend_from_slice(itoa::Buffer::new().format(exponent - 1).as_bytes());
+        }
+    }
+    out
+}
+
 /// Digits and decimal exponent of a finite positive double: the value is `0.digits × 10^exponent`.
-pub(super) fn of_f64(n: f64) -> (Digits, i32) {
+pub fn of_f64(n: f64) -> (Digits, i32) {
     let bits = n.to_bits() & (u64::MAX >> 1);
     let fraction = bits & (HIDDEN - 1);
     let exponent = i32::try_from(bits >> FRACTION).unwrap_or(0);
@@ -34,7 +100,7 @@ pub(super) fn of_f64(n: f64) -> (Digits, i32) {
 }
 
 /// As [`of_f64`] for single precision.
-pub(super) fn of_f32(n: f32) -> (Digits, i32) {
+pub fn of_f32(n: f32) -> (Digits, i32) {
     const SINGLE: i32 = 23;
     let bits = n.to_bits() & (u32::MAX >> 1);
     let fraction = bits & ((1 << SINGLE) - 1);
@@ -188,35 +254,41 @@ fn digit(quotient: u64) -> u8 {
 
 /// All numbers fit into 64 bits, or 32 where `narrow`. Java's sums wrap there, which decides some last digits.
 fn small(fraction: u64, p: &Powers, mut decimal: i32, narrow: bool) -> (Digits, i32) {
-    #[expect(clippy::cast_possible_truncation, reason = "Java's arithmetic of int and long")]
-    let wrap = |n: i128| if narrow { i128::from(n as i32) } else { i128::from(n as i64) };
-    let shifted = |five: i32, two: i32| wrap(5i128.pow(u32::try_from(five).unwrap_or(0)) << two);
-    let mut b = i128::from(fraction) * shifted(p.b5, p.b2);
+    #[expect(clippy::cast_possible_truncation, reason = "Java's arithmetic of int")]
+    let wrap = |n: i64| if narrow { i64::from(n as i32) } else { n };
+    let shifted = |five: i32, two: i32| {
+        let power = 5i64.wrapping_pow(u32::try_from(five).unwrap_or(0));
+        wrap(u32::try_from(two).ok().and_then(|two| power.checked_shl(two)).unwrap_or(0))
+    };
+    let mut b = fraction.cast_signed().wrapping_mul(shifted(p.b5, p.b2));
     let s = shifted(p.s5, p.s2);
     let mut m = shifted(p.b5, p.m2);
-    let tens = wrap(s * 10);
+    let tens = wrap(s.wrapping_mul(10));
     let mut out = Digits::new();
     let mut first = true;
     loop {
-        let quotient = b / s;
-        b = wrap(10 * (b % s));
-        m = wrap(m * 10);
-        let (mut low, mut high) = (m <= 0 || b < m, m <= 0 || wrap(b + m) > tens);
+        // The caller has seen to it that `s` has fewer than 64 bits: it is positive.
+        let quotient = b.checked_div(s).unwrap_or(0);
+        b = wrap(b.checked_rem(s).unwrap_or(0).wrapping_mul(10));
+        m = wrap(m.wrapping_mul(10));
+        let (mut low, mut high) = (m <= 0 || b < m, m <= 0 || wrap(b.wrapping_add(m)) > tens);
+        let quotient = u64::try_from(quotient).unwrap_or(0);
         if first {
             first = false;
             if quotient == 0 && !high {
                 decimal -= 1;
             } else {
-                out.push(digit(u64::try_from(quotient).unwrap_or(0)));
+                out.push(digit(quotient));
             }
             if scientific(decimal) {
                 (low, high) = (false, false);
             }
         } else {
-            out.push(digit(u64::try_from(quotient).unwrap_or(0)));
+            out.push(digit(quotient));
         }
         if low || high {
-            return rounded(out, decimal, &End { low, high, rest: wrap(b * 2 - tens).cmp(&0) });
+            let rest = wrap(b.wrapping_mul(2).wrapping_sub(tens)).cmp(&0);
+            return rounded(out, decimal, &End { low, high, rest });
         }
     }
 }
@@ -265,6 +337,38 @@ mod tests {
 
     fn text((digits, exponent): (Digits, i32)) -> String {
         format!("0.{}e{exponent}", String::from_utf8(digits.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn numbers_are_laid_out_as_java_does() {
+        for (n, expected) in [
+            (1.0, "1.0"),
+            (-2.0, "-2.0"),
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1.5, "1.5"),
+            (123.456, "123.456"),
+            (0.001, "0.001"),
+            (0.000_999, "9.99E-4"),
+            (0.00123, "0.00123"),
+            (9_999_999.0, "9999999.0"),
+            (1e7, "1.0E7"),
+            (123_456_789.5, "1.234567895E8"),
+            (1.234_567_89e12, "1.23456789E12"),
+            (1e300, "1.0E300"),
+            (5e-324, "4.9E-324"),
+            (1.797_693_134_862_315_7e308, "1.7976931348623157E308"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "Infinity"),
+            (f64::NEG_INFINITY, "-Infinity"),
+        ] {
+            let mut text = String::new();
+            push_double(&mut text, n);
+            assert_eq!(text, expected);
+        }
+        let mut text = String::new();
+        push_float(&mut text, -3.4e38);
+        assert_eq!(text, "-3.4E38");
     }
 
     #[test]

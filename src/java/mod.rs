@@ -1,0 +1,3 @@
+//! What Java's class library does with texts, where Debezium, Kafka Connect and Flink let it through to the user.
+
+pub mod float;
