@@ -1,7 +1,8 @@
 //! Queries through planner, operators and state on disk, without topics: events a second, the most memory, the
 //! state's size, allocations a row, and what these are beside the first query's.
 //!
-//! `cargo bench --bench engine [-- --events N] [WORD]`; `WORD` takes the queries whose names hold it.
+//! `cargo bench --bench engine [-- --events N] [--threads N] [--state MIB] [WORD]`; `WORD` takes the queries whose
+//! names hold it. With `--state` a join's state of that size is built, closed and opened again instead.
 
 #![allow(clippy::panic, clippy::print_stdout, reason = "a benchmark prints, and ends at its first fault")]
 
@@ -17,6 +18,7 @@ use millstream::sql::{CompileOptions, compile};
 use millstream::state::store::StoreOptions;
 use millstream::state::{Head, Store};
 
+mod large;
 mod nexmark;
 
 use nexmark::{Generator, Table};
@@ -130,34 +132,55 @@ fn benches() -> Vec<Bench> {
     all
 }
 
-/// Makes the next rows, and says which source they are for.
+/// Makes the next rows of the tables that a query reads.
 struct Feed {
     input: Input,
     generator: Generator,
+    /// Per table the columns that are read of it.
     columns: [Vec<String>; 3],
     random: u64,
     rows: Vec<Vec<Option<[i64; 2]>>>,
 }
 
+/// A reader of a table: its place among the tables, and its columns among those that are made.
+struct Reader {
+    node: NodeId,
+    table: usize,
+    columns: Vec<usize>,
+    batch: Vec<Change>,
+}
+
 const KEYS: u64 = 100_000;
 
 impl Feed {
-    fn new(input: Input, plan: &Plan) -> Self {
-        let names = |table: &str| {
-            let node = plan.nodes.iter().find(|n| matches!(&n.op, Op::Source(t) if t.name == table));
-            node.map(|n| n.schema.iter().map(|f| f.name.clone()).collect()).unwrap_or_default()
-        };
+    fn new(input: Input, plan: &Plan) -> (Self, Vec<Reader>) {
         let tables = match input {
             Input::Nexmark => ["person", "auction", "bid"],
             Input::Changes => ["t", "u", ""],
         };
-        Self {
+        let mut columns: [Vec<String>; 3] = Default::default();
+        let mut readers = Vec::new();
+        for (node, source) in plan.nodes.iter().enumerate() {
+            let Op::Source(of) = &source.op else { continue };
+            let Some(table) = tables.iter().position(|table| of.name == *table) else { continue };
+            let made = &mut columns[table];
+            let mut place = |name: &String| {
+                made.iter().position(|known| known == name).unwrap_or_else(|| {
+                    made.push(name.clone());
+                    made.len() - 1
+                })
+            };
+            let columns = source.schema.iter().map(|field| place(&field.name)).collect();
+            readers.push(Reader { node, table, columns, batch: Vec::new() });
+        }
+        let feed = Self {
             input,
             generator: Generator::new(),
-            columns: tables.map(names),
+            columns,
             random: 88_172_645_463_325_252,
             rows: vec![vec![None; usize::try_from(KEYS).unwrap_or_default()]; 2],
-        }
+        };
+        (feed, readers)
     }
 
     fn below(&mut self, limit: u64) -> u64 {
@@ -212,29 +235,44 @@ impl Feed {
     }
 }
 
+/// Time on a processor since the start, of this thread and of the whole process. On a machine with other things to
+/// do it says more than the clock.
+fn processor() -> (std::time::Duration, std::time::Duration) {
+    let thread = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = thread.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0);
+    let process = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Behind the name, in hundredths of a second: user and system time are fields 14 and 15.
+    let fields = process.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
+    let ticks: u64 = fields.take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    (std::time::Duration::from_nanos(nanos), std::time::Duration::from_millis(ticks * 10))
+}
+
 struct Result {
     rate: f64,
     memory: f64,
 }
 
-fn run(bench: &Bench, events: usize, first: Option<&Result>) -> std::result::Result<Result, String> {
-    let script = compile(&bench.sql, &CompileOptions::default()).map_err(|error| error.to_string())?;
+fn run(
+    bench: &Bench,
+    events: usize,
+    threads: usize,
+    first: Option<&Result>,
+) -> std::result::Result<Result, String> {
+    let sql = format!("SET 'parallelism.default' = '{threads}';\n{}", bench.sql);
+    let script = compile(&sql, &CompileOptions::default()).map_err(|error| error.to_string())?;
     let plan = script.plan;
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
     let options = StoreOptions { durable: false, ..StoreOptions::default() };
     let mut store = Store::open(dir.path(), options).map_err(|error| error.to_string())?;
     let environment = Environment { clock: Arc::new(SystemClock), lookup: &mut NoLookup };
     let mut graph = Graph::build(&plan, &mut store, environment).map_err(|error| error.to_string())?;
-    let mut feed = Feed::new(bench.input, &plan);
-    let table = |name: &str| plan.nodes.iter().position(|n| matches!(&n.op, Op::Source(t) if t.name == name));
-    let sources = match bench.input {
-        Input::Nexmark => [Table::Person.name(), Table::Auction.name(), Table::Bid.name()].map(table),
-        Input::Changes => [table("t"), table("u"), None],
-    };
+    let (mut feed, mut readers) = Feed::new(bench.input, &plan);
     let mut out = Count::default();
     graph.start(&mut out).map_err(|error| error.to_string())?;
     let mut batches: [Vec<Change>; 3] = Default::default();
-    let (mut rows, mut allocations, mut busy) = (0_u64, 0_u64, std::time::Duration::ZERO);
+    let (mut rows, mut allocations) = (0_u64, 0_u64);
+    let (mut busy, mut own) = (std::time::Duration::ZERO, std::time::Duration::ZERO);
+    let before_all = processor();
     let before = LIVE.load(Ordering::Relaxed);
     MOST.store(before, Ordering::Relaxed);
     let mut left = events;
@@ -242,14 +280,20 @@ fn run(bench: &Bench, events: usize, first: Option<&Result>) -> std::result::Res
         let chunk = left.min(CHUNK);
         (0..chunk).for_each(|_| feed.event(&mut batches));
         left -= chunk;
+        for reader in &mut readers {
+            let Reader { table, columns, batch, .. } = reader;
+            let project = |change: &Change| Change {
+                kind: change.kind,
+                row: columns.iter().map(|&column| change.row[column].clone()).collect(),
+            };
+            batch.extend(batches[*table].iter().map(project));
+        }
         // What the generator costs is not counted.
-        let (counted, started) = (ALLOCATIONS.load(Ordering::Relaxed), Instant::now());
-        for (batch, source) in batches.iter_mut().zip(sources) {
-            rows += batch.len() as u64;
-            if let Some(source) = source {
-                graph.push(source, batch, &mut out).map_err(|error| error.to_string())?;
-            }
-            batch.clear();
+        let (counted, (on_processor, _)) = (ALLOCATIONS.load(Ordering::Relaxed), processor());
+        let started = Instant::now();
+        for reader in &mut readers {
+            rows += reader.batch.len() as u64;
+            graph.push(reader.node, &mut reader.batch, &mut out).map_err(|error| error.to_string())?;
         }
         if left.is_multiple_of(EPOCH) || left == 0 {
             graph.flush().map_err(|error| error.to_string())?;
@@ -257,15 +301,20 @@ fn run(bench: &Bench, events: usize, first: Option<&Result>) -> std::result::Res
             store.commit(head, &[]).map_err(|error| error.to_string())?;
         }
         busy += started.elapsed();
+        own += processor().0 - on_processor;
+        batches.iter_mut().for_each(Vec::clear);
         allocations += ALLOCATIONS.load(Ordering::Relaxed) - counted;
     }
     let memory = (MOST.load(Ordering::Relaxed) - before).max(0) as f64 / f64::from(1 << 20);
     let state = store.disk_bytes() as f64 / f64::from(1 << 20);
     let rate = events as f64 / busy.as_secs_f64();
+    let after_all = processor();
+    let others = (after_all.1 - before_all.1).saturating_sub(after_all.0 - before_all.0);
+    let per_processor = events as f64 / (own + others).as_secs_f64();
     let (of_rate, of_memory) =
         first.map_or((1.0, 1.0), |first| (rate / first.rate, memory / first.memory.max(0.1)));
     println!(
-        "{:<32} {:>10.0} events/s {of_rate:>6.2}x | {memory:>7.1} MiB {of_memory:>6.1}x | state {state:>6.1} MiB | \
+        "{:<32} {:>10.0} events/s {of_rate:>6.2}x, {per_processor:>10.0} a CPU s | {memory:>7.1} MiB {of_memory:>6.1}x | state {state:>6.1} MiB | \
          {:>5.1} allocations a row | {} rows out",
         bench.name,
         rate,
@@ -276,25 +325,30 @@ fn run(bench: &Bench, events: usize, first: Option<&Result>) -> std::result::Res
 }
 
 fn main() {
-    let mut events = 2_000_000;
+    let (mut events, mut threads, mut state) = (2_000_000, 1, 0);
     let mut words = Vec::new();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--events" => events = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(events),
+            "--threads" => threads = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(threads),
+            "--state" => state = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(1024),
             "--bench" => {}
             word => words.push(word.to_owned()),
         }
     }
+    if state > 0 {
+        return large::run(state).unwrap_or_else(|error| println!("the large state failed: {error}"));
+    }
     println!(
-        "{events} events a query; memory is what the query has allocated at most, besides the generator"
+        "{events} events a query, keyed operators on {threads} threads; memory is what the query has allocated at most, besides the generator"
     );
     let mut first = None;
     for bench in benches() {
         if !words.is_empty() && !words.iter().any(|word| bench.name.contains(word.as_str())) {
             continue;
         }
-        match run(&bench, events, first.as_ref()) {
+        match run(&bench, events, threads, first.as_ref()) {
             Ok(result) => {
                 first.get_or_insert(result);
             }

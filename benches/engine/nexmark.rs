@@ -85,17 +85,6 @@ pub enum Table {
     Bid,
 }
 
-impl Table {
-    /// Its name in the SQL.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Person => "person",
-            Self::Auction => "auction",
-            Self::Bid => "bid",
-        }
-    }
-}
-
 /// Makes events, ten thousand a second of their own time.
 pub struct Generator {
     number: u64,

@@ -31,7 +31,13 @@ pub struct Context {
     pub options: Arc<BTreeMap<String, String>>,
     /// Milliseconds after which state that is not written any more is forgotten (`table.exec.state.ttl`).
     pub ttl: Option<i64>,
+    /// How many threads an operator with keyed state uses (`table.exec.resource.default-parallelism`, else
+    /// `parallelism.default`, else 1).
+    pub parallelism: usize,
 }
+
+/// Most threads of one operator.
+const MOST_PARALLELISM: i64 = 128;
 
 impl Context {
     /// From a job's options. Without `table.local-time-zone` (or with `default`) the zone is UTC.
@@ -50,6 +56,7 @@ impl Context {
         };
         Ok(Self {
             zone,
+            parallelism: parallelism(options)?,
             ttl: ttl.filter(|&ttl| ttl > 0),
             clock,
             watermark: Arc::new(AtomicI64::new(i64::MIN)),
@@ -67,6 +74,20 @@ impl Context {
     pub fn option(&self, name: &str) -> Option<&str> {
         self.options.get(name).map(String::as_str)
     }
+}
+
+fn parallelism(options: &BTreeMap<String, String>) -> Result<usize, EngineError> {
+    // -1, the default, leaves it to the next option.
+    for name in ["table.exec.resource.default-parallelism", "parallelism.default"] {
+        let Some(text) = options.get(name).map(|text| text.trim()).filter(|text| *text != "-1") else {
+            continue;
+        };
+        let number = text.parse::<i64>().ok().filter(|number| (1..=MOST_PARALLELISM).contains(number));
+        return number.and_then(|number| usize::try_from(number).ok()).ok_or_else(|| {
+            EngineError::Plan(format!("'{text}' is no {name}: it is a number from 1 to {MOST_PARALLELISM}"))
+        });
+    }
+    Ok(1)
 }
 
 impl std::fmt::Debug for Context {

@@ -87,8 +87,10 @@ struct Slot {
     users: Vec<(NodeId, usize)>,
     /// Watermark per input port (a source: one).
     watermarks: Vec<i64>,
-    /// The least of them.
+    /// The least of them, of those inputs that are not idle.
     watermark: i64,
+    /// Inputs that give nothing for the time being.
+    idle: Vec<bool>,
     /// The same for the node's expressions (`CURRENT_WATERMARK`).
     visible: Arc<AtomicI64>,
     /// Partitions of the source that this node reads, or is.
@@ -126,6 +128,7 @@ impl Graph {
         let (mut sources, mut sinks) = (Vec::new(), Vec::new());
         let partition = Arc::new(AtomicU32::new(0));
         let waits = operators::waits_below(plan);
+        let cache = operators::cache_share(plan);
         for (id, node) in plan.nodes.iter().enumerate() {
             let visible = Arc::new(AtomicI64::new(i64::MIN));
             let context = context.with_watermark(Arc::clone(&visible));
@@ -150,6 +153,7 @@ impl Graph {
                         lookup: environment.lookup,
                         partition: &partition,
                         partitions: &partitions,
+                        cache,
                         waits: waits.get(id).copied().unwrap_or(true),
                     };
                     Kind::Operator(operators::build(&mut builder)?)
@@ -176,6 +180,7 @@ impl Graph {
                 operator.resume(watermark);
             }
             slots.push(Slot {
+                idle: vec![false; watermarks.len()],
                 name: node.name.clone(),
                 kind,
                 users: Vec::new(),
@@ -351,21 +356,36 @@ impl Graph {
                     return Ok(());
                 }
                 *known = watermark;
-                let least = slot.watermarks.iter().copied().min().unwrap_or(i64::MIN);
-                if least <= slot.watermark {
-                    return Ok(());
-                }
-                slot.watermark = least;
-                slot.visible.store(least, Ordering::Relaxed);
-                self.progress_changed = true;
-                match &mut slot.kind {
-                    Kind::Source => self.pass(id, Message::Watermark(least), out),
-                    Kind::Sink => Ok(()),
-                    Kind::Operator(operator) => {
-                        operator.watermark(least, &mut slot.emitter)?;
-                        self.forward(id, out)
-                    }
-                }
+                self.advance(id, out)
+            }
+            Message::Idle(idle) => {
+                let Some(known) = slot.idle.get_mut(port) else { return Ok(()) };
+                *known = idle;
+                // As long as one input is not idle, the node is not.
+                let others_idle = slot.idle.iter().enumerate().all(|(at, idle)| at == port || *idle);
+                self.advance(id, out)?;
+                if others_idle { self.pass(id, Message::Idle(idle), out) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Raises a node's watermark to what its inputs allow.
+    fn advance(&mut self, id: NodeId, out: &mut dyn Output) -> Result<(), EngineError> {
+        let Some(slot) = self.slots.get_mut(id) else { return Ok(()) };
+        let active = slot.watermarks.iter().zip(&slot.idle).filter(|(_, idle)| !**idle);
+        let Some(least) = active.map(|(watermark, _)| *watermark).min() else { return Ok(()) };
+        if least <= slot.watermark {
+            return Ok(());
+        }
+        slot.watermark = least;
+        slot.visible.store(least, Ordering::Relaxed);
+        self.progress_changed = true;
+        match &mut slot.kind {
+            Kind::Source => self.pass(id, Message::Watermark(least), out),
+            Kind::Sink => Ok(()),
+            Kind::Operator(operator) => {
+                operator.watermark(least, &mut slot.emitter)?;
+                self.forward(id, out)
             }
         }
     }
@@ -387,6 +407,7 @@ impl Graph {
                 let copy = match &message {
                     Message::Rows(rows) => Message::Rows(rows.clone()),
                     Message::Watermark(watermark) => Message::Watermark(*watermark),
+                    Message::Idle(idle) => Message::Idle(*idle),
                 };
                 self.deliver(node, port, copy, out)?;
             }

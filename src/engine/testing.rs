@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::graph::{Clock, Environment, Graph, NoLookup, Output};
 use super::plan::{ChangelogMode, Node, NodeId, Op, Plan, TableRef};
@@ -117,11 +118,15 @@ impl Output for Collected {
     }
 }
 
-struct FixedClock;
+/// When a [`Runner`]'s clock starts, milliseconds since 1970.
+pub(crate) const NOW: i64 = 1_700_000_000_000;
 
-impl Clock for FixedClock {
+/// Processing time that stands still unless it is moved.
+struct TestClock(AtomicI64);
+
+impl Clock for TestClock {
     fn now(&self) -> i64 {
-        1_700_000_000_000
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -131,30 +136,62 @@ pub(crate) struct Runner {
     pub(crate) state: MemoryState,
     graph: Graph,
     collected: Collected,
+    clock: Arc<TestClock>,
 }
 
 impl Runner {
     pub(crate) fn new(plan: Plan) -> Self {
         let mut state = MemoryState::new();
-        let graph = Self::build(&plan, &mut state);
-        let mut runner = Self { plan, state, graph, collected: Collected::default() };
+        let clock = Arc::new(TestClock(AtomicI64::new(NOW)));
+        let graph = Self::build(&plan, &mut state, &clock);
+        let mut runner = Self { plan, state, graph, collected: Collected::default(), clock };
         runner.graph.start(&mut runner.collected).unwrap();
         runner
     }
 
-    fn build(plan: &Plan, state: &mut dyn StateBackend) -> Graph {
-        Graph::build(plan, state, Environment { clock: Arc::new(FixedClock), lookup: &mut NoLookup }).unwrap()
+    fn build(plan: &Plan, state: &mut dyn StateBackend, clock: &Arc<TestClock>) -> Graph {
+        let clock = Arc::clone(clock);
+        Graph::build(plan, state, Environment { clock, lookup: &mut NoLookup }).unwrap()
     }
 
     /// Flushes and starts anew from the state, as after a restart.
     pub(crate) fn restart(&mut self) {
         self.graph.flush().unwrap();
-        self.graph = Self::build(&self.plan, &mut self.state);
+        self.graph = Self::build(&self.plan, &mut self.state, &self.clock);
         self.graph.start(&mut self.collected).unwrap();
+    }
+
+    /// As [`Runner::restart`], on this many threads from now on.
+    pub(crate) fn restart_on(&mut self, threads: usize) {
+        self.plan.options.insert("parallelism.default".to_owned(), threads.to_string());
+        self.restart();
     }
 
     pub(crate) fn push(&mut self, source: NodeId, change: Change) {
         self.graph.push(source, &mut vec![change], &mut self.collected).unwrap();
+    }
+
+    /// Pushes a line to a partition of a source that has so many.
+    pub(crate) fn push_partition(&mut self, source: NodeId, partition: u32, of: u32, line: &str) {
+        self.graph.set_partitions(source, of);
+        let change = change(line, &self.plan.nodes[source].schema);
+        self.graph.push_partition(source, partition, &mut vec![change], &mut self.collected).unwrap();
+    }
+
+    /// Moves processing time on, to so many milliseconds behind [`NOW`].
+    pub(crate) fn wait_until(&mut self, millis: i64) {
+        self.clock.0.store(NOW + millis, Ordering::Relaxed);
+        self.graph.advance_clock(NOW + millis, &mut self.collected).unwrap();
+    }
+
+    /// When a timer is due, in milliseconds behind [`NOW`].
+    pub(crate) fn next_timer(&self) -> Option<i64> {
+        self.graph.next_timer().map(|at| at - NOW)
+    }
+
+    /// Pushes changes together.
+    pub(crate) fn push_all(&mut self, source: NodeId, changes: &mut Vec<Change>) {
+        self.graph.push(source, changes, &mut self.collected).unwrap();
     }
 
     /// Ends an epoch without a restart.

@@ -143,7 +143,7 @@ pub fn savepoint(data: &Path, name: &str, path: &Path) -> Result<Option<u64>> {
     let known = find(data, name)?;
     let script = script(&known)?;
     match Store::open(&state_directory(data, name), StoreOptions::default()) {
-        Ok(store) => savepoint::write(&store, name, &script, path).map(Some).map_err(state_error),
+        Ok(store) => savepoint::write(&store.freeze(), name, &script, path).map(Some).map_err(state_error),
         Err(StateError::Locked { .. }) => Ok(None),
         Err(error) => Err(state_error(error)),
     }

@@ -112,11 +112,19 @@ pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> 
         shared: Arc::clone(&shared),
         stop: stopped,
     };
-    let (store, graph) = open_state(plan, &directory, !environment.ephemeral, lookups).await?;
+    let (mut store, graph) = open_state(plan, &directory, !environment.ephemeral, lookups).await?;
     let fingerprint = fingerprint(plan);
     if let Some(warning) = change::check(store.head(), plan, &fingerprint, name)? {
         tracing::warn!(pipeline = name, "{warning}");
         shared.warn(warning);
+    }
+    let purged = tokio::task::block_in_place(|| store.purge()).map_err(state_error)?;
+    if purged > 0 {
+        tracing::info!(
+            pipeline = name,
+            tables = purged,
+            "deleted the state of operators that the query has no more"
+        );
     }
     // Only now: a script that is refused does not take the place of the one that the state was computed by.
     if let Some(script) = &environment.script {

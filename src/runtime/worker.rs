@@ -143,6 +143,8 @@ pub(super) struct Work {
     pub(super) held: bool,
     pub(super) stop_by: Option<Instant>,
     pub(super) end_sent: bool,
+    /// Threads that write savepoints; they use the state.
+    pub(super) savepoints: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Work {
@@ -181,6 +183,10 @@ impl Worker {
             }
             Err(error) => (Phase::Failed, Some(error)),
         };
+        for thread in self.work.savepoints.drain(..) {
+            // What it has to say it has said.
+            let _ = thread.join();
+        }
         // Dropped first: the state's directory is free when the end is seen.
         let shared = Arc::clone(&self.shared);
         drop(self);
@@ -348,9 +354,20 @@ impl Worker {
                     self.wait_for_sinks()?;
                 }
                 self.remember_written()?;
-                let written = savepoint::write(&self.store, &self.shared.status().name, &script, &path);
-                // Whoever asked may have gone; the file is there.
-                let _ = reply.send(written.map_err(state_error));
+                let (frozen, name) = (self.store.freeze(), self.shared.status().name);
+                // The pipeline goes on meanwhile: what is written is the commit that was just made.
+                let write = move || {
+                    let written = savepoint::write(&frozen, &name, &script, &path);
+                    drop(frozen);
+                    // Whoever asked may have gone; the file is there.
+                    let _ = reply.send(written.map_err(state_error));
+                };
+                let thread = std::thread::Builder::new().name("savepoint".to_owned()).spawn(write);
+                let thread = thread.map_err(|e| {
+                    Error::transient("cannot start a thread for the savepoint").with_source(e)
+                })?;
+                self.work.savepoints.retain(|thread| !thread.is_finished());
+                self.work.savepoints.push(thread);
                 Ok(())
             }
         }

@@ -57,6 +57,14 @@ impl StateTable for MemoryTable {
         self.entries.lock().remove(key);
     }
 
+    fn delete_if(&mut self, key: &[u8], test: &dyn Fn(&[u8]) -> bool) -> Result<(), StateError> {
+        let mut entries = self.entries.lock();
+        if entries.get(key).is_some_and(|value| test(value)) {
+            entries.remove(key);
+        }
+        Ok(())
+    }
+
     fn scan_from(&mut self, from: &[u8], each: &mut Visit<'_>) -> Result<(), StateError> {
         let entries = self.entries.lock();
         for (key, value) in entries.range::<[u8], _>((Bound::Included(from), Bound::Unbounded)) {

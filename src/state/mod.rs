@@ -59,8 +59,21 @@ pub trait StateTable: Send {
     /// Removes a key.
     fn delete(&mut self, key: &[u8]);
 
+    /// Removes a key if its value passes a test, as one step beside what others do who have the same table open.
+    fn delete_if(&mut self, key: &[u8], test: &dyn Fn(&[u8]) -> bool) -> Result<(), StateError>;
+
     /// Calls `each` with every entry from the key `from` on, in key order, until it says `false`.
     fn scan_from(&mut self, from: &[u8], each: &mut Visit<'_>) -> Result<(), StateError>;
+
+    /// Whether there is no entry.
+    fn is_empty(&mut self) -> Result<bool, StateError> {
+        let mut empty = true;
+        self.scan_from(&[], &mut |_, _| {
+            empty = false;
+            Ok(false)
+        })?;
+        Ok(empty)
+    }
 
     /// As [`StateTable::scan_from`], of the entries whose key starts with `prefix`.
     fn scan(&mut self, prefix: &[u8], each: &mut Visit<'_>) -> Result<(), StateError> {

@@ -13,7 +13,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::store::{Store, StoreOptions};
+use super::store::{Frozen, Store, StoreOptions};
 use super::{Head, StateError};
 
 const MAGIC: &[u8] = b"millstream savepoint 1\n";
@@ -64,22 +64,22 @@ fn corrupt(what: &str) -> StateError {
     StateError::Corrupt { table: "savepoint".into(), what: what.into() }
 }
 
-/// Writes a store's last commit to a file; the file is there whole, or not at all. Gives its size in bytes.
+/// Writes a commit of a store to a file; the file is there whole, or not at all. Gives its size in bytes.
 ///
 /// # Errors
 /// What the store or the disk says.
-pub fn write(store: &Store, name: &str, script: &str, path: &Path) -> Result<u64, StateError> {
+pub fn write(frozen: &Frozen, name: &str, script: &str, path: &Path) -> Result<u64, StateError> {
     let io = failed(path);
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).map_err(&io)?;
     let file = tempfile::NamedTempFile::new_in(parent).map_err(&io)?;
     let mut out = Hashing { inner: std::io::BufWriter::with_capacity(1 << 20, file), digest: Sha256::new() };
     let savepoint =
-        Savepoint { name: name.to_owned(), script: script.to_owned(), head: store.head().clone() };
+        Savepoint { name: name.to_owned(), script: script.to_owned(), head: frozen.head().clone() };
     let header = serde_json::to_vec(&savepoint).map_err(|e| corrupt(&e.to_string()))?;
     out.write_all(MAGIC).map_err(&io)?;
     put(&mut out, &header).map_err(&io)?;
-    store.for_each(&mut |keyspace, key, value| {
+    frozen.for_each(&mut |keyspace, key, value| {
         let write = || {
             out.write_all(&[keyspace])?;
             for part in [key, value] {

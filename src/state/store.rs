@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use parking_lot::Mutex;
 
 use super::head::FORMAT;
@@ -22,6 +22,8 @@ use super::{Head, StateBackend, StateError, StateTable};
 const HEAD: &[u8] = b"head";
 const TABLE: &str = "table/";
 const OUTBOX: &str = "outbox/";
+/// Entries that are deleted together.
+const PURGED: usize = if cfg!(test) { 3 } else { 10_000 };
 
 /// Takes an entry: keyspace, key, value.
 pub(super) type EachEntry<'a> = dyn FnMut(u8, &[u8], &[u8]) -> Result<(), StateError> + 'a;
@@ -165,19 +167,52 @@ impl Store {
         Ok(found.map(|v| v.to_vec()))
     }
 
-    /// Calls back with every entry of the last commit: keyspace (`m` or `d`), key, value.
-    pub(super) fn for_each(&self, each: &mut EachEntry<'_>) -> Result<(), StateError> {
-        let failed = |e: fjall::Error| StateError::Store(e.to_string());
-        for (name, keyspace) in [(b'm', &self.meta), (b'd', &self.data)] {
-            for entry in keyspace.iter() {
-                let (key, value) = entry.into_inner().map_err(failed)?;
-                each(name, &key, &value)?;
-            }
+    /// The last commit, to be read while others are made.
+    pub fn freeze(&self) -> Frozen {
+        Frozen {
+            head: self.head.clone(),
+            snapshot: self.db.snapshot(),
+            data: self.data.clone(),
+            meta: self.meta.clone(),
         }
-        Ok(())
     }
 
-    /// Writes an entry of [`Self::for_each`]; nothing may be read from the store before it is opened anew.
+    /// Deletes the tables that nobody has opened since the store was: operators that the query does not have any
+    /// more. Gives their number. What is interrupted is done at the next call.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn purge(&mut self) -> Result<usize, StateError> {
+        let failed = |e: fjall::Error| StateError::Store(e.to_string());
+        let unused: Vec<(String, u32)> = self
+            .ids
+            .iter()
+            .filter(|(_, id)| !self.tables.contains_key(id))
+            .map(|(name, id)| (name.clone(), *id))
+            .collect();
+        for (name, id) in &unused {
+            loop {
+                let mut batch = self.db.batch();
+                for entry in self.data.prefix(id.to_be_bytes()).take(PURGED) {
+                    let (key, _) = entry.into_inner().map_err(failed)?;
+                    batch.remove(&self.data, key);
+                }
+                let rest = batch.len() == PURGED;
+                if !rest {
+                    // The name goes last: until then the table is known to be unused.
+                    batch.remove(&self.meta, format!("{TABLE}{name}"));
+                }
+                batch.commit().map_err(failed)?;
+                if !rest {
+                    break;
+                }
+            }
+            self.ids.remove(name);
+        }
+        Ok(unused.len())
+    }
+
+    /// Writes an entry of [`Frozen::for_each`]; nothing may be read from the store before it is opened anew.
     pub(super) fn put_raw(&mut self, keyspace: u8, key: &[u8], value: &[u8]) -> Result<(), StateError> {
         let keyspace = if keyspace == b'm' { &self.meta } else { &self.data };
         keyspace.insert(key, value).map_err(|e| StateError::Store(e.to_string()))
@@ -186,6 +221,39 @@ impl Store {
     /// Bytes on disk.
     pub fn disk_bytes(&self) -> u64 {
         self.db.disk_space().unwrap_or(0)
+    }
+}
+
+/// A commit of a store, as it stays while the store goes on.
+pub struct Frozen {
+    head: Head,
+    snapshot: fjall::Snapshot,
+    data: Keyspace,
+    meta: Keyspace,
+}
+
+impl std::fmt::Debug for Frozen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Frozen").field("head", &self.head).finish_non_exhaustive()
+    }
+}
+
+impl Frozen {
+    /// The head of the commit.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Calls back with every entry: keyspace (`m` or `d`), key, value.
+    pub(super) fn for_each(&self, each: &mut EachEntry<'_>) -> Result<(), StateError> {
+        let failed = |e: fjall::Error| StateError::Store(e.to_string());
+        for (name, keyspace) in [(b'm', &self.meta), (b'd', &self.data)] {
+            for entry in self.snapshot.iter(keyspace) {
+                let (key, value) = entry.into_inner().map_err(failed)?;
+                each(name, &key, &value)?;
+            }
+        }
+        Ok(())
     }
 }
 

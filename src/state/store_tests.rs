@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::super::savepoint;
 use super::*;
 
 fn open(dir: &Path) -> Store {
@@ -62,6 +63,51 @@ fn a_newer_format_and_a_second_process_are_refused() {
         Store::open(dir.path(), StoreOptions::default()),
         Err(StateError::Newer { found, known: FORMAT, .. }) if found == FORMAT + 1
     ));
+}
+
+#[test]
+fn a_savepoint_holds_the_commit_that_was_frozen() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(&dir.path().join("state"));
+    let mut table = store.table("a").unwrap();
+    table.put(b"k", b"old");
+    store.commit(head(&store, 1), &[]).unwrap();
+    let frozen = store.freeze();
+    table.put(b"k", b"new");
+    table.put(b"l", b"new");
+    store.commit(head(&store, 2), &[]).unwrap();
+    let file = dir.path().join("savepoint");
+    savepoint::write(&frozen, "p", "SELECT 1", &file).unwrap();
+    let restored = dir.path().join("restored");
+    savepoint::restore(&file, &restored, |_| {}).unwrap();
+    let mut store = open(&restored);
+    let mut table = store.table("a").unwrap();
+    assert_eq!(store.head().epoch, 1);
+    assert_eq!(table.get(b"k").unwrap().as_deref(), Some(&b"old"[..]));
+    assert_eq!(table.get(b"l").unwrap(), None);
+}
+
+#[test]
+fn tables_that_nobody_opens_can_be_purged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    for name in ["a", "b", "c"] {
+        let mut table = store.table(name).unwrap();
+        (0..10_u8).for_each(|key| table.put(&[key], &[key]));
+    }
+    store.commit(head(&store, 1), &[]).unwrap();
+    drop(store);
+
+    let mut store = open(dir.path());
+    let mut b = store.table("b").unwrap();
+    assert_eq!(store.purge().unwrap(), 2);
+    assert_eq!(store.purge().unwrap(), 0);
+    assert_eq!(b.get(&[9]).unwrap().as_deref(), Some(&[9][..]));
+    drop((b, store));
+    // A table of the same name is a new one.
+    let mut store = open(dir.path());
+    assert!(store.table("a").unwrap().is_empty().unwrap());
+    assert!(!store.table("b").unwrap().is_empty().unwrap());
 }
 
 #[derive(Clone, Debug)]

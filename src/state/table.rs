@@ -93,6 +93,14 @@ impl Shared {
         self.dirty_bytes = 0;
     }
 
+    /// An entry that is in memory.
+    fn get(&mut self, key: &[u8]) -> Option<Entry> {
+        if let Some(entry) = self.dirty.get(key) {
+            return Some(entry.clone());
+        }
+        self.clean.get(key)
+    }
+
     fn set(&mut self, key: &[u8], entry: Entry) {
         self.clean.remove(key);
         let new = entry.as_ref().map_or(0, |v| v.len());
@@ -132,18 +140,17 @@ fn store_error(error: &fjall::Error) -> StateError {
 impl StateTable for Table {
     fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         let mut shared = self.shared.lock();
-        if let Some(entry) = shared.dirty.get(key) {
-            return Ok(entry.as_deref().map(<[u8]>::to_vec));
-        }
-        if let Some(entry) = shared.clean.get(key) {
+        if let Some(entry) = shared.get(key) {
             return Ok(entry.map(<[u8]>::into_vec));
         }
         self.buffer.clear();
         self.buffer.extend_from_slice(&shared.prefix);
         self.buffer.extend_from_slice(key);
+        // Others who use this table, for other keys, need not wait for the disk.
+        drop(shared);
         let found = self.data.get(&self.buffer).map_err(|e| store_error(&e))?;
         let value = found.map(|v| v.to_vec());
-        shared.clean.insert(key.into(), value.as_deref().map(Into::into));
+        self.shared.lock().clean.insert(key.into(), value.as_deref().map(Into::into));
         Ok(value)
     }
 
@@ -161,6 +168,21 @@ impl StateTable for Table {
         let end = u32::from_be_bytes(shared.prefix).saturating_add(1).to_be_bytes();
         let stored = self.data.range(full_key(shared.prefix, from)..end.to_vec());
         merge(&shared, from, &[], stored, each)
+    }
+
+    fn delete_if(&mut self, key: &[u8], test: &dyn Fn(&[u8]) -> bool) -> Result<(), StateError> {
+        let mut shared = self.shared.lock();
+        let remove = match shared.get(key) {
+            Some(entry) => entry.is_some_and(|value| test(&value)),
+            None => {
+                let stored = self.data.get(full_key(shared.prefix, key)).map_err(|e| store_error(&e))?;
+                stored.is_some_and(|value| test(&value))
+            }
+        };
+        if remove {
+            shared.set(key, None);
+        }
+        Ok(())
     }
 
     // The database is told where the prefix ends: what was deleted behind it is not looked at.

@@ -5,52 +5,123 @@
 
 use ahash::RandomState;
 use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
+use smallvec::SmallVec;
 
-use super::super::codec::{self, Reader};
+use super::super::codec::{self, CodecError, Reader};
 use super::super::error::EngineError;
 use super::super::row::Row;
+use super::buffer::row_weight;
 use crate::state::{StateError, StateTable};
 
-/// Rows kept in memory per join input; above it, buckets that were not used of late are forgotten at a flush.
-pub(super) const CACHED_ROWS: usize = if cfg!(test) { 30 } else { 1 << 20 };
 /// Buckets with more rows than this find rows by a hash index.
 const INDEXED: usize = 16;
+/// About what a bucket takes in memory besides its key and its rows.
+const BUCKET_WEIGHT: usize = 160;
+/// The same of an entry.
+const ENTRY_WEIGHT: usize = 48;
 
 /// A row of a bucket.
 pub(super) struct Entry {
     pub row: Row,
-    /// How often it is in the input (1 with a unique key).
+    /// How often it is in the input (1 with a unique key); 0: it went since the last flush.
     pub count: u32,
     /// How many rows of the other input match it; kept where the join needs it.
     pub degree: u32,
+    /// The table has an entry for it.
+    stored: bool,
+    /// It differs from this one, or there is none.
     dirty: bool,
 }
 
 /// Rows of one join key.
 #[derive(Default)]
 pub(super) struct Bucket {
-    pub entries: Vec<Entry>,
+    pub entries: SmallVec<[Entry; 1]>,
     index: Option<HashMap<Box<[u8]>, usize, RandomState>>,
-    gone: Vec<Box<[u8]>>,
-    dirty: bool,
+    /// Places of the entries that changed since the last flush.
+    changed: SmallVec<[usize; 2]>,
+    /// The generation of the cache that it was used in.
     used: u32,
+}
+
+/// The buckets that are in memory, and the table.
+struct Buckets {
+    table: Box<dyn StateTable>,
+    map: HashMap<Box<[u8]>, Bucket, RandomState>,
+    /// Everything that the table has is in memory.
+    complete: bool,
+    bytes: usize,
+    generation: u32,
 }
 
 /// One input of a join.
 pub(super) struct Side {
-    table: Box<dyn StateTable>,
-    buckets: HashMap<Box<[u8]>, Bucket, RandomState>,
+    buckets: Buckets,
     /// Keys of the buckets that changed since the last flush.
     dirty: Vec<Box<[u8]>>,
     /// Columns that tell rows apart; `None`: all of them, with a count.
     unique: Option<Vec<usize>>,
-    /// Everything that the table has is in memory.
-    complete: bool,
-    /// Rows that may stay in memory over a flush.
+    /// Bytes that may stay in memory over a flush.
     cached: usize,
-    rows: usize,
-    epoch: u32,
     buffer: Vec<u8>,
+}
+
+fn damaged(error: CodecError) -> StateError {
+    StateError::Corrupt { table: "a join's input".to_owned(), what: error.to_string() }
+}
+
+fn weight(row: &Row) -> usize {
+    ENTRY_WEIGHT + row_weight(row)
+}
+
+impl Buckets {
+    /// The bucket of a join key, loaded if need be.
+    fn get(&mut self, key: &[u8], unique: Option<&[usize]>) -> Result<&mut Bucket, EngineError> {
+        let bucket = match self.map.entry_ref(key) {
+            EntryRef::Occupied(entry) => entry.into_mut(),
+            EntryRef::Vacant(entry) => {
+                let mut bucket = Bucket::default();
+                self.bytes += BUCKET_WEIGHT + key.len();
+                if !self.complete {
+                    let bytes = &mut self.bytes;
+                    self.table.scan(key, &mut |found, value| {
+                        let mut reader = Reader::new(value);
+                        let mut number = || -> Result<u32, StateError> {
+                            let number = reader.varint().map_err(damaged)?;
+                            u32::try_from(number).map_err(|_| damaged(CodecError::Damaged("a count")))
+                        };
+                        let (count, degree) = (number()?, number()?);
+                        let row = reader.row().map_err(damaged)?;
+                        *bytes += weight(&row);
+                        let identity = found.get(key.len()..).unwrap_or_default();
+                        bucket.push(
+                            unique,
+                            Entry { row, count, degree, stored: true, dirty: false },
+                            identity,
+                        );
+                        Ok(true)
+                    })?;
+                }
+                entry.insert(bucket)
+            }
+        };
+        bucket.used = self.generation;
+        Ok(bucket)
+    }
+
+    /// Forgets what was not used of late.
+    fn shrink(&mut self, most: usize) {
+        self.complete = false;
+        let generation = self.generation;
+        self.map.retain(|_, bucket| bucket.used == generation);
+        self.bytes = self.map.iter().map(|(key, bucket)| key.len() + bucket.weight()).sum();
+        if self.bytes > most {
+            self.map.clear();
+            self.bytes = 0;
+        }
+        self.generation = generation.wrapping_add(1);
+    }
 }
 
 impl Side {
@@ -59,226 +130,193 @@ impl Side {
         unique: Option<Vec<usize>>,
         cached: usize,
     ) -> Result<Self, EngineError> {
-        let mut complete = true;
-        table.scan(&[], &mut |_, _| {
-            complete = false;
-            Ok(false)
-        })?;
-        Ok(Self {
-            table,
-            buckets: HashMap::default(),
-            dirty: Vec::new(),
-            unique,
-            cached,
-            complete,
-            rows: 0,
-            epoch: 0,
-            buffer: Vec::new(),
-        })
+        let complete = table.is_empty()?;
+        let buckets = Buckets { table, map: HashMap::default(), complete, bytes: 0, generation: 0 };
+        Ok(Self { buckets, dirty: Vec::new(), unique, cached, buffer: Vec::new() })
     }
 
-    /// The bucket of a join key, loaded if need be.
+    /// The bucket of a join key, loaded if need be. Whoever changes an entry calls [`Side::changed`].
     pub(super) fn bucket(&mut self, key: &[u8]) -> Result<&mut Bucket, EngineError> {
-        if !self.buckets.contains_key(key) {
-            let mut bucket = Bucket::default();
-            if !self.complete {
-                let unique = &self.unique;
-                self.table.scan(key, &mut |found, value| {
-                    let damaged = |error: codec::CodecError| StateError::Corrupt {
-                        table: "a join's input".to_owned(),
-                        what: error.to_string(),
-                    };
-                    let mut reader = Reader::new(value);
-                    let mut number = || -> Result<u32, StateError> {
-                        let number = reader.varint().map_err(damaged)?;
-                        u32::try_from(number).map_err(|_| damaged(codec::CodecError::Damaged("a count")))
-                    };
-                    let (count, degree) = (number()?, number()?);
-                    let row = reader.row().map_err(damaged)?;
-                    let identity = found.get(key.len()..).unwrap_or_default();
-                    push(
-                        &mut bucket,
-                        unique.as_deref(),
-                        Entry { row, count, degree, dirty: false },
-                        identity.into(),
-                    );
-                    Ok(true)
-                })?;
-                self.rows += bucket.entries.len();
-            }
-            self.buckets.insert(key.into(), bucket);
-        }
-        let epoch = self.epoch;
-        let bucket = self.buckets.get_mut(key);
-        let bucket = bucket.ok_or_else(|| EngineError::Plan("a bucket was lost".to_owned()))?;
-        bucket.used = epoch;
-        Ok(bucket)
+        self.buckets.get(key, self.unique.as_deref())
     }
 
-    /// Sets the degree of an entry of a bucket that is in memory.
-    pub(super) fn set_degree(&mut self, key: &[u8], at: usize, degree: u32) {
-        let Some(bucket) = self.buckets.get_mut(key) else { return };
-        if let Some(entry) = bucket.entries.get_mut(at) {
-            entry.degree = degree;
-            entry.dirty = true;
-            if !std::mem::replace(&mut bucket.dirty, true) {
-                self.dirty.push(key.into());
-            }
-        }
+    /// Notes that a bucket has its first change since the last flush.
+    pub(super) fn changed(&mut self, key: &[u8]) {
+        self.dirty.push(key.into());
     }
 
     /// Adds a row: one more of it, or, with a unique key, in place of the one that was there.
     pub(super) fn add(&mut self, key: &[u8], row: &Row, degree: u32) -> Result<(), EngineError> {
-        // Loaded while the unique key is in its place: the index of a large bucket is made by it.
-        self.bucket(key)?;
-        let unique = self.unique.take();
-        let mut identity = std::mem::take(&mut self.buffer);
-        identity.clear();
-        let bucket = self.bucket(key)?;
-        let mut added = 0;
-        match find(bucket, unique.as_deref(), row, &mut identity) {
-            Some(at) => {
-                if let Some(entry) = bucket.entries.get_mut(at) {
-                    if unique.is_some() {
-                        entry.row = Row::clone(row);
-                    } else {
-                        entry.count = entry.count.saturating_add(1);
-                    }
-                    entry.degree = degree;
-                    entry.dirty = true;
-                }
-            }
-            None => {
-                let entry = Entry { row: Row::clone(row), count: 1, degree, dirty: true };
-                if bucket.index.is_some() {
-                    self::identity(unique.as_deref(), row, &mut identity);
-                }
-                push(bucket, unique.as_deref(), entry, identity.as_slice().into());
-                added = 1;
-            }
-        }
-        if !std::mem::replace(&mut bucket.dirty, true) {
+        let unique = self.unique.as_deref();
+        let bucket = self.buckets.get(key, unique)?;
+        if bucket.changed.is_empty() {
             self.dirty.push(key.into());
         }
-        self.rows += added;
-        self.unique = unique;
-        self.buffer = identity;
+        let less = bucket.add(unique, row, degree, &mut self.buffer);
+        self.buckets.bytes = (self.buckets.bytes + weight(row)).saturating_sub(less);
         Ok(())
     }
 
     /// Takes a row out; one that is not there is ignored.
     pub(super) fn remove(&mut self, key: &[u8], row: &Row) -> Result<(), EngineError> {
-        // Loaded while the unique key is in its place: the index of a large bucket is made by it.
-        self.bucket(key)?;
-        let unique = self.unique.take();
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let bucket = self.bucket(key)?;
-        let (mut removed, mut fresh) = (0, false);
-        if let Some(at) = find(bucket, unique.as_deref(), row, &mut buffer) {
-            fresh = !std::mem::replace(&mut bucket.dirty, true);
-            match bucket.entries.get_mut(at) {
-                Some(entry) if entry.count > 1 => {
-                    entry.count -= 1;
-                    entry.dirty = true;
-                }
-                _ => {
-                    let entry = bucket.entries.swap_remove(at);
-                    identity(unique.as_deref(), &entry.row, &mut buffer);
-                    if let Some(index) = &mut bucket.index {
-                        index.remove(buffer.as_slice());
-                        if let Some(moved) = bucket.entries.get(at) {
-                            let mut moved_identity = Vec::new();
-                            identity(unique.as_deref(), &moved.row, &mut moved_identity);
-                            index.insert(moved_identity.into_boxed_slice(), at);
-                        }
-                    }
-                    bucket.gone.push(buffer.as_slice().into());
-                    removed = 1;
-                }
+        let unique = self.unique.as_deref();
+        let bucket = self.buckets.get(key, unique)?;
+        let first = bucket.changed.is_empty();
+        let Some(at) = bucket.find(unique, row, &mut self.buffer) else { return Ok(()) };
+        if let Some(entry) = bucket.entries.get_mut(at).filter(|entry| entry.count > 0) {
+            entry.count -= 1;
+            bucket.note(at);
+            if first {
+                self.dirty.push(key.into());
             }
         }
-        if fresh {
-            self.dirty.push(key.into());
-        }
-        self.rows = self.rows.saturating_sub(removed);
-        self.unique = unique;
-        self.buffer = buffer;
         Ok(())
     }
 
-    /// Writes what changed, and forgets old buckets when there are many rows.
+    /// Writes what changed, and forgets what was not used of late when there is much in memory.
     pub(super) fn flush(&mut self) {
-        let mut key_buffer = Vec::new();
-        let mut value = Vec::new();
         let unique = self.unique.as_deref();
+        let mut full = Vec::new();
         for key in self.dirty.drain(..) {
-            let Some(bucket) = self.buckets.get_mut(&key) else { continue };
-            bucket.dirty = false;
-            for gone in bucket.gone.drain(..) {
-                key_buffer.clear();
-                key_buffer.extend_from_slice(&key);
-                key_buffer.extend_from_slice(&gone);
-                self.table.delete(&key_buffer);
-            }
-            for entry in bucket.entries.iter_mut().filter(|entry| entry.dirty) {
-                entry.dirty = false;
-                identity(unique, &entry.row, &mut value);
-                key_buffer.clear();
-                key_buffer.extend_from_slice(&key);
-                key_buffer.extend_from_slice(&value);
-                value.clear();
-                codec::put_varint(&mut value, u128::from(entry.count));
-                codec::put_varint(&mut value, u128::from(entry.degree));
-                codec::put_row(&mut value, &entry.row);
-                self.table.put(&key_buffer, &value);
-            }
+            let Some(bucket) = self.buckets.map.get_mut(&key) else { continue };
+            full.clear();
+            full.extend_from_slice(&key);
+            let less = bucket.write(unique, &mut full, self.buckets.table.as_mut());
+            self.buckets.bytes = self.buckets.bytes.saturating_sub(less);
         }
-        if self.rows + self.buckets.len() > self.cached {
-            let epoch = self.epoch;
-            self.complete = false;
-            self.buckets.retain(|_, bucket| bucket.used == epoch);
-            self.rows = self.buckets.values().map(|bucket| bucket.entries.len()).sum();
-            if self.rows + self.buckets.len() > self.cached {
-                self.buckets.clear();
-                self.rows = 0;
-            }
+        if self.buckets.bytes > self.cached {
+            self.buckets.shrink(self.cached / 2);
         }
-        self.epoch = self.epoch.wrapping_add(1);
     }
 }
 
 /// The bytes that tell a row from others of its join key.
-fn identity(unique: Option<&[usize]>, row: &Row, out: &mut Vec<u8>) {
-    out.clear();
+fn put_identity(out: &mut Vec<u8>, unique: Option<&[usize]>, row: &Row) {
     match unique {
         Some(columns) => codec::put_key(out, row, columns),
         None => row.iter().for_each(|value| codec::put_key_value(out, value)),
     }
 }
 
-fn push(bucket: &mut Bucket, unique: Option<&[usize]>, entry: Entry, identity: Box<[u8]>) {
-    let at = bucket.entries.len();
-    bucket.entries.push(entry);
-    if let Some(index) = &mut bucket.index {
-        index.insert(identity, at);
-    } else if bucket.entries.len() > INDEXED {
-        let mut index = HashMap::default();
+impl Bucket {
+    fn weight(&self) -> usize {
+        BUCKET_WEIGHT + self.entries.iter().map(|entry| weight(&entry.row)).sum::<usize>()
+    }
+
+    /// Appends an entry, which is not there.
+    fn push(&mut self, unique: Option<&[usize]>, entry: Entry, identity: &[u8]) {
+        let at = self.entries.len();
+        self.entries.push(entry);
+        match &mut self.index {
+            Some(index) => drop(index.insert(identity.into(), at)),
+            None if self.entries.len() > INDEXED => self.make_index(unique),
+            None => {}
+        }
+    }
+
+    fn make_index(&mut self, unique: Option<&[usize]>) {
+        let mut index = HashMap::with_capacity_and_hasher(self.entries.len(), RandomState::default());
         let mut buffer = Vec::new();
-        for (at, entry) in bucket.entries.iter().enumerate() {
-            self::identity(unique, &entry.row, &mut buffer);
+        for (at, entry) in self.entries.iter().enumerate() {
+            buffer.clear();
+            put_identity(&mut buffer, unique, &entry.row);
             index.insert(buffer.as_slice().into(), at);
         }
-        bucket.index = Some(index);
+        self.index = Some(index);
     }
-}
 
-fn find(bucket: &Bucket, unique: Option<&[usize]>, row: &Row, buffer: &mut Vec<u8>) -> Option<usize> {
-    if let Some(index) = &bucket.index {
-        identity(unique, row, buffer);
-        return index.get(buffer.as_slice()).copied();
+    /// Where a row is, or was before it went.
+    fn find(&self, unique: Option<&[usize]>, row: &Row, buffer: &mut Vec<u8>) -> Option<usize> {
+        if let Some(index) = &self.index {
+            buffer.clear();
+            put_identity(buffer, unique, row);
+            return index.get(buffer.as_slice()).copied();
+        }
+        self.entries.iter().position(|entry| match unique {
+            Some(columns) => columns.iter().all(|&column| entry.row.get(column) == row.get(column)),
+            None => entry.row == *row,
+        })
     }
-    bucket.entries.iter().position(|entry| match unique {
-        Some(columns) => columns.iter().all(|&column| entry.row.get(column) == row.get(column)),
-        None => entry.row == *row,
-    })
+
+    /// Notes that the entry at a place is to be written.
+    fn note(&mut self, at: usize) {
+        if let Some(entry) = self.entries.get_mut(at)
+            && !std::mem::replace(&mut entry.dirty, true)
+        {
+            self.changed.push(at);
+        }
+    }
+
+    /// Sets the degree of the entry at a place; says whether that is the bucket's first change since the last flush.
+    pub(super) fn set_degree(&mut self, at: usize, degree: u32) -> bool {
+        let first = self.changed.is_empty();
+        if let Some(entry) = self.entries.get_mut(at) {
+            entry.degree = degree;
+            self.note(at);
+        }
+        first && !self.changed.is_empty()
+    }
+
+    /// Adds a row; gives the weight of the one whose place it took.
+    fn add(&mut self, unique: Option<&[usize]>, row: &Row, degree: u32, buffer: &mut Vec<u8>) -> usize {
+        let found = self.find(unique, row, buffer);
+        let at = found.unwrap_or(self.entries.len());
+        let mut less = 0;
+        match self.entries.get_mut(at) {
+            Some(entry) => {
+                less = weight(&entry.row);
+                entry.count = if unique.is_some() { 1 } else { entry.count.saturating_add(1) };
+                entry.row = Row::clone(row);
+                entry.degree = degree;
+            }
+            None => {
+                let entry = Entry { row: Row::clone(row), count: 1, degree, stored: false, dirty: false };
+                // With an index the search has left the row's identity in the buffer.
+                self.push(unique, entry, buffer);
+            }
+        }
+        self.note(at);
+        less
+    }
+
+    /// Writes the entries that changed under the join key in `full`; gives the weight of what is gone.
+    fn write(&mut self, unique: Option<&[usize]>, full: &mut Vec<u8>, table: &mut dyn StateTable) -> usize {
+        let start = full.len();
+        let mut value = Vec::new();
+        let mut gone: SmallVec<[usize; 2]> = SmallVec::new();
+        for at in self.changed.drain(..) {
+            let Some(entry) = self.entries.get_mut(at) else { continue };
+            entry.dirty = false;
+            full.truncate(start);
+            put_identity(full, unique, &entry.row);
+            if entry.count > 0 {
+                entry.stored = true;
+                value.clear();
+                codec::put_varint(&mut value, u128::from(entry.count));
+                codec::put_varint(&mut value, u128::from(entry.degree));
+                codec::put_row(&mut value, &entry.row);
+                table.put(full, &value);
+                continue;
+            }
+            if entry.stored {
+                table.delete(full);
+            }
+            gone.push(at);
+            if let Some(index) = &mut self.index {
+                index.remove(full.get(start..).unwrap_or_default());
+            }
+        }
+        // The last one first: the places of those before stay what they are.
+        gone.sort_unstable_by(|left, right| right.cmp(left));
+        let mut less = 0;
+        for at in gone {
+            less += weight(&self.entries.swap_remove(at).row);
+            if let (Some(index), Some(moved)) = (&mut self.index, self.entries.get(at)) {
+                full.truncate(start);
+                put_identity(full, unique, &moved.row);
+                index.insert(full.get(start..).unwrap_or_default().into(), at);
+            }
+        }
+        less
+    }
 }

@@ -8,7 +8,7 @@ use super::super::error::EngineError;
 use super::super::eval::{Evaluator, Input};
 use super::super::plan::{Join as Spec, JoinKind};
 use super::super::row::{Change, Row, RowKind, Value};
-use super::bucket::{CACHED_ROWS, Side};
+use super::bucket::Side;
 use super::row::failed;
 use super::{Builder, Emitter, Operator};
 
@@ -27,7 +27,7 @@ pub(super) struct Join {
 impl Join {
     pub(super) fn new(builder: &mut Builder<'_>, spec: &Spec) -> Result<Self, EngineError> {
         let residual = spec.residual.as_ref().map(|residual| builder.evaluator(residual)).transpose()?;
-        let cached = builder.cached(CACHED_ROWS);
+        let cached = builder.cached();
         let sides = [
             Side::new(builder.expiring_table("left")?, spec.left_key.clone(), cached)?,
             Side::new(builder.expiring_table("right")?, spec.right_key.clone(), cached)?,
@@ -54,43 +54,32 @@ impl Join {
         }
     }
 
-    /// A row of the left input goes through as it is (SEMI, ANTI), or padded with NULLs.
-    fn lone(&self, port: usize, kind: RowKind, row: &Row, out: &mut Vec<Change>) {
-        let width = self.widths.get(1 - port).copied().unwrap_or(0);
-        let nulls = std::iter::repeat_n(Value::Null, width);
-        let row: Row = match self.kind {
-            JoinKind::Semi | JoinKind::Anti => Row::clone(row),
-            _ if port == 0 => row.iter().cloned().chain(nulls).collect(),
-            _ => nulls.chain(row.iter().cloned()).collect(),
-        };
-        out.push(Change { kind, row });
-    }
-
     fn change(&mut self, port: usize, change: &Change, out: &mut Vec<Change>) -> Result<(), EngineError> {
         let add = change.kind.is_add();
         let semi = matches!(self.kind, JoinKind::Semi | JoinKind::Anti);
         let (input_outer, other_outer) = (self.is_outer(port), self.is_outer(1 - port));
+        let lone = Lone { pass: semi, widths: self.widths };
         let keys = self.keys.get(port).map(Vec::as_slice).unwrap_or_default();
         if keys.iter().any(|&column| change.row.get(column).is_none_or(Value::is_null)) {
             // NULL never matches: nothing to keep.
             if input_outer {
-                self.lone(port, if add { RowKind::Insert } else { RowKind::Delete }, &change.row, out);
+                let kind = if add { RowKind::Insert } else { RowKind::Delete };
+                out.push(lone.change(port, kind, &change.row));
             } else if self.kind == JoinKind::Anti && port == 0 {
                 out.push(change.clone());
             }
             return Ok(());
         }
-        let mut key = std::mem::take(&mut self.key);
-        key.clear();
-        codec::put_key(&mut key, &change.row, keys);
-        let mut matches = std::mem::take(&mut self.matches);
+        self.key.clear();
+        codec::put_key(&mut self.key, &change.row, keys);
+        let (key, matches) = (self.key.as_slice(), &mut self.matches);
         matches.clear();
 
         let [left, right] = &mut self.sides;
         let (input, other) = if port == 0 { (left, right) } else { (right, left) };
-        let bucket = other.bucket(&key)?;
+        let bucket = other.bucket(key)?;
         let mut degree: u32 = 0;
-        for (at, entry) in bucket.entries.iter().enumerate() {
+        for (at, entry) in bucket.entries.iter().enumerate().filter(|(_, entry)| entry.count > 0) {
             let pair = if port == 0 {
                 Input::pair(&change.row, &entry.row)
             } else {
@@ -106,81 +95,88 @@ impl Join {
             }
         }
         if add {
-            input.add(&key, &change.row, degree)?;
+            input.add(key, &change.row, degree)?;
         } else {
-            input.remove(&key, &change.row)?;
+            input.remove(key, &change.row)?;
         }
 
         if semi && port == 0 {
             if (degree == 0) == (self.kind == JoinKind::Anti) {
                 out.push(change.clone());
             }
-        } else if matches.is_empty() {
+            return Ok(());
+        }
+        if matches.is_empty() {
             if input_outer {
-                self.lone(port, if add { RowKind::Insert } else { RowKind::Delete }, &change.row, out);
-            }
-        } else {
-            let pair_kind = match (add, input_outer, other_outer) {
-                (true, false, false) | (false, false, _) => change.kind,
-                (true, ..) => RowKind::Insert,
-                (false, ..) => RowKind::Delete,
-            };
-            for &at in &matches {
-                self.pair(port, at, &key, change, pair_kind, other_outer, out)?;
-            }
-        }
-        self.key = key;
-        self.matches = matches;
-        Ok(())
-    }
-
-    /// One match of a change.
-    #[allow(clippy::too_many_arguments, reason = "the parts of one step of the algorithm")]
-    fn pair(
-        &mut self,
-        port: usize,
-        at: usize,
-        key: &[u8],
-        change: &Change,
-        kind: RowKind,
-        other_outer: bool,
-        out: &mut Vec<Change>,
-    ) -> Result<(), EngineError> {
-        let add = change.kind.is_add();
-        let Some(other) = self.sides.get_mut(1 - port) else { return Ok(()) };
-        let bucket = other.bucket(key)?;
-        let Some(entry) = bucket.entries.get(at) else { return Ok(()) };
-        let (row, count, degree) = (Row::clone(&entry.row), entry.count, entry.degree);
-        let semi = matches!(self.kind, JoinKind::Semi | JoinKind::Anti);
-        if other_outer || semi {
-            other.set_degree(key, at, if add { degree.saturating_add(1) } else { degree.saturating_sub(1) });
-        }
-        let first = if add { degree == 0 } else { degree <= 1 };
-        if semi {
-            // The other side is the left one: its row comes or goes with its first or last partner.
-            if first {
-                let kind = match (self.kind, add) {
-                    (JoinKind::Semi, _) => change.kind,
-                    (_, true) => RowKind::Delete,
-                    (_, false) => RowKind::Insert,
-                };
-                for _ in 0..count {
-                    out.push(Change { kind, row: Row::clone(&row) });
-                }
+                let kind = if add { RowKind::Insert } else { RowKind::Delete };
+                out.push(lone.change(port, kind, &change.row));
             }
             return Ok(());
         }
-        for _ in 0..count {
-            if other_outer && add && first {
-                self.lone(1 - port, RowKind::Delete, &row, out);
+        let pair_kind = match (add, input_outer, other_outer) {
+            (true, false, false) | (false, false, _) => change.kind,
+            (true, ..) => RowKind::Insert,
+            (false, ..) => RowKind::Delete,
+        };
+        let mut first_change = false;
+        for &at in matches.iter() {
+            let Some(entry) = bucket.entries.get(at) else { continue };
+            let (row, count, degree) = (&entry.row, entry.count, entry.degree);
+            let first = if add { degree == 0 } else { degree <= 1 };
+            if semi {
+                // The other side is the left one: its row comes or goes with its first or last partner.
+                if first {
+                    let kind = match (self.kind, add) {
+                        (JoinKind::Semi, _) => change.kind,
+                        (_, true) => RowKind::Delete,
+                        (_, false) => RowKind::Insert,
+                    };
+                    out.extend((0..count).map(|_| Change { kind, row: Row::clone(row) }));
+                }
+            } else {
+                let (left, right) = if port == 0 { (&change.row, row) } else { (row, &change.row) };
+                for _ in 0..count {
+                    if other_outer && add && first {
+                        out.push(lone.change(1 - port, RowKind::Delete, row));
+                    }
+                    let pair = left.iter().chain(right.iter()).cloned().collect();
+                    out.push(Change { kind: pair_kind, row: pair });
+                    if other_outer && !add && first {
+                        out.push(lone.change(1 - port, RowKind::Insert, row));
+                    }
+                }
             }
-            let (left, right) = if port == 0 { (&change.row, &row) } else { (&row, &change.row) };
-            out.push(Change { kind, row: left.iter().chain(right.iter()).cloned().collect() });
-            if other_outer && !add && first {
-                self.lone(1 - port, RowKind::Insert, &row, out);
+            if other_outer || semi {
+                let degree = if add { degree.saturating_add(1) } else { degree.saturating_sub(1) };
+                first_change |= bucket.set_degree(at, degree);
             }
         }
+        if first_change {
+            other.changed(key);
+        }
         Ok(())
+    }
+}
+
+/// How a row without a partner goes out.
+#[derive(Clone, Copy)]
+struct Lone {
+    /// As it is (SEMI, ANTI); else padded with NULLs.
+    pass: bool,
+    widths: [usize; 2],
+}
+
+impl Lone {
+    /// The change of a lone row of an input.
+    fn change(self, port: usize, kind: RowKind, row: &Row) -> Change {
+        let width = self.widths.get(1 - port).copied().unwrap_or(0);
+        let nulls = std::iter::repeat_n(Value::Null, width);
+        let row = match port {
+            _ if self.pass => Row::clone(row),
+            0 => row.iter().cloned().chain(nulls).collect(),
+            _ => nulls.chain(row.iter().cloned()).collect(),
+        };
+        Change { kind, row }
     }
 }
 

@@ -176,11 +176,7 @@ pub(super) struct KeyedRows {
 impl KeyedRows {
     /// Over a table, which may hold the rows of an earlier run.
     pub(super) fn new(mut table: Box<dyn StateTable>) -> Result<Self, EngineError> {
-        let mut complete = true;
-        table.scan(&[], &mut |_, _| {
-            complete = false;
-            Ok(false)
-        })?;
+        let complete = table.is_empty()?;
         Ok(Self { table, partitions: HashMap::default(), changed: Vec::new(), complete, bytes: 0, epoch: 0 })
     }
 

@@ -15,6 +15,10 @@ use crate::state::{StateBackend, StateTable};
 mod aggregate;
 mod bucket;
 mod buffer;
+mod exchange;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod idle_tests;
 mod interval;
 mod join;
 mod keyed;
@@ -46,6 +50,8 @@ pub(crate) enum Message {
     Rows(Vec<Change>),
     /// All rows with an earlier time have come (milliseconds; `i64::MAX` at the end of the input).
     Watermark(i64),
+    /// The input gives nothing for the time being, and watermarks need not wait for it; or it does again.
+    Idle(bool),
 }
 
 /// Collects the output of an operator.
@@ -75,6 +81,11 @@ impl Emitter {
     /// A watermark.
     pub(crate) fn watermark(&mut self, watermark: i64) {
         self.messages.push(Message::Watermark(watermark));
+    }
+
+    /// Whether the input is idle.
+    pub(crate) fn idle(&mut self, idle: bool) {
+        self.messages.push(Message::Idle(idle));
     }
 
     /// Takes what was collected.
@@ -144,6 +155,8 @@ pub(crate) struct Builder<'a> {
     pub partitions: &'a Arc<AtomicU32>,
     /// Somebody below waits for watermarks.
     pub waits: bool,
+    /// Bytes that each cache of state may keep in memory.
+    pub cache: usize,
 }
 
 impl Builder<'_> {
@@ -166,10 +179,14 @@ impl Builder<'_> {
         })
     }
 
-    /// How much of its state an operator keeps in memory: with a time to live nothing stays there over a flush,
-    /// so that the table can say what has expired.
-    pub(crate) fn cached(&self, most: usize) -> usize {
-        if self.context.ttl.is_some() { 0 } else { most }
+    /// Bytes of its state that a cache of this node keeps in memory over a flush: with a time to live none, so that
+    /// the table can say what has expired; few in tests, so that everything comes back from the state.
+    pub(crate) fn cached(&self) -> usize {
+        match self.context.ttl {
+            Some(_) => 0,
+            None if cfg!(test) => 1 << 10,
+            None => self.cache,
+        }
     }
 
     /// Columns of an input.
@@ -186,6 +203,23 @@ impl Builder<'_> {
         let input = self.node.inputs.get(port).and_then(|&input| self.plan.nodes.get(input));
         input.map(|node| node.changelog).unwrap_or_default()
     }
+}
+
+/// Bytes of state that the caches of a job keep in memory together, about.
+const CACHES: usize = 128 << 20;
+/// The least that one of them keeps.
+const LEAST_CACHE: usize = 4 << 20;
+
+/// Each cache's share of memory.
+pub(crate) fn cache_share(plan: &Plan) -> usize {
+    let caches = |op: &Op| match op {
+        Op::Join(_) => 2,
+        Op::Aggregate(_) | Op::Normalize { .. } | Op::Materialize { .. } => 1,
+        Op::Rank(_) | Op::Deduplicate(_) => 1,
+        _ => 0,
+    };
+    let caches: usize = plan.nodes.iter().map(|node| caches(&node.op)).sum();
+    (CACHES / caches.max(1)).max(LEAST_CACHE)
 }
 
 /// Per node: whether an operator below it does something at a watermark. Where none does, watermarks need not cut
@@ -218,8 +252,18 @@ fn asks_watermark(expr: &Expr) -> bool {
     expr.calls("CURRENT_WATERMARK")
 }
 
-/// The operator of a node.
+/// The operator of a node; where the job's parallelism asks for it, in several instances.
 pub(crate) fn build(builder: &mut Builder<'_>) -> Result<Box<dyn Operator>, EngineError> {
+    let parallelism = builder.context.parallelism;
+    let keys = exchange::keys(&builder.node.op, builder.node.schema.len());
+    match keys.filter(|_| parallelism > 1) {
+        Some(keys) => Ok(Box::new(exchange::Exchange::new(builder, keys, parallelism)?)),
+        None => build_one(builder),
+    }
+}
+
+/// One instance of a node's operator.
+fn build_one(builder: &mut Builder<'_>) -> Result<Box<dyn Operator>, EngineError> {
     let node = builder.node;
     Ok(match &node.op {
         Op::Filter(predicate) => Box::new(row::Filter::new(builder, predicate)?),

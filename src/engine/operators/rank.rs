@@ -12,14 +12,11 @@ use super::super::plan::{
     ChangelogMode, Deduplicate as DeduplicateSpec, Node, Op, Rank as Spec, RankFunction, SortKey,
 };
 use super::super::row::{Change, Row, RowKind, Value};
-use super::buffer::{Waiting, key_time, put_sort_key, row_time, time_key};
+use super::buffer::{Waiting, key_time, put_sort_key, row_time, row_weight, time_key};
 use super::timed::TimedRows;
-use super::upsert::{CACHED_KEYS, RowLists};
+use super::upsert::RowLists;
 use super::{Builder, Emitter, Operator};
 use crate::state::{StateError, StateTable};
-
-/// Partitions kept in memory per operator.
-const CACHED_PARTITIONS: usize = if cfg!(test) { 2 } else { 1 << 16 };
 
 /// `ROW_NUMBER() … BETWEEN from AND to` over a changing input.
 ///
@@ -33,12 +30,16 @@ pub(super) struct Rank {
     upsert: bool,
     table: Box<dyn StateTable>,
     partitions: HashMap<Box<[u8]>, BTreeMap<Vec<u8>, Row>, RandomState>,
+    /// Bytes that may stay in memory over a flush, and those that are there.
     cached: usize,
+    bytes: usize,
     sequence: u64,
     sequences: Box<dyn StateTable>,
 }
 
 const SEQUENCE: &[u8] = b"next";
+/// About what a row takes in memory besides its key and its values.
+const ROW_WEIGHT: usize = 64;
 
 /// Whether updates only ever move a row up in the order: it is by COUNT or MAX descending, or MIN ascending, of
 /// an insert-only input (Flink's `UpdateFastStrategy`). Then an update is one step, without its old row leaving.
@@ -91,7 +92,8 @@ impl Rank {
             spec: spec.clone(),
             table: builder.expiring_table("rows")?,
             partitions: HashMap::default(),
-            cached: builder.cached(CACHED_PARTITIONS),
+            cached: builder.cached(),
+            bytes: 0,
             sequence,
             sequences,
         })
@@ -107,6 +109,7 @@ impl Rank {
                 table: "ranked rows".to_owned(),
                 what: error.to_string(),
             })?;
+            self.bytes += ROW_WEIGHT + key.len() + row_weight(&row);
             rows.insert(key.get(partition.len()..).unwrap_or_default().to_vec(), row);
             Ok(true)
         })?;
@@ -115,8 +118,11 @@ impl Rank {
     }
 
     fn remove(&mut self, partition: &[u8], key: &[u8]) {
-        if let Some(rows) = self.partitions.get_mut(partition) {
-            rows.remove(key);
+        if let Some(rows) = self.partitions.get_mut(partition)
+            && let Some(row) = rows.remove(key)
+        {
+            let weight = ROW_WEIGHT + partition.len() + key.len() + row_weight(&row);
+            self.bytes = self.bytes.saturating_sub(weight);
         }
         self.table.delete(&[partition, key].concat());
     }
@@ -144,6 +150,7 @@ impl Rank {
             let mut bytes = Vec::new();
             codec::put_row(&mut bytes, &change.row);
             self.table.put(&[partition.as_slice(), &sort_key].concat(), &bytes);
+            self.bytes += ROW_WEIGHT + partition.len() + sort_key.len() + row_weight(&change.row);
             if let Some(rows) = self.partitions.get_mut(partition.as_slice()) {
                 rows.insert(sort_key, Row::clone(&change.row));
             }
@@ -238,9 +245,14 @@ impl Operator for Rank {
     }
 
     fn flush(&mut self) -> Result<(), EngineError> {
-        self.sequences.put(SEQUENCE, &self.sequence.to_be_bytes());
-        if self.partitions.len() > self.cached {
+        // Instances of the operator share it: the greatest number of them counts.
+        let stored = self.sequences.get(SEQUENCE)?.and_then(|bytes| bytes.try_into().ok());
+        if stored.is_none_or(|stored| u64::from_be_bytes(stored) < self.sequence) {
+            self.sequences.put(SEQUENCE, &self.sequence.to_be_bytes());
+        }
+        if self.bytes > self.cached {
             self.partitions.clear();
+            self.bytes = 0;
         } else {
             self.partitions.retain(|_, rows| !rows.is_empty());
         }
@@ -265,7 +277,7 @@ impl Deduplicate {
         let waits = spec.rowtime && !spec.last;
         Ok(Self {
             spec: spec.clone(),
-            rows: RowLists::new(builder.expiring_table("rows")?, builder.cached(CACHED_KEYS)),
+            rows: RowLists::new(builder.expiring_table("rows")?, builder.cached())?,
             ttl: builder.context.ttl.is_some(),
             waiting: if waits { Some(TimedRows::new(builder.table("waiting")?)?) } else { None },
             watermark: i64::MIN,

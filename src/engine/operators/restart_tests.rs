@@ -293,34 +293,43 @@ fn row(id: i64, k: Option<i64>, v: Option<i64>, at: i64) -> Vec<Value> {
     vec![Value::Int(id), int(k), int(v), Value::Timestamp(Instant::from_millis(at * 1000))]
 }
 
+/// Rows of the inputs as tables, from which changes are made.
+type Tables = [BTreeMap<i64, Vec<Value>>; 2];
+
+/// The changes of a step, and the source that they are of.
+fn changes(case: &Case, tables: &mut Tables, step: &Step) -> Option<(NodeId, Vec<Change>)> {
+    let Step::Row { port, id, k, v, at, delete } = step else { return None };
+    let port = port % case.sources.len();
+    let new = row(*id, *k, *v, *at);
+    let changes = if case.inserts {
+        vec![Change::new(RowKind::Insert, new)]
+    } else {
+        let old = tables[port].remove(id);
+        if !delete {
+            tables[port].insert(*id, new.clone());
+        }
+        match (old, delete) {
+            (Some(old), true) => vec![Change::new(RowKind::Delete, old)],
+            (None, true) => Vec::new(),
+            (Some(old), false) => {
+                vec![Change::new(RowKind::UpdateBefore, old), Change::new(RowKind::UpdateAfter, new)]
+            }
+            (None, false) => vec![Change::new(RowKind::Insert, new)],
+        }
+    };
+    Some((case.sources[port], changes))
+}
+
 /// What comes out, step by step.
 fn run(case: &Case, steps: &[Step], interrupted: bool) -> Vec<String> {
     let mut runner = Runner::new(case.plan.clone());
-    let mut tables: [BTreeMap<i64, Vec<Value>>; 2] = Default::default();
+    let mut tables = Tables::default();
     let mut out = Vec::new();
     for step in steps {
         match step {
-            Step::Row { port, id, k, v, at, delete } => {
-                let port = port % case.sources.len();
-                let source = case.sources[port];
-                let new = row(*id, *k, *v, *at);
-                if case.inserts {
-                    runner.push(source, Change::new(RowKind::Insert, new));
-                } else {
-                    match (tables[port].remove(id), delete) {
-                        (Some(old), true) => runner.push(source, Change::new(RowKind::Delete, old)),
-                        (None, true) => {}
-                        (Some(old), false) => {
-                            tables[port].insert(*id, new.clone());
-                            runner.push(source, Change::new(RowKind::UpdateBefore, old));
-                            runner.push(source, Change::new(RowKind::UpdateAfter, new));
-                        }
-                        (None, false) => {
-                            tables[port].insert(*id, new.clone());
-                            runner.push(source, Change::new(RowKind::Insert, new));
-                        }
-                    }
-                }
+            Step::Row { .. } => {
+                let (source, changes) = changes(case, &mut tables, step).unwrap_or_default();
+                changes.into_iter().for_each(|change| runner.push(source, change));
             }
             Step::Watermark { port, at } => {
                 runner.watermark(case.sources[port % case.sources.len()], at * 1000);
@@ -341,6 +350,66 @@ fn run(case: &Case, steps: &[Step], interrupted: bool) -> Vec<String> {
         }
     }
     out
+}
+
+/// What comes out in all, on one thread or, after each restart, on another number of them. Rows of one source that
+/// stand together are pushed together.
+fn run_on(case: &Case, steps: &[Step], threads: &[usize]) -> String {
+    let mut runner = Runner::new(case.plan.clone());
+    let mut threads = threads.iter().cycle();
+    let mut restart = |runner: &mut Runner| runner.restart_on(*threads.next().unwrap());
+    restart(&mut runner);
+    let mut tables = Tables::default();
+    let (mut source, mut batch) = (case.sources[0], Vec::new());
+    for step in steps {
+        if let Some((of, more)) = changes(case, &mut tables, step) {
+            if of != source {
+                runner.push_all(source, &mut batch);
+                source = of;
+            }
+            batch.extend(more);
+            continue;
+        }
+        runner.push_all(source, &mut batch);
+        match step {
+            Step::Watermark { port, at } => {
+                runner.watermark(case.sources[port % case.sources.len()], at * 1000);
+            }
+            Step::Flush => runner.flush(),
+            _ => restart(&mut runner),
+        }
+    }
+    runner.push_all(source, &mut batch);
+    runner.end();
+    let out = runner.take();
+    if !case.unordered {
+        return out;
+    }
+    let mut lines: Vec<&str> = out.lines().collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn threads_change_nothing(steps in prop::collection::vec(step(), 1..160)) {
+        let mut differences = Vec::new();
+        let keyed = |case: &Case| {
+            case.plan.nodes.iter().any(|node| super::exchange::keys(&node.op, node.schema.len()).is_some())
+        };
+        for (name, case) in cases().into_iter().filter(|(_, case)| keyed(case)) {
+            let one = run_on(&case, &steps, &[1]);
+            for threads in [&[2][..], &[4, 1, 3]] {
+                let several = run_on(&case, &steps, threads);
+                if one != several {
+                    differences.push(format!("{name} on {threads:?}: {one} became {several}"));
+                }
+            }
+        }
+        prop_assert!(differences.is_empty(), "{}", differences.join("\n"));
+    }
 }
 
 proptest! {

@@ -9,7 +9,8 @@ use super::super::error::EngineError;
 use super::super::eval::{Evaluator, Input};
 use super::super::expr::Expr;
 use super::super::functions::time::{to_instant_late, to_local};
-use super::super::plan::{SortKey, WindowKind};
+use super::super::graph::Clock;
+use super::super::plan::{Op, SortKey, WindowKind};
 use super::super::row::{Change, Value};
 use super::buffer::{Waiting, key_time, put_sort_key, row_time, time_key};
 use super::row::failed;
@@ -30,10 +31,96 @@ pub(super) struct WatermarkAssigner {
     emitted: i64,
     /// Somebody waits for watermarks.
     waits: bool,
+    idle: Option<Idleness>,
     table: Box<dyn StateTable>,
 }
 
+/// Which partitions have given nothing for so long that watermarks do not wait for them (`table.exec.source.idle-timeout`,
+/// or the table's `scan.watermark.idle-timeout`).
+struct Idleness {
+    timeout: i64,
+    clock: Arc<dyn Clock>,
+    started: i64,
+    /// When each partition gave its last row; `None`: it is idle.
+    active: Vec<Option<i64>>,
+    /// All of them are, and it was said.
+    said: bool,
+}
+
+impl Idleness {
+    fn new(builder: &Builder<'_>) -> Result<Option<Self>, EngineError> {
+        // Only projections and filters stand between a table and its watermark.
+        let plan = builder.plan;
+        let mut node = builder.node;
+        while !matches!(node.op, Op::Source(_))
+            && let Some(above) = node.inputs.first().and_then(|&input| plan.nodes.get(input))
+        {
+            node = above;
+        }
+        let own = if let Op::Source(table) = &node.op { table.options.get(OF_TABLE) } else { None };
+        let Some(text) = own.or_else(|| plan.options.get(OF_JOB)) else { return Ok(None) };
+        let timeout = super::super::options::millis(text)
+            .ok_or_else(|| EngineError::Plan(format!("'{text}' is no duration for an idle timeout")))?;
+        let clock = Arc::clone(&builder.context.clock);
+        let started = clock.now();
+        Ok((timeout > 0).then_some(Self { timeout, clock, started, active: Vec::new(), said: false }))
+    }
+
+    /// A partition gives rows; says whether all were idle before.
+    fn touch(&mut self, partition: usize, partitions: usize) -> bool {
+        let now = self.clock.now();
+        self.know(partitions);
+        if let Some(active) = self.active.get_mut(partition) {
+            *active = Some(now);
+        }
+        std::mem::take(&mut self.said)
+    }
+
+    fn know(&mut self, partitions: usize) {
+        if self.active.len() < partitions {
+            self.active.resize(partitions, Some(self.started));
+        }
+    }
+
+    /// Time has come to `now`; says whether a partition became idle.
+    fn look(&mut self, now: i64) -> bool {
+        let late = now.saturating_sub(self.timeout);
+        let idle = self.active.iter_mut().filter(|active| active.is_some_and(|at| at <= late));
+        idle.map(|active| *active = None).count() > 0
+    }
+
+    fn next_timer(&self) -> Option<i64> {
+        self.active.iter().flatten().min().map(|at| at.saturating_add(self.timeout))
+    }
+}
+
+const OF_TABLE: &str = "scan.watermark.idle-timeout";
+const OF_JOB: &str = "table.exec.source.idle-timeout";
+
 impl WatermarkAssigner {
+    /// Emits the least watermark of the partitions that count, where it has grown.
+    fn emit(&mut self, out: &mut Emitter) {
+        let is_idle = |at: usize| {
+            self.idle.as_ref().is_some_and(|idle| idle.active.get(at).is_some_and(Option::is_none))
+        };
+        let active = self.greatest.iter().enumerate().filter(|(at, _)| !is_idle(*at));
+        if let Some(least) = active.map(|(_, time)| *time).min()
+            && least > self.emitted
+        {
+            self.emitted = least;
+            out.watermark(least);
+        }
+    }
+
+    fn know(&mut self, partitions: usize) {
+        if self.greatest.len() < partitions {
+            self.greatest.resize(partitions, i64::MIN);
+        }
+        if let Some(idle) = &mut self.idle {
+            idle.know(partitions);
+        }
+    }
+
     pub(super) fn new(
         builder: &mut Builder<'_>,
         rowtime: usize,
@@ -54,6 +141,7 @@ impl WatermarkAssigner {
             greatest,
             emitted: i64::MIN,
             waits: builder.waits,
+            idle: if builder.waits { Idleness::new(builder)? } else { None },
             table,
         })
     }
@@ -68,9 +156,9 @@ impl Operator for WatermarkAssigner {
     ) -> Result<(), EngineError> {
         let partition = usize::try_from(self.partition.load(Ordering::Relaxed)).unwrap_or(0);
         let partitions = usize::try_from(self.partitions.load(Ordering::Relaxed)).unwrap_or(1);
-        let known = partitions.max(partition + 1);
-        if self.greatest.len() < known {
-            self.greatest.resize(known, i64::MIN);
+        self.know(partitions.max(partition + 1));
+        if self.idle.as_mut().is_some_and(|idle| idle.touch(partition, partitions)) {
+            out.idle(false);
         }
         for change in rows.drain(..) {
             row_time(&change.row, self.rowtime)?;
@@ -81,17 +169,36 @@ impl Operator for WatermarkAssigner {
                 && time > *greatest
             {
                 *greatest = time;
-                if !self.waits {
-                    continue;
-                }
-                let least = self.greatest.iter().copied().min().unwrap_or(i64::MIN);
-                if least > self.emitted {
-                    self.emitted = least;
-                    out.watermark(least);
+                if self.waits {
+                    self.emit(out);
                 }
             }
         }
         Ok(())
+    }
+
+    fn clock(&mut self, now: i64, out: &mut Emitter) -> Result<(), EngineError> {
+        self.know(usize::try_from(self.partitions.load(Ordering::Relaxed)).unwrap_or(1));
+        if self.idle.as_mut().is_some_and(|idle| idle.look(now)) {
+            self.emit(out);
+            if let Some(idle) = &mut self.idle
+                && idle.active.iter().all(Option::is_none)
+            {
+                idle.said = true;
+                out.idle(true);
+            }
+        }
+        Ok(())
+    }
+
+    fn next_timer(&self) -> Option<i64> {
+        let idle = self.idle.as_ref()?;
+        // Before the first row the partitions are not known.
+        if idle.active.is_empty() {
+            Some(idle.started.saturating_add(idle.timeout))
+        } else {
+            idle.next_timer()
+        }
     }
 
     fn watermark(&mut self, watermark: i64, out: &mut Emitter) -> Result<(), EngineError> {

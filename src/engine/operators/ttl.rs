@@ -57,8 +57,9 @@ impl ExpiringTable {
             Ok(true)
         })?;
         self.cursor = next;
-        expired.iter().for_each(|key| self.table.delete(key));
-        Ok(())
+        // Another instance of the operator may have written the entry since.
+        let test = |value: &[u8]| stamp(value).is_none_or(|(at, _)| at <= limit);
+        expired.iter().try_for_each(|key| self.table.delete_if(key, &test))
     }
 }
 
@@ -84,6 +85,10 @@ impl StateTable for ExpiringTable {
 
     fn delete(&mut self, key: &[u8]) {
         self.table.delete(key);
+    }
+
+    fn delete_if(&mut self, key: &[u8], test: &dyn Fn(&[u8]) -> bool) -> Result<(), StateError> {
+        self.table.delete_if(key, &|value| stamp(value).is_none_or(|(_, value)| test(value)))
     }
 
     fn scan_from(&mut self, from: &[u8], each: &mut Visit<'_>) -> Result<(), StateError> {

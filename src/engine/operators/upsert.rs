@@ -1,7 +1,8 @@
 //! Operators that keep rows by key: changelog normalisation and the sink's materialiser.
 
 use ahash::RandomState;
-use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
+use hashbrown::{HashMap, HashSet};
 
 use super::super::codec::{self, CodecError, Reader};
 use super::super::error::EngineError;
@@ -9,49 +10,71 @@ use super::super::plan::{NormalizeMode, OnConflict};
 use super::super::print;
 use super::super::row::{Change, Row, RowKind};
 use super::super::types::Field;
+use super::buffer::row_weight;
 use super::{Builder, Emitter, Operator};
 use crate::state::{StateError, StateTable};
 
-/// Keys kept in memory per operator.
-pub(super) const CACHED_KEYS: usize = if cfg!(test) { 2 } else { 1 << 18 };
+/// About what the list of a key takes in memory besides its rows.
+const LIST_WEIGHT: usize = 120;
 
 /// A list of rows by key, as one entry of a state table; cached, written at a flush.
 pub(super) struct RowLists {
     table: Box<dyn StateTable>,
+    /// Bytes that may stay in memory over a flush.
     cached: usize,
-    cache: HashMap<Box<[u8]>, (Vec<Row>, bool), RandomState>,
+    bytes: usize,
+    /// Everything that the table has is in memory.
+    complete: bool,
+    cache: HashMap<Box<[u8]>, RowList, RandomState>,
     dirty: Vec<Box<[u8]>>,
 }
 
+struct RowList {
+    rows: Vec<Row>,
+    dirty: bool,
+    /// The table has an entry for it.
+    stored: bool,
+    /// What it weighed when it was loaded or written.
+    weight: usize,
+}
+
 impl RowLists {
-    pub(super) fn new(table: Box<dyn StateTable>, cached: usize) -> Self {
-        Self { table, cached, cache: HashMap::default(), dirty: Vec::new() }
+    /// Over a table, which may hold the rows of an earlier run.
+    pub(super) fn new(mut table: Box<dyn StateTable>, cached: usize) -> Result<Self, EngineError> {
+        let complete = table.is_empty()?;
+        Ok(Self { table, cached, bytes: 0, complete, cache: HashMap::default(), dirty: Vec::new() })
     }
 
     /// The rows of a key. Whoever changes them calls [`RowLists::changed`].
     pub(super) fn get(&mut self, key: &[u8]) -> Result<&mut Vec<Row>, EngineError> {
-        if !self.cache.contains_key(key) {
-            let mut rows = Vec::new();
-            if let Some(bytes) = self.table.get(key)? {
-                let damaged = |error: CodecError| StateError::Corrupt {
-                    table: "rows by key".to_owned(),
-                    what: error.to_string(),
-                };
-                let mut reader = Reader::new(&bytes);
-                while !reader.is_empty() {
-                    rows.push(reader.row().map_err(damaged)?);
+        let list = match self.cache.entry_ref(key) {
+            EntryRef::Occupied(entry) => entry.into_mut(),
+            EntryRef::Vacant(entry) => {
+                let known = if self.complete { None } else { self.table.get(key)? };
+                let stored = known.is_some();
+                let mut rows = Vec::new();
+                if let Some(bytes) = known {
+                    let damaged = |error: CodecError| StateError::Corrupt {
+                        table: "rows by key".to_owned(),
+                        what: error.to_string(),
+                    };
+                    let mut reader = Reader::new(&bytes);
+                    while !reader.is_empty() {
+                        rows.push(reader.row().map_err(damaged)?);
+                    }
                 }
+                let weight = weight(key, &rows);
+                self.bytes += weight;
+                entry.insert(RowList { rows, dirty: false, stored, weight })
             }
-            self.cache.insert(key.into(), (rows, false));
-        }
-        let entry = self.cache.get_mut(key);
-        entry.map(|entry| &mut entry.0).ok_or_else(|| EngineError::Plan("rows of a key were lost".to_owned()))
+        };
+        Ok(&mut list.rows)
     }
 
     /// Notes that the rows of a key are to be written.
     pub(super) fn changed(&mut self, key: &[u8]) {
-        if let Some((_, dirty)) = self.cache.get_mut(key)
-            && !std::mem::replace(dirty, true)
+        if let Some(list) = self.cache.get_mut(key)
+            && !std::mem::replace(&mut list.dirty, true)
         {
             self.dirty.push(key.into());
         }
@@ -60,23 +83,35 @@ impl RowLists {
     pub(super) fn flush(&mut self) {
         let mut buffer = Vec::new();
         for key in self.dirty.drain(..) {
-            let Some((rows, dirty)) = self.cache.get_mut(&key) else { continue };
-            *dirty = false;
-            if rows.is_empty() {
-                self.table.delete(&key);
+            let Some(list) = self.cache.get_mut(&key) else { continue };
+            list.dirty = false;
+            let before = std::mem::replace(&mut list.weight, weight(&key, &list.rows));
+            self.bytes = (self.bytes + list.weight).saturating_sub(before);
+            if list.rows.is_empty() {
+                if list.stored {
+                    self.table.delete(&key);
+                }
+                self.bytes = self.bytes.saturating_sub(list.weight);
                 self.cache.remove(&key);
                 continue;
             }
+            list.stored = true;
             buffer.clear();
-            for row in rows.iter() {
+            for row in &list.rows {
                 codec::put_row(&mut buffer, row);
             }
             self.table.put(&key, &buffer);
         }
-        if self.cache.len() > self.cached {
+        if self.bytes > self.cached {
+            self.complete = false;
             self.cache.clear();
+            self.bytes = 0;
         }
     }
+}
+
+fn weight(key: &[u8], rows: &[Row]) -> usize {
+    LIST_WEIGHT + key.len() + rows.iter().map(|row| row_weight(row)).sum::<usize>()
 }
 
 /// Makes a right changelog of upserts, or of a changelog whose old rows cannot be trusted.
@@ -86,8 +121,9 @@ pub(super) struct Normalize {
     update_before: bool,
     state: RowLists,
     buffer: Vec<u8>,
-    /// Key of a `-U` that has been seen but not handed on: it goes with the `+U` behind it.
-    pending: Option<Change>,
+    /// Keys of which a `-U` was handed on and whose `+U` is still to come. Both come from one record, so that no
+    /// epoch ends between them.
+    pending: HashSet<Box<[u8]>, RandomState>,
 }
 
 impl Normalize {
@@ -100,9 +136,9 @@ impl Normalize {
             key: key.to_vec(),
             mode: mode.clone(),
             update_before: builder.node.changelog.update_before,
-            state: RowLists::new(builder.expiring_table("rows")?, builder.cached(CACHED_KEYS)),
+            state: RowLists::new(builder.expiring_table("rows")?, builder.cached())?,
             buffer: Vec::new(),
-            pending: None,
+            pending: HashSet::default(),
         })
     }
 
@@ -157,7 +193,7 @@ impl Normalize {
                 if self.update_before {
                     out.push(Change { kind: change.kind, row: old(&change.row) });
                 }
-                self.pending = Some(change);
+                self.pending.insert(self.buffer.as_slice().into());
                 return Ok(());
             }
             RowKind::Delete => {
@@ -165,9 +201,7 @@ impl Normalize {
                 rows.clear();
             }
             RowKind::Insert | RowKind::UpdateAfter => {
-                let announced = self.pending.take().is_some_and(|before| {
-                    self.key.iter().all(|&column| before.row.get(column) == change.row.get(column))
-                });
+                let announced = self.pending.remove(self.buffer.as_slice());
                 if change.kind == RowKind::UpdateAfter
                     && !announced
                     && self.update_before
@@ -204,6 +238,7 @@ impl Operator for Normalize {
     }
 
     fn flush(&mut self) -> Result<(), EngineError> {
+        self.pending.clear();
         self.state.flush();
         Ok(())
     }
@@ -228,7 +263,7 @@ impl Materialize {
             key: key.to_vec(),
             conflict,
             schema: builder.node.schema.clone(),
-            state: RowLists::new(builder.expiring_table("rows")?, builder.cached(CACHED_KEYS)),
+            state: RowLists::new(builder.expiring_table("rows")?, builder.cached())?,
             buffer: Vec::new(),
         })
     }

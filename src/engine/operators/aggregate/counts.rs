@@ -1,6 +1,7 @@
 //! How often values are in a group: what DISTINCT, COLLECT, and MIN and MAX under retraction need.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::super::super::codec::{self, CodecError, Reader};
 use super::super::super::error::EngineError;
@@ -29,11 +30,83 @@ fn read(bytes: &[u8]) -> Result<(i64, Value), StateError> {
     Ok((count, reader.value().map_err(damaged)?))
 }
 
-/// Counts of one group in a state table, one entry a value: for groups that may have very many.
+/// The counts of one group that are in memory, over a state table with one entry a value: a group may have very many.
+#[derive(Default)]
+pub(in super::super) struct GroupCounts {
+    entries: BTreeMap<Box<[u8]>, Entry>,
+    /// Keys of entries that are to be written.
+    fresh: Vec<Box<[u8]>>,
+    /// What the table has of the group is in memory.
+    complete: bool,
+    /// The table has more than is taken into memory at once.
+    large: bool,
+    bytes: usize,
+}
+
+struct Entry {
+    count: i64,
+    value: Value,
+    /// The table has an entry under the key.
+    stored: bool,
+    /// It differs from this one, or there is none.
+    dirty: bool,
+}
+
+/// Entries of a group that are read together.
+const LOADED: usize = if cfg!(test) { 4 } else { 4096 };
+/// What an entry takes in memory besides its key.
+const OVERHEAD: usize = 112;
+
+impl GroupCounts {
+    /// Of a group that the state does not have yet.
+    pub(in super::super) fn of_new_group() -> Self {
+        Self { complete: true, ..Self::default() }
+    }
+
+    /// About how many bytes it takes in memory.
+    pub(in super::super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Writes what changed into the table.
+    pub(in super::super) fn write(&mut self, group: &[u8], table: &mut dyn StateTable) {
+        let mut full = group.to_vec();
+        let mut bytes = Vec::new();
+        for key in self.fresh.drain(..) {
+            let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.dirty) else { continue };
+            full.truncate(group.len());
+            full.extend_from_slice(&key);
+            if entry.count == 0 {
+                if entry.stored {
+                    table.delete(&full);
+                }
+                self.entries.remove(&key);
+                self.bytes = self.bytes.saturating_sub(key.len() + OVERHEAD);
+                continue;
+            }
+            (entry.stored, entry.dirty) = (true, false);
+            bytes.clear();
+            codec::put_signed(&mut bytes, entry.count);
+            codec::put_value(&mut bytes, &entry.value);
+            table.put(&full, &bytes);
+        }
+    }
+
+    fn of_call(&self, call: u8) -> impl Iterator<Item = &Entry> {
+        self.entries
+            .range::<[u8], _>((Bound::Included([call].as_slice()), Bound::Unbounded))
+            .take_while(move |(key, _)| key.first() == Some(&call))
+            .map(|(_, entry)| entry)
+            .filter(|entry| entry.count > 0)
+    }
+}
+
+/// The counts of a group, to be used.
 pub(in super::super) struct TableCounts<'a> {
     pub(in super::super) table: &'a mut dyn StateTable,
     /// Key of the group.
     pub(in super::super) group: &'a [u8],
+    pub(in super::super) counts: &'a mut GroupCounts,
 }
 
 impl TableCounts<'_> {
@@ -43,57 +116,111 @@ impl TableCounts<'_> {
 
     /// Forgets all counts of the group.
     pub(in super::super) fn clear(&mut self) -> Result<(), EngineError> {
+        self.load()?;
+        let Self { table, group, counts } = self;
+        if counts.complete {
+            for (key, entry) in &mut counts.entries {
+                entry.count = 0;
+                if !std::mem::replace(&mut entry.dirty, true) {
+                    counts.fresh.push(key.clone());
+                }
+            }
+            return Ok(());
+        }
         let mut keys = Vec::new();
-        self.table.scan(self.group, &mut |key, _| {
+        table.scan(group, &mut |key, _| {
             keys.push(key.to_vec());
             Ok(true)
         })?;
-        keys.iter().for_each(|key| self.table.delete(key));
+        keys.iter().for_each(|key| table.delete(key));
+        **counts = GroupCounts::of_new_group();
+        Ok(())
+    }
+
+    /// Takes all counts of the group into memory, if they are not too many.
+    fn load(&mut self) -> Result<(), EngineError> {
+        let Self { table, group, counts } = self;
+        if counts.complete || counts.large {
+            return Ok(());
+        }
+        let mut loaded = Vec::new();
+        table.scan(group, &mut |key, bytes| {
+            let (count, value) = read(bytes)?;
+            loaded.push((Box::<[u8]>::from(key.get(group.len()..).unwrap_or_default()), count, value));
+            Ok(loaded.len() <= LOADED)
+        })?;
+        if loaded.len() > LOADED {
+            counts.large = true;
+            return Ok(());
+        }
+        counts.complete = true;
+        for (key, count, value) in loaded {
+            let bytes = key.len() + OVERHEAD;
+            counts.entries.entry(key).or_insert_with(|| {
+                counts.bytes += bytes;
+                Entry { count, value, stored: true, dirty: false }
+            });
+        }
+        Ok(())
+    }
+
+    /// Calls back with what is counted of a call, in key order, until told to stop.
+    fn each(&mut self, call: u8, mut take: impl FnMut(i64, Value) -> bool) -> Result<(), EngineError> {
+        self.load()?;
+        if self.counts.complete {
+            for entry in self.counts.of_call(call) {
+                if !take(entry.count, entry.value.clone()) {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        self.counts.write(self.group, self.table);
+        let prefix = self.key(&[call]);
+        self.table.scan(&prefix, &mut |_, bytes| {
+            let (count, value) = read(bytes)?;
+            Ok(count <= 0 || take(count, value))
+        })?;
         Ok(())
     }
 }
 
 impl Counts for TableCounts<'_> {
     fn add(&mut self, key: &[u8], value: &Value, delta: i64) -> Result<(i64, i64), EngineError> {
-        let key = self.key(key);
-        let before = match self.table.get(&key)? {
-            Some(bytes) => read(&bytes)?.0,
-            None => 0,
-        };
-        let after = before + delta;
-        if after == 0 {
-            self.table.delete(&key);
-        } else {
-            let mut bytes = Vec::new();
-            codec::put_signed(&mut bytes, after);
-            codec::put_value(&mut bytes, value);
-            self.table.put(&key, &bytes);
+        if !self.counts.entries.contains_key(key) {
+            let stored = if self.counts.complete { None } else { self.table.get(&self.key(key))? };
+            let count = stored.as_deref().map(read).transpose()?.map_or(0, |(count, _)| count);
+            let entry = Entry { count, value: value.clone(), stored: stored.is_some(), dirty: false };
+            self.counts.bytes += key.len() + OVERHEAD;
+            self.counts.entries.insert(key.into(), entry);
+        }
+        let Some(entry) = self.counts.entries.get_mut(key) else { return Ok((0, 0)) };
+        let before = entry.count;
+        entry.count += delta;
+        let after = entry.count;
+        if after == 0 && !entry.stored {
+            self.counts.entries.remove(key);
+            self.counts.bytes = self.counts.bytes.saturating_sub(key.len() + OVERHEAD);
+        } else if !std::mem::replace(&mut entry.dirty, true) {
+            self.counts.fresh.push(key.into());
         }
         Ok((before, after))
     }
 
     fn first(&mut self, call: u8) -> Result<Option<Value>, EngineError> {
-        let prefix = self.key(&[call]);
         let mut found = None;
-        self.table.scan(&prefix, &mut |_, bytes| {
-            let (count, value) = read(bytes)?;
-            if count > 0 {
-                found = Some(value);
-            }
-            Ok(found.is_none())
+        self.each(call, |_, value| {
+            found = Some(value);
+            false
         })?;
         Ok(found)
     }
 
     fn all(&mut self, call: u8) -> Result<Vec<(Value, Value)>, EngineError> {
-        let prefix = self.key(&[call]);
         let mut all = Vec::new();
-        self.table.scan(&prefix, &mut |_, bytes| {
-            let (count, value) = read(bytes)?;
-            if count > 0 {
-                all.push((value, Value::Int(count)));
-            }
-            Ok(true)
+        self.each(call, |count, value| {
+            all.push((value, Value::Int(count)));
+            true
         })?;
         Ok(all)
     }

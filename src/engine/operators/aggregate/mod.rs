@@ -2,6 +2,7 @@
 
 use ahash::RandomState;
 use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
 
 use super::super::codec::{self, CodecError, Reader};
 use super::super::error::EngineError;
@@ -16,15 +17,18 @@ pub(super) mod counts;
 mod result;
 
 use accumulator::{Accumulators, Call};
-use counts::{Counts, MemoryCounts, TableCounts};
+use counts::{Counts, GroupCounts, MemoryCounts, TableCounts};
 
-/// Groups kept in memory per operator; few in tests, so that they come back from the state.
-const CACHED_GROUPS: usize = if cfg!(test) { 2 } else { 1 << 18 };
+/// About what a group takes in memory besides its key, its counts and twice what it takes in the state.
+const GROUP_WEIGHT: usize = 240;
 
 struct Group {
     /// Rows in the group.
     rows: i64,
     accumulators: Accumulators,
+    counts: GroupCounts,
+    /// What it weighed when it was loaded or written.
+    weight: usize,
     /// The row that was emitted last; `None` before the first.
     shown: Option<Row>,
     dirty: bool,
@@ -37,12 +41,21 @@ pub(super) struct Aggregate {
     update_before: bool,
     /// State has a time to live: unchanged results are emitted too, so that what is behind stays alive.
     ttl: bool,
+    /// Bytes that may stay in memory over a flush, and those that are there.
     cached: usize,
-    table: Box<dyn StateTable>,
-    counts: Option<Box<dyn StateTable>>,
+    bytes: usize,
+    stored: Stored,
+    /// Every group that the state has is in memory.
+    complete: bool,
     cache: HashMap<Box<[u8]>, Group, RandomState>,
     dirty: Vec<Box<[u8]>>,
     key: Vec<u8>,
+}
+
+/// The state of the groups.
+struct Stored {
+    groups: Box<dyn StateTable>,
+    counts: Option<Box<dyn StateTable>>,
 }
 
 impl Aggregate {
@@ -59,129 +72,149 @@ impl Aggregate {
         }
         let counts =
             if calls.iter().any(Call::has_counts) { Some(builder.expiring_table("counts")?) } else { None };
+        let mut groups = builder.expiring_table("groups")?;
+        let complete = groups.is_empty()?;
         Ok(Self {
             group: spec.group.clone(),
             calls,
             update_before: spec.emit_update_before,
             ttl: builder.context.ttl.is_some(),
-            cached: builder.cached(CACHED_GROUPS),
-            table: builder.expiring_table("groups")?,
-            counts,
+            cached: builder.cached(),
+            bytes: 0,
+            stored: Stored { groups, counts },
+            complete,
             cache: HashMap::default(),
             dirty: Vec::new(),
             key: Vec::new(),
         })
     }
 
-    fn load(&mut self, key: &[u8], row: &Row) -> Result<(), EngineError> {
-        if self.cache.contains_key(key) {
+    fn change(&mut self, change: &Change, out: &mut Vec<Change>) -> Result<(), EngineError> {
+        self.key.clear();
+        codec::put_key(&mut self.key, &change.row, &self.group);
+        let key = self.key.as_slice();
+        let add = change.kind.is_add();
+        let group = match self.cache.entry_ref(key) {
+            EntryRef::Occupied(entry) => entry.into_mut(),
+            EntryRef::Vacant(entry) => {
+                let known = if self.complete { None } else { self.stored.groups.get(key)? };
+                let mut group = Group {
+                    rows: 0,
+                    accumulators: self.calls.iter().map(Call::create).collect(),
+                    counts: if known.is_some() {
+                        GroupCounts::default()
+                    } else {
+                        GroupCounts::of_new_group()
+                    },
+                    weight: GROUP_WEIGHT + key.len() + 2 * known.as_ref().map_or(0, Vec::len),
+                    shown: None,
+                    dirty: false,
+                };
+                match known {
+                    Some(bytes) => {
+                        group.read(&bytes)?;
+                        let shown =
+                            group.result(&self.group, &self.calls, &mut self.stored, key, &change.row)?;
+                        group.shown = Some(shown);
+                    }
+                    // A retraction for a group that is not there.
+                    None if !add => return Ok(()),
+                    None => {}
+                }
+                self.bytes += group.weight;
+                entry.insert(group)
+            }
+        };
+        if group.shown.is_none() && !add {
             return Ok(());
         }
-        let mut group = Group {
-            rows: 0,
-            accumulators: self.calls.iter().map(Call::create).collect(),
-            shown: None,
-            dirty: false,
-        };
-        if let Some(bytes) = self.table.get(key)? {
-            let damaged = |error: CodecError| StateError::Corrupt {
-                table: "groups".to_owned(),
-                what: error.to_string(),
-            };
-            let mut reader = Reader::new(&bytes);
-            group.rows = reader.signed().map_err(damaged)?;
-            for accumulator in &mut group.accumulators {
-                *accumulator = bytes::get(&mut reader).map_err(damaged)?;
+        group.rows += if add { 1 } else { -1 };
+        let Group { accumulators, counts, .. } = group;
+        self.stored.with_counts(counts, key, |counts| {
+            for ((at, call), accumulator) in (0..).zip(&self.calls).zip(accumulators) {
+                call.apply(at, accumulator, &change.row, add, counts)?;
             }
-            group.shown = Some(result(&self.group, &self.calls, self.counts.as_mut(), key, &group, row)?);
+            Ok(())
+        })?;
+        if !std::mem::replace(&mut group.dirty, true) {
+            self.dirty.push(key.into());
         }
-        self.cache.insert(key.into(), group);
-        Ok(())
-    }
-
-    fn change(&mut self, change: &Change, out: &mut Vec<Change>) -> Result<(), EngineError> {
-        let mut key = std::mem::take(&mut self.key);
-        key.clear();
-        codec::put_key(&mut key, &change.row, &self.group);
-        self.load(&key, &change.row)?;
-        let add = change.kind.is_add();
-        if let Some(group) = self.cache.get_mut(key.as_slice()) {
-            if group.shown.is_none() && !add {
-                // A retraction for a group that is not there.
-                self.cache.remove(key.as_slice());
-                self.key = key;
-                return Ok(());
+        if group.rows <= 0 {
+            if let Some(row) = group.shown.take() {
+                out.push(Change { kind: RowKind::Delete, row });
             }
-            group.rows += if add { 1 } else { -1 };
-            with_counts(self.counts.as_mut(), &key, |counts| {
-                for ((at, call), accumulator) in (0..).zip(&self.calls).zip(&mut group.accumulators) {
-                    call.apply(at, accumulator, &change.row, add, counts)?;
-                }
-                Ok(())
-            })?;
-            if !std::mem::replace(&mut group.dirty, true) {
-                self.dirty.push(key.as_slice().into());
+            group.rows = 0;
+            group.accumulators = self.calls.iter().map(Call::create).collect();
+            if let Some(table) = &mut self.stored.counts {
+                TableCounts { table: table.as_mut(), group: key, counts: &mut group.counts }.clear()?;
             }
-            if group.rows <= 0 {
-                if let Some(row) = group.shown.take() {
-                    out.push(Change { kind: RowKind::Delete, row });
+            return Ok(());
+        }
+        let row = group.result(&self.group, &self.calls, &mut self.stored, key, &change.row)?;
+        match group.shown.replace(Row::clone(&row)) {
+            None => out.push(Change { kind: RowKind::Insert, row }),
+            Some(before) if before == row && !self.ttl => {}
+            Some(before) => {
+                if self.update_before {
+                    out.push(Change { kind: RowKind::UpdateBefore, row: before });
                 }
-                group.rows = 0;
-                group.accumulators = self.calls.iter().map(Call::create).collect();
-                if let Some(table) = &mut self.counts {
-                    TableCounts { table: table.as_mut(), group: &key }.clear()?;
-                }
-            } else {
-                let row = result(&self.group, &self.calls, self.counts.as_mut(), &key, group, &change.row)?;
-                match group.shown.replace(Row::clone(&row)) {
-                    None => out.push(Change { kind: RowKind::Insert, row }),
-                    Some(before) if before == row && !self.ttl => {}
-                    Some(before) => {
-                        if self.update_before {
-                            out.push(Change { kind: RowKind::UpdateBefore, row: before });
-                        }
-                        out.push(Change { kind: RowKind::UpdateAfter, row });
-                    }
-                }
+                out.push(Change { kind: RowKind::UpdateAfter, row });
             }
         }
-        self.key = key;
         Ok(())
     }
 }
 
-fn with_counts<T>(
-    table: Option<&mut Box<dyn StateTable>>,
-    group: &[u8],
-    run: impl FnOnce(&mut dyn Counts) -> Result<T, EngineError>,
-) -> Result<T, EngineError> {
-    match table {
-        Some(table) => run(&mut TableCounts { table: table.as_mut(), group }),
-        None => run(&mut MemoryCounts::default()),
+impl Stored {
+    fn with_counts<T>(
+        &mut self,
+        counts: &mut GroupCounts,
+        group: &[u8],
+        run: impl FnOnce(&mut dyn Counts) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        match &mut self.counts {
+            Some(table) => run(&mut TableCounts { table: table.as_mut(), group, counts }),
+            None => run(&mut MemoryCounts::default()),
+        }
     }
 }
 
-/// The group's columns, from any row of it, and its aggregates.
-fn result(
-    columns: &[usize],
-    calls: &[Call],
-    counts: Option<&mut Box<dyn StateTable>>,
-    key: &[u8],
-    group: &Group,
-    row: &Row,
-) -> Result<Row, EngineError> {
-    with_counts(counts, key, |counts| {
-        let mut failure = None;
-        let keys = columns.iter().map(|&column| row.get(column).cloned().unwrap_or(Value::Null));
-        let results = (0_u8..).zip(calls).zip(&group.accumulators).map(|((at, call), accumulator)| {
-            call.value(at, accumulator, counts).unwrap_or_else(|error| {
-                failure = Some(error);
-                Value::Null
-            })
-        });
-        let row: Row = keys.chain(results).collect();
-        failure.map_or(Ok(row), Err)
-    })
+impl Group {
+    /// Takes over the state of the group.
+    fn read(&mut self, bytes: &[u8]) -> Result<(), StateError> {
+        let damaged =
+            |error: CodecError| StateError::Corrupt { table: "groups".to_owned(), what: error.to_string() };
+        let mut reader = Reader::new(bytes);
+        self.rows = reader.signed().map_err(damaged)?;
+        for accumulator in &mut self.accumulators {
+            *accumulator = bytes::get(&mut reader).map_err(damaged)?;
+        }
+        Ok(())
+    }
+
+    /// The group's columns, from any row of it, and its aggregates.
+    fn result(
+        &mut self,
+        columns: &[usize],
+        calls: &[Call],
+        stored: &mut Stored,
+        key: &[u8],
+        row: &Row,
+    ) -> Result<Row, EngineError> {
+        let Self { accumulators, counts, .. } = self;
+        stored.with_counts(counts, key, |counts| {
+            let mut failure = None;
+            let keys = columns.iter().map(|&column| row.get(column).cloned().unwrap_or(Value::Null));
+            let results = (0_u8..).zip(calls).zip(&*accumulators).map(|((at, call), accumulator)| {
+                call.value(at, accumulator, counts).unwrap_or_else(|error| {
+                    failure = Some(error);
+                    Value::Null
+                })
+            });
+            let row: Row = keys.chain(results).collect();
+            failure.map_or(Ok(row), Err)
+        })
+    }
 }
 
 impl Operator for Aggregate {
@@ -203,8 +236,12 @@ impl Operator for Aggregate {
         for key in self.dirty.drain(..) {
             let Some(group) = self.cache.get_mut(&key) else { continue };
             group.dirty = false;
+            if let Some(table) = &mut self.stored.counts {
+                group.counts.write(&key, table.as_mut());
+            }
             if group.shown.is_none() {
-                self.table.delete(&key);
+                self.stored.groups.delete(&key);
+                self.bytes = self.bytes.saturating_sub(group.weight);
                 self.cache.remove(&key);
                 continue;
             }
@@ -213,10 +250,15 @@ impl Operator for Aggregate {
             for accumulator in &group.accumulators {
                 bytes::put(&mut bytes, accumulator);
             }
-            self.table.put(&key, &bytes);
+            self.stored.groups.put(&key, &bytes);
+            let weight = GROUP_WEIGHT + key.len() + 2 * bytes.len() + group.counts.bytes();
+            let before = std::mem::replace(&mut group.weight, weight);
+            self.bytes = (self.bytes + weight).saturating_sub(before);
         }
-        if self.cache.len() > self.cached {
+        if self.bytes > self.cached {
             self.cache.clear();
+            self.bytes = 0;
+            self.complete = false;
         }
         Ok(())
     }

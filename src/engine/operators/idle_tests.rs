@@ -1,0 +1,84 @@
+//! Watermarks do not wait for partitions and tables that give nothing for the time that an option names.
+
+use super::super::expr::{Expr, ExprNode};
+use super::super::plan::{NodeId, Op, Window, WindowAggregate, WindowInput, WindowKind, WindowProperty};
+use super::super::testing::{INSERTS, PlanBuilder, Runner, lines, schema};
+
+const ROW: &str = "k:int ts:ts";
+
+/// Rows per window of ten seconds, of the union of tables; the watermark is the greatest time of a partition.
+fn windows(options: &[(&str, &str)], tables: &[&[(&str, &str)]]) -> Runner {
+    let mut plan = PlanBuilder::default();
+    let mut inputs: Vec<NodeId> = Vec::new();
+    for options in tables {
+        let source = plan.source(ROW, INSERTS);
+        if let Op::Source(table) = &mut plan.plan.nodes[source].op {
+            table.options.extend(options.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+        }
+        let watermark = Expr { node: ExprNode::Column(1), data_type: schema(ROW).remove(1).data_type };
+        inputs.push(plan.node(Op::WatermarkAssigner { rowtime: 1, watermark }, &[source], ROW, INSERTS));
+    }
+    let union = plan.node(Op::Union, &inputs, ROW, INSERTS);
+    let spec = WindowAggregate {
+        window: WindowInput::Assign(Window {
+            kind: WindowKind::Tumble { size: 10_000, offset: 0 },
+            time: 1,
+            rowtime: true,
+        }),
+        group: vec![0],
+        calls: Vec::new(),
+        properties: vec![WindowProperty::Start],
+    };
+    let columns = "k:int ws:ts";
+    let node = plan.node(Op::WindowAggregate(spec), &[union], columns, INSERTS);
+    plan.sink(node, columns);
+    plan.plan.options.extend(options.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+    Runner::new(plan.plan)
+}
+
+const FIRST_WINDOW: &str = "+I[1, 1970-01-01T00:00]";
+
+#[test]
+fn a_quiet_partition_holds_the_watermark_until_it_is_idle() {
+    let mut runner = windows(&[("table.exec.source.idle-timeout", "1 s")], &[&[]]);
+    runner.push_partition(0, 0, 2, "+I[1, 1]");
+    runner.push_partition(0, 1, 2, "+I[1, 2]");
+    runner.wait_until(900);
+    runner.push_partition(0, 0, 2, "+I[2, 12]");
+    assert_eq!(runner.take(), "", "partition 1 may still give rows of the first window");
+    assert_eq!(runner.next_timer(), Some(1000));
+    runner.wait_until(1000);
+    assert_eq!(runner.take(), lines(FIRST_WINDOW));
+    // It comes back: what it gives of the closed window is late, and watermarks wait for it again.
+    runner.push_partition(0, 1, 2, "+I[3, 3]");
+    runner.push_partition(0, 0, 2, "+I[2, 25]");
+    assert_eq!(runner.take(), "");
+    runner.push_partition(0, 1, 2, "+I[3, 26]");
+    assert_eq!(runner.take(), lines("+I[2, 1970-01-01T00:00:10]"));
+}
+
+#[test]
+fn a_table_of_which_all_partitions_are_idle_holds_nobody_up() {
+    let mut runner = windows(&[], &[&[("scan.watermark.idle-timeout", "1 s")], &[]]);
+    runner.push_partition(2, 0, 1, "+I[1, 1]");
+    runner.push_partition(2, 0, 1, "+I[1, 11]");
+    assert_eq!(runner.take(), "", "the first table has given nothing yet");
+    runner.wait_until(1000);
+    assert_eq!(runner.take(), lines(FIRST_WINDOW));
+    runner.push_partition(0, 0, 1, "+I[5, 12]");
+    runner.push_partition(2, 0, 1, "+I[1, 30]");
+    assert_eq!(runner.take(), "", "the first table is back, at 12 s");
+    runner.wait_until(1900);
+    assert_eq!(runner.take(), "");
+    runner.wait_until(2000);
+    assert_eq!(runner.take(), lines("+I[1, 1970-01-01T00:00:10]\n+I[5, 1970-01-01T00:00:10]"));
+}
+
+#[test]
+fn without_the_option_watermarks_wait_for_ever() {
+    let mut runner = windows(&[], &[&[]]);
+    runner.push_partition(0, 0, 2, "+I[1, 1]");
+    runner.push_partition(0, 0, 2, "+I[1, 100]");
+    runner.wait_until(86_400_000);
+    assert_eq!((runner.take().as_str(), runner.next_timer()), ("", None));
+}
