@@ -113,9 +113,10 @@ impl Run {
         }
     }
 
-    /// Does what a signal asks for that came beside the stream. It is durable when this returns.
+    /// Does what a signal asks for that came beside the stream. It is durable, a blocking snapshot done, when this
+    /// returns.
     pub(super) async fn obey_aside(&self, arrived: Arrived, flow: &mut Flow<'_>) -> Result<()> {
-        let (signal, next) = arrived;
+        let Arrived { signal, next, done } = arrived;
         let lsn = flow.pump.offset.lsn;
         if !matches!(signal.command(), Ok(Command::Window(_))) {
             self.obey(signal, lsn, flow.stream, flow.pump, flow.side, flow.types, flow.aside).await?;
@@ -124,9 +125,16 @@ impl Run {
             Channels::note(&mut flow.pump.offset, next);
         }
         if flow.aside.blocking.is_some() {
-            return self.block(lsn, flow.stream, flow.pump, flow.side, flow.types, flow.aside).await;
+            self.block(lsn, flow.stream, flow.pump, flow.side, flow.types, flow.aside).await?;
+        } else {
+            flow.pump.sync().await?;
         }
-        flow.pump.sync().await
+        crate::failpoint!("capture.signal_obeyed");
+        if let Some(done) = done {
+            // Nobody is left to hear it when the connector ends.
+            let _ = done.send(());
+        }
+        Ok(())
     }
 
     /// Sends a chunk that the stream has passed, and reads the next one.

@@ -1,12 +1,12 @@
 //! Signals that come from elsewhere than the signal table: from a topic, from a file.
 
-use std::io::{ErrorKind, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::offset::Offset;
@@ -23,8 +23,14 @@ const WAITING: usize = 64;
 /// Bytes of the signal topic fetched at once.
 const FETCH: usize = 1 << 20;
 
-/// A signal, and where its topic goes on after it.
-pub(super) type Arrived = (Signal, Option<i64>);
+/// A signal that came beside the stream.
+pub(super) struct Arrived {
+    pub(super) signal: Signal,
+    /// Where its topic goes on after it.
+    pub(super) next: Option<i64>,
+    /// To be told when what it asks for is durable, or done: only then it is taken out of its file.
+    pub(super) done: Option<oneshot::Sender<()>>,
+}
 
 /// The channels of a connector besides the signal table.
 pub(super) struct Channels {
@@ -92,62 +98,76 @@ fn parse(text: &[u8]) -> std::result::Result<Signal, String> {
     Ok(Signal { id, kind: kind.to_owned(), data })
 }
 
-/// Looks at the file again and again; lines that were taken are removed from it.
+/// Looks at the file again and again. A line is removed once the connector has done what it says: killed before
+/// that, the connector finds it again.
 async fn follow_file(name: String, path: PathBuf, poll: Duration, tell: mpsc::Sender<Arrived>) {
     let mut failed = false;
     loop {
-        let at = path.clone();
-        let lines = tokio::task::spawn_blocking(move || take_lines(&at)).await;
-        match lines {
-            Ok(Ok(lines)) => {
-                failed = false;
-                for line in lines.split(|b| *b == b'\n').filter(|l| !l.trim_ascii().is_empty()) {
-                    match parse(line) {
-                        Ok(signal) => {
-                            if tell.send((signal, None)).await.is_err() {
-                                return;
-                            }
-                        }
-                        Err(why) => {
-                            tracing::warn!(connector = name, "a line of the signal file is ignored: {why}")
-                        }
-                    }
-                }
-            }
-            Ok(Err(error)) if !std::mem::replace(&mut failed, true) => {
+        match obey_file(&name, &path, &tell).await {
+            Ok(true) => failed = false,
+            Ok(false) => return,
+            Err(error) if !std::mem::replace(&mut failed, true) => {
                 tracing::warn!(connector = name, %error, "cannot read the signal file {}", path.display());
             }
-            Ok(Err(_)) | Err(_) => {}
+            Err(_) => {}
         }
         tokio::time::sleep(poll).await;
     }
 }
 
-/// Takes the whole lines of a file; what has no end yet stays.
-fn take_lines(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut all = match std::fs::read(path) {
-        Ok(all) => all,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(e),
+/// Sends the signals of the file, one after the other. `false`: the connector has ended.
+async fn obey_file(name: &str, path: &Path, tell: &mpsc::Sender<Arrived>) -> std::io::Result<bool> {
+    let at = path.to_owned();
+    let text = blocking(move || std::fs::read(at)).await;
+    let text = match text {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(true),
+        text => text?,
     };
-    // The last line may lack its end, as Debezium's readers take it.
-    let whole = match all.iter().rposition(|b| *b == b'\n') {
-        _ if parse(&all).is_ok() => all.len(),
-        Some(end) if parse(all.get(end + 1..).unwrap_or_default()).is_ok() => all.len(),
-        Some(end) => end + 1,
-        None => return Ok(Vec::new()),
-    };
-    if whole > 0 {
-        let mut file = std::fs::OpenOptions::new().read(true).write(true).open(path)?;
-        // What was appended since is kept.
-        let now = std::fs::read(path)?;
-        let rest = now.get(whole..).unwrap_or_default();
-        file.set_len(0)?;
-        file.seek(std::io::SeekFrom::Start(0))?;
-        file.write_all(rest)?;
+    for part in whole_parts(&text) {
+        if !part.trim_ascii().is_empty() {
+            match parse(part) {
+                Ok(signal) => {
+                    let (done, obeyed) = oneshot::channel();
+                    let arrived = Arrived { signal, next: None, done: Some(done) };
+                    if tell.send(arrived).await.is_err() || obeyed.await.is_err() {
+                        return Ok(false);
+                    }
+                }
+                Err(why) => tracing::warn!(connector = name, "a line of the signal file is ignored: {why}"),
+            }
+        }
+        let (at, length) = (path.to_owned(), part.len());
+        blocking(move || remove(&at, length)).await?;
     }
-    all.truncate(whole);
-    Ok(all)
+    Ok(true)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
+}
+
+/// The signals that are written to their end. The last line may lack its line end, as Debezium's readers take it, and
+/// a file that holds one signal may have it on several lines.
+fn whole_parts(text: &[u8]) -> Vec<&[u8]> {
+    if parse(text).is_ok() {
+        return vec![text];
+    }
+    text.split_inclusive(|b| *b == b'\n')
+        .filter(|line| line.ends_with(b"\n") || parse(line).is_ok())
+        .collect()
+}
+
+/// Removes the first bytes of a file; what was appended since it was read is kept.
+fn remove(path: &Path, length: usize) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let mut now = Vec::new();
+    file.read_to_end(&mut now)?;
+    let rest = now.get(length..).unwrap_or_default();
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(rest)
 }
 
 /// Reads partition 0 of the signal topic.
@@ -215,7 +235,8 @@ impl TopicReader {
                 }
                 match parse(record.value.unwrap_or_default()) {
                     Ok(signal) => {
-                        if tell.send((signal, self.next)).await.is_err() {
+                        let arrived = Arrived { signal, next: self.next, done: None };
+                        if tell.send(arrived).await.is_err() {
                             return Ok(());
                         }
                     }
@@ -244,15 +265,33 @@ mod tests {
     }
 
     #[test]
-    fn whole_lines_are_taken_out_of_the_file() {
+    fn whole_lines_are_taken_one_after_the_other() {
+        let parts = |text: &'static str| -> Vec<&str> {
+            whole_parts(text.as_bytes()).into_iter().map(|p| std::str::from_utf8(p).unwrap()).collect()
+        };
+        let two = "{\"type\":\"a\"}\n{\"type\":\"b\"}\n{\"ty";
+        assert_eq!(parts(two), ["{\"type\":\"a\"}\n", "{\"type\":\"b\"}\n"]);
+        assert_eq!(parts("{\"type\":\"c\"}"), ["{\"type\":\"c\"}"]);
+        assert_eq!(parts("{\n\"type\":\n\"d\"}\n").len(), 1);
+        assert!(parts("").is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_signal_stays_in_the_file_until_it_is_obeyed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("signals");
-        assert!(take_lines(&path).unwrap().is_empty());
-        std::fs::write(&path, "{\"type\":\"a\"}\n{\"type\":\"b\"}\n{\"ty").unwrap();
-        assert_eq!(take_lines(&path).unwrap(), b"{\"type\":\"a\"}\n{\"type\":\"b\"}\n");
-        assert_eq!(std::fs::read(&path).unwrap(), b"{\"ty");
-        std::fs::write(&path, "{\"type\":\"c\"}").unwrap();
-        assert_eq!(take_lines(&path).unwrap(), b"{\"type\":\"c\"}");
-        assert!(std::fs::read(&path).unwrap().is_empty());
+        let text = "no signal\n{\"type\":\"a\"}\n{\"type\":\"b\"}\n";
+        std::fs::write(&path, text).unwrap();
+        let (tell, mut from) = mpsc::channel(4);
+        let reader = tokio::spawn(follow_file("c".into(), path.clone(), Duration::from_millis(1), tell));
+        let first = from.recv().await.unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text.trim_start_matches("no signal\n"));
+        first.done.unwrap().send(()).unwrap();
+        let second = from.recv().await.unwrap();
+        assert_eq!((second.signal.kind.as_str(), std::fs::read(&path).unwrap().len()), ("b", 13));
+        // The connector ends before it has obeyed.
+        drop((second, from));
+        reader.await.unwrap();
+        assert_eq!(std::fs::read(&path).unwrap().len(), 13);
     }
 }
