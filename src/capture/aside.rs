@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 
 use super::channels::{Arrived, Channels};
-use super::incremental::{Incremental, Tools};
+use super::incremental::{Incremental, Streamed, Tools};
 use super::notify::Notifier;
 use super::offset::Offset;
 use super::pour::Flow;
@@ -50,7 +50,8 @@ pub(super) fn tools<'t>(
     pump: &'t mut Pump,
     notifier: &'t Notifier,
 ) -> Tools<'t> {
-    Tools { client, options, types, encoder: &mut stream.encoder, pump, notifier }
+    let streamed = Streamed { last_commit: stream.last_commit(), transactions: stream.transactions() };
+    Tools { client, options, types, encoder: &mut stream.encoder, pump, notifier, streamed }
 }
 
 pub(super) async fn beat(beats: Option<&mut tokio::time::Interval>) {
@@ -83,7 +84,6 @@ impl Run {
             }
         };
         tracing::debug!(connector = self.options.name, id = signal.id, "signal {}", signal.kind);
-        let last_commit = stream.last_commit();
         if let Command::Log(message) = &command {
             let offset = pump.offset.to_value().to_string();
             tracing::info!(connector = self.options.name, "{}", message.replace("{}", &offset));
@@ -93,15 +93,12 @@ impl Run {
         match command {
             Command::Log(_) => Ok(()),
             Command::Window(closes) => {
-                aside.incremental.window_row(&signal.id, closes, last_commit, lsn, &mut tools).await
+                aside.incremental.window_row(&signal.id, closes, lsn, &mut tools).await
             }
             Command::Incremental(request) => {
-                let captured: Vec<(String, String)> =
-                    source::captured(&self.options, &catalog::list_tables(side).await?)?
-                        .into_iter()
-                        .map(|t| (t.schema, t.name))
-                        .collect();
-                aside.incremental.execute(&signal.id, &request, &captured, &mut tools).await
+                let captured = source::captured(&self.options, &catalog::list_tables(side).await?)?;
+                let captured = captured.into_iter().map(|t| (t.schema, t.name)).collect();
+                aside.incremental.execute(&signal.id, &request, captured, &mut tools).await
             }
             Command::Stop(which) => aside.incremental.stop(which, &mut tools),
             Command::Pause => aside.incremental.pause(&mut tools),
@@ -139,10 +136,10 @@ impl Run {
 
     /// Sends a chunk that the stream has passed, and reads the next one.
     pub(super) async fn chunk_passed(&self, flow: &mut Flow<'_>) -> Result<()> {
-        let (last_commit, lsn) = (flow.stream.last_commit(), flow.pump.offset.lsn);
+        let lsn = flow.pump.offset.lsn;
         let Flow { stream, pump, side, types, aside, .. } = flow;
         let mut tools = tools(&self.options, side, types, stream, pump, &aside.notifier);
-        aside.incremental.passed(last_commit, lsn, &mut tools).await
+        aside.incremental.passed(lsn, &mut tools).await
     }
 
     /// What of a message goes on, after a snapshot that was interrupted.
@@ -200,7 +197,18 @@ impl Run {
             last_commit: stream.last_commit(),
             txid: stream.xid().or(pump.offset.tx_id),
         };
-        snapshot::read_again(self, types, &mut stream.encoder, pump, &captured, &request, &place).await?;
+        let read =
+            snapshot::read_again(self, types, &mut stream.encoder, pump, &captured, &request, &place).await;
+        if let Err(error) = read {
+            if error.is_transient() {
+                return Err(error);
+            }
+            // What the signal asks for cannot be had; the stream can.
+            let (connector, id) = (&self.options.name, &signal.id);
+            tracing::error!(connector, id, %error, "the blocking snapshot is given up, the stream goes on");
+            aside.notifier.initial(&mut stream.encoder, &mut pump.batch, "ABORTED", &[])?;
+        }
+        self.status.snapshot(None);
         pump.offset.extra.remove(BLOCKING);
         pump.sync().await
     }

@@ -99,7 +99,7 @@ pub fn decide(
         }
         return Ok(snapshot());
     }
-    if mode == SnapshotMode::Always {
+    if mode.snapshots_always() {
         return Ok(snapshot());
     }
     if !mode.streams() {
@@ -248,7 +248,10 @@ mod tests {
         assert_eq!(decide(SnapshotMode::Initial, NONE, Some(&slot(3)), "1").unwrap(), resume);
         assert_eq!(decide(SnapshotMode::InitialOnly, NONE, None, "1").unwrap(), Start::Idle);
         let beside = Start::Snapshot(SnapshotBase::BesideSlot);
+        let based = |data| SnapshotMode::ConfigurationBased { data, stream: true, on_data_error: false };
         assert_eq!(decide(SnapshotMode::Always, NONE, Some(&slot(3)), "1").unwrap(), beside);
+        assert_eq!(decide(based(true), NONE, Some(&slot(3)), "1").unwrap(), beside);
+        assert_eq!(decide(based(false), NONE, Some(&slot(10)), "1").unwrap(), resume);
         // Lost positions.
         for (slot, system, word) in [
             (None, "1", "does not exist"),

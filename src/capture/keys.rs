@@ -4,10 +4,15 @@ use serde_json::{Value, json};
 use smallvec::SmallVec;
 
 use crate::error::Result;
+use crate::java::float;
 use crate::pg::catalog::TableInfo;
 use crate::pg::pgoutput::Column;
 use crate::pg::snapshot::CopyDecoder;
 use crate::pg::{Ident, Literal, Qualified};
+
+const BOOL: u32 = 16;
+const FLOAT4: u32 = 700;
+const FLOAT8: u32 = 701;
 
 /// Key of a row, as text by key column.
 pub(super) type Key = Vec<Option<Vec<u8>>>;
@@ -112,12 +117,22 @@ pub(super) fn text(column: &Column<'_>) -> Option<Vec<u8>> {
     }
 }
 
-/// For people and notifications.
-pub(super) fn shown(key: &Key) -> String {
-    key.iter()
-        .map(|v| v.as_ref().map_or_else(|| "null".to_owned(), |b| String::from_utf8_lossy(b).into_owned()))
-        .collect::<Vec<_>>()
-        .join(",")
+/// For people and notifications: values as Java prints them.
+pub(super) fn shown(key: &Key, types: impl Iterator<Item = u32>) -> String {
+    let show = |(value, oid): (&Option<Vec<u8>>, u32)| {
+        let Some(value) = value else { return "null".to_owned() };
+        let text = String::from_utf8_lossy(value);
+        let mut out = String::new();
+        match (oid, text.as_ref()) {
+            (BOOL, "t") => out.push_str("true"),
+            (BOOL, "f") => out.push_str("false"),
+            (FLOAT4, number) if let Ok(n) = number.parse() => float::push_float(&mut out, n),
+            (FLOAT8, number) if let Ok(n) = number.parse() => float::push_double(&mut out, n),
+            (_, text) => out.push_str(text),
+        }
+        out
+    };
+    key.iter().zip(types).map(show).collect::<Vec<_>>().join(",")
 }
 
 /// For the offset.
@@ -130,4 +145,16 @@ pub(super) fn to_json(key: &Key) -> Value {
 /// From the offset.
 pub(super) fn from_json(value: &Value) -> Option<Key> {
     Some(value.as_array()?.iter().map(|v| v.as_str().map(|s| s.as_bytes().to_vec())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_shown_as_java_prints_them() {
+        let key: Key = ["t", "2e+20", "0.1", "x,y"].map(|v| Some(v.as_bytes().to_vec())).to_vec();
+        assert_eq!(shown(&key, [BOOL, FLOAT8, FLOAT4, 25].into_iter()), "true,2.0E20,0.1,x,y");
+        assert_eq!(shown(&vec![None], [25].into_iter()), "null");
+    }
 }

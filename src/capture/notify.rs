@@ -9,15 +9,31 @@ use crate::log::Batch;
 /// Names as Debezium lists them where it holds them in a `HashSet`: in the order of Java's string hashes.
 pub(super) fn unordered(names: impl IntoIterator<Item = String>) -> String {
     let mut names: Vec<String> = names.into_iter().collect();
-    let mut buckets = 16u32;
-    while names.len() * 4 > usize::try_from(buckets).unwrap_or(usize::MAX) * 3 {
+    let buckets = buckets(names.len(), |names, buckets| names * 4 > buckets * 3);
+    names.sort_by_key(|name| bucket(name, buckets));
+    names.join(",")
+}
+
+/// Puts tables in the order in which Debezium finds them in its schema, a `ConcurrentHashMap`.
+pub(super) fn as_in_schema(tables: &mut [(String, String)]) {
+    let buckets = buckets(tables.len(), |names, buckets| names * 4 >= buckets * 3);
+    // Later names come first where they share a bucket.
+    tables.sort_by(|a, b| b.cmp(a));
+    tables.sort_by_key(|(schema, name)| bucket(&format!("{schema}.{name}"), buckets));
+}
+
+fn buckets(names: usize, too_many: impl Fn(usize, usize) -> bool) -> usize {
+    let mut buckets = 16;
+    while too_many(names, buckets) {
         buckets *= 2;
     }
-    names.sort_by_key(|name| {
-        let hash = name.encode_utf16().fold(0u32, |h, c| h.wrapping_mul(31).wrapping_add(u32::from(c)));
-        (hash ^ (hash >> 16)) & (buckets - 1)
-    });
-    names.join(",")
+    buckets
+}
+
+/// Place of a string in Java's hash tables.
+fn bucket(name: &str, buckets: usize) -> usize {
+    let hash = name.encode_utf16().fold(0u32, |h, c| h.wrapping_mul(31).wrapping_add(u32::from(c)));
+    usize::try_from(hash ^ (hash >> 16)).unwrap_or(0) & (buckets - 1)
 }
 
 /// Where notifications go.
@@ -77,7 +93,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_set_has_javas_order() {
+    fn hashed_names_have_javas_order() {
+        let mut names = ["dbz_signal", "empty", "items", "more", "nokey", "zero"]
+            .map(|name| ("app".to_owned(), name.to_owned()));
+        as_in_schema(&mut names);
+        assert_eq!(names.map(|(_, name)| name), ["more", "items", "dbz_signal", "nokey", "empty", "zero"]);
         let names = ["app.empty", "app.items", "app.more", "app.nokey"].map(str::to_owned);
         assert_eq!(unordered(names), "app.more,app.items,app.empty,app.nokey");
     }

@@ -111,6 +111,9 @@ impl Run {
                 _ = tick.tick() => {
                     let (held, spilled) = flow.spool.load();
                     self.status.spool(held, spilled);
+                    if flow.aside.incremental.is_waiting() {
+                        wal.acknowledger().ask();
+                    }
                     flow.pump.write_idle().await?;
                     continue;
                 }

@@ -1,5 +1,6 @@
 //! Signals: rows of the signal table that tell a running connector to do something.
 
+use fancy_regex::Regex;
 use serde_json::Value;
 
 use crate::event::filter::Patterns;
@@ -31,10 +32,33 @@ pub(super) enum Command {
     Window(bool),
 }
 
+/// One entry of `data-collections`.
+#[derive(Debug)]
+pub(super) struct Expression {
+    /// As written.
+    pub(super) text: String,
+    regex: Regex,
+}
+
+impl Expression {
+    /// A Java regular expression for the whole of a table's name. For an incremental snapshot case counts, for a
+    /// blocking one it does not, as in Debezium.
+    fn parse(text: &str, any_case: bool) -> Result<Self, String> {
+        let flag = if any_case { "(?i)" } else { "" };
+        let regex = Regex::new(&format!("{flag}^(?:{text})$"));
+        let regex = regex.map_err(|e| format!("data-collections: {text} is no regular expression: {e}"))?;
+        Ok(Self { text: text.to_owned(), regex })
+    }
+
+    pub(super) fn matches(&self, table: &str) -> bool {
+        self.regex.is_match(table).unwrap_or(false)
+    }
+}
+
 /// Which tables to read, and how.
 #[derive(Debug)]
 pub(super) struct Request {
-    pub(super) tables: Vec<Patterns>,
+    pub(super) tables: Vec<Expression>,
     /// Table expression and filter: an SQL condition, for a blocking snapshot a whole SELECT.
     pub(super) filters: Vec<(Patterns, String)>,
     /// Column to read an incremental snapshot's chunks by, instead of the key.
@@ -60,7 +84,7 @@ impl Signal {
         Ok(match self.kind.as_str() {
             "log" => Command::Log(text("message").unwrap_or("").to_owned()),
             "execute-snapshot" => {
-                let request = request(&data)?;
+                let request = request(&data, kind == "blocking")?;
                 match kind.as_str() {
                     "incremental" => Command::Incremental(request),
                     "blocking" => Command::Blocking(request),
@@ -93,13 +117,16 @@ fn pattern(text: &str) -> Result<Patterns, String> {
     Patterns::parse("data-collections", text).map_err(|e| e.to_string())
 }
 
-fn request(data: &Value) -> Result<Request, String> {
+fn request(data: &Value, any_case: bool) -> Result<Request, String> {
     let tables = data.get("data-collections").ok_or("its data has no data-collections")?;
-    let tables = names(tables)?.iter().map(|t| pattern(t)).collect::<Result<Vec<_>, _>>()?;
+    let tables =
+        names(tables)?.iter().map(|t| Expression::parse(t, any_case)).collect::<Result<Vec<_>, _>>()?;
     let mut filters = Vec::new();
     for condition in data.get("additional-conditions").and_then(Value::as_array).into_iter().flatten() {
         let get = |name: &str| condition.get(name).and_then(Value::as_str);
-        if let (Some(table), Some(filter)) = (get("data-collection"), get("filter")) {
+        if let (Some(table), Some(filter)) =
+            (get("data-collection"), get("filter").filter(|f| !f.trim().is_empty()))
+        {
             filters.push((pattern(table)?, filter.to_owned()));
         }
     }
@@ -118,14 +145,14 @@ mod tests {
     #[test]
     fn commands_are_read() {
         let text = r#"{"data-collections": ["app.items", "app\\.m.*"], "additional-conditions":
-            [{"data-collection": "app.items", "filter": "id > 5"}]}"#;
+            [{"data-collection": "app.more", "filter": ""}, {"data-collection": "app.items", "filter": "id > 5"}]}"#;
         let Ok(Command::Incremental(request)) = signal("execute-snapshot", text) else { panic!() };
-        assert_eq!(request.tables.len(), 2);
+        let matching = |name| request.tables.iter().filter(|t| t.matches(name)).count();
+        assert_eq!((request.tables.len(), matching("app.more"), matching("app.More")), (2, 1, 0));
         assert_eq!((request.filter("app.items"), request.filter("app.more")), (Some("id > 5"), None));
-        assert!(matches!(
-            signal("execute-snapshot", r#"{"type":"BLOCKING","data-collections":["a.b"]}"#),
-            Ok(Command::Blocking(_))
-        ));
+        let text = r#"{"type":"BLOCKING","data-collections":["a.b"]}"#;
+        let Ok(Command::Blocking(request)) = signal("execute-snapshot", text) else { panic!() };
+        assert!(request.tables[0].matches("A.B"));
         assert!(matches!(signal("stop-snapshot", "{}"), Ok(Command::Stop(None))));
         assert!(signal("execute-snapshot", "{}").unwrap_err().contains("data-collections"));
         assert!(signal("dance", "").unwrap_err().contains("dance"));

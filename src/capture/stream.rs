@@ -139,6 +139,11 @@ impl Stream {
         self.last_commit
     }
 
+    /// Transactions since the connector began.
+    pub(super) fn transactions(&self) -> u64 {
+        self.status.transactions.load(Ordering::Relaxed)
+    }
+
     /// Id of the transaction under way.
     pub(super) fn xid(&self) -> Option<u64> {
         self.transaction.as_ref().map(|tx| tx.xid)

@@ -1,17 +1,23 @@
 //! `millstream capture`.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
 use super::GlobalArgs;
-use crate::capture::{Connector, ConnectorHandle, Env, Phase};
+use crate::capture::{Connector, ConnectorHandle, Env, Phase, SnapshotStatus};
 use crate::config::ConnectorConfig;
 use crate::error::Result;
 use crate::server::control;
 
 /// How often progress is shown.
 const PROGRESS: Duration = Duration::from_secs(5);
+/// How often a bar on a terminal moves.
+const BAR: Duration = Duration::from_millis(200);
+/// A snapshot that takes longer than this has one.
+const LONG: Duration = Duration::from_secs(2);
 /// A clean stop takes at most this long.
 const STOP: Duration = Duration::from_secs(10);
 
@@ -69,10 +75,12 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
 async fn watch(handle: &ConnectorHandle, until_caught_up: bool, json: bool) -> Result<()> {
     let mut last = Instant::now();
     let mut phase = None;
+    let mut bar = SnapshotBar::new(!json && std::io::stderr().is_terminal());
     loop {
         let changed = handle.changed();
         let status = handle.status();
         // The last line, with the final state, is written when the connector has stopped.
+        bar.show(status.snapshot.as_ref());
         if phase != Some(status.phase) && !status.phase.is_final() {
             phase = Some(status.phase);
             report(handle, json);
@@ -86,13 +94,48 @@ async fn watch(handle: &ConnectorHandle, until_caught_up: bool, json: bool) -> R
         if status.phase.is_final() {
             return handle.ended_by_itself().await;
         }
+        let quiet = bar.possible && status.snapshot.is_some();
+        let next = if quiet { BAR } else { PROGRESS.saturating_sub(last.elapsed()) };
         tokio::select! {
             () = changed => {}
-            () = tokio::time::sleep(PROGRESS.saturating_sub(last.elapsed())) => {
-                last = Instant::now();
-                report(handle, json);
+            () = tokio::time::sleep(next) => {
+                if !quiet {
+                    last = Instant::now();
+                    report(handle, json);
+                }
             }
         }
+    }
+}
+
+/// How far a long snapshot is, on the last line of a terminal.
+struct SnapshotBar {
+    possible: bool,
+    bar: Option<ProgressBar>,
+}
+
+impl SnapshotBar {
+    fn new(possible: bool) -> Self {
+        Self { possible, bar: None }
+    }
+
+    fn show(&mut self, snapshot: Option<&SnapshotStatus>) {
+        let Some(snapshot) = snapshot.filter(|s| self.possible && s.since.elapsed() >= LONG) else {
+            if let Some(bar) = self.bar.take() {
+                bar.finish_and_clear();
+            }
+            return;
+        };
+        let bar = self.bar.get_or_insert_with(|| {
+            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
+            if let Ok(style) = ProgressStyle::with_template("[{bar:30}] {msg}") {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar
+        });
+        bar.set_length(snapshot.estimate.max(snapshot.rows));
+        bar.set_position(snapshot.rows);
+        bar.set_message(snapshot.to_string());
     }
 }
 
@@ -105,6 +148,7 @@ fn report(handle: &ConnectorHandle, json: bool) {
             "state": s.phase.name(),
             "caught_up": s.caught_up,
             "error": s.error.as_ref().map(ToString::to_string),
+            "snapshot": s.snapshot.as_ref().map(ToString::to_string),
             "snapshot_rows": s.counters.snapshot_rows,
             "changes": s.counters.changes,
             "transactions": s.counters.transactions,
@@ -123,7 +167,11 @@ fn report(handle: &ConnectorHandle, json: bool) {
             s.counters.changes,
             s.counters.records,
             s.durable_lsn,
-            if s.caught_up { ", caught up" } else { "" }
+            if s.caught_up {
+                ", caught up".to_owned()
+            } else {
+                s.snapshot.map_or_else(String::new, |snapshot| format!("; snapshot: {snapshot}"))
+            }
         )
     };
     let _ = writeln!(std::io::stdout(), "{line}");

@@ -32,6 +32,7 @@ mod pipeline_crash;
 mod postgres_sink;
 mod replication;
 mod slot_identity;
+mod snapshots;
 mod sql_oracle;
 mod sql_text;
 mod support;

@@ -5,7 +5,7 @@ use chrono::{SecondsFormat, Utc};
 use tokio_postgres::Client;
 
 use super::Tools;
-use crate::capture::keys::{Key, KeyColumns, all_columns, name_of};
+use crate::capture::keys::{self, Key, KeyColumns, all_columns, name_of};
 use crate::error::Result;
 use crate::event::TablePlan;
 use crate::pg::catalog::{self, TableInfo};
@@ -23,8 +23,9 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// `schema.table`, or what else the signal says.
     pub(super) fn id(&self) -> String {
-        format!("{}.{}", self.schema, self.name)
+        if self.schema.is_empty() { self.name.clone() } else { format!("{}.{}", self.schema, self.name) }
     }
 }
 
@@ -84,7 +85,10 @@ impl Scan {
             None if own.is_some() => (own, false),
             None => (identity.clone(), true),
         };
-        let Some(key) = key else { return Ok(Err("NO_PRIMARY_KEY")) };
+        let Some(key) = key else {
+            let why = if target.surrogate.is_some() { "SQL_EXCEPTION" } else { "NO_PRIMARY_KEY" };
+            return Ok(Err(why));
+        };
         let mut scan = Self { table, plan, key, ties, identity, max: Vec::new(), end: None, rows: 0 };
         if let Some((max, end)) = resumed.filter(|(max, _)| max.len() == scan.key.len()) {
             scan.max = max;
@@ -116,6 +120,11 @@ impl Scan {
             Ok(None) => Ok(Err("EMPTY")),
             Err(error) => sql_exception(target, tools, error),
         }
+    }
+
+    /// A key for people and notifications.
+    pub(super) fn shown(&self, key: &Key) -> String {
+        keys::shown(key, self.key.types(&self.table))
     }
 
     /// The next rows.

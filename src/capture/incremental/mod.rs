@@ -10,17 +10,16 @@
 //! rows out of it.
 
 mod chunk;
+mod stored;
 
 use std::collections::VecDeque;
 
-use serde_json::{Map, Value, json};
 use smallvec::SmallVec;
 use tokio_postgres::Client;
 
 use self::chunk::{Mark, Row, Scan, Target, set_up};
-use super::keys::{self, Key, shown};
-use super::notify::{Notifier, unordered};
-use super::offset::Offset;
+use super::keys::Key;
+use super::notify::{Notifier, as_in_schema, unordered};
 use super::pump::Pump;
 use super::reconcile::Seen;
 use super::signal::Request;
@@ -36,15 +35,21 @@ use crate::pg::pgoutput::{Column, Message, OldTuple, Tuple};
 use crate::pg::snapshot::CopyDecoder;
 use crate::pg::{Lsn, sql_error};
 
-const COLLECTIONS: &str = "incremental_snapshot_collections";
-const CORRELATION: &str = "incremental_snapshot_correlation_id";
-const PROGRESS: &str = "millstream.incremental";
-const PAUSED: &str = "millstream.incremental.paused";
-
 /// A chunk that waits.
 struct Window {
     bounds: Bounds,
     rows: Vec<Row>,
+    /// Where the stream was when they were read.
+    at: Streamed,
+}
+
+/// Where the stream is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Streamed {
+    /// `source.sequence[0]`.
+    pub(super) last_commit: Option<Lsn>,
+    /// Transactions so far.
+    pub(super) transactions: u64,
 }
 
 /// What a chunk is held against.
@@ -80,40 +85,10 @@ pub(super) struct Tools<'t> {
     pub(super) encoder: &'t mut Encoder,
     pub(super) pump: &'t mut Pump,
     pub(super) notifier: &'t Notifier,
+    pub(super) streamed: Streamed,
 }
 
 impl Incremental {
-    /// Takes up what the stored offset says was under way.
-    pub(super) fn resume(offset: &Offset) -> Self {
-        let mut this = Self::default();
-        let Some(Value::String(text)) = offset.extra.get(COLLECTIONS) else { return this };
-        let Ok(Value::Array(list)) = serde_json::from_str(text) else { return this };
-        for item in list {
-            let get = |name: &str| item.get(name).and_then(Value::as_str);
-            let Some((schema, name)) =
-                get("incremental_snapshot_collections_id").and_then(|id| id.split_once('.'))
-            else {
-                continue;
-            };
-            this.queue.push_back(Target {
-                schema: schema.to_owned(),
-                name: name.to_owned(),
-                condition: get("incremental_snapshot_collections_additional_condition").map(str::to_owned),
-                surrogate: get("incremental_snapshot_collections_surrogate_key")
-                    .filter(|s| !s.is_empty())
-                    .map(str::to_owned),
-            });
-        }
-        this.correlation = offset.extra.get(CORRELATION).and_then(Value::as_str).map(str::to_owned);
-        this.paused = offset.extra.get(PAUSED).is_some();
-        if let Some(progress) = offset.extra.get(PROGRESS)
-            && let Some(max) = progress.get("max").and_then(keys::from_json)
-        {
-            this.resumed = Some((max, progress.get("end").and_then(keys::from_json)));
-        }
-        this
-    }
-
     /// Whether tables wait or are being read.
     pub(super) fn is_running(&self) -> bool {
         !self.queue.is_empty()
@@ -135,19 +110,20 @@ impl Incremental {
         })
     }
 
-    /// Whether the server is to be asked how far it is; once a chunk.
+    /// Whether a chunk waits for the stream to come somewhere. On a quiet server it may have to be asked more than
+    /// once: what it has written last it sends only when it has flushed it.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.window.as_ref().is_some_and(|w| matches!(w.bounds, Bounds::Snapshot { .. }))
+    }
+
+    /// Whether the server is to be asked how far it is, for a new chunk.
     pub(super) fn asks(&mut self) -> bool {
         std::mem::take(&mut self.ask)
     }
 
     /// Sends a chunk that the stream has passed, and reads the next one.
-    pub(super) async fn passed(
-        &mut self,
-        last_commit: Option<Lsn>,
-        lsn: Lsn,
-        tools: &mut Tools<'_>,
-    ) -> Result<()> {
-        self.emit(last_commit, lsn, tools)?;
+    pub(super) async fn passed(&mut self, lsn: Lsn, tools: &mut Tools<'_>) -> Result<()> {
+        self.emit(lsn, tools)?;
         if self.is_running() && !self.paused { self.next_chunk(tools).await } else { Ok(()) }
     }
 
@@ -155,39 +131,37 @@ impl Incremental {
         self.queue.iter().map(Target::id).collect::<Vec<_>>().join(",")
     }
 
-    /// Adds tables; begins where nothing is under way.
+    /// Adds tables, also such as wait already; begins where nothing is under way. Notifications go by the last signal.
     pub(super) async fn execute(
         &mut self,
         id: &str,
         request: &Request,
-        captured: &[(String, String)],
+        mut captured: Vec<(String, String)>,
         tools: &mut Tools<'_>,
     ) -> Result<()> {
         let idle = self.queue.is_empty();
+        as_in_schema(&mut captured);
         for pattern in &request.tables {
             let mut names: Vec<(String, String)> =
                 captured.iter().filter(|(s, n)| pattern.matches(&format!("{s}.{n}"))).cloned().collect();
             if names.is_empty() {
                 // Listed as it stands, and found to be unknown when its turn comes.
-                let text = pattern.sources().join(",");
-                names.push(match text.split_once('.') {
-                    Some((schema, name)) => (schema.to_owned(), name.to_owned()),
-                    None => (String::new(), text),
-                });
+                let (schema, name) = pattern.text.split_once('.').unwrap_or(("", &pattern.text));
+                names.push((schema.to_owned(), name.to_owned()));
             }
             for (schema, name) in names {
                 let condition = request.filter(&format!("{schema}.{name}")).map(str::to_owned);
-                let target = Target { schema, name, condition, surrogate: request.surrogate.clone() };
-                if !self.queue.iter().any(|t| t.id() == target.id()) {
-                    self.queue.push_back(target);
-                }
+                let surrogate = request.surrogate.clone();
+                self.queue.push_back(Target { schema, name, condition, surrogate });
             }
+        }
+        if !self.queue.is_empty() {
+            self.correlation = Some(id.to_owned());
         }
         if !idle || self.queue.is_empty() {
             self.store(&mut tools.pump.offset);
             return Ok(());
         }
-        self.correlation = Some(id.to_owned());
         self.paused = false;
         self.notify(tools, "STARTED", &[("data_collections", self.collections())])?;
         // Killed from here on, it begins again with the signal's own event in the log.
@@ -203,14 +177,14 @@ impl Incremental {
 
     fn give_up(&mut self, tools: &mut Tools<'_>) -> Result<()> {
         for which in std::mem::take(&mut self.stops) {
+            if self.queue.is_empty() {
+                continue;
+            }
             let front = self.queue.front().map(Target::id);
             let (gone, left): (VecDeque<Target>, VecDeque<Target>) = std::mem::take(&mut self.queue)
                 .into_iter()
                 .partition(|t| which.as_ref().is_none_or(|p| p.matches(&t.id())));
             self.queue = left;
-            if gone.is_empty() {
-                continue;
-            }
             if self.queue.front().map(Target::id) != front {
                 self.scan = None;
                 self.resumed = None;
@@ -255,7 +229,6 @@ impl Incremental {
         &mut self,
         id: &str,
         deleted: bool,
-        last_commit: Option<Lsn>,
         lsn: Lsn,
         tools: &mut Tools<'_>,
     ) -> Result<()> {
@@ -266,7 +239,7 @@ impl Incremental {
             // With `insert_delete` the same row closes the window by its deletion.
             Some("-open") if !deleted => *open = true,
             Some("-open" | "-close") => {
-                self.emit(last_commit, lsn, tools)?;
+                self.emit(lsn, tools)?;
                 if self.is_running() && !self.paused {
                     self.next_chunk(tools).await?;
                 }
@@ -310,9 +283,14 @@ impl Incremental {
     }
 
     /// Sends what is left of the chunk.
-    fn emit(&mut self, last_commit: Option<Lsn>, lsn: Lsn, tools: &mut Tools<'_>) -> Result<()> {
+    fn emit(&mut self, lsn: Lsn, tools: &mut Tools<'_>) -> Result<()> {
         let Some(window) = self.window.take() else { return Ok(()) };
         let Some(scan) = &self.scan else { return self.give_up(tools) };
+        // Debezium sends it within the signal's transaction, whose later changes would then set rows back for a
+        // moment. Here it comes behind that transaction, with the place it was read at.
+        let at_once = matches!(window.bounds, Bounds::Snapshot { .. })
+            && tools.streamed.transactions <= window.at.transactions + 1;
+        let last_commit = if at_once { window.at.last_commit } else { tools.streamed.last_commit };
         for row in &window.rows {
             let now = now_ns();
             let source = SourceInfo {
@@ -345,7 +323,7 @@ impl Incremental {
         let rows = self.read(tools).await?;
         crate::failpoint!("capture.incremental_chunk");
         let bounds = Bounds::Rows { id: mark.close(tools.client).await?, open: false };
-        self.window = Some(Window { bounds, rows });
+        self.window = Some(Window { bounds, rows, at: tools.streamed });
         Ok(())
     }
 
@@ -365,7 +343,7 @@ impl Incremental {
         let (Past { seen, until }, rows) = (seen?, rows?);
         let seen = seen.as_deref().and_then(Seen::parse);
         let seen = seen.ok_or_else(|| Error::internal("the server's snapshot cannot be read"))?;
-        self.window = Some(Window { bounds: Bounds::Snapshot { seen, until }, rows });
+        self.window = Some(Window { bounds: Bounds::Snapshot { seen, until }, rows, at: tools.streamed });
         Ok(())
     }
 
@@ -401,12 +379,12 @@ impl Incremental {
                     return Ok(rows);
                 }
                 Ok(rows) => {
-                    let (max, end) = (shown(&scan.max), scan.end.as_ref().map(shown).unwrap_or_default());
+                    let (max, end) = (scan.shown(&scan.max), scan.end.as_ref().map(|end| scan.shown(end)));
                     let progress = [
                         ("data_collections", self.collections()),
                         ("current_collection_in_progress", target.id()),
                         ("maximum_key", max),
-                        ("last_processed_key", end),
+                        ("last_processed_key", end.unwrap_or_default()),
                     ];
                     self.notify(tools, "IN_PROGRESS", &progress)?;
                     return Ok(rows);
@@ -449,42 +427,5 @@ impl Incremental {
     fn notify(&self, tools: &mut Tools<'_>, kind: &str, data: &[(&'static str, String)]) -> Result<()> {
         let id = self.correlation.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         tools.notifier.send(tools.encoder, &mut tools.pump.batch, &id, "Incremental Snapshot", kind, data)
-    }
-
-    /// What a restart needs, into the offset.
-    fn store(&self, offset: &mut Offset) {
-        for name in [COLLECTIONS, CORRELATION, PROGRESS, PAUSED] {
-            offset.extra.remove(name);
-        }
-        if self.queue.is_empty() {
-            return;
-        }
-        let list: Vec<Value> = self
-            .queue
-            .iter()
-            .map(|t| {
-                json!({
-                    "incremental_snapshot_collections_id": t.id(),
-                    "incremental_snapshot_collections_additional_condition": t.condition,
-                    "incremental_snapshot_collections_surrogate_key": t.surrogate,
-                })
-            })
-            .collect();
-        // As text, because Debezium holds it so.
-        offset.extra.insert(COLLECTIONS.into(), json!(Value::Array(list).to_string()));
-        if let Some(id) = &self.correlation {
-            offset.extra.insert(CORRELATION.into(), json!(id));
-        }
-        if self.paused {
-            offset.extra.insert(PAUSED.into(), json!(true));
-        }
-        if let Some(scan) = &self.scan {
-            let mut progress = Map::new();
-            progress.insert("max".into(), keys::to_json(&scan.max));
-            if let Some(end) = &scan.end {
-                progress.insert("end".into(), keys::to_json(end));
-            }
-            offset.extra.insert(PROGRESS.into(), Value::Object(progress));
-        }
     }
 }

@@ -73,7 +73,11 @@ pub(super) async fn read(
         Basis::Slot(_) => (Some(Progress::new()), false),
         Basis::Transaction => (Some(Progress::new()), false),
     };
-    if !resumed {
+    let notifier = Notifier::new(options);
+    notifier.initial(encoder, &mut pump.batch, "STARTED", &[])?;
+    if resumed {
+        pump.flush().await?;
+    } else {
         let mut offset = Offset::start(at, binding.clone());
         offset.snapshot = SnapshotState::Running;
         offset.ts_usec = now_ns() / 1000;
@@ -95,14 +99,26 @@ pub(super) async fn read(
         snapshot: SnapshotMarker::True,
         ..SourceInfo::default()
     };
-    let notifier = Notifier::new(options);
-    notifier.initial(encoder, &mut pump.batch, "STARTED", &[])?;
     let own =
         |name: &str| options.snapshot_overrides.iter().find(|o| o.table == name).map(|o| o.select.clone());
     let tables = wanted(options, captured);
-    let all = listed(options, captured, |_| true);
-    let progress =
-        tables_into(run, &client, types, encoder, pump, &tables, source, &own, progress, all).await?;
+    let all = listed(options, captured, |name| is_wanted(options, name));
+    let read = tables_into(run, &client, types, encoder, pump, &tables, source, &own, progress, all).await;
+    let progress = match read {
+        Ok(progress) => progress,
+        Err(error) => {
+            if !error.is_transient() {
+                // Of what is in the batch it is not noted how far it reaches.
+                pump.batch.truncate(0);
+                notifier.initial(encoder, &mut pump.batch, "ABORTED", &[])?;
+                pump.flush().await?;
+                if pump.in_flight() {
+                    pump.settle().await?;
+                }
+            }
+            return Err(error);
+        }
+    };
     notifier.initial(encoder, &mut pump.batch, "COMPLETED", &[])?;
     // The session must live until here: its transaction is the snapshot.
     client
@@ -160,6 +176,7 @@ async fn tables_into(
     }
     run.status.snapshot(Some(SnapshotStatus::new(rows.tables.len(), estimate)));
     if options.snapshot_threads > 1 && rows.is_initial() {
+        rows.parallel = true;
         parallel::read(run, client, &mut rows).await?;
     } else {
         for n in 0..rows.tables.len() {
@@ -221,7 +238,6 @@ pub(super) async fn read_again(
     let all = listed(options, captured, asked);
     tables_into(run, &client, types, encoder, pump, &tables, source, &own, None, all).await?;
     notifier.initial(encoder, &mut pump.batch, "COMPLETED", &[])?;
-    run.status.snapshot(None);
     client.batch_execute("COMMIT").await.map_err(|e| sql_error("cannot end the snapshot's transaction", e))
 }
 
@@ -239,13 +255,17 @@ fn listed(options: &CaptureOptions, captured: &[TableName], asked: impl Fn(&str)
     names.filter(|name| asked(name)).collect::<Vec<_>>().join(",")
 }
 
+/// `snapshot.include.collection.list`.
+fn is_wanted(options: &CaptureOptions, name: &str) -> bool {
+    options.snapshot_tables.is_empty() || options.snapshot_tables.matches(name)
+}
+
 /// The tables to read, of those captured. Signals are never read again.
 fn wanted(options: &CaptureOptions, captured: &[TableName]) -> Vec<TableName> {
-    let all = options.snapshot_tables.is_empty();
     captured
         .iter()
         .filter(|t| !options.tables.is_signal(&t.schema, &t.name))
-        .filter(|t| all || options.snapshot_tables.matches(&format!("{}.{}", t.schema, t.name)))
+        .filter(|t| is_wanted(options, &format!("{}.{}", t.schema, t.name)))
         .cloned()
         .collect()
 }

@@ -31,9 +31,11 @@ struct Job {
 
 /// What a reader has to say.
 enum Said {
+    /// It begins with a range.
+    Begun(usize, usize),
     Rows(usize, usize, Vec<Bytes>),
     /// A range has no more rows.
-    End(usize),
+    End(usize, usize),
 }
 
 /// Reads all tables. Rows of different ranges come in any order; those of one range in the order of the key.
@@ -45,11 +47,13 @@ pub(super) async fn read(run: &Run, client: &Client, rows: &mut Rows<'_>) -> Res
     let exported: String = exported.get(0);
     let mut jobs = VecDeque::new();
     let mut left = vec![0usize; rows.tables.len()];
+    let mut announced = vec![false; rows.tables.len()];
     for (n, left) in left.iter_mut().enumerate() {
         if !rows.begin(n)? {
             continue;
         }
-        let count = threads.saturating_mul(run.options.snapshot_chunks);
+        let chunks = threads.saturating_mul(run.options.snapshot_chunks);
+        let count = if run.options.snapshot_whole { 1 } else { chunks };
         let cut = match rows.tables.get(n) {
             Some(table) => match &table.key {
                 Some(key) => ranges::cut(client, &table.info, key, &table.facts, count).await?,
@@ -83,13 +87,26 @@ pub(super) async fn read(run: &Run, client: &Client, rows: &mut Rows<'_>) -> Res
     drop(tell);
     while let Some(said) = said.recv().await {
         match said {
+            Said::Begun(table, range) => {
+                if let Some(announced) = announced.get_mut(table)
+                    && !std::mem::replace(announced, true)
+                {
+                    rows.announce(table)?;
+                }
+                if !run.options.snapshot_whole {
+                    rows.announce_range(table, range, false)?;
+                }
+            }
             Said::Rows(table, range, lines) => {
                 for line in lines {
                     rows.take(line, table, range)?;
                     rows.flush_full().await?;
                 }
             }
-            Said::End(table) => {
+            Said::End(table, range) => {
+                if !run.options.snapshot_whole {
+                    rows.announce_range(table, range, true)?;
+                }
                 if let Some(left) = left.get_mut(table) {
                     *left -= 1;
                     if *left == 0 {
@@ -115,6 +132,9 @@ async fn reader(
         let job = jobs.lock().pop_front();
         let Some(Job { table, range, name, select }) = job else { return Ok(()) };
         let named = |e: Error| unreadable(&name, e);
+        if tell.send(Said::Begun(table, range)).await.is_err() {
+            return Ok(());
+        }
         let mut copy = CopyReader::start(&client, &select).await.map_err(named)?;
         let (mut lines, mut bytes) = (Vec::new(), 0);
         // The other side is gone when the snapshot has failed or was stopped.
@@ -131,7 +151,7 @@ async fn reader(
         if !lines.is_empty() && tell.send(Said::Rows(table, range, lines)).await.is_err() {
             return Ok(());
         }
-        if tell.send(Said::End(table)).await.is_err() {
+        if tell.send(Said::End(table, range)).await.is_err() {
             return Ok(());
         }
     }

@@ -85,6 +85,8 @@ pub(super) struct Rows<'s> {
     /// `None` for what always starts again.
     progress: Option<Progress>,
     notifier: Notifier,
+    /// Several connections read.
+    pub(super) parallel: bool,
     /// For notifications: the tables that are read, and all that are captured.
     these: String,
     all: String,
@@ -110,6 +112,7 @@ impl<'s> Rows<'s> {
             waiting: None,
             progress,
             notifier: Notifier::new(&run.options),
+            parallel: false,
             these,
             all,
             said: Instant::now(),
@@ -137,7 +140,7 @@ impl<'s> Rows<'s> {
         self.progress.as_mut()?.tables.get_mut(at)
     }
 
-    /// Says that a table's turn has come; `false` where it is done already.
+    /// Takes a table up; `false` where it is done already.
     pub(super) fn begin(&mut self, n: usize) -> Result<bool> {
         let table = self.get(n)?;
         let (name, file, keyed) = (table.name.clone(), table.facts.file, table.key.is_some());
@@ -169,9 +172,32 @@ impl<'s> Rows<'s> {
             entry.file = file;
             entry.key = key;
         }
-        let data = [("data_collections", self.these.clone()), ("current_collection_in_progress", name)];
-        self.notifier.initial(self.encoder, &mut self.pump.batch, "IN_PROGRESS", &data)?;
         Ok(true)
+    }
+
+    /// Says that a table's turn has come.
+    pub(super) fn announce(&mut self, n: usize) -> Result<()> {
+        let name = self.get(n)?.name.clone();
+        let data = [("data_collections", self.these.clone()), ("current_collection_in_progress", name)];
+        self.notifier.initial(self.encoder, &mut self.pump.batch, "IN_PROGRESS", &data)
+    }
+
+    /// Says that a connection has begun with a range of a table, or ended it.
+    pub(super) fn announce_range(&mut self, n: usize, range: usize, ended: bool) -> Result<()> {
+        let table = self.get(n)?;
+        let (name, count, rows) = (table.name.clone(), table.ends.len(), table.rows);
+        let mut data = vec![("chunk_index", range.to_string()), ("total_chunks", count.to_string())];
+        if ended {
+            data.extend([
+                ("data_collections", self.all.clone()),
+                ("scanned_collection", name),
+                ("status", "SUCCEEDED".to_owned()),
+            ]);
+        } else {
+            data.extend([("current_collection_in_progress", name), ("total_rows_scanned", rows.to_string())]);
+        }
+        let kind = if ended { "TABLE_CHUNK_COMPLETED" } else { "TABLE_CHUNK_IN_PROGRESS" };
+        self.notifier.initial(self.encoder, &mut self.pump.batch, kind, &data)
     }
 
     /// Reads a table over one connection.
@@ -179,6 +205,7 @@ impl<'s> Rows<'s> {
         if !self.begin(n)? {
             return Ok(());
         }
+        self.announce(n)?;
         let table = self.get(n)?;
         let (keyed, small) = (table.key.is_some(), table.facts.bytes <= WHOLE);
         let way = match self.entry(n) {
@@ -369,7 +396,8 @@ impl<'s> Rows<'s> {
     }
 
     fn encode(&mut self, waiting: Waiting, last: bool) -> Result<()> {
-        let first_table = waiting.table == 0;
+        // Tables that are read at the same time have no first one.
+        let first_table = waiting.table == 0 && !(self.run.options.snapshot_whole && self.parallel);
         let last_table = waiting.table + 1 == self.tables.len();
         self.source.snapshot = if last || (waiting.last_in_table && last_table) {
             SnapshotMarker::Last

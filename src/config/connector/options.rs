@@ -48,6 +48,11 @@ impl SnapshotMode {
         }
     }
 
+    /// Whether the content is read at every start.
+    pub fn snapshots_always(self) -> bool {
+        matches!(self, Self::Always | Self::ConfigurationBased { data: true, .. })
+    }
+
     /// Whether a lost position is answered by a new snapshot instead of a failure.
     pub fn snapshots_when_lost(self) -> bool {
         matches!(self, Self::WhenNeeded | Self::ConfigurationBased { on_data_error: true, .. })
@@ -254,6 +259,8 @@ pub struct CaptureOptions {
     pub snapshot_threads: usize,
     /// `snapshot.max.threads.multiplier`: ranges per table and connection.
     pub snapshot_chunks: usize,
+    /// `legacy.snapshot.max.threads`: tables are not cut into ranges.
+    pub snapshot_whole: bool,
     /// `snapshot.fetch.size`: rows that a connection hands over at once.
     pub snapshot_fetch: Option<usize>,
     /// Captured tables.
@@ -406,6 +413,7 @@ impl CaptureOptions {
             snapshot_lock_timeout: millis(config, "snapshot.lock.timeout.ms"),
             snapshot_threads: count("snapshot.max.threads").unwrap_or(1),
             snapshot_chunks: count("snapshot.max.threads.multiplier").unwrap_or(1),
+            snapshot_whole: config.flag("legacy.snapshot.max.threads"),
             snapshot_fetch: config
                 .is_set("snapshot.fetch.size")
                 .then(|| count("snapshot.fetch.size"))

@@ -1,0 +1,2 @@
+INSERT INTO app.dbz_signal VALUES ('a','execute-snapshot','{"data-collections": ["app.*"], "additional-conditions": [{"data-collection": "app.items", "filter": "id between 2 and 3"}, {"data-collection": "app.items", "filter": "id > 7"}, {"data-collection": "app.(more|empty)", "filter": "1=1"}, {"data-collection": "app.dbz_signal", "filter": "id=''none''"}, {"data-collection": "app.nokey", "filter": "s=1"}]}');
+-- @idle
