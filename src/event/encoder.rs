@@ -117,6 +117,14 @@ impl Encoder {
         Self::build(options, Some(pipeline))
     }
 
+    /// Whether what every record needs outside of the program is there; see [`Pipeline::ready`].
+    ///
+    /// # Errors
+    /// [`EventError::Registry`].
+    pub fn ready(&self) -> Result<(), EventError> {
+        self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.ready())
+    }
+
     fn build(options: EventOptions, pipeline: Option<Box<dyn Pipeline>>) -> Self {
         let mut source_open = b",\"source\":{\"version\":".to_vec();
         json::write_str(&mut source_open, VERSION.as_bytes());

@@ -61,12 +61,25 @@ pub enum EventError {
         /// Whether it may work later: the schema registry is away.
         may_heal: bool,
     },
+    /// A schema registry cannot be used at a connector's start.
+    #[error("property {property}: {cause}")]
+    Registry {
+        /// Property with its address.
+        property: String,
+        /// Why.
+        cause: String,
+        /// Whether it may work later.
+        may_heal: bool,
+    },
 }
 
 impl EventError {
-    /// Whether the same record may be written later.
+    /// Whether the same may be done later.
     pub fn may_heal(&self) -> bool {
-        matches!(self, EventError::Converter { may_heal: true, .. })
+        matches!(
+            self,
+            EventError::Converter { may_heal: true, .. } | EventError::Registry { may_heal: true, .. }
+        )
     }
 }
 
@@ -75,6 +88,7 @@ impl From<EventError> for crate::Error {
         match &e {
             EventError::Option { .. } | EventError::KeyColumn { .. } => crate::Error::config(e.to_string()),
             _ if e.may_heal() => crate::Error::transient(e.to_string()),
+            EventError::Registry { .. } => crate::Error::config(e.to_string()),
             _ => crate::Error::data(e.to_string()),
         }
     }

@@ -21,6 +21,7 @@ pub mod json;
 pub mod names;
 pub mod options;
 pub mod plan;
+pub mod protobuf;
 pub mod record;
 pub mod schema;
 pub mod simple;

@@ -53,6 +53,11 @@ pub struct Record<'a> {
 pub trait Pipeline: Send {
     /// Takes a record; appends none, one or several to the batch.
     fn process(&mut self, record: Record<'_>, batch: &mut Batch) -> Result<(), EventError>;
+
+    /// Whether what lies outside of the program, and is needed for every record, is there: a schema registry.
+    fn ready(&self) -> Result<(), EventError> {
+        Ok(())
+    }
 }
 
 /// The JSON converters, for records that come as values.

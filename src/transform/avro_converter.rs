@@ -7,23 +7,36 @@ use super::edit::Derived;
 use super::registry::{Registry, Subject};
 use crate::config::AddressMap;
 use crate::event::datum::Datum;
-use crate::event::schema::Schema;
+use crate::event::schema::{Kind, Schema};
 use crate::event::{EventError, avro};
 
 /// Avro: schema ids by subject and schema.
 pub(super) struct Avro {
     registry: Registry,
     subject: Subject,
+    options: avro::Options,
     ids: Derived<u32>,
 }
 
 impl Avro {
     pub(super) fn new(own: &Options<'_>, key: bool, addresses: &AddressMap) -> Result<Self, EventError> {
+        // changes enumerations alone, which no column of PostgreSQL's is in Connect
+        own.flag("enhanced.avro.schema.support", false)?;
         Ok(Self {
             registry: Registry::new(own, addresses)?,
             subject: Subject::new(own, key)?,
+            options: avro::Options {
+                connect_meta: own.flag("connect.meta.data", true)?,
+                scrub: own.flag("scrub.invalid.names", false)?,
+                optional_map_keys: own.flag("allow.optional.map.keys", false)?,
+                field_docs: own.flag("discard.type.doc.default", false)?,
+            },
             ids: Derived::new(),
         })
+    }
+
+    pub(super) fn ready(&self) -> Result<(), EventError> {
+        self.registry.ready()
     }
 
     pub(super) fn write(
@@ -34,26 +47,19 @@ impl Avro {
         datum: &Datum<'_>,
     ) -> Result<(), String> {
         let schema = schema.ok_or("a value without a schema cannot be Avro")?;
-        let known = self.ids.find(schema, topic);
-        // the top of a record is never a union
-        let required = (schema.optional || known.is_none()).then(|| Schema {
-            optional: false,
-            default: None,
-            ..(**schema).clone()
-        });
-        let id = match known {
+        let id = match self.ids.find(schema, topic) {
             Some(id) => id,
             None => {
-                let required = required.as_ref().unwrap_or(schema);
-                let record = required.name.as_deref().unwrap_or("io.confluent.connect.avro.ConnectDefault");
-                let subject = self.subject.of(topic, record);
-                let id = self.registry.id(&subject, &avro::schema_json(required), None)?;
+                let record = schema.name.as_deref().unwrap_or("io.confluent.connect.avro.ConnectDefault");
+                let record = matches!(schema.kind, Kind::Struct(_)).then_some(record);
+                let text = avro::schema_json(schema, self.options).map_err(|e| e.to_string())?;
+                let id = self.registry.id(&self.subject.of(topic, record)?, &text, None)?;
                 self.ids.keep(schema, topic, id);
                 id
             }
         };
         out.push(0);
         out.extend_from_slice(&id.to_be_bytes());
-        avro::write(out, required.as_ref().unwrap_or(schema), datum).map_err(|e| e.to_string())
+        avro::write(out, schema, datum).map_err(|e| e.to_string())
     }
 }

@@ -222,6 +222,15 @@ impl Transform for SchemaChanges {
 }
 
 impl Pipeline for Chain {
+    fn ready(&self) -> Result<(), EventError> {
+        self.key.ready()?;
+        self.value.ready()?;
+        match &self.header {
+            HeaderConverter::Simple => Ok(()),
+            HeaderConverter::Other(converter) => converter.ready(),
+        }
+    }
+
     fn process(&mut self, record: Record<'_>, batch: &mut Batch) -> Result<(), EventError> {
         let Some(record) = self.transform(record)? else { return Ok(()) };
         let Self { key, value, header, .. } = self;

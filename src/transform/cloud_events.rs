@@ -156,6 +156,10 @@ impl CloudEvents {
         })
     }
 
+    pub(super) fn ready(&self) -> Result<(), EventError> {
+        self.avro.as_ref().map_or(Ok(()), Avro::ready)
+    }
+
     /// Whether a record becomes an event; everything else becomes a null.
     pub(super) fn present(&self, schema: Option<&Schema>, datum: &Datum<'_>, headers: &[Header<'_>]) -> bool {
         let Some(schema) = schema.filter(|_| !datum.is_null()) else { return false };

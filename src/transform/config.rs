@@ -21,9 +21,14 @@ impl<'p> Options<'p> {
         self.all.iter().find(|(n, _)| n.strip_prefix(prefix) == Some(name)).map(|(_, v)| *v)
     }
 
+    /// The whole name of a property.
+    pub(crate) fn name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
     pub(crate) fn error(&self, name: &str, expected: impl Into<String>) -> EventError {
         EventError::Option {
-            name: format!("{}{name}", self.prefix),
+            name: self.name(name),
             value: self.get(name).unwrap_or("").to_owned(),
             expected: expected.into(),
         }

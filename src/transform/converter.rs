@@ -1,4 +1,5 @@
-//! Converters of keys, values and headers: JSON, Avro with a schema registry, CloudEvents, text, bytes, numbers.
+//! Converters of keys, values and headers: JSON, Avro and Protobuf with a schema registry, CloudEvents, text, bytes,
+//! numbers.
 
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use super::check::check;
 use super::cloud_events::CloudEvents;
 use super::config::Options;
 use super::java_text;
+use super::protobuf_converter::Protobuf;
 use crate::config::AddressMap;
 use crate::event::datum::Datum;
 use crate::event::json::JsonOptions;
@@ -20,6 +22,8 @@ pub(super) enum Converter {
     Json(JsonOptions),
     /// `AvroConverter` with Confluent's wire format.
     Avro(Box<Avro>),
+    /// `ProtobufConverter` with Confluent's wire format.
+    Protobuf(Box<Protobuf>),
     /// `StringConverter`.
     Text(Encoding),
     /// `ByteArrayConverter`.
@@ -114,6 +118,7 @@ impl Converter {
                 replace_null_with_default: own.flag("replace.null.with.default", true)?,
             }),
             "AvroConverter" => Self::Avro(Box::new(Avro::new(&own, key, addresses)?)),
+            "ProtobufConverter" => Self::Protobuf(Box::new(Protobuf::new(&own, key, addresses)?)),
             "StringConverter" => Self::Text(Encoding::new(&own)?),
             "BinaryDataConverter" | "ByteArrayConverter" if class.starts_with("io.debezium.") => {
                 let delegate = "delegate.converter.type";
@@ -137,6 +142,7 @@ impl Converter {
                     value: class.into(),
                     expected: format!(
                         "{JSON}, io.confluent.connect.avro.AvroConverter, \
+                         io.confluent.connect.protobuf.ProtobufConverter, \
                          org.apache.kafka.connect.storage.StringConverter, \
                          org.apache.kafka.connect.converters.ByteArrayConverter (or LongConverter, …), \
                          io.debezium.converters.BinaryDataConverter or CloudEventsConverter"
@@ -151,11 +157,23 @@ impl Converter {
         match self {
             Self::Json(_) => "JsonConverter",
             Self::Avro(_) => "AvroConverter",
+            Self::Protobuf(_) => "ProtobufConverter",
             Self::Text(_) => "StringConverter",
             Self::Bytes => "ByteArrayConverter",
             Self::Binary(_) => "BinaryDataConverter",
             Self::CloudEvents(_) => "CloudEventsConverter",
             Self::Number(_) => "NumberConverter",
+        }
+    }
+
+    /// Whether its schema registry, where it has one, can be used.
+    pub(super) fn ready(&self) -> Result<(), EventError> {
+        match self {
+            Self::Avro(avro) => avro.ready(),
+            Self::Protobuf(protobuf) => protobuf.ready(),
+            Self::CloudEvents(events) => events.ready(),
+            Self::Binary(Some(inner)) => inner.ready(),
+            Self::Json(_) | Self::Text(_) | Self::Bytes | Self::Binary(None) | Self::Number(_) => Ok(()),
         }
     }
 
@@ -206,6 +224,7 @@ impl Converter {
                 Ok(())
             }
             Self::Avro(avro) => avro.write(out, topic, schema, datum),
+            Self::Protobuf(protobuf) => protobuf.write(out, topic, schema, datum),
             Self::Text(Encoding::Utf8) => {
                 java_text::write(out, schema.map(AsRef::as_ref), datum);
                 Ok(())

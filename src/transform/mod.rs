@@ -26,6 +26,7 @@ mod outbox;
 mod outbox_json;
 mod partition;
 mod predicate;
+mod protobuf_converter;
 mod regex;
 pub(crate) mod registry;
 mod timestamp;

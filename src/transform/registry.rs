@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::config::Options;
 use crate::config::AddressMap;
 use crate::event::EventError;
+use crate::log::kafka::jaas;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT: &str = "application/vnd.schemaregistry.v1+json";
@@ -55,12 +56,19 @@ impl Subject {
         Ok(Self { strategy, side: if key { "key" } else { "value" } })
     }
 
-    /// The subject of a record type on a topic.
-    pub(super) fn of(&self, topic: &str, record: &str) -> String {
-        match self.strategy {
-            Strategy::Topic => format!("{topic}-{}", self.side),
-            Strategy::Record => record.to_owned(),
-            Strategy::TopicRecord => format!("{topic}-{record}"),
+    /// The subject of a record type on a topic; `None` for what is no record.
+    ///
+    /// # Errors
+    /// Something that is no record, where subjects are named after records.
+    pub(super) fn of(&self, topic: &str, record: Option<&str>) -> Result<String, String> {
+        let side = self.side;
+        match (self.strategy, record) {
+            (Strategy::Topic, _) => Ok(format!("{topic}-{side}")),
+            (Strategy::Record, Some(record)) => Ok(record.to_owned()),
+            (Strategy::TopicRecord, Some(record)) => Ok(format!("{topic}-{record}")),
+            (_, None) => Err(format!(
+                "{side}.subject.name.strategy names subjects after records, and this {side} is no record"
+            )),
         }
     }
 }
@@ -118,6 +126,8 @@ enum Mode {
 /// The registry of a converter.
 #[derive(Clone)]
 pub(crate) struct Registry {
+    /// The property with its addresses.
+    property: String,
     endpoints: Vec<Endpoint>,
     authorization: Option<String>,
     mode: Mode,
@@ -173,14 +183,40 @@ impl Registry {
         let either = |name: &str| {
             own.get(name).or_else(|| own.get(&format!("schema.registry.{name}"))).filter(|v| !v.is_empty())
         };
+        for name in ["proxy.host", "schema.registry.proxy.host"] {
+            if own.get(name).is_some_and(|v| !v.trim().is_empty()) {
+                return Err(own.error(name, "nothing: the registry is asked without a proxy"));
+            }
+        }
+        if own.get("use.schema.id").is_some_and(|v| v.trim() != "-1") {
+            return Err(own.error("use.schema.id", "-1; use.latest.version=true takes a schema that is there"));
+        }
+        for name in ["max.schemas.per.subject", "schemas.cache.config"] {
+            if own.get(name).is_some_and(|v| v.trim().parse::<i32>().is_err()) {
+                return Err(own.error(name, "a number"));
+            }
+        }
         let user_info = match either("basic.auth.credentials.source").unwrap_or("URL") {
+            "SASL_INHERIT" => {
+                let name = "sasl.jaas.config";
+                let login = jaas::parse(own.get(name).unwrap_or("")).unwrap_or_default();
+                let (Some(user), Some(password)) = (login.username, login.password) else {
+                    let shape = "a login module with username=\"…\" and password=\"…\"";
+                    return Err(EventError::Option {
+                        name: own.name(name),
+                        value: "(hidden)".into(),
+                        expected: shape.into(),
+                    });
+                };
+                Some(format!("{user}:{password}"))
+            }
             "USER_INFO" => Some(
                 either("basic.auth.user.info")
                     .ok_or_else(|| own.error("basic.auth.user.info", "user:password"))?
                     .to_owned(),
             ),
             "URL" => endpoints.iter().find_map(|e| e.user_info.clone()),
-            _ => return Err(own.error("basic.auth.credentials.source", "URL or USER_INFO")),
+            _ => return Err(own.error("basic.auth.credentials.source", "URL, USER_INFO or SASL_INHERIT")),
         };
         let token = match either("bearer.auth.credentials.source") {
             None | Some("STATIC_TOKEN") => either("bearer.auth.token"),
@@ -202,7 +238,8 @@ impl Registry {
             .iter()
             .filter_map(|prefix| own.get(&format!("{prefix}endpoint.identification.algorithm")))
             .any(|algorithm| algorithm.trim().is_empty());
-        Ok(Self { endpoints, authorization, mode, normalize, tls, check_name })
+        let property = own.name("schema.registry.url");
+        Ok(Self { property, endpoints, authorization, mode, normalize, tls, check_name })
     }
 
     /// The id of a schema under a subject; registers it where that is allowed. `kind` is the schema's type where it is
@@ -230,6 +267,15 @@ impl Registry {
             let at = format!("{}:{}", endpoint.host, endpoint.port);
             match self.ask(endpoint, &path, body.as_deref()) {
                 Ok((200..=299, answer)) => {
+                    if self.mode == Mode::Latest {
+                        let latest = answer.get("schema").and_then(Value::as_str).unwrap_or("");
+                        if !writes_alike(schema, latest, kind.is_none()) {
+                            return Err(format!(
+                                "use.latest.version: the latest schema of subject {subject} is not the one of these \
+                                 records; they are written as {schema}"
+                            ));
+                        }
+                    }
                     let id = answer.get("id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
                     return id.ok_or_else(|| format!("the registry gave no id for subject {subject}"));
                 }
@@ -281,7 +327,8 @@ impl Registry {
         } else {
             None
         };
-        Some(Self { endpoints, authorization, mode: Mode::Register, normalize: false, tls, check_name: true })
+        let property = "schema.registry.url".to_owned();
+        Some(Self { property, endpoints, authorization, mode: Mode::Register, normalize: false, tls, check_name: true })
     }
 
     /// The schema of an id, as JSON text.
@@ -309,6 +356,33 @@ impl Registry {
             }
         }
         Err(last)
+    }
+
+    /// Whether one of the addresses answers, and takes the credentials.
+    ///
+    /// # Errors
+    /// [`EventError::Registry`].
+    pub(super) fn ready(&self) -> Result<(), EventError> {
+        let failed = |cause: String, may_heal| {
+            Err(EventError::Registry { property: self.property.clone(), cause, may_heal })
+        };
+        let mut last = String::new();
+        for endpoint in &self.endpoints {
+            let at = format!("{}:{}", endpoint.host, endpoint.port);
+            match self.ask(endpoint, "/config", None) {
+                Ok((401, answer)) => {
+                    let why = message(&answer);
+                    let hint = "see basic.auth.credentials.source and basic.auth.user.info";
+                    return failed(format!("the registry at {at} refuses us (401: {why}); {hint}"), false);
+                }
+                Ok((status @ 500..=599, answer)) => {
+                    last = format!("{UNAVAILABLE}{at} answered {status}: {}", message(&answer));
+                }
+                Ok(_) => return Ok(()),
+                Err(e) => last = format!("{UNAVAILABLE}{at}: {e}"),
+            }
+        }
+        failed(last, true)
     }
 
     fn ask(&self, endpoint: &Endpoint, path: &str, body: Option<&str>) -> std::io::Result<(u16, Value)> {
@@ -348,6 +422,44 @@ impl Registry {
         stream.write_all(body.unwrap_or("").as_bytes())?;
         stream.flush()?;
         answer(&mut BufReader::new(stream))
+    }
+}
+
+/// Whether what one schema writes is what the other reads: the same but for what does not show in the bytes.
+fn writes_alike(one: &str, other: &str, avro: bool) -> bool {
+    let lines = |text: &str| text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect();
+    if !avro {
+        let (one, other): (Vec<String>, Vec<String>) = (lines(one), lines(other));
+        return one == other;
+    }
+    match (serde_json::from_str(one), serde_json::from_str(other)) {
+        (Ok(mut one), Ok(mut other)) => {
+            bare(&mut one);
+            bare(&mut other);
+            one == other
+        }
+        _ => false,
+    }
+}
+
+/// Leaves of an Avro schema what decides on the bytes.
+fn bare(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            map.retain(|k, _| {
+                let aside = ["doc", "aliases", "default", "order", "logicalType", "precision", "scale"];
+                !aside.contains(&k.as_str()) && !k.starts_with("connect.")
+            });
+            map.values_mut().for_each(bare);
+            // {"type": "int"} is "int"
+            if let (1, Some(Value::String(_))) = (map.len(), map.get("type")) {
+                if let Some(ty) = map.get_mut("type").map(Value::take) {
+                    *schema = ty;
+                }
+            }
+        }
+        Value::Array(all) => all.iter_mut().for_each(bare),
+        _ => {}
     }
 }
 
@@ -454,6 +566,48 @@ mod tests {
         ];
         assert_eq!(registry(&url, &latest).id("t-value", "\"string\"", None), Ok(3));
         assert!(served.join().unwrap().starts_with("GET /api/subjects/t%2Dvalue/versions/latest "));
+    }
+
+    #[test]
+    fn a_registry_is_looked_for_at_start() {
+        let (url, _served) = serve("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}");
+        assert_eq!(registry(&url, &[]).ready(), Ok(()));
+        let (url, _served) = serve("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\n{}");
+        let refused = registry(&url, &[]).ready().unwrap_err();
+        assert!(!refused.may_heal() && refused.to_string().contains("basic.auth.user.info"), "{refused}");
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let away = registry(&format!("http://127.0.0.1:{port}"), &[]).ready().unwrap_err();
+        assert!(away.may_heal(), "{away}");
+        assert!(away.to_string().starts_with("property value.converter.schema.registry.url: "), "{away}");
+    }
+
+    #[test]
+    fn a_latest_schema_must_write_what_ours_does() {
+        let ours = r#"{"type":"record","name":"V","fields":[{"name":"a","type":{"type":"int","connect.type":"int16"}}],"connect.name":"V"}"#;
+        let alike = r#"{"type":"record","doc":"x","name":"V","fields":[{"name":"a","type":"int","doc":"y","default":3}]}"#;
+        let other = r#"{"type":"record","name":"V","fields":[{"name":"b","type":"int"},{"name":"a","type":"int"}]}"#;
+        assert!(writes_alike(ours, alike, true) && !writes_alike(ours, other, true));
+        assert!(writes_alike("message A {\n}\n", "message A {\n\n  }", false));
+    }
+
+    #[test]
+    fn credentials_come_from_where_the_source_says() {
+        let head = |more: &[(&str, &str)]| {
+            let mut all = vec![("value.converter.schema.registry.url", "http://kc:pw@h:1")];
+            all.extend_from_slice(more);
+            let made = Registry::new(&Options::new("value.converter.", &all), &AddressMap::default());
+            made.map(|r| r.authorization).map_err(|e| e.to_string())
+        };
+        let basic = |text: &str| Ok(Some(format!("Basic {}", STANDARD.encode(text))));
+        let source = "value.converter.basic.auth.credentials.source";
+        assert_eq!(head(&[]), basic("kc:pw"));
+        let info = ("value.converter.basic.auth.user.info", "a:b");
+        assert_eq!(head(&[(source, "USER_INFO"), info]), basic("a:b"));
+        let jaas = "x.PlainLoginModule required username=\"u\" password=\"p\";";
+        assert_eq!(head(&[(source, "SASL_INHERIT"), ("value.converter.sasl.jaas.config", jaas)]), basic("u:p"));
+        let missing = head(&[(source, "SASL_INHERIT")]).unwrap_err();
+        assert!(missing.contains("value.converter.sasl.jaas.config"), "{missing}");
+        assert!(head(&[(source, "OTHER")]).unwrap_err().contains("SASL_INHERIT"));
     }
 
     #[test]

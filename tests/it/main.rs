@@ -16,6 +16,7 @@ mod capture;
 mod catalog;
 mod cli;
 mod connectors;
+mod converters;
 mod crash;
 mod demo;
 mod doctor;

@@ -5,7 +5,7 @@
 
 mod client;
 mod consumer;
-mod jaas;
+pub(crate) mod jaas;
 mod producer;
 mod properties;
 mod queue;
