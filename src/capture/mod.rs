@@ -17,6 +17,7 @@ pub mod offset;
 pub mod offsets;
 pub mod position;
 mod pour;
+pub(crate) mod precheck;
 mod pump;
 mod reconcile;
 mod run;

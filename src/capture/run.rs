@@ -23,7 +23,7 @@ use super::source;
 use super::spool::Spool;
 use super::status::{Phase, StatusCell};
 use super::stream::{Stream, now_ns};
-use super::{offsets, slot_watch, snapshot, takeover};
+use super::{offsets, precheck, slot_watch, snapshot, takeover};
 use crate::config::ConnectorConfig;
 use crate::config::connector::{CaptureOptions, LsnFlushMode};
 use crate::error::{Error, Result};
@@ -184,6 +184,13 @@ impl Run {
         if captured.is_empty() {
             tracing::warn!(connector = options.name, "no table matches the connector's filters");
         }
+        let events = EventOptions::from_properties(self.config.iter()).map_err(unusable)?;
+        if let Some(problem) = precheck::key_columns(&session.side, &events, &captured).await? {
+            return Err(
+                Error::config("the connector's configuration cannot be used").because(problem.message)
+            );
+        }
+        encoder.ready()?;
         if matches!(session.start, Start::Snapshot(_)) {
             source::check_readable(&session.side, &captured).await?;
         }

@@ -8,7 +8,7 @@ use super::ApiError;
 use super::model::{CONNECTOR_CLASS, Config};
 use super::worker::{Worker, texts};
 use crate::config::connector::validate::Checked;
-use crate::config::connector::{self, ConnectorConfig, providers};
+use crate::config::connector::{self, ConnectorConfig, Problem, providers};
 
 /// The property that a failed connection is told at, as Debezium does.
 const CONNECTION: &str = "database.hostname";
@@ -83,25 +83,32 @@ impl Worker {
                 !d.group.as_deref().is_some_and(|g| connector::properties::CONNECT_GROUPS.contains(&g))
             })
         };
-        if checked.iter().filter(|c| needed(c)).all(|c| c.errors.is_empty())
-            && let Err(message) = self.try_connection(&values).await
-            && let Some(one) = checked.iter_mut().find(|c| c.name == CONNECTION)
-        {
-            one.errors.push(message);
+        if checked.iter().filter(|c| needed(c)).all(|c| c.errors.is_empty()) {
+            for problem in self.ask_database(&values).await {
+                if let Some(one) = checked.iter_mut().find(|c| c.name == problem.property) {
+                    one.errors.push(problem.message);
+                }
+            }
         }
         checked
     }
 
-    async fn try_connection(&self, values: &BTreeMap<String, String>) -> Result<(), String> {
+    /// Connects, and holds the configuration against what is there.
+    async fn ask_database(&self, values: &BTreeMap<String, String>) -> Vec<Problem> {
         let name = values.get("name").map_or("validate", String::as_str);
         let config = ConnectorConfig::unchecked(name, values.clone());
         let limit = u64::try_from(config.number("connection.validation.timeout.ms")).unwrap_or(60_000);
         let limit = std::time::Duration::from_millis(limit);
-        match tokio::time::timeout(limit, Box::pin(self.connect(&config))).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(format!("Error while validating connector config: {error}")),
-            Err(_) => Err(format!("Connection validation timed out after {} ms", limit.as_millis())),
-        }
+        let asked = async {
+            let client = self.connect(&config).await?;
+            crate::capture::precheck::problems(&client, &config).await
+        };
+        let message = match tokio::time::timeout(limit, Box::pin(asked)).await {
+            Ok(Ok(problems)) => return problems,
+            Ok(Err(error)) => format!("Error while validating connector config: {error}"),
+            Err(_) => format!("Connection validation timed out after {} ms", limit.as_millis()),
+        };
+        vec![Problem { property: CONNECTION.to_owned(), message }]
     }
 }
 

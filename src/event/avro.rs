@@ -156,10 +156,7 @@ impl Writer {
         if schema.name.as_deref() == Some(DECIMAL) {
             let scale = schema.get_parameter("scale").unwrap_or("0");
             let precision = schema.get_parameter("connect.decimal.precision").unwrap_or(DEFAULT_PRECISION);
-            let _ = write!(
-                properties,
-                ",\"scale\":{scale},\"precision\":{precision}"
-            );
+            let _ = write!(properties, ",\"scale\":{scale},\"precision\":{precision}");
         }
         if self.options.connect_meta {
             connect_properties(schema, &mut properties);
@@ -420,7 +417,8 @@ mod tests {
         ]);
         let mut out = Vec::new();
         write(&mut out, &envelope, &datum).unwrap();
-        let schema = apache_avro::Schema::parse_str(&schema_json(&envelope, Options::default()).unwrap()).unwrap();
+        let schema =
+            apache_avro::Schema::parse_str(&schema_json(&envelope, Options::default()).unwrap()).unwrap();
         let read = apache_avro::from_avro_datum(&schema, &mut &out[..], None).unwrap();
         let text = format!("{read:?}");
         assert!(text.contains("Int(7)") && text.contains("String(\"x\")"), "{text}");

@@ -6,10 +6,10 @@ use super::config::Options;
 use super::edit::Derived;
 use super::registry::{Registry, Subject};
 use crate::config::AddressMap;
+use crate::event::EventError;
 use crate::event::datum::Datum;
 use crate::event::protobuf::{self, Plan};
 use crate::event::schema::Schema;
-use crate::event::EventError;
 
 /// Protobuf: plans by schema, schema ids by subject.
 pub(super) struct Protobuf {
@@ -22,7 +22,8 @@ pub(super) struct Protobuf {
 impl Protobuf {
     pub(super) fn new(own: &Options<'_>, key: bool, addresses: &AddressMap) -> Result<Self, EventError> {
         if !own.flag("skip.known.types", true)? {
-            let always = "true: schemas of google.protobuf, google.type and confluent.type are known to every reader";
+            let always =
+                "true: schemas of google.protobuf, google.type and confluent.type are known to every reader";
             return Err(own.error("skip.known.types", always));
         }
         own.flag("enhanced.protobuf.schema.support", false)?;

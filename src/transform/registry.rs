@@ -189,7 +189,9 @@ impl Registry {
             }
         }
         if own.get("use.schema.id").is_some_and(|v| v.trim() != "-1") {
-            return Err(own.error("use.schema.id", "-1; use.latest.version=true takes a schema that is there"));
+            return Err(
+                own.error("use.schema.id", "-1; use.latest.version=true takes a schema that is there")
+            );
         }
         for name in ["max.schemas.per.subject", "schemas.cache.config"] {
             if own.get(name).is_some_and(|v| v.trim().parse::<i32>().is_err()) {
@@ -328,7 +330,15 @@ impl Registry {
             None
         };
         let property = "schema.registry.url".to_owned();
-        Some(Self { property, endpoints, authorization, mode: Mode::Register, normalize: false, tls, check_name: true })
+        Some(Self {
+            property,
+            endpoints,
+            authorization,
+            mode: Mode::Register,
+            normalize: false,
+            tls,
+            check_name: true,
+        })
     }
 
     /// The schema of an id, as JSON text.
@@ -427,7 +437,8 @@ impl Registry {
 
 /// Whether what one schema writes is what the other reads: the same but for what does not show in the bytes.
 fn writes_alike(one: &str, other: &str, avro: bool) -> bool {
-    let lines = |text: &str| text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect();
+    let lines =
+        |text: &str| text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect();
     if !avro {
         let (one, other): (Vec<String>, Vec<String>) = (lines(one), lines(other));
         return one == other;
@@ -585,7 +596,8 @@ mod tests {
     fn a_latest_schema_must_write_what_ours_does() {
         let ours = r#"{"type":"record","name":"V","fields":[{"name":"a","type":{"type":"int","connect.type":"int16"}}],"connect.name":"V"}"#;
         let alike = r#"{"type":"record","doc":"x","name":"V","fields":[{"name":"a","type":"int","doc":"y","default":3}]}"#;
-        let other = r#"{"type":"record","name":"V","fields":[{"name":"b","type":"int"},{"name":"a","type":"int"}]}"#;
+        let other =
+            r#"{"type":"record","name":"V","fields":[{"name":"b","type":"int"},{"name":"a","type":"int"}]}"#;
         assert!(writes_alike(ours, alike, true) && !writes_alike(ours, other, true));
         assert!(writes_alike("message A {\n}\n", "message A {\n\n  }", false));
     }
@@ -604,7 +616,10 @@ mod tests {
         let info = ("value.converter.basic.auth.user.info", "a:b");
         assert_eq!(head(&[(source, "USER_INFO"), info]), basic("a:b"));
         let jaas = "x.PlainLoginModule required username=\"u\" password=\"p\";";
-        assert_eq!(head(&[(source, "SASL_INHERIT"), ("value.converter.sasl.jaas.config", jaas)]), basic("u:p"));
+        assert_eq!(
+            head(&[(source, "SASL_INHERIT"), ("value.converter.sasl.jaas.config", jaas)]),
+            basic("u:p")
+        );
         let missing = head(&[(source, "SASL_INHERIT")]).unwrap_err();
         assert!(missing.contains("value.converter.sasl.jaas.config"), "{missing}");
         assert!(head(&[(source, "OTHER")]).unwrap_err().contains("SASL_INHERIT"));

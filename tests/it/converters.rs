@@ -202,7 +202,12 @@ fn run(file: &str) -> usize {
             }
         }
     }
-    assert!(failed.is_empty(), "{} of {compared} values differ:\n{}", failed.len(), failed[..failed.len().min(20)].join("\n"));
+    assert!(
+        failed.is_empty(),
+        "{} of {compared} values differ:\n{}",
+        failed.len(),
+        failed[..failed.len().min(20)].join("\n")
+    );
     compared
 }
 

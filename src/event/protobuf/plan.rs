@@ -9,7 +9,8 @@ use super::{Field, Label, Message, Options, Plan, ProtobufError, Root, Shape, te
 const CONNECT: &str = "org.apache.kafka.connect.data.";
 
 /// The wrapper messages in the order of their file.
-const WRAPPERS: [&str; 9] = ["Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes"];
+const WRAPPERS: [&str; 9] =
+    ["Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes"];
 
 impl Plan {
     /// Plans the records of a schema.
@@ -30,7 +31,8 @@ impl Plan {
         let name = parts.pop().unwrap_or_default();
         let package = (!parts.is_empty()).then(|| parts.join("."));
         let root = planner.message(name, schema)?;
-        let full = package.iter().map(String::as_str).chain([root.name.as_str()]).collect::<Vec<_>>().join(".");
+        let full =
+            package.iter().map(String::as_str).chain([root.name.as_str()]).collect::<Vec<_>>().join(".");
         Ok(Self {
             text: text::file(package.as_deref(), &planner.imports, &root),
             name: full,
@@ -48,7 +50,10 @@ fn wrapper(schema: &Schema) -> Result<Plan, ProtobufError> {
         return Err(ProtobufError::Schema { what: what(), why });
     }
     let Some((shape, _)) = primitive(&schema.kind) else {
-        return Err(ProtobufError::Schema { what: what(), why: "an array or map can only be a field".into() });
+        return Err(ProtobufError::Schema {
+            what: what(),
+            why: "an array or map can only be a field".into(),
+        });
     };
     let word = wrapper_word(&shape);
     let at = WRAPPERS.iter().position(|w| *w == word).and_then(|at| u8::try_from(at).ok()).unwrap_or(0);
@@ -295,7 +300,8 @@ fn check_names(message: &Message) -> Result<(), ProtobufError> {
         if !start || !chars.all(|c| c.is_ascii_alphanumeric() || c == '_') {
             return Err(ProtobufError::Schema {
                 what: format!("{kind} \"{name}\""),
-                why: "only letters, digits and _ are allowed; scrub.invalid.names=true replaces the others".into(),
+                why: "only letters, digits and _ are allowed; scrub.invalid.names=true replaces the others"
+                    .into(),
             });
         }
     }
@@ -363,7 +369,9 @@ mod tests {
         let said = refused(&Schema::structure([("m", nested)]).titled("a.V"));
         assert_eq!(said, "field m cannot be Protobuf: an array cannot hold arrays");
         let odd = Schema::structure([("a-b", Schema::new(Kind::Int32))]).titled("a.V");
-        assert!(refused(&odd).starts_with("field \"a-b\" cannot be Protobuf") && refused(&odd).contains("scrub"));
+        assert!(
+            refused(&odd).starts_with("field \"a-b\" cannot be Protobuf") && refused(&odd).contains("scrub")
+        );
         assert!(Plan::new(&odd, Options { scrub: true, ..Options::default() }).is_ok());
         let one = |kind| Schema::structure([("x", Schema::new(kind))]).titled("n.Same");
         let two = Schema::structure([("a", one(Kind::Int32)), ("b", one(Kind::String))]).titled("a.V");

@@ -132,9 +132,7 @@ fn field(out: &mut Vec<u8>, f: &Field, datum: &Datum<'_>) -> Written {
             }
             if packed && !items.is_empty() {
                 tag(out, f.number, DELIMITED);
-                return delimited(out, |out| {
-                    items.iter().try_for_each(|item| scalar(out, &f.shape, item))
-                });
+                return delimited(out, |out| items.iter().try_for_each(|item| scalar(out, &f.shape, item)));
             }
             items.iter().try_for_each(|item| single(out, f, item))
         }
@@ -215,7 +213,9 @@ fn scalar(out: &mut Vec<u8>, shape: &Shape, datum: &Datum<'_>) -> Written {
         (Shape::Timestamp, Datum::Int(ms)) => {
             let seconds = ms.div_euclid(1000);
             if !SECONDS.contains(&seconds) {
-                return wrong("a time before the year 1 or after 9999, which google.protobuf.Timestamp cannot hold");
+                return wrong(
+                    "a time before the year 1 or after 9999, which google.protobuf.Timestamp cannot hold",
+                );
             }
             return numbers(out, [seconds, ms.rem_euclid(1000) * 1_000_000, 0, 0]);
         }
@@ -343,9 +343,9 @@ mod tests {
 
     #[test]
     fn a_value_that_cannot_be_held_names_its_field() {
-        let inner = Schema::structure([("l", Schema::array(Schema::new(Kind::Int32).optional()))]).titled("x.N");
-        let plan =
-            Plan::new(&Schema::structure([("n", inner)]).titled("x.V"), Options::default()).unwrap();
+        let inner =
+            Schema::structure([("l", Schema::array(Schema::new(Kind::Int32).optional()))]).titled("x.N");
+        let plan = Plan::new(&Schema::structure([("n", inner)]).titled("x.V"), Options::default()).unwrap();
         let datum = Datum::Struct(vec![Datum::Struct(vec![Datum::Array(vec![Datum::Null])])]);
         let said = plan.write(&mut Vec::new(), &datum).unwrap_err().to_string();
         assert_eq!(said, "field n.l has a null in an array, which Protobuf cannot hold");
