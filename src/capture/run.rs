@@ -180,7 +180,10 @@ impl Run {
     async fn live(&mut self, writer: Box<dyn LogWriter>, mut session: Session) -> Result<Ended> {
         let options = &self.options;
         let mut encoder = self.encoder()?;
-        let captured = source::captured(options, &session.tables)?;
+        let mut captured = source::captured(options, &session.tables)?;
+        if encoder.options().strict_values && matches!(session.start, Start::Snapshot(_)) {
+            captured = source::without_duplicates(&session.side, options, captured).await?;
+        }
         if captured.is_empty() {
             tracing::warn!(connector = options.name, "no table matches the connector's filters");
         }

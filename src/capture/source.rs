@@ -121,6 +121,28 @@ pub(super) fn captured(options: &CaptureOptions, tables: &[TableName]) -> Result
     Ok(captured)
 }
 
+/// Without the tables whose rows a snapshot reads through another captured one (`millstream.strict.values`): of a
+/// partitioned table and its partitions those stay that the stream names, too.
+pub(super) async fn without_duplicates(
+    client: &Client,
+    options: &CaptureOptions,
+    captured: Vec<TableName>,
+) -> Result<Vec<TableName>> {
+    const SQL: &str = "
+        SELECT DISTINCT CASE WHEN $2 THEN t.relid::oid ELSE c.oid END AS oid
+        FROM pg_catalog.pg_class c CROSS JOIN LATERAL pg_catalog.pg_partition_tree(c.oid::regclass) t
+        WHERE c.relkind = 'p' AND c.oid = ANY($1) AND t.relid::oid = ANY($1) AND t.relid::oid <> c.oid";
+    let publication = catalog::publication(client, &options.publication).await?;
+    let by_root = publication.map_or(options.publish_via_partition_root, |p| p.via_root);
+    let oids: Vec<u32> = captured.iter().map(|t| t.oid).collect();
+    let rows = client
+        .query(SQL, &[&oids, &by_root])
+        .await
+        .map_err(|e| sql_error("cannot read which tables are partitions", e))?;
+    let again: Vec<u32> = rows.iter().map(|row| row.get("oid")).collect();
+    Ok(captured.into_iter().filter(|t| !again.contains(&t.oid)).collect())
+}
+
 /// The tables a filtered publication holds: those captured, and the signal table.
 fn published<'t>(options: &CaptureOptions, tables: &'t [TableName]) -> Vec<&'t TableName> {
     let filter = &options.tables;

@@ -39,6 +39,17 @@ pub enum EventError {
         /// Column.
         column: String,
     },
+    /// A value that the server did not send, and that no placeholder can stand for (`millstream.strict.values`).
+    #[error(
+        "the server did not send column {column} of table {table}: it is large and the update left it as it was; \
+         with ALTER TABLE {table} REPLICA IDENTITY FULL it does"
+    )]
+    NotSent {
+        /// `schema.table`.
+        table: String,
+        /// Column.
+        column: String,
+    },
     /// A transform failed.
     #[error("transform {transform} failed on a record of topic {topic}: {cause}")]
     Transform {

@@ -1,6 +1,7 @@
 //! Topic names and the adjustment of schema and field names.
 
-use super::options::{Adjustment, EventOptions, TopicNaming};
+use super::EventError;
+use super::options::{Adjustment, EventOptions};
 
 /// Adjusts a field name: letters, digits and `_`, no digit first.
 pub fn adjust_field(name: &str, mode: Adjustment) -> String {
@@ -43,17 +44,51 @@ fn adjust(name: &str, mode: Adjustment, full: bool) -> String {
 }
 
 /// The topic of a table's changes.
-pub fn table_topic(options: &EventOptions, schema: &str, table: &str) -> String {
-    let d = &options.topic_delimiter;
-    let name = match options.topic_naming {
-        TopicNaming::Schema | TopicNaming::SchemaUnicode => {
-            format!("{}{d}{schema}{d}{table}", options.topic_prefix)
+///
+/// # Errors
+/// Where the replacement of a regex naming strategy names a group its expression does not have.
+pub fn table_topic(options: &EventOptions, schema: &str, table: &str) -> Result<String, EventError> {
+    let naming = &options.topic_naming;
+    let origin = sanitize(&origin_topic(options, schema, table), naming.unicode);
+    let Some(regex) = &naming.regex else { return Ok(origin) };
+    let replaced = regex.topic.replace(&origin, &regex.replacement);
+    let new = replaced.map_err(|e| wrong("topic.replacement", &regex.replacement, e))?;
+    // Debezium keeps the name rather than lose it
+    Ok(new.filter(|n| !n.is_empty()).unwrap_or(origin))
+}
+
+/// What tells a table apart from others in its topic, with the key's field that holds it; none unless a regex naming
+/// strategy is to keep keys unique.
+///
+/// # Errors
+/// Where the replacement names a group its expression does not have.
+pub(super) fn key_identity<'o>(
+    options: &'o EventOptions,
+    schema: &str,
+    table: &str,
+) -> Result<Option<(&'o str, String)>, EventError> {
+    let Some(key) = options.topic_naming.regex.as_ref().and_then(|r| r.key.as_ref()) else { return Ok(None) };
+    let origin = origin_topic(options, schema, table);
+    let own = match &key.regex {
+        None => None,
+        Some((regex, to)) => {
+            regex.replace(&origin, to).map_err(|e| wrong("topic.key.field.replacement", to, e))?
         }
-        // a table of PostgreSQL has no database part there
-        TopicNaming::Default | TopicNaming::DefaultUnicode => format!("{}{d}{table}", options.topic_prefix),
     };
-    let unicode = matches!(options.topic_naming, TopicNaming::SchemaUnicode | TopicNaming::DefaultUnicode);
-    sanitize(&name, unicode)
+    Ok(Some((&key.field, own.unwrap_or(origin))))
+}
+
+fn wrong(name: &str, value: &str, expected: String) -> EventError {
+    EventError::Option { name: name.into(), value: value.into(), expected }
+}
+
+fn origin_topic(options: &EventOptions, schema: &str, table: &str) -> String {
+    let (prefix, d) = (&options.topic_prefix, &options.topic_delimiter);
+    if options.topic_naming.without_schema {
+        format!("{prefix}{d}{table}")
+    } else {
+        format!("{prefix}{d}{schema}{d}{table}")
+    }
 }
 
 /// Replaces what Kafka does not allow in a topic name, as Debezium does, and cuts it to 249 characters.

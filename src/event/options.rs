@@ -1,11 +1,8 @@
-//! The connector properties that shape events, typed.
-//!
-//! Names and values are Debezium 3.6's; `capture` validates the whole configuration, here a value that
-//! cannot be read is an [`EventError::Option`].
+//! The connector properties that shape events, typed. [`super::properties`] reads them.
 
-use super::EventError;
 use super::filter::Patterns;
 use super::json::JsonOptions;
+use super::regex::JavaRegex;
 
 /// `decimal.handling.mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -84,17 +81,35 @@ pub enum Adjustment {
 }
 
 /// `topic.naming.strategy`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum TopicNaming {
-    /// `prefix.schema.table`.
-    #[default]
-    Schema,
-    /// `prefix.schema.table` with `_uXXXX` escapes.
-    SchemaUnicode,
-    /// `prefix.table`: Debezium's default strategy joins database and table, and has no database for PostgreSQL.
-    Default,
-    /// As `Default`, with `_uXXXX` escapes.
-    DefaultUnicode,
+#[derive(Clone, Debug, Default)]
+pub struct TopicNaming {
+    /// `prefix.schema.table`, of the `Schema…` strategies. The `Default…` strategies join database and table, and have
+    /// no database for PostgreSQL: `prefix.table`.
+    pub without_schema: bool,
+    /// Of the `…Unicode` strategies: `_uXXXX` for what a topic's name may not hold.
+    pub unicode: bool,
+    /// Of the `…Regex` strategies.
+    pub regex: Option<TopicRegex>,
+}
+
+/// How the `…Regex` naming strategies lead several tables into one topic.
+#[derive(Clone, Debug)]
+pub struct TopicRegex {
+    /// `topic.regex`: topics that match it as a whole get another name.
+    pub(super) topic: JavaRegex,
+    /// `topic.replacement`.
+    pub(super) replacement: String,
+    /// The key's field that tells the tables of one topic apart; none without `topic.key.enforce.uniqueness`.
+    pub(super) key: Option<KeyIdentity>,
+}
+
+/// The key's field that tells the tables of one topic apart.
+#[derive(Clone, Debug)]
+pub(super) struct KeyIdentity {
+    /// `topic.key.field.name`.
+    pub field: String,
+    /// `topic.key.field.regex` and `topic.key.field.replacement`: what it holds instead of the table's own topic.
+    pub regex: Option<(JavaRegex, String)>,
 }
 
 /// `skipped.operations`.
@@ -268,7 +283,7 @@ impl Default for EventOptions {
         Self {
             topic_prefix: String::new(),
             topic_delimiter: ".".into(),
-            topic_naming: TopicNaming::Schema,
+            topic_naming: TopicNaming::default(),
             topic_transaction: "transaction".into(),
             topic_heartbeat_prefix: "__debezium-heartbeat".into(),
             topic_heartbeat_name: None,
@@ -309,187 +324,7 @@ impl Default for EventOptions {
     }
 }
 
-fn bad(name: &str, value: &str, expected: &str) -> EventError {
-    EventError::Option { name: name.into(), value: value.into(), expected: expected.into() }
-}
-
-struct Properties<'p> {
-    all: &'p [(&'p str, &'p str)],
-}
-
-impl<'p> Properties<'p> {
-    fn get(&self, name: &str) -> Option<&'p str> {
-        self.all.iter().find(|(n, _)| *n == name).map(|(_, v)| v.trim())
-    }
-
-    fn text(&self, name: &str, default: &str) -> String {
-        self.get(name).unwrap_or(default).to_owned()
-    }
-
-    fn flag(&self, name: &str, default: bool) -> Result<bool, EventError> {
-        match self.get(name) {
-            None => Ok(default),
-            Some(v) if v.eq_ignore_ascii_case("true") => Ok(true),
-            Some(v) if v.eq_ignore_ascii_case("false") => Ok(false),
-            Some(v) => Err(bad(name, v, "true or false")),
-        }
-    }
-
-    fn patterns(&self, name: &str) -> Result<Option<Patterns>, EventError> {
-        self.get(name).filter(|v| !v.is_empty()).map(|v| Patterns::parse(name, v)).transpose()
-    }
-
-    fn choice<T: Copy>(&self, name: &str, default: T, values: &[(&str, T)]) -> Result<T, EventError> {
-        let Some(v) = self.get(name) else { return Ok(default) };
-        values.iter().find(|(n, _)| n.eq_ignore_ascii_case(v)).map(|(_, t)| *t).ok_or_else(|| {
-            let names: Vec<&str> = values.iter().map(|(n, _)| *n).collect();
-            bad(name, v, &format!("one of {}", names.join(", ")))
-        })
-    }
-}
-
 impl EventOptions {
-    /// Reads them from a connector's properties (config providers already resolved). `run_id` is left to the caller.
-    pub fn from_properties<'p>(
-        properties: impl IntoIterator<Item = (&'p str, &'p str)>,
-    ) -> Result<Self, EventError> {
-        let all: Vec<(&str, &str)> = properties.into_iter().collect();
-        let p = Properties { all: &all };
-        let adjustment = [
-            ("none", Adjustment::None),
-            ("avro", Adjustment::Avro),
-            ("avro_unicode", Adjustment::AvroUnicode),
-        ];
-        let mut skipped = SkippedOperations { create: false, update: false, delete: false, truncate: true };
-        if let Some(text) = p.get("skipped.operations") {
-            skipped.truncate = false;
-            for op in text.split(',').map(str::trim).filter(|o| !o.is_empty()) {
-                match op {
-                    "c" => skipped.create = true,
-                    "u" => skipped.update = true,
-                    "d" => skipped.delete = true,
-                    "t" => skipped.truncate = true,
-                    "none" => {}
-                    _ => return Err(bad("skipped.operations", text, "a list of c, u, d, t, or none")),
-                }
-            }
-        }
-        let header_json = match p.get("header.converter") {
-            Some(class) if class.ends_with("JsonConverter") => Some(json_options(&p, "header.converter")?),
-            _ => None,
-        };
-        let money = p.get("money.fraction.digits").unwrap_or("2");
-        Ok(Self {
-            topic_prefix: p.text("topic.prefix", ""),
-            topic_delimiter: p.text("topic.delimiter", "."),
-            topic_naming: match p.get("topic.naming.strategy").map(|c| c.rsplit('.').next().unwrap_or(c)) {
-                None | Some("SchemaTopicNamingStrategy") => TopicNaming::Schema,
-                Some("SchemaUnicodeTopicNamingStrategy") => TopicNaming::SchemaUnicode,
-                Some("DefaultTopicNamingStrategy") => TopicNaming::Default,
-                Some("DefaultUnicodeTopicNamingStrategy") => TopicNaming::DefaultUnicode,
-                Some(v) => {
-                    return Err(bad(
-                        "topic.naming.strategy",
-                        v,
-                        "SchemaTopicNamingStrategy, SchemaUnicodeTopicNamingStrategy, DefaultTopicNamingStrategy or \
-                         DefaultUnicodeTopicNamingStrategy",
-                    ));
-                }
-            },
-            topic_transaction: p.text("topic.transaction", "transaction"),
-            topic_heartbeat_prefix: p
-                .get("topic.heartbeat.prefix")
-                .or_else(|| p.get("heartbeat.topics.prefix"))
-                .unwrap_or("__debezium-heartbeat")
-                .to_owned(),
-            topic_heartbeat_name: p.get("topic.heartbeat.name").filter(|n| !n.is_empty()).map(str::to_owned),
-            notification_topic: p.get("notification.sink.topic.name").map(str::to_owned),
-            database: p.text("database.dbname", ""),
-            connector_name: "postgresql".into(),
-            task_id: "0".into(),
-            run_id: String::new(),
-            decimal: p.choice(
-                "decimal.handling.mode",
-                DecimalMode::Precise,
-                &[
-                    ("precise", DecimalMode::Precise),
-                    ("double", DecimalMode::Double),
-                    ("string", DecimalMode::String),
-                ],
-            )?,
-            money_fraction_digits: money
-                .parse()
-                .map_err(|_| bad("money.fraction.digits", money, "a number of digits"))?,
-            time: p.choice(
-                "time.precision.mode",
-                TimeMode::Adaptive,
-                &[
-                    ("adaptive", TimeMode::Adaptive),
-                    ("adaptive_time_microseconds", TimeMode::AdaptiveTimeMicroseconds),
-                    ("connect", TimeMode::Connect),
-                    ("isostring", TimeMode::IsoString),
-                    ("microseconds", TimeMode::Microseconds),
-                    ("nanoseconds", TimeMode::Nanoseconds),
-                ],
-            )?,
-            binary: p.choice(
-                "binary.handling.mode",
-                BinaryMode::Bytes,
-                &[
-                    ("bytes", BinaryMode::Bytes),
-                    ("base64", BinaryMode::Base64),
-                    ("base64-url-safe", BinaryMode::Base64UrlSafe),
-                    ("hex", BinaryMode::Hex),
-                ],
-            )?,
-            hstore: p.choice(
-                "hstore.handling.mode",
-                HstoreMode::Json,
-                &[("json", HstoreMode::Json), ("map", HstoreMode::Map)],
-            )?,
-            interval: p.choice(
-                "interval.handling.mode",
-                IntervalMode::Numeric,
-                &[("numeric", IntervalMode::Numeric), ("string", IntervalMode::String)],
-            )?,
-            include_unknown: p.flag("include.unknown.datatypes", false)?,
-            placeholder: placeholder(p.get("unavailable.value.placeholder").unwrap_or(DEFAULT_PLACEHOLDER))?,
-            schema_adjustment: p.choice("schema.name.adjustment.mode", Adjustment::None, &adjustment)?,
-            field_adjustment: p.choice("field.name.adjustment.mode", Adjustment::None, &adjustment)?,
-            column_include: p.patterns("column.include.list")?,
-            column_exclude: p.patterns("column.exclude.list")?,
-            key_columns: key_columns(&p)?,
-            column_rules: column_rules(&p)?,
-            include_comments: p.flag("include.schema.comments", false)?,
-            skipped,
-            skip_unchanged: p.flag("skip.messages.without.change", false)?,
-            tombstones: p.flag("tombstones.on.delete", true)?,
-            extended_headers: p.flag("extended.headers.enabled", true)?,
-            transaction_metadata: p.flag("provide.transaction.metadata", false)?,
-            message_include: p.patterns("message.prefix.include.list")?,
-            message_exclude: p.patterns("message.prefix.exclude.list")?,
-            key_converter: converter(&p, "key.converter")?,
-            value_converter: converter(&p, "value.converter")?,
-            header_json,
-            strict_values: p.flag("millstream.strict.values", false)?,
-            converting_fails: p.choice(
-                "event.converting.failure.handling.mode",
-                false,
-                &[("warn", false), ("skip", false), ("fail", true)],
-            )?,
-            processing_failure: p.choice(
-                "event.processing.failure.handling.mode",
-                ProcessingFailure::Fail,
-                &[
-                    ("fail", ProcessingFailure::Fail),
-                    ("warn", ProcessingFailure::Warn),
-                    ("skip", ProcessingFailure::Skip),
-                    ("ignore", ProcessingFailure::Skip),
-                ],
-            )?,
-        })
-    }
-
     /// The topic of heartbeats.
     pub fn heartbeat_topic(&self) -> String {
         self.topic_heartbeat_name.clone().unwrap_or_else(|| {
@@ -502,90 +337,8 @@ impl EventOptions {
         format!("{}{}{}", self.topic_prefix, self.topic_delimiter, self.topic_transaction)
     }
 
-    /// The topic of logical messages.
+    /// The topic of logical messages; `topic.delimiter` has no part in it.
     pub fn message_topic(&self) -> String {
-        format!("{}{}message", self.topic_prefix, self.topic_delimiter)
+        format!("{}.message", self.topic_prefix)
     }
-}
-
-fn placeholder(text: &str) -> Result<Vec<u8>, EventError> {
-    match text.strip_prefix("hex:") {
-        None => Ok(text.as_bytes().to_vec()),
-        Some(hex) if hex.len() % 2 == 0 && hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
-            Ok(super::datum::unhex(hex.as_bytes()))
-        }
-        Some(_) => Err(bad("unavailable.value.placeholder", text, "pairs of hexadecimal digits after hex:")),
-    }
-}
-
-fn json_options(p: &Properties<'_>, prefix: &str) -> Result<JsonOptions, EventError> {
-    let format = format!("{prefix}.decimal.format");
-    Ok(JsonOptions {
-        schemas: p.flag(&format!("{prefix}.schemas.enable"), true)?,
-        numeric_decimals: p.choice(&format, false, &[("BASE64", false), ("NUMERIC", true)])?,
-        replace_null_with_default: p.flag(&format!("{prefix}.replace.null.with.default"), true)?,
-    })
-}
-
-fn converter(p: &Properties<'_>, prefix: &str) -> Result<Converter, EventError> {
-    match p.get(prefix) {
-        None => Ok(Converter::Json(json_options(p, prefix)?)),
-        Some(class) if class.ends_with("JsonConverter") => Ok(Converter::Json(json_options(p, prefix)?)),
-        Some(class) => Ok(Converter::Other(class.to_owned())),
-    }
-}
-
-fn key_columns(p: &Properties<'_>) -> Result<Vec<KeyColumns>, EventError> {
-    let name = "message.key.columns";
-    let Some(text) = p.get(name) else { return Ok(Vec::new()) };
-    let mut out = Vec::new();
-    for part in text.split(';').map(str::trim).filter(|s| !s.is_empty()) {
-        let (tables, columns) =
-            part.rsplit_once(':').ok_or_else(|| bad(name, text, "schema.table:column,column;…"))?;
-        let columns: Vec<String> =
-            columns.split(',').map(|c| c.trim().to_owned()).filter(|c| !c.is_empty()).collect();
-        if columns.is_empty() {
-            return Err(bad(name, text, "at least one column after each table"));
-        }
-        out.push(KeyColumns { tables: Patterns::parse(name, tables)?, columns });
-    }
-    Ok(out)
-}
-
-fn column_rules(p: &Properties<'_>) -> Result<Vec<ColumnRule>, EventError> {
-    let mut rules = Vec::new();
-    for (name, value) in p.all {
-        let Some(rest) = name.strip_prefix("column.truncate.to.") else { continue };
-        let Some(n) = rest.strip_suffix(".chars") else { continue };
-        let n = n.parse().map_err(|_| bad(name, n, "a number of characters in the name"))?;
-        rules.push(ColumnRule { patterns: Patterns::parse(name, value)?, action: ColumnAction::Truncate(n) });
-    }
-    for (name, value) in p.all {
-        let Some(rest) = name.strip_prefix("column.mask.with.") else { continue };
-        let Some(n) = rest.strip_suffix(".chars") else { continue };
-        let n = n.parse().map_err(|_| bad(name, n, "a number of characters in the name"))?;
-        rules.push(ColumnRule { patterns: Patterns::parse(name, value)?, action: ColumnAction::Mask(n) });
-    }
-    if let Some(patterns) = p.patterns("column.propagate.source.type")? {
-        rules.push(ColumnRule { patterns, action: ColumnAction::Propagate });
-    }
-    if let Some(patterns) = p.patterns("datatype.propagate.source.type")? {
-        rules.push(ColumnRule { patterns, action: ColumnAction::PropagateType });
-    }
-    for (name, value) in p.all {
-        let Some(rest) = name.strip_prefix("column.mask.hash.") else { continue };
-        let (rest, v2) = match rest.strip_prefix("v2.") {
-            Some(rest) => (rest, true),
-            None => (rest, false),
-        };
-        // without a salt it is no such property
-        let Some((algorithm, salt)) = rest.split_once(".with.salt.").filter(|(_, salt)| !salt.is_empty())
-        else {
-            continue;
-        };
-        let action = ColumnAction::Hash { algorithm: algorithm.to_owned(), salt: salt.to_owned(), v2 };
-        super::columns::check_hash(name, &action)?;
-        rules.push(ColumnRule { patterns: Patterns::parse(name, value)?, action });
-    }
-    Ok(rules)
 }

@@ -5,14 +5,24 @@ use std::sync::Arc;
 use super::columns::{self, ColumnName, Mask};
 use super::convert::{Conv, Unconvertible};
 use super::datum::Datum;
+use super::flat::FlatPlan;
 use super::json::{self, JsonOptions};
 use super::names;
 use super::options::{Converter, EventOptions};
 use super::schema::{Field, Kind, Schema};
 use super::types::{self, Origin};
-use super::{EventError, defaults};
+use super::{EventError, defaults, envelope};
 use crate::pg::catalog::{ColumnInfo, TableInfo, TypeKind, TypeRegistry};
 use crate::pg::pgoutput::{Column, Relation, RelationColumn};
+
+/// Why a column has no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// Its converter cannot hold it.
+    Unconvertible,
+    /// Unchanged and TOASTed.
+    NotSent,
+}
 
 /// A column of a key or value.
 #[derive(Clone, Debug)]
@@ -23,6 +33,8 @@ pub(super) struct ColumnPlan {
     pub name: String,
     /// A value that cannot be converted is an error: null may not stand for it.
     pub must_convert: bool,
+    /// An unchanged TOASTed value is an error: what stands for it does not say so.
+    pub must_be_sent: bool,
     pub conv: Conv,
     pub schema: Arc<Schema>,
     pub mask: Option<Mask>,
@@ -41,15 +53,16 @@ pub(super) struct ColumnPlan {
 
 impl ColumnPlan {
     /// The value for transforms and converters other than JSON.
-    pub fn datum<'a>(&self, column: Column<'a>) -> Result<Datum<'a>, Unconvertible> {
+    pub fn datum<'a>(&self, column: Column<'a>) -> Result<Datum<'a>, Lost> {
         let text = match column {
             Column::Null => return Ok(self.null.clone()),
+            Column::Unchanged if self.must_be_sent => return Err(Lost::NotSent),
             Column::Unchanged => return Ok(self.toast.clone()),
             Column::Text(text) | Column::Binary(text) => text,
         };
         let datum = match self.conv.convert(text) {
             Ok(datum) => datum,
-            Err(e) if self.must_convert => return Err(e),
+            Err(Unconvertible) if self.must_convert => return Err(Lost::Unconvertible),
             Err(_) => self.failed.clone(),
         };
         Ok(match &self.mask {
@@ -58,17 +71,22 @@ impl ColumnPlan {
         })
     }
 
-    /// Appends the value as JSON. Says whether there is one: `false` for a value that must be converted and cannot.
-    #[must_use]
-    pub fn write_json(&self, out: &mut Vec<u8>, column: Column<'_>, options: &JsonOptions) -> bool {
+    /// Appends the value as JSON.
+    pub fn write_json(
+        &self,
+        out: &mut Vec<u8>,
+        column: Column<'_>,
+        options: &JsonOptions,
+    ) -> Result<(), Lost> {
         let text = match column {
             Column::Null => {
                 out.extend_from_slice(&self.null_json);
-                return true;
+                return Ok(());
             }
+            Column::Unchanged if self.must_be_sent => return Err(Lost::NotSent),
             Column::Unchanged => {
                 out.extend_from_slice(&self.toast_json);
-                return true;
+                return Ok(());
             }
             Column::Text(text) | Column::Binary(text) => text,
         };
@@ -76,11 +94,11 @@ impl ColumnPlan {
             // PostgreSQL's text of an integer is JSON's
             (Conv::Int, None) => {
                 out.extend_from_slice(text);
-                return true;
+                return Ok(());
             }
             (Conv::Text | Conv::Uuid, None) => {
                 json::write_str(out, text);
-                return true;
+                return Ok(());
             }
             _ => {}
         }
@@ -91,11 +109,12 @@ impl ColumnPlan {
                     None => datum,
                 };
                 json::write(out, &self.schema, &datum, options);
-                true
+                Ok(())
             }
-            Err(_) => {
+            Err(Unconvertible) if self.must_convert => Err(Lost::Unconvertible),
+            Err(Unconvertible) => {
                 out.extend_from_slice(&self.failed_json);
-                !self.must_convert
+                Ok(())
             }
         }
     }
@@ -127,6 +146,8 @@ pub struct TablePlan {
     pub(super) open: Vec<u8>,
     /// `,"schema":"…","table":"…","txId":`
     pub(super) source_table: Vec<u8>,
+    /// How rows are written without the envelope, where they are.
+    pub(super) flat: Option<FlatPlan>,
 }
 
 impl TablePlan {
@@ -244,7 +265,7 @@ fn build(
     key: &[String],
     origin: Origin,
 ) -> Result<TablePlan, EventError> {
-    let topic = names::table_topic(options, schema, table);
+    let topic = names::table_topic(options, schema, table)?;
     let table_id = format!("{schema}.{table}");
     let value_json = json_options(&options.value_converter);
     let key_json = json_options(&options.key_converter);
@@ -280,10 +301,11 @@ fn build(
         columns.push(column);
     }
 
-    let key = key_plan(options, types, &table_id, inputs, key, origin, &topic, &key_json)?;
+    let identity = names::key_identity(options, schema, table)?;
+    let key = key_plan(options, types, &table_id, inputs, key, origin, &topic, identity, &key_json)?;
     let title = |suffix: &str| names::adjust_schema(&format!("{topic}.{suffix}"), options.schema_adjustment);
     let row = Arc::new(Schema::new(Kind::Struct(fields)).optional().titled(title("Value")));
-    let envelope = Arc::new(envelope(options, row).named(title("Envelope"), 2));
+    let envelope = Arc::new(envelope::schema(options, row).named(title("Envelope"), 2));
     let mut source_table = b",\"schema\":".to_vec();
     json::write_str(&mut source_table, schema.as_bytes());
     source_table.extend_from_slice(b",\"table\":");
@@ -300,6 +322,7 @@ fn build(
         open: open(&envelope, &value_json),
         envelope,
         source_table,
+        flat: None,
     })
 }
 
@@ -322,7 +345,9 @@ fn column(
     Some(ColumnPlan {
         wire,
         name: input.name.to_owned(),
-        must_convert: mapped.conv != Conv::Null && (required || options.converting_fails),
+        must_convert: mapped.conv != Conv::Null
+            && (required || options.converting_fails || options.strict_values),
+        must_be_sent: options.strict_values && !mapped.conv.placeholder_tells(),
         conv: mapped.conv,
         schema: Arc::new(mapped.schema),
         mask: None,
@@ -378,6 +403,7 @@ fn key_plan(
     key: &[String],
     origin: Origin,
     topic: &str,
+    identity: Option<(&str, String)>,
     json: &JsonOptions,
 ) -> Result<Option<KeyPlan>, EventError> {
     let rule = options.key_columns.iter().find(|k| k.tables.matches(table_id));
@@ -406,12 +432,48 @@ fn key_plan(
         });
         columns.push(column);
     }
+    if let Some((field, value)) = identity {
+        let column = constant(field, value, columns.is_empty(), json);
+        let name = field.to_owned();
+        fields.push(Field { name, schema: Arc::clone(&column.schema) });
+        columns.push(column);
+    }
     if columns.is_empty() {
         return Ok(None);
     }
     let title = names::adjust_schema(&format!("{topic}.Key"), options.schema_adjustment);
     let schema = Arc::new(Schema::new(Kind::Struct(fields)).titled(title));
     Ok(Some(KeyPlan { columns, open: open(&schema, json), schema }))
+}
+
+/// A field that holds the same text in every record.
+fn constant(field: &str, text: String, first: bool, json: &JsonOptions) -> ColumnPlan {
+    let null = Datum::string(text);
+    let mut column = ColumnPlan {
+        wire: NOWHERE,
+        name: field.to_owned(),
+        must_convert: false,
+        must_be_sent: false,
+        conv: Conv::Text,
+        schema: Arc::new(Schema::new(Kind::String)),
+        mask: None,
+        lead: Vec::new(),
+        null: Datum::Null,
+        null_json: Vec::new(),
+        failed: Datum::Null,
+        failed_json: Vec::new(),
+        toast: Datum::Null,
+        toast_json: Vec::new(),
+    };
+    // its name is not adjusted; what a row does not hold is null: there the text stands
+    if !first {
+        column.lead.push(b',');
+    }
+    json::write_str(&mut column.lead, field.as_bytes());
+    column.lead.push(b':');
+    json::write(&mut column.null_json, &column.schema, &null, json);
+    column.null = null;
+    column
 }
 
 /// `{"schema":…,"payload":`, or nothing without schemas.
@@ -423,67 +485,4 @@ pub(super) fn open(schema: &Schema, options: &JsonOptions) -> Vec<u8> {
         out.extend_from_slice(b",\"payload\":");
     }
     out
-}
-
-/// The envelope around a row's schema.
-fn envelope(options: &EventOptions, row: Arc<Schema>) -> Schema {
-    let field = |name: &str, schema: Arc<Schema>| Field { name: name.into(), schema };
-    let time = || Arc::new(Schema::new(Kind::Int64).optional());
-    Schema::new(Kind::Struct(vec![
-        field("before", Arc::clone(&row)),
-        field("after", row),
-        field("source", Arc::new(source_schema(options))),
-        field("transaction", Arc::new(transaction_schema())),
-        field("op", Arc::new(Schema::new(Kind::String))),
-        field("ts_ms", time()),
-        field("ts_us", time()),
-        field("ts_ns", time()),
-    ]))
-}
-
-/// The `source` block.
-pub(super) fn source_schema(options: &EventOptions) -> Schema {
-    let text = || Schema::new(Kind::String);
-    let number = || Schema::new(Kind::Int64).optional();
-    let name = names::adjust_schema("io.debezium.connector.postgresql.Source", options.schema_adjustment);
-    Schema::structure([
-        ("version", text()),
-        ("connector", text()),
-        ("name", text()),
-        ("ts_ms", Schema::new(Kind::Int64)),
-        (
-            "snapshot",
-            text()
-                .optional()
-                .named("io.debezium.data.Enum", 1)
-                .parameter(
-                    "allowed",
-                    "true,first,first_in_data_collection,last_in_data_collection,last,false,incremental",
-                )
-                .with_default(Datum::str("false")),
-        ),
-        ("db", text()),
-        ("sequence", text().optional()),
-        ("ts_us", number()),
-        ("ts_ns", number()),
-        ("schema", text()),
-        ("table", text()),
-        ("txId", number()),
-        ("lsn", number()),
-        ("xmin", number()),
-        ("origin", text().optional()),
-        ("origin_lsn", number()),
-    ])
-    .named(name, 1)
-}
-
-/// The `transaction` block.
-pub(super) fn transaction_schema() -> Schema {
-    Schema::structure([
-        ("id", Schema::new(Kind::String)),
-        ("total_order", Schema::new(Kind::Int64)),
-        ("data_collection_order", Schema::new(Kind::Int64)),
-    ])
-    .optional()
-    .named("event.block", 1)
 }

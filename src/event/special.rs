@@ -4,18 +4,17 @@ use std::sync::Arc;
 
 use super::convert::encode;
 use super::datum::Datum;
-use super::encoder::transaction_datum;
+use super::envelope;
 use super::options::{BinaryMode, EventOptions};
 use super::record::Record;
 use super::schema::{Kind, Schema};
 use super::source::SnapshotMarker;
-use super::{Encoder, EventError, SourceInfo, java, names, plan};
+use super::{Encoder, EventError, SourceInfo, java, names};
 use crate::log::Batch;
 use crate::pg::Lsn;
 
 /// Schemas that do not depend on a table.
 pub(super) struct Schemas {
-    pub text: Arc<Schema>,
     message_key: Arc<Schema>,
     message: Arc<Schema>,
     transaction_key: Arc<Schema>,
@@ -40,7 +39,6 @@ impl Schemas {
             .named("event.collection", 1);
         let map = Schema::new(Kind::Map(text().into(), text().into())).optional();
         Self {
-            text: Arc::new(text()),
             message_key: Arc::new(
                 Schema::structure([("prefix", text().optional())])
                     .named(name("io.debezium.connector.postgresql.MessageKey"), 1),
@@ -49,8 +47,8 @@ impl Schemas {
                 Schema::structure([
                     ("op", text()),
                     ("ts_ms", long().optional()),
-                    ("source", plan::source_schema(options)),
-                    ("transaction", plan::transaction_schema()),
+                    ("source", envelope::source_schema(options)),
+                    ("transaction", envelope::transaction_schema()),
                     ("message", message_block),
                 ])
                 .named(name("io.debezium.connector.postgresql.MessageValue"), 1),
@@ -141,8 +139,8 @@ impl Encoder {
         let value = Datum::Struct(vec![
             Datum::str("m"),
             Datum::Int(source.now_ns.div_euclid(1_000_000)),
-            self.source_datum("", "", source),
-            transaction_datum(source, order),
+            self.writer.source.datum(("", ""), source).into_owned(),
+            envelope::transaction_datum(source, order),
             Datum::Struct(vec![Datum::string(prefix), encode(content, binary)]),
         ]);
         let (key_schema, schema) = (Arc::clone(&self.schemas.message_key), Arc::clone(&self.schemas.message));

@@ -1,6 +1,6 @@
 //! PostgreSQL types to converters and schemas: Debezium's type mapping under its handling modes.
 
-use super::convert::array::Toast;
+use super::convert::array::{Elements, Toast};
 use super::convert::temporal::Fraction;
 use super::convert::{Conv, Decimals, Unit};
 use super::options::{BinaryMode, DecimalMode, EventOptions, HstoreMode, IntervalMode, TimeMode};
@@ -101,9 +101,17 @@ fn map_array(
         "uuid" => Toast::Uuid,
         _ => Toast::Null,
     };
-    let make = |m: Mapped, optional: bool, null_is_fatal: bool| Mapped {
-        conv: Conv::Array { element: Box::new(m.conv), delimiter, null_is_fatal, toast },
-        schema: Schema::array(m.schema.with_optional(optional)),
+    let strict = options.strict_values;
+    let make = |m: Mapped, optional: bool, null_is_fatal: bool| {
+        let elements = match (strict, null_is_fatal) {
+            (true, _) => Elements::Strict,
+            (false, true) => Elements::NullIsFatal,
+            (false, false) => Elements::Lenient,
+        };
+        Mapped {
+            conv: Conv::Array { element: Box::new(m.conv), delimiter, elements, toast },
+            schema: Schema::array(m.schema.with_optional(optional || strict)),
+        }
     };
     match &element_type.kind {
         TypeKind::Enum(labels) => {
@@ -117,6 +125,14 @@ fn map_array(
         _ => {}
     }
     match element_type.name.as_str() {
+        name if strict => {
+            let known = scalar(options, element_type, typmod, origin);
+            let text = || {
+                (name == "refcursor").then(|| Mapped { conv: Conv::Text, schema: Schema::new(Kind::String) })
+            };
+            let opaque = || opaque(Conv::Unknown(options.binary), options.binary);
+            Some(make(known.or_else(text).unwrap_or_else(opaque), true, false))
+        }
         // Debezium has no mapping and drops the column, even with include.unknown.datatypes
         "money" | "name" | "interval" | "varbit" | "xml" | "point" | "refcursor" => None,
         // the schema is that of one element, which the array then is not
@@ -125,9 +141,8 @@ fn map_array(
         "tsvector" => scalar(options, element_type, typmod, origin).map(|m| make(m, false, true)),
         name => match scalar(options, element_type, typmod, origin) {
             Some(m) => {
-                let conv = if options.strict_values { m.conv } else { through_java_sql(m.conv) };
                 // Debezium asks each ltree for its text, null or not
-                Some(make(Mapped { conv, ..m }, true, name == "ltree"))
+                Some(make(Mapped { conv: through_java_sql(m.conv), ..m }, true, name == "ltree"))
             }
             None => options
                 .include_unknown
@@ -227,7 +242,10 @@ fn scalar(options: &EventOptions, pg: &PgType, typmod: i32, origin: Origin) -> O
                 IntervalMode::Numeric => named(Kind::Int64, "io.debezium.time.MicroDuration"),
                 IntervalMode::String => named(Kind::String, "io.debezium.time.Interval"),
             };
-            Some(Mapped { conv: Conv::Interval(options.interval), schema })
+            Some(Mapped {
+                conv: Conv::Interval { mode: options.interval, strict: options.strict_values },
+                schema,
+            })
         }
         "hstore" => {
             let schema = match options.hstore {

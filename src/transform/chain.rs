@@ -10,6 +10,8 @@ use super::{
 };
 use crate::config::AddressMap;
 use crate::event::EventError;
+use crate::event::flat::Flattening;
+use crate::event::json::JsonOptions;
 use crate::event::record::{self, Header, Pipeline, Record};
 use crate::log::Batch;
 
@@ -122,6 +124,14 @@ impl Chain {
             self.left_by_delete = Some((origin, left));
         }
         Ok(Some(record))
+    }
+
+    /// What the encoder can do in place of the whole chain, with a JSON converter of these settings.
+    pub(super) fn flattening(&self, value: &JsonOptions) -> Option<Flattening> {
+        match self.links.as_slice() {
+            [Link { transform, predicate: None, .. }] => transform.flattening(value),
+            _ => None,
+        }
     }
 
     /// Whether there are no transforms.

@@ -27,7 +27,6 @@ mod outbox_json;
 mod partition;
 mod predicate;
 mod protobuf_converter;
-mod regex;
 pub(crate) mod registry;
 mod timestamp;
 mod timezone;
@@ -36,8 +35,11 @@ mod unwrap;
 pub use chain::Chain;
 
 use crate::config::AddressMap;
+use crate::event::flat::Flattening;
+use crate::event::json::JsonOptions;
 use crate::event::options::Converter;
 use crate::event::record::Record;
+use crate::event::regex;
 use crate::event::{Encoder, EventError, EventOptions};
 
 /// What a transform makes of a record: `None` drops it. The error is the cause alone.
@@ -67,6 +69,12 @@ trait Transform: Send {
     fn headers(&self) -> Headers {
         Headers::Copied
     }
+
+    /// The same as what the encoder can do by itself, with a JSON converter of these settings; `None` where it needs
+    /// the record.
+    fn flattening(&self, _value: &JsonOptions) -> Option<Flattening> {
+        None
+    }
 }
 
 /// The encoder a connector's properties ask for: plain JSON on the fast path; transforms and other converters
@@ -81,12 +89,17 @@ pub fn encoder<'p>(
 ) -> Result<Encoder, EventError> {
     let all: Vec<(&str, &str)> = properties.into_iter().collect();
     let chain = Chain::new(&all, addresses)?;
-    let json = matches!(
-        (&options.key_converter, &options.value_converter),
-        (Converter::Json(_), Converter::Json(_))
-    );
-    if json && chain.is_empty() && converter::HeaderConverter::is_plain(&all) {
-        return Encoder::new(options);
+    let plain = converter::HeaderConverter::is_plain(&all);
+    match (&options.key_converter, &options.value_converter) {
+        (Converter::Json(_), Converter::Json(_)) if plain && chain.is_empty() => Encoder::new(options),
+        (Converter::Json(_), Converter::Json(value)) if plain => {
+            let flattening = chain.flattening(value);
+            let encoder = Encoder::with_pipeline(options, Box::new(chain));
+            Ok(match flattening {
+                Some(flattening) => encoder.flattening(flattening),
+                None => encoder,
+            })
+        }
+        _ => Ok(Encoder::with_pipeline(options, Box::new(chain))),
     }
-    Ok(Encoder::with_pipeline(options, Box::new(chain)))
 }

@@ -7,82 +7,21 @@ use super::edit::{self, Derived};
 use super::{Transform, Transformed};
 use crate::event::EventError;
 use crate::event::datum::Datum;
+use crate::event::flat::{Added, Deletes, Flattening};
+use crate::event::json::JsonOptions;
 use crate::event::record::{Header, Record};
 use crate::event::schema::{Kind, Schema};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Deletes {
-    Drop,
-    Tombstone,
-    Rewrite,
-    RewriteWithTombstone,
-    DeleteToTombstone,
-}
-
-/// A field of the envelope that is added to the row or the headers.
-#[derive(Clone, Debug)]
-struct Added {
-    /// `source`, `transaction`, or none for the envelope itself.
-    block: Option<String>,
-    field: String,
-    name: String,
-}
-
-impl Added {
-    /// `field`, `struct.field`, either with `:name`; `None` for more than one colon.
-    fn parse(text: &str, prefix: &str) -> Option<Self> {
-        let mut parts = text.split(':');
-        let path = parts.next().unwrap_or("");
-        let rename = parts.next().filter(|r| !r.is_empty());
-        if parts.next().is_some() {
-            return None;
-        }
-        let mut steps = path.split('.').filter(|s| !s.is_empty());
-        let first = steps.next().unwrap_or("");
-        let (block, field, shown) = match steps.next() {
-            Some(field) => (Some(first.to_owned()), field, format!("{first}_{field}")),
-            None => {
-                let block = match first {
-                    "id" | "total_order" | "data_collection_order" => Some("transaction".to_owned()),
-                    "op" | "ts_ms" | "ts_us" | "ts_ns" => None,
-                    _ => Some("source".to_owned()),
-                };
-                (block, first, first.to_owned())
-            }
-        };
-        let name = format!("{prefix}{}", rename.unwrap_or(&shown));
-        Some(Self { block, field: field.to_owned(), name })
-    }
-
-    /// The field's schema, made optional and without default. In its block, or else in the envelope itself; `None`
-    /// where neither has it.
-    fn schema(&self, envelope: &Schema) -> Result<Option<Schema>, String> {
-        let holder = match &self.block {
-            None => envelope,
-            Some(block) => envelope.field(block).ok_or_else(|| format!("the event has no field {block}"))?,
-        };
-        let found = holder.field(&self.field).or_else(|| envelope.field(&self.field));
-        Ok(found.map(|field| {
-            let mut schema = field.as_ref().clone().optional();
-            schema.default = None;
-            if matches!(schema.kind, Kind::Struct(_)) {
-                // only a struct's name is taken over
-                schema.kind = Kind::Struct(Vec::new());
-            }
-            schema
-        }))
-    }
-
-    fn value<'a>(&self, envelope: &Schema, value: &Datum<'a>) -> Datum<'a> {
-        let Some(block) = &self.block else {
-            return edit::get(envelope, value, &self.field).map_or(Datum::Null, |(_, v)| v.clone());
-        };
-        match edit::get(envelope, value, block) {
-            Some((_, Datum::Null)) | None => Datum::Null,
-            Some((schema, holder)) => edit::get(schema, holder, &self.field)
-                .or_else(|| edit::get(envelope, value, &self.field))
-                .map_or(Datum::Null, |(_, v)| v.clone()),
-        }
+/// The added field's value in an event.
+fn added_value<'a>(added: &Added, envelope: &Schema, value: &Datum<'a>) -> Datum<'a> {
+    let Some(block) = &added.block else {
+        return edit::get(envelope, value, &added.field).map_or(Datum::Null, |(_, v)| v.clone());
+    };
+    match edit::get(envelope, value, block) {
+        Some((_, Datum::Null)) | None => Datum::Null,
+        Some((schema, holder)) => edit::get(schema, holder, &added.field)
+            .or_else(|| edit::get(envelope, value, &added.field))
+            .map_or(Datum::Null, |(_, v)| v.clone()),
     }
 }
 
@@ -167,7 +106,7 @@ impl Unwrap {
                 record.headers.push(Header {
                     name: added.name.clone(),
                     schema: header_schema.clone(),
-                    value: added.value(schema, value),
+                    value: added_value(added, schema, value),
                 });
             }
         }
@@ -175,7 +114,7 @@ impl Unwrap {
     }
 
     fn rewrites(&self) -> bool {
-        matches!(self.deletes, Deletes::Rewrite | Deletes::RewriteWithTombstone)
+        self.deletes.rewrites()
     }
 
     /// The row's schema with the added fields; the row is required now.
@@ -214,7 +153,7 @@ impl Unwrap {
                 Some(block) => envelope.field(block).and_then(|b| b.position(&added.field)),
             };
             if known.is_some() || envelope.position(&added.field).is_some() {
-                values.push(added.value(envelope, value));
+                values.push(added_value(added, envelope, value));
             }
         }
         values
@@ -302,6 +241,18 @@ impl Unwrap {
 impl Transform for Unwrap {
     fn headers(&self) -> super::Headers {
         super::Headers::AddedThenCopied
+    }
+
+    fn flattening(&self, value: &JsonOptions) -> Option<Flattening> {
+        // the defaults that this fills in are those that the converter fills in
+        let same_nulls = !self.rewrites() || !self.replace_nulls || value.replace_null_with_default;
+        // a delete's headers show in its tombstone
+        let apart = self.headers.is_empty() || self.deletes != Deletes::RewriteWithTombstone;
+        (same_nulls && apart && self.route.is_none() && self.drop_header.is_none()).then(|| Flattening {
+            deletes: self.deletes,
+            fields: self.fields.clone(),
+            headers: self.headers.clone(),
+        })
     }
 
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {

@@ -38,3 +38,4 @@ mod sql_oracle;
 mod sql_text;
 mod support;
 mod transforms;
+mod values;

@@ -13,14 +13,23 @@ enum Element<'a> {
     Nested,
 }
 
-/// Converts `{a,"b c",NULL}`; elements of more dimensions become null, as Debezium leaves
-/// them; so does one that cannot be
-/// converted, but a NaN among numerics makes the whole array unconvertible.
+/// What becomes of elements that cannot be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elements {
+    /// Null: those of more dimensions and those that cannot be converted.
+    Lenient,
+    /// A null, or an element of more dimensions, makes the whole array unconvertible (enums).
+    NullIsFatal,
+    /// The whole array is unconvertible; a null is a null.
+    Strict,
+}
+
+/// Converts `{a,"b c",NULL}`. A NaN among numerics always makes the whole array unconvertible.
 pub(super) fn convert<'a>(
     text: &'a [u8],
     element: &Conv,
     delimiter: u8,
-    null_is_fatal: bool,
+    elements: Elements,
 ) -> Result<Datum<'a>, Unconvertible> {
     let mut out = Vec::new();
     let start = match text.first() {
@@ -32,7 +41,10 @@ pub(super) fn convert<'a>(
     parser.open()?;
     while let Some(item) = parser.next()? {
         out.push(match item {
-            Element::Null | Element::Nested if null_is_fatal => return Err(Unconvertible),
+            Element::Null | Element::Nested if elements == Elements::NullIsFatal => {
+                return Err(Unconvertible);
+            }
+            Element::Nested if elements == Elements::Strict => return Err(Unconvertible),
             Element::Null | Element::Nested => Datum::Null,
             Element::Value(text) => {
                 let converted = match text {
@@ -41,7 +53,9 @@ pub(super) fn convert<'a>(
                 };
                 match converted {
                     Ok(datum) => datum,
-                    Err(e) if matches!(element, Conv::FiniteNumeric(_)) => return Err(e),
+                    Err(e) if elements == Elements::Strict || matches!(element, Conv::FiniteNumeric(_)) => {
+                        return Err(e);
+                    }
                     Err(_) => Datum::Null,
                 }
             }
@@ -195,7 +209,7 @@ mod tests {
     use super::*;
 
     fn texts(text: &str) -> Datum<'_> {
-        convert(text.as_bytes(), &Conv::Text, b',', false).unwrap()
+        convert(text.as_bytes(), &Conv::Text, b',', Elements::Lenient).unwrap()
     }
 
     #[test]
@@ -220,9 +234,13 @@ mod tests {
         );
         assert_eq!(texts("{}"), Datum::Array(vec![]));
         assert_eq!(texts("[0:1]={x,y}").into_owned(), Datum::Array(vec![s("x"), s("y")]));
-        let two = convert(b"{{1,2},{3,4}}", &Conv::Int, b',', false).unwrap();
+        let two = convert(b"{{1,2},{3,4}}", &Conv::Int, b',', Elements::Lenient).unwrap();
         assert_eq!(two, Datum::Array(vec![Datum::Null, Datum::Null]));
-        assert!(convert(b"{1,2", &Conv::Int, b',', false).is_err());
-        assert!(convert(b"{red,NULL}", &Conv::Text, b',', true).is_err());
+        assert!(convert(b"{1,2", &Conv::Int, b',', Elements::Lenient).is_err());
+        assert!(convert(b"{red,NULL}", &Conv::Text, b',', Elements::NullIsFatal).is_err());
+        assert!(convert(b"{{1,2},{3,4}}", &Conv::Int, b',', Elements::Strict).is_err());
+        assert!(convert(b"{1,x}", &Conv::Int, b',', Elements::Strict).is_err());
+        let null = convert(b"{1,NULL}", &Conv::Int, b',', Elements::Strict);
+        assert_eq!(null, Ok(Datum::Array(vec![Datum::Int(1), Datum::Null])));
     }
 }

@@ -118,7 +118,12 @@ pub enum Conv {
         legacy: bool,
     },
     /// `interval`.
-    Interval(IntervalMode),
+    Interval {
+        /// Microseconds or text.
+        mode: IntervalMode,
+        /// Exact microseconds; refuse more than fit.
+        strict: bool,
+    },
     /// `hstore`.
     Hstore(HstoreMode),
     /// `point`.
@@ -135,8 +140,8 @@ pub enum Conv {
         element: Box<Conv>,
         /// Between elements.
         delimiter: u8,
-        /// A null element makes the whole array null (enums).
-        null_is_fatal: bool,
+        /// What becomes of elements that cannot be held.
+        elements: array::Elements,
         /// What stands for an unchanged TOASTed value.
         toast: array::Toast,
     },
@@ -184,6 +189,9 @@ impl Conv {
             Conv::UnknownGeometric(mode) => encode(&composite::geometric(text), *mode),
             Conv::BitBool => Datum::Bool(text.first() == Some(&b'1')),
             Conv::Bits => bits(text),
+            Conv::Date { unit: Unit::Iso, strict: true, .. } if text.ends_with(b"infinity") => {
+                Datum::str(utf8(text)?)
+            }
             Conv::Date { unit, legacy, strict } => {
                 let days = temporal::date(text, *legacy, *strict).ok_or(Unconvertible)?;
                 match unit {
@@ -203,6 +211,9 @@ impl Conv {
                     Unit::Nanos => Datum::Int(micros * 1000),
                     Unit::Iso => temporal::iso_time(micros),
                 }
+            }
+            Conv::Timestamp { unit: Unit::Iso, strict: true, .. } if text.ends_with(b"infinity") => {
+                Datum::str(utf8(text)?)
             }
             Conv::Timestamp { unit, legacy, strict } => {
                 let at =
@@ -225,9 +236,12 @@ impl Conv {
                 let micros = temporal::timetz(text).ok_or(Unconvertible)?;
                 temporal::iso_time(if *legacy { micros - micros % 1_000_000 } else { micros })
             }
-            Conv::Interval(mode) => {
+            Conv::Interval { mode, strict } => {
                 let interval = temporal::interval(text).ok_or(Unconvertible)?;
                 match mode {
+                    IntervalMode::Numeric if *strict => {
+                        Datum::Int(interval.exact_micros().ok_or(Unconvertible)?)
+                    }
                     IntervalMode::Numeric => Datum::Int(interval.duration_micros()),
                     IntervalMode::String => interval.iso(),
                 }
@@ -237,8 +251,8 @@ impl Conv {
             Conv::Geometry => composite::geometry(text).ok_or(Unconvertible)?,
             Conv::Vector(half) => composite::vector(utf8(text)?, *half).ok_or(Unconvertible)?,
             Conv::SparseVector => composite::sparse_vector(utf8(text)?).ok_or(Unconvertible)?,
-            Conv::Array { element, delimiter, null_is_fatal, .. } => {
-                array::convert(text, element, *delimiter, *null_is_fatal)?
+            Conv::Array { element, delimiter, elements, .. } => {
+                array::convert(text, element, *delimiter, *elements)?
             }
             Conv::Vector32 { strict: false } => Datum::Array(Vec::new()),
             Conv::Vector32 { strict: true } => {
@@ -278,8 +292,8 @@ impl Conv {
             Conv::Date { .. } | Conv::Time { .. } | Conv::Timestamp { .. } => Datum::Int(0),
             Conv::TimestampTz { .. } => text("1970-01-01T00:00:00Z"),
             Conv::TimeTz { .. } => text("00:00:00Z"),
-            Conv::Interval(IntervalMode::Numeric) => Datum::Int(0),
-            Conv::Interval(IntervalMode::String) => text("P0Y0M0DT0H0M0S"),
+            Conv::Interval { mode: IntervalMode::Numeric, .. } => Datum::Int(0),
+            Conv::Interval { mode: IntervalMode::String, .. } => text("P0Y0M0DT0H0M0S"),
             Conv::Hstore(HstoreMode::Json) => text("{}"),
             Conv::Hstore(HstoreMode::Map) => Datum::Map(Vec::new()),
             Conv::Point => composite::make_point(0.0, 0.0),
@@ -287,6 +301,16 @@ impl Conv {
             Conv::Vector(_) | Conv::Vector32 { .. } | Conv::Array { .. } => Datum::Array(Vec::new()),
             Conv::SparseVector => Datum::Struct(vec![Datum::Int(0), Datum::Map(Vec::new())]),
             Conv::Null | Conv::FiniteNumeric(_) => Datum::Null,
+        }
+    }
+
+    /// Whether the placeholder of an unchanged TOASTed value says that it is one: the placeholder itself, or a list
+    /// of it alone.
+    pub fn placeholder_tells(&self) -> bool {
+        match self {
+            Conv::Array { toast, .. } => *toast == array::Toast::One,
+            Conv::UnknownGeometric(mode) => *mode == BinaryMode::Hex,
+            conv => conv.placeholder(b"").is_some(),
         }
     }
 
@@ -340,6 +364,7 @@ fn timestamp(value: Timestamp, unit: Unit, strict: bool) -> Result<Datum<'static
     let at = value.instant();
     Ok(match unit {
         Unit::Millis | Unit::Days => Datum::Int(at.millis()),
+        Unit::Micros if strict => Datum::Int(at.exact_micros().ok_or(Unconvertible)?),
         Unit::Micros => Datum::Int(at.micros()),
         Unit::Nanos => Datum::Int(match value {
             Timestamp::Infinity => i64::MAX,

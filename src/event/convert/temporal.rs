@@ -49,6 +49,11 @@ impl Instant {
         self.seconds.saturating_mul(1_000_000).wrapping_add(i64::from(self.micros))
     }
 
+    /// Microseconds, where they fit.
+    pub fn exact_micros(self) -> Option<i64> {
+        self.seconds.checked_mul(1_000_000)?.checked_add(i64::from(self.micros))
+    }
+
     /// Nanoseconds, where they fit; the whole second must fit too, as in Java.
     pub fn nanos(self) -> Option<i64> {
         self.seconds.checked_mul(1_000_000_000)?.checked_add(i64::from(self.micros) * 1000)
@@ -383,6 +388,14 @@ impl Interval {
         let seconds = self.seconds();
         ((((days * 24.0 + self.hours as f64) * 60.0 + self.minutes as f64) * 60.0 + seconds) * 1_000_000.0)
             as i64
+    }
+
+    /// The same without the rounding of doubles, where it fits: the average month has 2,629,800 seconds.
+    pub fn exact_micros(&self) -> Option<i64> {
+        let months = i128::from(self.years) * 12 + i128::from(self.months);
+        let hours = i128::from(self.days) * 24 + i128::from(self.hours);
+        let seconds = months * 2_629_800 + hours * 3600 + i128::from(self.minutes) * 60;
+        i64::try_from(seconds * 1_000_000 + i128::from(self.micros)).ok()
     }
 
     /// The seconds as pgjdbc adds them up, which does not always give the nearest double (1.235 is a bit less).
