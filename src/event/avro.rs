@@ -345,11 +345,13 @@ fn bare(out: &mut Vec<u8>, schema: &Schema, datum: &Datum<'_>) -> Result<(), Vec
         (Kind::String, d) => {
             let text = d.as_str().ok_or_else(Vec::new)?;
             length(out, text.len());
+            super::json::make_room(out, text.len());
             out.extend_from_slice(text.as_bytes());
         }
         (Kind::Bytes, d) => {
             let bytes = d.to_bytes().ok_or_else(Vec::new)?;
             length(out, bytes.len());
+            super::json::make_room(out, bytes.len());
             out.extend_from_slice(&bytes);
         }
         (Kind::Array(element), Datum::Array(items)) => {

@@ -165,6 +165,7 @@ pub fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
     let start = out.len();
     let Some(len) = base64::encoded_len(bytes.len(), true) else { return out.push(b'"') };
+    make_room(out, len);
     out.resize(start + len, 0);
     // the slice has exactly the encoded length, so this cannot fail
     let written = STANDARD.encode_slice(bytes, &mut out[start..]).unwrap_or(0);
@@ -176,7 +177,7 @@ pub fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
 pub fn write_base64_of_hex(out: &mut Vec<u8>, hex: &[u8]) {
     const TABLE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let pick = |n: u8| TABLE[usize::from(n & 63)];
-    out.reserve(hex.len() * 2 / 3 + 6);
+    make_room(out, hex.len() * 2 / 3 + 6);
     out.push(b'"');
     let mut groups = hex.chunks_exact(6);
     for g in &mut groups {
@@ -213,12 +214,16 @@ const fn escapes() -> [u8; 256] {
 
 static ESCAPES: [u8; 256] = escapes();
 
+/// Makes room for a large value, and for the rest of the event as well: else the few bytes behind it double the memory.
+pub(super) fn make_room(out: &mut Vec<u8>, len: usize) {
+    if len > 64 << 10 {
+        out.reserve(len + len / 16);
+    }
+}
+
 /// Appends a JSON string with Jackson's escapes: quotes, backslashes and control characters only.
 pub fn write_str(out: &mut Vec<u8>, text: &[u8]) {
-    if text.len() > 64 << 10 {
-        // Room for the rest of the event as well: else the few bytes behind a large value double the memory.
-        out.reserve(text.len() + text.len() / 16);
-    }
+    make_room(out, text.len());
     out.push(b'"');
     let mut start = 0;
     for (i, &byte) in text.iter().enumerate() {

@@ -497,3 +497,37 @@ async fn a_snapshot_by_several_connections() {
     setup.wait_for("s.public.item", 8001).await;
     handle.stop().await;
 }
+
+/// With `millstream.strict.values` a snapshot reads each row of a partitioned table once; Debezium reads it through the
+/// root and again through the partition.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strict_snapshot_reads_partitions_once() {
+    let setup = Setup::new(
+        "CREATE TABLE pt (id int, k int, PRIMARY KEY (id, k)) PARTITION BY RANGE (k);
+         CREATE TABLE pt_1 PARTITION OF pt FOR VALUES FROM (0) TO (10);
+         CREATE TABLE pt_2 PARTITION OF pt FOR VALUES FROM (10) TO (20) PARTITION BY LIST (id);
+         CREATE TABLE pt_2a PARTITION OF pt_2 DEFAULT;
+         INSERT INTO pt VALUES (1, 1), (2, 2), (3, 12);",
+    )
+    .await;
+    let topics = ["s.public.pt", "s.public.pt_1", "s.public.pt_2", "s.public.pt_2a"];
+    for (root, strict, prefix, counts) in [
+        ("false", "false", "a", [3, 2, 1, 1]),
+        ("false", "true", "b", [0, 2, 0, 1]),
+        ("true", "true", "c", [3, 0, 0, 0]),
+    ] {
+        let handle = setup.start(&[
+            ("topic.prefix", prefix),
+            ("slot.name", &format!("slot_{prefix}")),
+            ("publication.name", &format!("pub_{prefix}")),
+            ("publish.via.partition.root", root),
+            ("millstream.strict.values", strict),
+        ]);
+        caught_up(&handle).await;
+        for (topic, count) in topics.iter().zip(counts) {
+            let seen = setup.read(&topic.replacen('s', prefix, 1)).await;
+            assert_eq!(seen.len(), count, "{topic}, by root {root}, strict {strict}");
+        }
+        handle.stop().await;
+    }
+}

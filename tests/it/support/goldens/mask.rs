@@ -213,7 +213,9 @@ impl Masker<'_> {
                         };
                         h.set("value", masked);
                     }
-                    h.set("simple", hash());
+                    if h.get("simple").is_some() {
+                        h.set("simple", hash());
+                    }
                 }
                 headers.push(h);
             }

@@ -3,6 +3,7 @@
 //! `make goldens` runs all of them, and so does `make test`. `MILLSTREAM_GOLDENS=DIR` takes `DIR/debezium`, `DIR/flinksql` and `DIR/connect-rest` instead. The three closing lines stand last.
 
 pub mod debezium;
+mod form;
 pub mod json;
 pub mod mask;
 pub mod recording;
