@@ -1,0 +1,1 @@
+INSERT INTO shard_1 VALUES (2,'a'); UPDATE shard_1 SET id=3 WHERE id=2; DELETE FROM shard_2; INSERT INTO "Oth é" VALUES (1); INSERT INTO nokey VALUES (2); TRUNCATE nokey; SELECT pg_logical_emit_message(true,'p','c');

@@ -1,0 +1,1 @@
+CREATE TABLE shard_1 (id int PRIMARY KEY, v text); CREATE TABLE shard_2 (id int PRIMARY KEY, v text); CREATE TABLE "Oth é" (id int PRIMARY KEY); CREATE TABLE nokey (a int); INSERT INTO shard_1 VALUES (1,'a'); INSERT INTO shard_2 VALUES (1,'b'); INSERT INTO nokey VALUES (1);

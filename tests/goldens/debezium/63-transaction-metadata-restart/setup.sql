@@ -1,0 +1,1 @@
+CREATE SCHEMA s2; CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, v text); CREATE TABLE s2.c (id int); CREATE TABLE ex (id int PRIMARY KEY); INSERT INTO a VALUES (1,'s');

@@ -1,0 +1,9 @@
+INSERT INTO pt VALUES (3,3,'d'),(4,14,'e'); UPDATE pt SET v='n'; UPDATE pt SET k=15 WHERE id=1; DELETE FROM pt WHERE id=9; INSERT INTO nk VALUES (3,'z');
+-- @idle
+ALTER TABLE pt ATTACH PARTITION lone FOR VALUES FROM (20) TO (30);
+-- @idle
+INSERT INTO pt VALUES (8,21,'att'); UPDATE lone SET v='w' WHERE id=7;
+-- @idle
+ALTER TABLE pt DETACH PARTITION lone;
+-- @idle
+INSERT INTO lone VALUES (70,1,'det'); DELETE FROM pt;

@@ -1,0 +1,10 @@
+INSERT INTO t VALUES (50,'r',1,1);
+-- @stop
+INSERT INTO k VALUES (2,2,'b');
+ALTER TABLE k DROP CONSTRAINT k_pkey;
+ALTER TABLE k ADD PRIMARY KEY (y,x);
+INSERT INTO k VALUES (3,3,'c');
+DELETE FROM k WHERE x=1;
+-- @start
+-- @idle
+UPDATE k SET y=9 WHERE x=2;

@@ -1,0 +1,14 @@
+CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE EXTENSION ltree; CREATE EXTENSION isn; CREATE EXTENSION cube; CREATE EXTENSION seg; CREATE EXTENSION lo;
+
+CREATE DOMAIN d_txt AS text; CREATE DOMAIN d_v10 AS varchar(10) NOT NULL; CREATE DOMAIN d_num AS numeric(8,3); CREATE DOMAIN d_num2 AS d_num; CREATE DOMAIN d_bit AS bit(3); CREATE DOMAIN d_ts3 AS timestamp(3); CREATE DOMAIN d_tz AS timestamptz(2); CREATE DOMAIN d_arr AS int[]; CREATE DOMAIN d_tarr AS text[]; CREATE DOMAIN d_js AS jsonb; CREATE DOMAIN d_u AS uuid; CREATE DOMAIN d_by AS bytea; CREATE DOMAIN d_mon AS money; CREATE DOMAIN d_date AS date; CREATE DOMAIN d_bool AS bool; CREATE DOMAIN d_bp AS char(4);
+CREATE TYPE mood AS ENUM ('sad','ok, fine','hap"py'); CREATE DOMAIN d_hs AS hstore; CREATE DOMAIN d_ci AS citext;
+CREATE TYPE frange AS RANGE (subtype = float8);
+CREATE TYPE comp AS (a int, b text);
+CREATE DOMAIN d_comp AS comp; CREATE DOMAIN d_rng AS int4range;
+CREATE TABLE txt (id int PRIMARY KEY, t1 text NOT NULL, v varchar(10) NOT NULL, c char(3) NOT NULL, ch "char" NOT NULL, nm name NOT NULL, by bytea NOT NULL, b1 bit NOT NULL, b8 bit(8) NOT NULL, b64 bit(64), vb1 varbit(1), vb varbit NOT NULL, u uuid NOT NULL, j json NOT NULL, jb jsonb NOT NULL, x xml NOT NULL, lt ltree NOT NULL, hs hstore NOT NULL, ci citext NOT NULL, mo mood NOT NULL);
+INSERT INTO txt VALUES (1,'a','b','c','d','e','\x00','1','10000000',B'1000000000000000000000000000000000000000000000000000000000000001',B'1',B'1','a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11','{ "a": [1, 2.50, null] }','{"z":1,"a":{"b":[]}}','<?xml version="1.0" encoding="UTF-8"?><a><b/></a>','a.b.c','"k k"=>"v\\v", "q"=>"\"", e=>"", n=>NULL','Ci','sad'),
+(2,E'tab\t nl\n cr\r bs\b ff\f \u0001\u001f\u007f\u0080\u2028\u2029\ufeff quote" back\\ slash/ <>&''','日本','ü','','','\xffffffffff','0','00000001',B'0000000000000000000000000000000000000000000000000000000000000000',B'0',B'','00000000-0000-0000-0000-000000000000','"x"','"\u00e9 \ud83d\ude00"','text only','','','',E'hap"py'),
+(3,repeat('é',300),'','','é','longname_longname_longname_longname_longname_longname_longname1',decode(repeat('ab',50),'hex'),'1','11111111',B'1111111111111111111111111111111111111111111111111111111111111111',NULL,repeat('10',40)::varbit,'FFFFFFFF-ffff-FFFF-ffff-FFFFFFFFFFFF','[]','1e3','<a/>','Top._x.A1','a=>1,b=>2,c=>3','😀','ok, fine');
+CREATE TABLE dom (id int PRIMARY KEY, a d_txt, b d_v10, c d_num, d d_num2, e d_bit, f d_ts3, g d_tz, j d_js, k d_u, l d_by, m d_mon, n d_date, o d_bool, p d_bp, s d_hs, t d_ci, fr frange, cmp comp, dc d_comp, dr d_rng);
+INSERT INTO dom VALUES (1,'a','b',1.5,2.5,B'101','2024-01-01 00:00:00.123456','2024-01-01 00:00:00.123456+00','{"a":1}','a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11','\x01','1.50','2024-01-01',true,'ab','a=>1','C','[1.5,2)','(1,"x y")','(2,z)','[1,4)');
+INSERT INTO dom (id,b) VALUES (2,'only');
