@@ -20,6 +20,7 @@ mod pour;
 pub(crate) mod precheck;
 mod pump;
 mod reconcile;
+mod replica_identity;
 mod run;
 mod signal;
 mod slot_watch;

@@ -23,7 +23,7 @@ use super::source;
 use super::spool::Spool;
 use super::status::{Phase, StatusCell};
 use super::stream::{Stream, now_ns};
-use super::{offsets, precheck, slot_watch, snapshot, takeover};
+use super::{offsets, precheck, replica_identity, slot_watch, snapshot, takeover};
 use crate::config::ConnectorConfig;
 use crate::config::connector::{CaptureOptions, LsnFlushMode};
 use crate::error::{Error, Result};
@@ -201,6 +201,7 @@ impl Run {
         if options.snapshot_mode.streams() {
             // Before the slot: old WAL is decoded with the catalog of its time.
             made.publication = source::publication(&session.side, options, &session.tables).await?;
+            replica_identity::set(&session.side, options, &captured).await?;
             crate::failpoint!("capture.publication");
         }
         let binding = SlotBinding {
@@ -388,6 +389,9 @@ impl Run {
         self.status.phase(Phase::Streaming);
         let spool = Spool::new(&self.env.spill, options.queue_bytes / 2);
         let _watch = slot_watch::watch(&self.database, &options, &self.status);
+        if !options.xmin_interval.is_zero() {
+            stream.xmin = Some(slot_watch::Xmin::watch(&side, &self.database, &options).await?);
+        }
         let channels = Channels::start(self, &pump.offset);
         stream.deleted_signals = options.incremental_delete;
         let mut flow = Flow {

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
@@ -57,6 +58,62 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// The slot's `catalog_xmin`, looked at every `xmin.fetch.interval.ms`.
+pub(super) struct Xmin {
+    /// 0 for none.
+    now: Arc<AtomicU64>,
+    _watch: Watch,
+}
+
+impl Xmin {
+    /// The first look comes before the first event.
+    pub(super) async fn watch(
+        side: &Client,
+        database: &ConnectConfig,
+        options: &CaptureOptions,
+    ) -> Result<Self> {
+        let now = Arc::new(AtomicU64::new(xmin(side, &options.slot).await?));
+        let (latest, database, options) = (Arc::clone(&now), database.clone(), options.clone());
+        let watch = Watch(tokio::spawn(Box::pin(async move {
+            let mut client: Option<Client> = None;
+            loop {
+                tokio::time::sleep(options.xmin_interval).await;
+                let look = async {
+                    let open = match client.take().filter(|c| !c.is_closed()) {
+                        Some(open) => open,
+                        None => source::connect(&database, &options, "Debezium Slot Info").await?,
+                    };
+                    let xmin = xmin(&open, &options.slot).await?;
+                    Ok::<_, Error>((open, xmin))
+                };
+                match tokio::time::timeout(PATIENCE, look).await {
+                    Ok(Ok((open, xmin))) => {
+                        client = Some(open);
+                        latest.store(xmin, Ordering::Relaxed);
+                    }
+                    Ok(Err(error)) => {
+                        tracing::debug!(connector = options.name, %error, "cannot read the slot's xmin")
+                    }
+                    Err(_) => tracing::debug!(connector = options.name, "the slot's xmin takes too long"),
+                }
+            }
+        })));
+        Ok(Self { now, _watch: watch })
+    }
+
+    /// What the last look saw.
+    pub(super) fn get(&self) -> Option<u64> {
+        Some(self.now.load(Ordering::Relaxed)).filter(|xmin| *xmin > 0)
+    }
+}
+
+async fn xmin(client: &Client, slot: &str) -> Result<u64> {
+    const SQL: &str = "SELECT coalesce(catalog_xmin::text::int8, 0) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1::text";
+    let row = client.query_opt(SQL, &[&slot]).await;
+    let row = row.map_err(|e| sql_error("cannot read the slot's catalog_xmin", e))?;
+    Ok(row.map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
 }
 
 /// Begins to look at the slot every `status.update.interval.ms`.

@@ -12,6 +12,7 @@ use super::position::{Position, Resume};
 use super::pump::{Large, Pump};
 use super::reconcile::Verdict;
 use super::signal::Signal;
+use super::slot_watch::Xmin;
 use super::status::StatusCell;
 use crate::error::{Error, Result};
 use crate::event::encoder::OldRow;
@@ -94,6 +95,8 @@ pub(super) struct Stream {
     last_commit: Option<Lsn>,
     origin: Option<(String, Lsn)>,
     metadata: bool,
+    /// `source.xmin`, with `xmin.fetch.interval.ms`.
+    pub(super) xmin: Option<Xmin>,
     /// OID of the signal table, once it was described.
     pub(super) signal_table: Option<u32>,
     /// Deletions in it count (`incremental.snapshot.watermarking.strategy=insert_delete`).
@@ -123,6 +126,7 @@ impl Stream {
             last_commit,
             origin: None,
             metadata,
+            xmin: None,
             signal_table: None,
             deleted_signals: false,
             status,
@@ -374,7 +378,7 @@ impl Stream {
             txid: Some(tx.xid),
             ts_ns: tx.ts_ns,
             snapshot: SnapshotMarker::No,
-            xmin: None,
+            xmin: self.xmin.as_ref().and_then(Xmin::get),
             origin: self.origin.as_ref().map(|(name, _)| name.as_str()),
             origin_lsn: self.origin.as_ref().map(|(_, lsn)| *lsn),
             order: None,

@@ -231,6 +231,10 @@ pub struct CaptureOptions {
     pub publish_via_partition_root: bool,
     /// What a publication publishes, where `skipped.operations` is set: `insert, update, …`.
     pub publish: Option<String>,
+    /// `replica.identity.autoset.values`, as written.
+    pub replica_identities: Option<String>,
+    /// `xmin.fetch.interval.ms`; zero for never.
+    pub xmin_interval: Duration,
     /// `status.update.interval.ms`.
     pub status_interval: Duration,
     /// `lsn.flush.mode`.
@@ -389,6 +393,9 @@ impl CaptureOptions {
             },
             publish_via_partition_root: config.flag("publish.via.partition.root"),
             publish: config.is_set("skipped.operations").then(|| publish(config.text("skipped.operations"))),
+            replica_identities: Some(config.text("replica.identity.autoset.values").to_owned())
+                .filter(|text| !text.trim().is_empty()),
+            xmin_interval: millis(config, "xmin.fetch.interval.ms"),
             status_interval: millis(config, "status.update.interval.ms"),
             flush_mode,
             mismatch: match lower("offset.mismatch.strategy").as_str() {

@@ -1,0 +1,3 @@
+INSERT INTO t (id) VALUES (70);
+-- @sleep 1
+INSERT INTO t (id) VALUES (71); DELETE FROM t WHERE id=71;

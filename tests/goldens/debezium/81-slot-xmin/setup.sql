@@ -1,0 +1,2 @@
+CREATE TABLE t (id int PRIMARY KEY, a text DEFAULT 'dft', b int NOT NULL DEFAULT 5, c numeric(6,2), d timestamptz, "order" text, big text); CREATE TABLE nk (x int, y text); ALTER TABLE nk REPLICA IDENTITY FULL; CREATE TABLE f (id int, k text, PRIMARY KEY (k,id)); ALTER TABLE f REPLICA IDENTITY FULL;
+ALTER TABLE t ALTER big SET STORAGE EXTERNAL; INSERT INTO t VALUES (1,NULL,1,1.5,'2024-01-01 00:00+00','o',repeat('x',5000)),(2,'v',2,NULL,NULL,NULL,NULL); INSERT INTO nk VALUES (1,'n'); INSERT INTO f VALUES (1,'k');
