@@ -317,7 +317,7 @@ fn kinds() -> Vec<Kind> {
         kind("time(2)", clock(), |m| time_of(m, true)),
         kind("timetz", (clock(), zone()).prop_map(|(c, z)| format!("{c}{z}")), |_| {
             text(
-                "to_char(c at time zone 'UTC', 'HH24:MI:SS') || rtrim(rtrim(to_char(c at time zone 'UTC', '.US'), '0'), '.') || 'Z'",
+                "to_char((c at time zone 'UTC')::time, 'HH24:MI:SS') || rtrim(rtrim(to_char((c at time zone 'UTC')::time, '.US'), '0'), '.') || 'Z'",
             )
         }),
         // nanoseconds fit from 1677 to 2262; microseconds are tried with all years below
@@ -592,7 +592,7 @@ async fn generated_values_are_what_the_server_says_they_are() {
 /// by default (`None`: the column is left out), and with strict values (`None`: an error).
 const LOST: [(&str, &str, &str, Option<&str>, Option<&str>); 20] = [
     ("date", "infinity", "adaptive", Some("-2147472692"), None),
-    ("date", "-infinity", "isostring", Some("\"-5877611-07-05Z\""), Some("\"-infinity\"")),
+    ("date", "-infinity", "isostring", Some("\"-5877611-06-22Z\""), Some("\"-infinity\"")),
     ("date", "infinity", "connect", Some("-2147472692"), None),
     ("timestamp", "infinity", "isostring", None, Some("\"infinity\"")),
     ("timestamp", "infinity", "adaptive", None, None),
