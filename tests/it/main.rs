@@ -38,4 +38,3 @@ mod sql_oracle;
 mod sql_text;
 mod support;
 mod transforms;
-mod values;
