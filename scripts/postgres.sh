@@ -43,4 +43,7 @@ if [ ! -x "$home/native/bin/postgres" ]; then
   chmod a+rx "$(dirname "$home")"
   mv -T "$work/package" "$home" 2>/dev/null || [ -x "$home/native/bin/postgres" ]
 fi
+# Modules (dblink) look for libpq by this name, and the list of links lacks it.
+lib=$home/native/lib
+[ -e "$lib/libpq.so.5" ] || ln -sf "$(cd "$lib" && ls libpq.so.5.*)" "$lib/libpq.so.5"
 echo "$home/native/bin"

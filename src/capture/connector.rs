@@ -100,12 +100,14 @@ impl Connector {
         let run = Run {
             config,
             options,
+            given: database.clone(),
             database,
             env,
             status: Arc::clone(&status),
             stop: stopped,
             streaming: true,
             walsender: None,
+            lacks: None,
         };
         let task = tokio::spawn(Box::pin(supervise(run)));
         Ok(ConnectorHandle { name, status, stop, task: tokio::sync::Mutex::new(Some(task)) })

@@ -2,7 +2,7 @@
 
 use super::identity::{ServerState, Standing, standing};
 use super::offset::{Offset, SnapshotState};
-use super::position::Position;
+use super::position::{Position, Stamp};
 use crate::config::connector::{MismatchStrategy, SnapshotMode};
 use crate::error::{Error, Result};
 use crate::pg::Lsn;
@@ -42,8 +42,13 @@ pub enum Start {
     Resume {
         /// Where START_REPLICATION begins.
         from: Lsn,
+        /// Everything that commits before it is in the log.
+        restart: Lsn,
         /// What is in the log already.
         position: Position,
+        /// The transaction that has to come first, since it is in the log and the slot still holds it: a server
+        /// that does not send it was set back, and has gone another way since.
+        witness: Option<(Lsn, Stamp)>,
     },
     /// The snapshot is done and the mode does not stream.
     Idle,
@@ -77,7 +82,7 @@ pub fn decide(
         }
         return Ok(match slot {
             None => Start::StreamNew,
-            Some(slot) => Start::Resume { from: slot.confirmed, position: Position::before(slot.confirmed) },
+            Some(slot) => afresh(slot.confirmed),
         });
     };
     if offset.snapshot == SnapshotState::Running {
@@ -159,7 +164,7 @@ pub fn decide(
                 slot.confirmed
             );
             // The offset's positions say nothing of this WAL.
-            return Ok(Start::Resume { from: slot.confirmed, position: Position::before(slot.confirmed) });
+            return Ok(afresh(slot.confirmed));
         }
         Standing::Foreign { why, other_cluster } => {
             let next = if other_cluster {
@@ -183,7 +188,7 @@ pub fn decide(
         if position.commit < slot.confirmed {
             position = Position::before(slot.confirmed);
         }
-        return Ok(Start::Resume { from: slot.confirmed, position });
+        return Ok(Start::Resume { from: slot.confirmed, restart: slot.confirmed, position, witness: None });
     }
     if ahead {
         return lost(
@@ -195,7 +200,21 @@ pub fn decide(
             TRUST,
         );
     }
-    Ok(Start::Resume { from: offset.restart, position: offset.position })
+    let (restart, position) = (offset.restart, offset.position);
+    if mismatch == MismatchStrategy::TrustOffset {
+        return Ok(Start::Resume { from: restart, restart, position, witness: None });
+    }
+    // From the last transaction on, not from behind it: what the slot has confirmed, this WAL shares with the one
+    // that the offset comes from, and what lies between is sent again. Of a server that was set back behind the
+    // offset nothing is skipped then.
+    let from = position.commit.min(restart);
+    let witness = position.stamp.filter(|_| slot.confirmed <= position.commit);
+    Ok(Start::Resume { from, restart, position, witness: witness.map(|stamp| (position.commit, stamp)) })
+}
+
+/// Everything from `at` on.
+fn afresh(at: Lsn) -> Start {
+    Start::Resume { from: at, restart: at, position: Position::before(at), witness: None }
 }
 
 #[cfg(test)]
@@ -217,6 +236,7 @@ mod tests {
             version: 150_003,
             wal_end: Lsn(1000),
             history: Vec::new(),
+            lacks: None,
         }
     }
 
@@ -233,14 +253,14 @@ mod tests {
         assert_eq!(decide(SnapshotMode::Initial, Some(&slot(5))), Start::Snapshot(SnapshotBase::BesideSlot));
         assert_eq!(decide(SnapshotMode::InitialOnly, None), Start::Snapshot(SnapshotBase::Transaction));
         assert_eq!(decide(SnapshotMode::NoData, None), Start::StreamNew);
-        let resumed = Start::Resume { from: Lsn(5), position: Position::before(Lsn(5)) };
-        assert_eq!(decide(SnapshotMode::NoData, Some(&slot(5))), resumed);
+        assert_eq!(decide(SnapshotMode::NoData, Some(&slot(5))), afresh(Lsn(5)));
     }
 
     #[test]
     fn with_an_offset() {
         let o = offset(10);
-        let resume = Start::Resume { from: Lsn(10), position: o.position };
+        let resume =
+            Start::Resume { from: Lsn(10), restart: Lsn(10), position: o.position, witness: None };
         let decide = |mode, mismatch, slot: Option<&SlotState>, system: &str| {
             decide(mode, mismatch, false, Some(&o), "s", slot, &server(system))
         };
@@ -273,18 +293,34 @@ mod tests {
             super::decide(SnapshotMode::Initial, NONE, true, Some(&o), "s", Some(&dead), &server("1"));
         assert_eq!(renewed.unwrap(), Start::Snapshot(SnapshotBase::RenewedSlot));
         // Positions of another cluster are not compared, only the slot's word is taken.
-        let elsewhere = Start::Resume { from: Lsn(3), position: Position::before(Lsn(3)) };
         let start = decide(SnapshotMode::Initial, MismatchStrategy::TrustSlot, Some(&slot(3)), "2").unwrap();
-        assert_eq!(start, elsewhere);
+        assert_eq!(start, afresh(Lsn(3)));
         assert!(
             decide(SnapshotMode::Initial, MismatchStrategy::TrustGreaterLsn, Some(&slot(11)), "2").is_err()
         );
         let trusted =
             decide(SnapshotMode::Initial, MismatchStrategy::TrustSlot, Some(&slot(11)), "1").unwrap();
-        assert_eq!(trusted, Start::Resume { from: Lsn(11), position: Position::before(Lsn(11)) });
+        assert_eq!(trusted, afresh(Lsn(11)));
         let greater =
             decide(SnapshotMode::Initial, MismatchStrategy::TrustGreaterLsn, Some(&slot(3)), "1").unwrap();
         assert_eq!(greater, resume);
+    }
+
+    #[test]
+    fn the_last_transaction_is_a_witness_while_the_slot_still_holds_it() {
+        let mut o = offset(10);
+        let stamp = Stamp { xid: 7, ts_usec: 1 };
+        o.position = Position { complete: true, stamp: Some(stamp), ..Position::before(Lsn(8)) };
+        let decide = |mismatch, confirmed| {
+            let slot = slot(confirmed);
+            match decide(SnapshotMode::Initial, mismatch, false, Some(&o), "s", Some(&slot), &server("1")) {
+                Ok(Start::Resume { from, restart, witness, .. }) => (from.0, restart.0, witness.is_some()),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(decide(NONE, 8), (8, 10, true));
+        assert_eq!(decide(NONE, 9), (8, 10, false));
+        assert_eq!(decide(MismatchStrategy::TrustOffset, 8), (10, 10, false));
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct ServerState {
     pub wal_end: Lsn,
     /// How it came to its timeline.
     pub history: Vec<Switch>,
+    /// Commit of a transaction that is in the log, and that the stream has shown not to be in its WAL.
+    pub lacks: Option<Lsn>,
 }
 
 /// How an offset stands to a server.
@@ -85,6 +87,14 @@ pub fn standing(offset: &Offset, server: &ServerState) -> Standing {
         };
         return Standing::Foreign { why, other_cluster: true };
     }
+    if server.lacks == Some(offset.position.commit) {
+        let xid = offset.position.stamp.map_or(0, |stamp| stamp.xid);
+        return foreign(format!(
+            "the server's WAL does not hold transaction {xid}, committed at {}, which is in the log: the server was \
+             restored from a backup that is older (or the connector reads another publication now)",
+            offset.position.commit
+        ));
+    }
     if binding.timeline == server.timeline {
         return behind(offset, server).map_or(Standing::Good, foreign);
     }
@@ -129,6 +139,7 @@ mod tests {
             version: 150_002,
             wal_end: Lsn(wal_end),
             history: parse_history("1\t0/64\tno recovery target specified\n\n2\t0/C8\tbefore 2026\n"),
+            lacks: None,
         }
     }
 
@@ -163,6 +174,10 @@ mod tests {
         assert!(why(&offset(3, 10, 10), &other).contains("upgraded from PostgreSQL 14 to 15"));
         other.version = 140_009;
         assert!(why(&offset(3, 10, 10), &other).contains("another database cluster"));
+        let mut restored = server(3, 500);
+        restored.lacks = Some(Lsn(10));
+        assert!(why(&offset(3, 10, 10), &restored).contains("backup"));
+        assert_eq!(standing(&offset(3, 20, 20), &restored), Standing::Good);
         let mut plain = offset(3, 10, 600);
         plain.binding = None;
         assert!(why(&plain, &server(3, 500)).contains("WAL ends"));

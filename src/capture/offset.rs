@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::position::{Position, Through};
+use super::position::{Position, Stamp, Through};
 use crate::pg::Lsn;
 
 /// What a slot is bound to: positions mean nothing elsewhere.
@@ -138,6 +138,10 @@ impl Offset {
             map.insert("millstream.commit_lsn".into(), long(self.position.commit));
             map.insert("millstream.ordinal".into(), json!(self.position.ordinal));
             map.insert("millstream.complete".into(), json!(self.position.complete));
+            if let Some(stamp) = self.position.stamp {
+                map.insert("millstream.commit_xid".into(), json!(stamp.xid));
+                map.insert("millstream.commit_ts_usec".into(), json!(stamp.ts_usec));
+            }
             map.insert("millstream.content_lsn".into(), long(self.content));
             map.insert("millstream.system".into(), json!(binding.system));
             map.insert("millstream.timeline".into(), json!(binding.timeline));
@@ -216,6 +220,9 @@ impl Offset {
         let transaction = text(map.remove("transaction_id")).map(|id| (id, counts));
         let ordinal = number(map.remove("millstream.ordinal")).and_then(|n| u64::try_from(n).ok());
         let complete = truth(map.remove("millstream.complete"));
+        let xid = number(map.remove("millstream.commit_xid")).and_then(|n| u64::try_from(n).ok());
+        let stamp = xid.zip(number(map.remove("millstream.commit_ts_usec")));
+        let stamp = stamp.map(|(xid, ts_usec)| Stamp { xid, ts_usec });
         let system = text(map.remove("millstream.system"));
         let timeline = number(map.remove("millstream.timeline")).and_then(|n| u32::try_from(n).ok());
         let slot = text(map.remove("millstream.slot"));
@@ -229,7 +236,7 @@ impl Offset {
         };
         let (position, restart) = match (&binding, commit, ordinal, complete) {
             (Some(_), Some(commit), Some(ordinal), Some(complete)) => {
-                (Position { commit, ordinal, complete, through: None }, restart.unwrap_or(last))
+                (Position { commit, ordinal, complete, through: None, stamp }, restart.unwrap_or(last))
             }
             // Debezium's: everything up to the last event, by LSN within the transaction that holds it.
             _ => {
@@ -281,7 +288,8 @@ mod tests {
     #[test]
     fn ours_comes_back() {
         let mut offset = Offset::start(Lsn(0x10), binding());
-        offset.position = Position { commit: Lsn(0x40), ordinal: 3, complete: false, through: None };
+        let stamp = Some(Stamp { xid: 9, ts_usec: -5 });
+        offset.position = Position { commit: Lsn(0x40), ordinal: 3, complete: false, through: None, stamp };
         offset.restart = Lsn(0x30);
         offset.lsn = Lsn(u64::MAX);
         offset.lsn_commit = Some(Lsn(0x30));

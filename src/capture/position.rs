@@ -22,6 +22,19 @@ pub struct Position {
     pub complete: bool,
     /// From an offset of Debezium's: what of the first transaction is in the log.
     pub through: Option<Through>,
+    /// What tells that transaction from another one at the same place; none where the position names no
+    /// transaction.
+    pub stamp: Option<Stamp>,
+}
+
+/// A transaction's marks besides its place in the WAL. A server that was set back to a backup writes other
+/// transactions to the places that it had before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Its id.
+    pub xid: u64,
+    /// Commit time, microseconds since 1970.
+    pub ts_usec: i64,
 }
 
 /// What of a transaction an offset of Debezium's says to be in the log: it names the last change by LSN alone,
@@ -64,7 +77,7 @@ pub enum Resume {
 impl Position {
     /// Nothing that commits at `start` or later is in the log.
     pub fn before(start: Lsn) -> Self {
-        Self { commit: start, ordinal: 0, complete: false, through: None }
+        Self { commit: start, ordinal: 0, complete: false, through: None, stamp: None }
     }
 
     /// What of a transaction with this commit LSN (a message outside a transaction: its own) is to be left
@@ -99,7 +112,7 @@ mod tests {
 
     #[test]
     fn transactions_are_left_out_by_commit_and_ordinal() {
-        let mut p = Position { commit: Lsn(50), ordinal: 3, complete: false, through: None };
+        let mut p = Position { commit: Lsn(50), ordinal: 3, complete: false, through: None, stamp: None };
         assert_eq!(p.resume(Lsn(40), Some(1)), Resume::Skip);
         assert_eq!(p.resume(Lsn(50), Some(2)), Resume::After(3));
         assert_eq!(p.resume(Lsn(60), Some(3)), Resume::Whole);

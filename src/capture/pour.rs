@@ -14,6 +14,7 @@ use super::run::{Ended, Run, stopped, unusable};
 use super::source;
 use super::spool::{Replay, Spool, SpoolError, Taken};
 use super::stream::{Step, Stream, Table};
+use crate::config::connector::LsnFlushMode;
 use crate::error::{Error, Result};
 use crate::pg::catalog::{self, TypeRegistry};
 use crate::pg::pgoutput::{self, Relation};
@@ -37,6 +38,9 @@ pub(super) struct Flow<'f> {
     pub(super) channels: Channels,
     /// Everything that commits before it has come.
     pub(super) reached: Lsn,
+    /// What must be in the log for the connector to be caught up; taken once the stream is known to go on where
+    /// the log ends.
+    pub(super) target: Option<Lsn>,
 }
 
 impl Flow<'_> {
@@ -88,6 +92,7 @@ impl Run {
         flow.pump.offer().await?;
         let mut pending: Option<Pending> = None;
         loop {
+            self.go_on(wal, flow);
             self.status.turns.fetch_add(1, Ordering::Relaxed);
             if flow.aside.incremental.asks() {
                 wal.acknowledger().ask();
@@ -160,6 +165,19 @@ impl Run {
         }
     }
 
+    /// From when the stream is known to go on where the log ends, it is confirmed what the log holds.
+    fn go_on(&self, wal: &WalStream, flow: &mut Flow<'_>) {
+        if flow.target.is_none() || flow.stream.is_unsure() {
+            return;
+        }
+        if let Some(target) = flow.target.take() {
+            if self.options.flush_mode != LsnFlushMode::Manual {
+                flow.pump.acknowledger = Some(wal.acknowledger());
+            }
+            flow.pump.aim(target);
+        }
+    }
+
     /// The server sends what was not emitted once more, and large transactions only when they have committed.
     async fn go_back_to_protocol_1(&mut self, why: &SpoolError, flow: &mut Flow<'_>) -> Result<Ended> {
         if !matches!(why, SpoolError::Origin | SpoolError::Disk { .. }) {
@@ -198,6 +216,7 @@ impl Run {
                     // A streamed transaction that has not committed does not hold the position back: its commit
                     // is yet to come, and after a restart the server sends it from its beginning.
                     if !flow.stream.in_transaction() && !flow.spool.in_piece() {
+                        flow.stream.passed(keepalive.wal_end)?;
                         flow.reached = flow.reached.max(keepalive.wal_end);
                         flow.pump.idle(keepalive.wal_end).await?;
                     }
@@ -221,7 +240,7 @@ impl Run {
         if !replay.begun && !lazy {
             replay.begun = true;
             self.passed(replay.commit, flow.pump, flow.aside);
-            flow.stream.begin(replay.begin, replay.commit, replay.commit_ts, replay.xid);
+            flow.stream.begin(replay.begin, replay.commit, replay.commit_ts, replay.xid)?;
         }
         let Some(block) = block else {
             if replay.begun {
@@ -236,7 +255,7 @@ impl Run {
             if !replay.begun && !matches!(data.payload.first(), Some(b'R' | b'Y')) {
                 replay.begun = true;
                 self.passed(replay.commit, flow.pump, flow.aside);
-                flow.stream.begin(data.wal_start, replay.commit, replay.commit_ts, replay.xid);
+                flow.stream.begin(data.wal_start, replay.commit, replay.commit_ts, replay.xid)?;
             }
             self.data(&data, flow).await?;
         }

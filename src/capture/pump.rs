@@ -177,9 +177,12 @@ impl Pump {
     pub(super) async fn idle(&mut self, wal_end: Lsn) -> Result<()> {
         if wal_end > self.offset.restart {
             self.offset.restart = wal_end;
-            // Transactions that commit before it are in the log, others are not.
             if self.offset.position.commit < wal_end {
-                self.offset.position = Position::before(wal_end);
+                // The position stays at the last transaction, which a server can be asked to show; only that of
+                // another's offset ends here, with what it says of a transaction that has passed.
+                if self.offset.position.through.is_some() {
+                    self.offset.position = Position::before(wal_end);
+                }
                 self.offset.lsn = self.offset.lsn.max(wal_end);
                 self.offset.lsn_commit = Some(wal_end);
                 self.offset.snapshot = SnapshotState::None;

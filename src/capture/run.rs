@@ -15,7 +15,7 @@ use super::decide::{SnapshotBase, Start, decide};
 use super::incremental::Incremental;
 use super::notify::Notifier;
 use super::offset::{self, Offset, SlotBinding};
-use super::position::Position;
+use super::position::{Position, Stamp};
 use super::pour::Flow;
 use super::pump::Pump;
 use super::reconcile::Reconciler;
@@ -25,12 +25,12 @@ use super::status::{Phase, StatusCell};
 use super::stream::{Stream, now_ns};
 use super::{offsets, precheck, replica_identity, slot_watch, snapshot, takeover};
 use crate::config::ConnectorConfig;
-use crate::config::connector::{CaptureOptions, LsnFlushMode};
+use crate::config::connector::CaptureOptions;
 use crate::error::{Error, Result};
 use crate::event::{Encoder, EventError, EventOptions};
 use crate::log::{LogWriter, TopicSpec};
 use crate::pg::catalog::{self, TableName, TypeRegistry};
-use crate::pg::{ConnectConfig, CreateSlot, Lsn, ReplicationClient, StartOptions, SystemIdentity};
+use crate::pg::{self, ConnectConfig, CreateSlot, Lsn, ReplicationClient, StartOptions, SystemIdentity};
 
 /// How long everything before slot and snapshot may take; each step has limits of its own.
 const PREPARE: Duration = Duration::from_secs(240);
@@ -49,6 +49,9 @@ pub(super) enum Ended {
 pub(super) struct Run {
     pub(super) config: ConnectorConfig,
     pub(super) options: CaptureOptions,
+    /// Where the configuration says that the database is, with alternatives.
+    pub(super) given: ConnectConfig,
+    /// Where it is in this run.
     pub(super) database: ConnectConfig,
     pub(super) env: Env,
     pub(super) status: Arc<StatusCell>,
@@ -57,6 +60,8 @@ pub(super) struct Run {
     pub(super) streaming: bool,
     /// The server's process behind the last stream.
     pub(super) walsender: Option<i32>,
+    /// What the last stream has shown to be missing in the server's WAL: the commit of a transaction in the log.
+    pub(super) lacks: Option<Lsn>,
 }
 
 /// What a run has open.
@@ -69,6 +74,20 @@ struct Session {
     offset: Option<Offset>,
     start: Start,
     in_recovery: bool,
+}
+
+/// Where the stream begins, and what it has to show.
+struct Beginning {
+    from: Lsn,
+    position: Position,
+    witness: Option<(Lsn, Stamp)>,
+}
+
+impl Beginning {
+    /// Everything from here on.
+    fn at(from: Lsn) -> Self {
+        Self { from, position: Position::before(from), witness: None }
+    }
 }
 
 /// What a start has made on the server.
@@ -109,7 +128,9 @@ impl Run {
     }
 
     /// Opens everything and decides how to begin. Nothing is changed on the server yet.
-    async fn prepare(&self) -> Result<(Box<dyn LogWriter>, Session)> {
+    async fn prepare(&mut self) -> Result<(Box<dyn LogWriter>, Session)> {
+        // One server for all sessions of a run, also while a failover is under way.
+        self.database = pg::primary(&self.given).await?;
         let options = &self.options;
         let side = source::connect(&self.database, options, "Debezium General").await?;
         let facts = catalog::server_facts(&side).await?;
@@ -138,7 +159,7 @@ impl Run {
         let mut replication = ReplicationClient::connect(&database).await?;
         let system = replication.identify_system().await?;
         let slot = source::slot_state(&side, options).await?;
-        let server = source::identity(&mut replication, &system, offset.as_ref()).await?;
+        let server = source::identity(&mut replication, &system, offset.as_ref(), self.lacks).await?;
         if let Some(offset) = offset.as_ref().filter(|o| facts.in_recovery && server.wal_end < o.restart) {
             return Err(Error::transient("the standby has not received what the stored offset stands for")
                 .because(format!("it is at {}, the offset at {}", server.wal_end, offset.restart))
@@ -229,9 +250,7 @@ impl Run {
         let result = match begun {
             // A snapshot that is stopped starts again.
             None => Ok(Ended::Stopped),
-            Some(Ok(Some((from, position)))) => {
-                self.stream(session, encoder, &mut pump, from, position).await
-            }
+            Some(Ok(Some(beginning))) => self.stream(session, encoder, &mut pump, beginning).await,
             Some(Ok(None)) => self.rest(&mut pump).await,
             Some(Err(e)) => {
                 if !e.is_transient() {
@@ -255,23 +274,23 @@ impl Run {
         captured: &[TableName],
         binding: &SlotBinding,
         made: &mut Made,
-    ) -> Result<Option<(Lsn, Position)>> {
+    ) -> Result<Option<Beginning>> {
         let options = &self.options;
         let mut slot = CreateSlot::new(&options.slot);
         slot.failover =
             options.slot_failover && session.replication.server_version() >= 170_000 && !session.in_recovery;
         let base = match session.start {
             Start::Idle => return Ok(None),
-            Start::Resume { from, mut position } => {
+            Start::Resume { from, restart, mut position, witness } => {
                 if let Some(through) = &mut position.through {
                     takeover::complete(&self.env.log, self.config.text("topic.prefix"), through).await?;
                 }
                 // Behind the offset where the server was promoted there, or the slot is to be trusted.
-                pump.offset.restart = from;
-                pump.offset.content = pump.offset.content.min(from);
+                pump.offset.restart = restart;
+                pump.offset.content = pump.offset.content.min(restart);
                 pump.offset.position = position;
                 Notifier::new(options).initial(encoder, &mut pump.batch, "SKIPPED", &[])?;
-                return Ok(Some((from, position)));
+                return Ok(Some(Beginning { from, position, witness }));
             }
             Start::StreamNew => {
                 slot.export_snapshot = false;
@@ -282,7 +301,7 @@ impl Run {
                 pump.offset.ts_usec = now_ns() / 1000;
                 Notifier::new(options).initial(encoder, &mut pump.batch, "SKIPPED", &[])?;
                 pump.sync().await?;
-                return Ok(Some((created.consistent_point, pump.offset.position)));
+                return Ok(Some(Beginning::at(created.consistent_point)));
             }
             Start::Snapshot(base) => base,
         };
@@ -328,7 +347,7 @@ impl Run {
         if !options.streaming_delay.is_zero() {
             tokio::time::sleep(options.streaming_delay).await;
         }
-        Ok(Some((at, Position::before(at))))
+        Ok(Some(Beginning::at(at)))
     }
 
     /// Nothing to stream: waits for the stop.
@@ -347,12 +366,12 @@ impl Run {
         session: Session,
         mut encoder: Encoder,
         pump: &mut Pump,
-        from: Lsn,
-        position: Position,
+        beginning: Beginning,
     ) -> Result<Ended> {
         let Session { side, replication, mut types, .. } = session;
         let options = self.options.clone();
-        pump.aim(source::current_lsn(&side).await?);
+        let Beginning { from, position, witness } = beginning;
+        let target = source::current_lsn(&side).await?;
         if let Some((_, counts)) = pump.offset.transaction.take() {
             encoder.transaction_mut().resume(counts);
         }
@@ -376,16 +395,14 @@ impl Run {
         }
         let mut wal = replication.start(&start).await?;
         crate::failpoint!("capture.stream_started");
-        if options.flush_mode != LsnFlushMode::Manual {
-            pump.acknowledger = Some(wal.acknowledger());
-        }
         let mut aside = Aside {
             incremental: Incremental::resume(&pump.offset),
             notifier: Notifier::new(&options),
             blocking: blocking_under_way(&pump.offset),
             reconcile: Reconciler::resume(&pump.offset),
         };
-        let mut stream = Stream::new(encoder, position, pump.offset.lsn_commit, Arc::clone(&self.status));
+        let last_commit = pump.offset.lsn_commit;
+        let mut stream = Stream::new(encoder, position, witness, last_commit, Arc::clone(&self.status));
         self.status.phase(Phase::Streaming);
         let spool = Spool::new(&self.env.spill, options.queue_bytes / 2);
         let _watch = slot_watch::watch(&self.database, &options, &self.status);
@@ -404,9 +421,16 @@ impl Run {
             version,
             channels,
             reached: Lsn::ZERO,
+            target: Some(target),
         };
         let result = self.pour(&mut wal, &mut flow).await;
         match result {
+            Err(error) if stream.lacks.is_some() => {
+                // What is done about it is decided at a start.
+                tracing::debug!(connector = options.name, %error, "the stream ends");
+                self.lacks = stream.lacks;
+                Ok(Ended::Again)
+            }
             Ok(ended) => {
                 wal.stop().await;
                 if options.slot_drop_on_stop && matches!(ended, Ended::Stopped) {

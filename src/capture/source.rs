@@ -65,6 +65,7 @@ pub(super) async fn identity(
     replication: &mut ReplicationClient,
     system: &SystemIdentity,
     offset: Option<&Offset>,
+    lacks: Option<Lsn>,
 ) -> Result<ServerState> {
     let moved = offset.and_then(|o| o.binding.as_ref()).is_some_and(|b| b.timeline != system.timeline);
     let history = if moved { replication.timeline_history(system.timeline).await? } else { String::new() };
@@ -74,6 +75,7 @@ pub(super) async fn identity(
         version: replication.server_version(),
         wal_end: system.position,
         history: parse_history(&history),
+        lacks,
     })
 }
 

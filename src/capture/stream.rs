@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use smallvec::SmallVec;
 
 use super::offset::SnapshotState;
-use super::position::{Position, Resume};
+use super::position::{Position, Resume, Stamp};
 use super::pump::{Large, Pump};
 use super::reconcile::Verdict;
 use super::signal::Signal;
@@ -63,6 +63,12 @@ struct Transaction {
 }
 
 impl Transaction {
+    /// After its last change, or after it as a whole.
+    fn position(&self, complete: bool) -> Position {
+        let stamp = Stamp { xid: self.xid, ts_usec: self.ts_ns / 1000 };
+        Position { commit: self.commit, ordinal: self.ordinal, complete, through: None, stamp: Some(stamp) }
+    }
+
     /// Whether its change of this number and LSN is in the log from before the start.
     fn knows(&self, ordinal: u64, lsn: Lsn) -> bool {
         match self.resume {
@@ -91,6 +97,10 @@ pub(super) struct Stream {
     transaction: Option<Transaction>,
     /// What is in the log from before the start.
     resume: Position,
+    /// The last transaction in the log, while the server still has to show that its WAL holds it.
+    witness: Option<(Lsn, Stamp)>,
+    /// The WAL does not hold the transaction that committed here and is in the log.
+    pub(super) lacks: Option<Lsn>,
     /// `source.sequence[0]`.
     last_commit: Option<Lsn>,
     origin: Option<(String, Lsn)>,
@@ -113,6 +123,7 @@ impl Stream {
     pub(super) fn new(
         encoder: Encoder,
         resume: Position,
+        witness: Option<(Lsn, Stamp)>,
         last_commit: Option<Lsn>,
         status: Arc<StatusCell>,
     ) -> Self {
@@ -123,6 +134,8 @@ impl Stream {
             last_table: None,
             transaction: None,
             resume,
+            witness,
+            lacks: None,
             last_commit,
             origin: None,
             metadata,
@@ -136,6 +149,30 @@ impl Stream {
     /// Whether a transaction is under way.
     pub(super) fn in_transaction(&self) -> bool {
         self.transaction.is_some()
+    }
+
+    /// Whether the server has not yet shown that its WAL is the one the log's content comes from.
+    pub(super) fn is_unsure(&self) -> bool {
+        self.witness.is_some()
+    }
+
+    /// Everything that commits before `lsn` has come.
+    ///
+    /// # Errors
+    /// When the last transaction in the log should have come, and has not.
+    pub(super) fn passed(&mut self, lsn: Lsn) -> Result<()> {
+        match self.witness {
+            Some((commit, stamp)) if commit < lsn => self.miss(commit, stamp),
+            _ => Ok(()),
+        }
+    }
+
+    fn miss(&mut self, commit: Lsn, stamp: Stamp) -> Result<()> {
+        self.lacks = Some(commit);
+        Err(Error::refused(format!(
+            "the server's WAL does not hold transaction {} committed at {commit}, which is in the log",
+            stamp.xid
+        )))
     }
 
     /// `source.sequence[0]`.
@@ -254,7 +291,7 @@ impl Stream {
                     OldTuple::Full(t) => e.delete(plan, OldRow::Full(&row(t)), source, batch),
                 })?;
             }
-            Message::Begin { final_lsn, commit_ts, xid } => self.begin(lsn, final_lsn, commit_ts, xid),
+            Message::Begin { final_lsn, commit_ts, xid } => self.begin(lsn, final_lsn, commit_ts, xid)?,
             Message::Commit { end_lsn, .. } => self.commit(end_lsn, pump)?,
             Message::Relation(relation) => return Ok(Step::Describe(relation)),
             Message::Origin { lsn, name } => self.origin = Some((name.to_owned(), lsn)),
@@ -299,8 +336,21 @@ impl Stream {
     }
 
     /// A transaction begins, as a Begin message says it or as the commit of a streamed one does.
-    pub(super) fn begin(&mut self, lsn: Lsn, commit: Lsn, commit_ts: i64, xid: u32) {
+    ///
+    /// # Errors
+    /// As [`Self::passed`].
+    pub(super) fn begin(&mut self, lsn: Lsn, commit: Lsn, commit_ts: i64, xid: u32) -> Result<()> {
         let xid = u64::from(xid);
+        let stamp = Stamp { xid, ts_usec: commit_ts.saturating_add(PG_EPOCH_US) };
+        self.passed(commit)?;
+        if let Some((at, known)) = self.witness
+            && at == commit
+        {
+            if stamp != known {
+                return self.miss(at, known);
+            }
+            self.witness = None;
+        }
         let resume = self.resume.resume(commit, Some(xid));
         self.origin = None;
         self.transaction = Some(Transaction {
@@ -314,6 +364,7 @@ impl Stream {
             begun: resume != Resume::Whole,
         });
         self.encoder.transaction_mut().begin();
+        Ok(())
     }
 
     /// Counts a change. Says whether it is in the log already; writes the BEGIN record before the first that
@@ -347,7 +398,7 @@ impl Stream {
         let Some(tx) = &self.transaction else { return };
         let offset = &mut pump.offset;
         offset.snapshot = SnapshotState::None;
-        offset.position = Position { commit: tx.commit, ordinal: tx.ordinal, complete: false, through: None };
+        offset.position = tx.position(false);
         offset.content = offset.content.max(Lsn(tx.commit.0.saturating_add(1)));
         offset.lsn = lsn;
         offset.tx_id = Some(tx.xid);
@@ -429,8 +480,7 @@ impl Stream {
     /// A change that the filters leave out has no event, but counts.
     fn advance_filtered(&mut self, pump: &mut Pump) {
         let Some(tx) = &self.transaction else { return };
-        pump.offset.position =
-            Position { commit: tx.commit, ordinal: tx.ordinal, complete: false, through: None };
+        pump.offset.position = tx.position(false);
     }
 
     /// One message empties several tables: its events count as one change.
@@ -478,7 +528,7 @@ impl Stream {
         self.encoder.message(prefix, content, &source, &mut pump.batch).map_err(|e| undecodable(lsn, &e))?;
         let offset = &mut pump.offset;
         offset.snapshot = SnapshotState::None;
-        offset.position = Position { commit: lsn, ordinal: 1, complete: true, through: None };
+        offset.position = Position { ordinal: 1, complete: true, ..Position::before(lsn) };
         offset.restart = offset.restart.max(lsn);
         offset.content = offset.content.max(Lsn(lsn.0.saturating_add(1)));
         offset.lsn = lsn;
@@ -515,12 +565,12 @@ impl Stream {
                 offset.ts_usec = tx.ts_ns / 1000;
                 offset.message_type = Some("COMMIT");
             }
-            offset.position =
-                Position { commit: tx.commit, ordinal: tx.ordinal, complete: true, through: None };
+            offset.position = tx.position(true);
         }
         offset.restart = offset.restart.max(end);
-        offset.lsn_commit = Some(end);
-        self.last_commit = Some(end);
+        // One that is sent once more does not take it back.
+        offset.lsn_commit = offset.lsn_commit.max(Some(end));
+        self.last_commit = self.last_commit.max(Some(end));
         Ok(())
     }
 }

@@ -64,7 +64,7 @@ pub struct GlobalArgs {
     pub data: PathBuf,
 
     /// Use another address for a database, broker or registry named in connector and SQL files, as curl's
-    /// option of this name does (repeatable).
+    /// option of this name does (repeatable; of several for one database the primary is looked for).
     #[arg(long, global = true, value_name = "HOST:PORT=HOST:PORT", help_heading = "Global options")]
     pub connect_to: Vec<String>,
 

@@ -8,7 +8,8 @@ use crate::error::Error;
 /// Replacements of network addresses, applied at connect time (as curl's option of this name).
 ///
 /// The name from the file stays what TLS certificates are checked against; only the socket goes elsewhere.
-/// A target that starts with `/` is a directory of Unix sockets.
+/// A target that starts with `/` is a directory of Unix sockets. Several replacements of the same name are
+/// alternatives: a database's primary is looked for among them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressMap {
     entries: Vec<Mapping>,
@@ -43,16 +44,30 @@ impl AddressMap {
         self.entries.push(mapping);
     }
 
-    /// Where to connect for this address: the replacement, or the address itself.
+    /// Where to connect for this address: the replacement (the first, where there are alternatives), or the
+    /// address itself.
     pub fn resolve<'a>(&'a self, host: &'a str, port: u16) -> (&'a str, u16) {
-        for entry in &self.entries {
+        self.alternatives(host, port).next().unwrap_or((host, port))
+    }
+
+    /// All replacements of this address, in their order; none where it stays itself.
+    pub fn alternatives<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+    ) -> impl Iterator<Item = (&'a str, u16)> + use<'a> {
+        let fits = move |entry: &&Mapping| {
             let host_fits = entry.host.is_empty() || entry.host.eq_ignore_ascii_case(host);
-            if host_fits && entry.port.is_none_or(|p| p == port) {
-                let to_host = if entry.to_host.is_empty() { host } else { entry.to_host.as_str() };
-                return (to_host, entry.to_port.unwrap_or(port));
-            }
-        }
-        (host, port)
+            host_fits && entry.port.is_none_or(|p| p == port)
+        };
+        let first = self.entries.iter().find(fits);
+        let same = move |entry: &&Mapping| {
+            first.is_some_and(|f| f.host.eq_ignore_ascii_case(&entry.host) && f.port == entry.port)
+        };
+        self.entries.iter().filter(same).map(move |entry| {
+            let to_host = if entry.to_host.is_empty() { host } else { entry.to_host.as_str() };
+            (to_host, entry.to_port.unwrap_or(port))
+        })
     }
 }
 
@@ -103,6 +118,15 @@ mod tests {
         assert_eq!(map.resolve("SOURCE", 5433), ("10.0.0.1", 5433));
         assert_eq!(map.resolve("kafka", 9092), ("::1", 19092));
         assert_eq!(map.resolve("target", 5432), ("target", 5432));
+    }
+
+    #[test]
+    fn the_same_name_again_is_an_alternative() {
+        let map = map(&["db:5432=a:1", "db:=c:3", "DB:5432=b:2", "other:5432=d:4"]);
+        assert_eq!(map.alternatives("db", 5432).collect::<Vec<_>>(), [("a", 1), ("b", 2)]);
+        assert_eq!(map.resolve("db", 5432), ("a", 1));
+        assert_eq!(map.alternatives("db", 1).collect::<Vec<_>>(), [("c", 3)]);
+        assert_eq!(map.alternatives("x", 1).count(), 0);
     }
 
     #[test]

@@ -65,8 +65,7 @@ impl Held {
                         (State::Restarting, Some(State::Restarting), None)
                     }
                     Some(Phase::Starting) => (State::Running, Some(State::Unassigned), None),
-                    // Connect knows no name for it; the trace says why nothing moves.
-                    Some(Phase::Reconnecting) => (State::Running, Some(State::Running), error),
+                    Some(Phase::Reconnecting) => (State::Running, Some(State::Reconnecting), error),
                     Some(_) => (State::Running, Some(State::Running), None),
                 }
             }

@@ -64,6 +64,8 @@ pub enum State {
     Failed,
     /// On its way to another run.
     Restarting,
+    /// Nothing moves until a server is back; tried again all the time. Connect has no such state.
+    Reconnecting,
 }
 
 /// The state a user wants a connector to be in.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::held::Held;
-use super::model::InstanceState;
+use super::model::{InstanceState, State};
 use super::worker::{Inner, Worker};
 use crate::capture::{ConnectorHandle, Phase};
 use crate::error::Kind;
@@ -108,7 +108,8 @@ fn records(
     let status = held.status(name, worker_id);
     let state = |state: &InstanceState| {
         json!({
-            "state": state.state,
+            // A worker of Connect's reads these records, and knows no other names.
+            "state": if state.state == State::Reconnecting { State::Running } else { state.state },
             "trace": state.trace,
             "worker_id": state.worker_id,
             "generation": 1,

@@ -23,6 +23,8 @@ pub struct PostgresOptions {
     pub hba: Vec<String>,
     /// `fsync`: off is faster; crash tests of the server itself want it on.
     pub fsync: bool,
+    /// The server programs' directory; as [`find_server_programs`] finds it where there is none.
+    pub bin: Option<PathBuf>,
 }
 
 /// A running temporary server; stopped and removed when dropped.
@@ -47,7 +49,7 @@ impl TemporaryPostgres {
     /// # Errors
     /// When no server programs are found, or the server does not start (with the end of its log).
     pub fn start(options: &PostgresOptions) -> Result<Self> {
-        let bin = find_server_programs()?;
+        let bin = options.bin.clone().map_or_else(find_server_programs, Ok)?;
         let root = tempfile::Builder::new()
             .prefix("millstream-pg-")
             .tempdir()
@@ -61,10 +63,11 @@ impl TemporaryPostgres {
     }
 
     /// Makes a hot standby of this server from a base backup and starts it; it follows by streaming replication.
+    /// `settings` are further lines for its `postgresql.conf`.
     ///
     /// # Errors
     /// When the backup fails or the standby does not start.
-    pub fn standby(&self) -> Result<Self> {
+    pub fn standby(&self, settings: &[&str]) -> Result<Self> {
         let failed = |e: std::io::Error| Error::config("cannot set up a standby's directory").with_source(e);
         let root = tempfile::Builder::new().prefix("millstream-pg-").tempdir().map_err(failed)?;
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).map_err(failed)?;
@@ -79,23 +82,50 @@ impl TemporaryPostgres {
             running: false,
             keeper: None,
         };
-        let from = format!("postgresql://postgres@127.0.0.1:{}", self.port);
         let data = standby.data_dir();
-        let mut args: Vec<OsString> =
-            ["-R", "-X", "stream", "-c", "fast", "--no-sync", "-d", &from, "-D"].map(OsString::from).into();
-        args.push(data.clone().into_os_string());
-        standby.run("pg_basebackup", &args)?;
+        self.back_up(&data)?;
         let path = data.join("postgresql.conf");
         let mut text = fs::read_to_string(&path).map_err(failed)?;
         text.push_str(&format!(
-            "\nport = {}\nunix_socket_directories = '{}'\n",
+            "\nport = {}\nunix_socket_directories = '{}'\nprimary_conninfo = 'host=127.0.0.1 port={} user=postgres \
+             dbname=postgres'\n",
             standby.port,
-            standby.root.path().display()
+            standby.root.path().display(),
+            self.port
         ));
+        for line in settings {
+            text.push_str(line);
+            text.push('\n');
+        }
         fs::write(&path, text).map_err(failed)?;
+        fs::write(data.join("standby.signal"), "").map_err(failed)?;
+        if let Some((uid, gid)) = self.owner {
+            for file in ["standby.signal", "backup_label"] {
+                chown(data.join(file), Some(uid), Some(gid)).map_err(failed)?;
+            }
+        }
         standby.keeper = Some(standby.keep()?);
         standby.boot()?;
         Ok(standby)
+    }
+
+    /// Copies the running server's data directory as a base backup, without its replication slots.
+    fn back_up(&self, to: &Path) -> Result<()> {
+        let version = self.psql("postgres", "SHOW server_version_num")?;
+        let (start, stop) = match version.trim().parse::<u32>() {
+            Ok(150_000..) => ("pg_backup_start('standby', true)", "pg_backup_stop(false)"),
+            _ => ("pg_start_backup('standby', true, false)", "pg_stop_backup(false, false)"),
+        };
+        let (from, to) = (self.data_dir(), to.display());
+        let from = from.display();
+        // The backup lasts as long as its session, so the session copies. WAL that the copy misses comes by
+        // streaming.
+        let script = format!(
+            "SELECT {start};\n\\! cp -a '{from}' '{to}'\n\
+             \\! rm -rf '{to}'/postmaster.pid '{to}'/pg_replslot/*\n\
+             \\o '{to}/backup_label'\nSELECT labelfile FROM {stop};\n"
+        );
+        self.psql("postgres", &script).map(|_| ())
     }
 
     /// The TCP port on 127.0.0.1.
@@ -279,6 +309,10 @@ impl TemporaryPostgres {
             .env("TZ", "UTC")
             .stdin(Stdio::null())
             .process_group(0);
+        // A bundle's modules (dblink) look for the bundle's own libpq.
+        if let Some(lib) = self.bin.parent().map(|home| home.join("lib")).filter(|l| l.join("libpq.so.5").exists()) {
+            command.env("LD_LIBRARY_PATH", lib);
+        }
         if program == "pg_ctl" {
             // The server inherits pg_ctl's pipes and would keep them open for ever.
             command.stdout(Stdio::null()).stderr(Stdio::null());

@@ -11,16 +11,49 @@ use tokio_postgres::config::{ChannelBinding as DriverBinding, SslMode as DriverS
 use tokio_postgres::tls::{ChannelBinding as Binding, TlsConnect, TlsStream};
 
 use super::config::{ChannelBinding, ConnectConfig};
-use super::error::{ServerError, StartError};
+use super::error::{ServerError, StartError, sql_error};
 use super::net::{Stream, establish};
 use crate::error::{Error, Result};
 
-/// Opens a session for queries. Its I/O runs as a task of its own, which ends with the client.
+/// Opens a session for queries. Its I/O runs as a task of its own, which ends with the client. Of several places
+/// where the server may be, the one that [`primary`] finds is taken.
 ///
 /// # Errors
 /// Unreachable server, refused login, TLS failure: each with cause and next step.
 pub async fn connect(config: &ConnectConfig) -> Result<tokio_postgres::Client> {
+    let config = &primary(config).await?;
     establish(config, |stream| Box::pin(log_in(config, stream))).await
+}
+
+/// Where the primary is among the places of a configuration; a standby, where no primary answers.
+///
+/// # Errors
+/// When none of several places can be logged in to: the failure that may heal, if there is one.
+pub async fn primary(config: &ConnectConfig) -> Result<ConnectConfig> {
+    let mut places = config.places();
+    if places.len() == 1 {
+        return Ok(places.remove(0));
+    }
+    let (mut standby, mut failure): (Option<ConnectConfig>, Option<Error>) = (None, None);
+    for place in places {
+        let asked = async {
+            let client = establish(&place, |stream| Box::pin(log_in(&place, stream))).await?;
+            let failed = |e| sql_error("cannot ask whether the server is a standby", e);
+            let row = client.query_one("SELECT pg_is_in_recovery()", &[]).await.map_err(failed)?;
+            row.try_get::<_, bool>(0).map_err(failed)
+        };
+        match asked.await {
+            Ok(false) => return Ok(place),
+            Ok(true) => standby = standby.or(Some(place)),
+            Err(error) if failure.as_ref().is_none_or(|f| !f.is_transient()) => failure = Some(error),
+            Err(_) => {}
+        }
+    }
+    match (standby, failure) {
+        (Some(place), _) => Ok(place),
+        (None, Some(failure)) => Err(failure),
+        (None, None) => Ok(config.clone()),
+    }
 }
 
 async fn log_in(

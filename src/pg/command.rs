@@ -168,6 +168,7 @@ impl ReplicationClient {
     /// # Errors
     /// Unreachable server, refused login, missing replication privilege, no free walsender.
     pub async fn connect(config: &ConnectConfig) -> Result<Self> {
+        let config = &super::primary(config).await?;
         Ok(Self { wire: Wire::connect(config, true).await? })
     }
 

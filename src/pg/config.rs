@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::config::address::Mapping;
 use crate::config::{AddressMap, Secret};
 use crate::error::Error;
 
@@ -161,6 +162,22 @@ impl ConnectConfig {
     /// Where the socket really goes: [`Self::addresses`] applied.
     pub fn target(&self) -> (&str, u16) {
         self.addresses.resolve(&self.host, self.port)
+    }
+
+    /// One configuration for each place where the server may be: several where [`Self::addresses`] holds
+    /// alternatives.
+    pub fn places(&self) -> Vec<Self> {
+        let at = |(host, port): (&str, u16)| {
+            let pinned = Mapping {
+                host: self.host.clone(),
+                port: Some(self.port),
+                to_host: host.to_owned(),
+                to_port: Some(port),
+            };
+            self.clone().with_addresses(AddressMap::new(vec![pinned]))
+        };
+        let places: Vec<Self> = self.addresses.alternatives(&self.host, self.port).map(at).collect();
+        if places.len() < 2 { vec![self.clone()] } else { places }
     }
 
     /// Whether the target is this machine: a Unix socket, `localhost` or a loopback address. A remote target

@@ -49,29 +49,52 @@ impl ServerError {
 
     /// Whether trying again may help, by SQLSTATE.
     pub fn is_transient(&self) -> bool {
-        let class = self.code.get(..2).unwrap_or_default();
-        match self.code.as_str() {
-            // All replication slots are in use: somebody has to change a setting.
-            "53400" => false,
-            // A file that is gone for good: removed WAL. A database that was dropped.
-            "58P01" | "57P04" => false,
-            // A failover is under way: the standby that answers is not promoted yet.
-            "55000" | "0A000" | "25006"
-                if ["in recovery", "synchronized from the primary", "read-only transaction"].iter().any(
-                    |words| {
-                        self.message.contains(words)
-                            || self.detail.as_deref().is_some_and(|d| d.contains(words))
-                    },
-                ) =>
-            {
-                true
-            }
-            // query_canceled (statement_timeout), lock_not_available.
-            "57014" | "55P03" => true,
-            _ => matches!(class, "08" | "40" | "53" | "57" | "58"),
+        let of = |length: usize| {
+            let code = self.code.get(..length)?;
+            RETRIED.iter().find(|(known, _)| *known == code)
+        };
+        match of(5).or_else(|| of(2)) {
+            Some((_, retried)) => match retried {
+                Retried::Yes => true,
+                Retried::No => false,
+                Retried::OnAStandby => self.says_standby(),
+            },
+            None => false,
         }
     }
+
+    /// A failover is under way: the standby that answers is not promoted yet.
+    fn says_standby(&self) -> bool {
+        let words = ["in recovery", "synchronized from the primary", "read-only transaction"];
+        let detail = self.detail.as_deref().unwrap_or_default();
+        words.iter().any(|words| self.message.contains(words) || detail.contains(words))
+    }
 }
+
+/// Whether an error is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retried {
+    Yes,
+    No,
+    /// Where the server says it because it is a standby.
+    OnAStandby,
+}
+
+/// What is tried again: a whole SQLSTATE counts before its class. What is not listed is permanent.
+const RETRIED: &[(&str, Retried)] = &[
+    ("08", Retried::Yes),           // connection exceptions
+    ("40", Retried::Yes),           // transaction rollback: serialization, deadlock
+    ("53", Retried::Yes),           // insufficient resources: connections, memory, disk
+    ("53400", Retried::No),         // configuration_limit_exceeded: all replication slots are in use
+    ("57", Retried::Yes),           // operator intervention: shutdown, starting up, statement timeout
+    ("57P04", Retried::No),         // database_dropped
+    ("58", Retried::Yes),           // system errors outside of PostgreSQL
+    ("58P01", Retried::No),         // undefined_file: WAL that was removed
+    ("55P03", Retried::Yes),        // lock_not_available
+    ("55000", Retried::OnAStandby), // object_not_in_prerequisite_state
+    ("0A000", Retried::OnAStandby), // feature_not_supported
+    ("25006", Retried::OnAStandby), // read_only_sql_transaction
+];
 
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -316,6 +339,11 @@ mod tests {
             ("08006", "connection failure"),
             ("0A000", "logical decoding cannot be used while in recovery"),
             ("25006", "cannot execute CREATE PUBLICATION in a read-only transaction"),
+            ("53100", "could not extend file: No space left on device"),
+            ("57014", "canceling statement due to statement timeout"),
+            ("55P03", "canceling statement due to lock timeout"),
+            ("58030", "could not read file"),
+            ("55000", "cannot use replication slot \"s\": it is being synchronized from the primary server"),
         ] {
             assert!(error(code, message).is_transient(), "{code} {message}");
         }
@@ -330,6 +358,10 @@ mod tests {
             ("58P01", "requested WAL segment has already been removed"),
             ("XX000", "invalid memory alloc request size 1073741824"),
             ("0A000", "feature not supported"),
+            ("53400", "all replication slots are in use"),
+            ("55006", "replication slot is active"),
+            ("42704", "publication does not exist"),
+            ("", "no code at all"),
         ] {
             assert!(!error(code, message).is_transient(), "{code} {message}");
         }

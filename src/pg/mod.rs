@@ -16,7 +16,7 @@ mod tls;
 mod url;
 mod wire;
 
-pub use client::connect;
+pub use client::{connect, primary};
 pub use command::{CreateSlot, CreatedSlot, ReplicationClient, StartOptions, SystemIdentity};
 pub use config::{ConnectConfig, SslMode};
 pub use error::{ServerError, sql_error, sqlstate};

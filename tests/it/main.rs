@@ -21,6 +21,7 @@ mod crash;
 mod demo;
 mod doctor;
 mod etl;
+mod failover;
 mod flinksql_goldens;
 #[path = "support/goldens/json.rs"]
 mod json;
@@ -29,6 +30,7 @@ mod log_contract;
 mod log_crash;
 mod network;
 mod operate;
+mod outage;
 mod pipeline_crash;
 mod postgres_sink;
 mod replication;

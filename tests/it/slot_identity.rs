@@ -11,7 +11,7 @@ use millstream::log::{Log, OpenOptions};
 
 use crate::capture::{config, read_topic};
 
-fn server(settings: &[&str]) -> TemporaryPostgres {
+pub(crate) fn server(settings: &[&str]) -> TemporaryPostgres {
     let settings = settings.iter().map(|s| (*s).to_owned()).collect();
     let server =
         TemporaryPostgres::start(&PostgresOptions { settings, ..PostgresOptions::default() }).unwrap();
@@ -22,29 +22,29 @@ fn server(settings: &[&str]) -> TemporaryPostgres {
     server
 }
 
-async fn log_at(dir: &Path) -> Arc<dyn Log> {
+pub(crate) async fn log_at(dir: &Path) -> Arc<dyn Log> {
     millstream::log::open(&format!("file:{}", dir.display()), &OpenOptions::default()).await.unwrap()
 }
 
-fn start(server: &TemporaryPostgres, log: &Arc<dyn Log>, extra: &[(&str, &str)]) -> ConnectorHandle {
+pub(crate) fn start(server: &TemporaryPostgres, log: &Arc<dyn Log>, extra: &[(&str, &str)]) -> ConnectorHandle {
     let config: ConnectorConfig = config(server, extra);
     let env = Env::new(Arc::clone(log), config.name());
     Connector::start(config, env).unwrap()
 }
 
-async fn caught_up(handle: &ConnectorHandle) {
+pub(crate) async fn caught_up(handle: &ConnectorHandle) {
     tokio::time::timeout(Duration::from_secs(30), handle.caught_up()).await.expect("in time").unwrap();
 }
 
 /// Runs until everything is in the log.
-async fn run_through(server: &TemporaryPostgres, log: &Arc<dyn Log>, extra: &[(&str, &str)]) {
+pub(crate) async fn run_through(server: &TemporaryPostgres, log: &Arc<dyn Log>, extra: &[(&str, &str)]) {
     let handle = start(server, log, extra);
     caught_up(&handle).await;
     handle.stop().await;
 }
 
 /// The screen of what it fails with.
-async fn fails(server: &TemporaryPostgres, log: &Arc<dyn Log>, extra: &[(&str, &str)]) -> String {
+pub(crate) async fn fails(server: &TemporaryPostgres, log: &Arc<dyn Log>, extra: &[(&str, &str)]) -> String {
     let handle = start(server, log, extra);
     let result =
         tokio::time::timeout(Duration::from_secs(20), handle.ended_by_itself()).await.expect("it fails");
@@ -52,7 +52,7 @@ async fn fails(server: &TemporaryPostgres, log: &Arc<dyn Log>, extra: &[(&str, &
 }
 
 /// `op id` of every event of the table.
-async fn events(log: &Arc<dyn Log>) -> Vec<String> {
+pub(crate) async fn events(log: &Arc<dyn Log>) -> Vec<String> {
     let field = |r: &crate::capture::Seen| {
         let v = r.value.as_ref()?;
         Some(format!("{} {}", v["op"].as_str()?, r.key.as_ref()?["id"]))
@@ -159,7 +159,7 @@ fn copy_slot(from: &TemporaryPostgres, to: &TemporaryPostgres, slot: &str) {
 async fn a_promoted_standby_is_followed_unless_it_lacks_what_is_in_the_log() {
     let (primary, mut standby) = tokio::task::spawn_blocking(|| {
         let primary = server(&[]);
-        let standby = primary.standby().unwrap();
+        let standby = primary.standby(&[]).unwrap();
         (primary, standby)
     })
     .await

@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod kafka;
+pub mod postgres;
 pub mod proxy;
 
 use std::process::Command;

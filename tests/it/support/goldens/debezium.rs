@@ -18,7 +18,7 @@ use super::json::Json;
 use super::mask::{self, Options};
 use super::recording::{Recorded, RecordingLog};
 use super::registry::Registry;
-use super::{Outcome, Selection, run_several};
+use super::{LEFT_OUT, Outcome, Selection, run_several};
 
 const OFFSETS: &str = "golden-offsets";
 
@@ -50,6 +50,8 @@ pub fn run(selection: &Selection) -> Outcome {
 #[derive(Clone)]
 struct Case<'r> {
     folder: PathBuf,
+    /// Listed in the suite's xml-cases.txt.
+    has_xml: bool,
     registry: Option<&'r Registry>,
     name: String,
     /// The form in which headers are compared.
@@ -90,8 +92,11 @@ impl Case<'_> {
             Ok(text) => serde_json::from_str(&text).map_err(|e| format!("case.json: {e}"))?,
             Err(_) => Value::Null,
         };
+        let listed = folder.parent().map(|suite| suite.join("xml-cases.txt"));
+        let listed = listed.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
         Ok(Self {
             folder: folder.to_owned(),
+            has_xml: listed.lines().any(|line| line == super::name(folder)),
             registry: None,
             name,
             headers: Headers::Wire,
@@ -130,6 +135,9 @@ impl Case<'_> {
         let work = tempfile::tempdir().map_err(|e| e.to_string())?;
         let database = self.config.get("database.dbname").cloned().unwrap_or_else(|| "golden".into());
         psql(&postgres, "postgres", &format!("CREATE DATABASE \"{database}\""))?;
+        if self.has_xml && psql(&postgres, &database, "SELECT '<a/>'::xml").is_err() {
+            return Err(format!("{LEFT_OUT}PostgreSQL was built without libxml (xml-cases.txt)"));
+        }
         psql(&postgres, &database, &self.setup)?;
         let port = postgres.port().to_string();
         for value in self.config.values_mut() {
