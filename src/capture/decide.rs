@@ -259,8 +259,7 @@ mod tests {
     #[test]
     fn with_an_offset() {
         let o = offset(10);
-        let resume =
-            Start::Resume { from: Lsn(10), restart: Lsn(10), position: o.position, witness: None };
+        let resume = Start::Resume { from: Lsn(10), restart: Lsn(10), position: o.position, witness: None };
         let decide = |mode, mismatch, slot: Option<&SlotState>, system: &str| {
             decide(mode, mismatch, false, Some(&o), "s", slot, &server(system))
         };

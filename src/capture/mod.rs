@@ -30,6 +30,7 @@ mod spool;
 pub mod status;
 mod stream;
 mod takeover;
+mod witness;
 
 pub use committer::Committed;
 pub use connector::{Connector, ConnectorHandle, Env, transactional_id};

@@ -167,7 +167,7 @@ impl Run {
 
     /// From when the stream is known to go on where the log ends, it is confirmed what the log holds.
     fn go_on(&self, wal: &WalStream, flow: &mut Flow<'_>) {
-        if flow.target.is_none() || flow.stream.is_unsure() {
+        if flow.target.is_none() || flow.stream.witness.is_awaited() {
             return;
         }
         if let Some(target) = flow.target.take() {
@@ -216,7 +216,7 @@ impl Run {
                     // A streamed transaction that has not committed does not hold the position back: its commit
                     // is yet to come, and after a restart the server sends it from its beginning.
                     if !flow.stream.in_transaction() && !flow.spool.in_piece() {
-                        flow.stream.passed(keepalive.wal_end)?;
+                        flow.stream.witness.passed(keepalive.wal_end)?;
                         flow.reached = flow.reached.max(keepalive.wal_end);
                         flow.pump.idle(keepalive.wal_end).await?;
                     }

@@ -23,6 +23,7 @@ use super::source;
 use super::spool::Spool;
 use super::status::{Phase, StatusCell};
 use super::stream::{Stream, now_ns};
+use super::witness::Witness;
 use super::{offsets, precheck, replica_identity, slot_watch, snapshot, takeover};
 use crate::config::ConnectorConfig;
 use crate::config::connector::CaptureOptions;
@@ -109,7 +110,7 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
 impl Run {
     /// One run. Transient errors are for the supervisor.
     pub(super) async fn once(&mut self) -> Result<Ended> {
-        self.status.phase(Phase::Starting);
+        self.status.starting();
         let mut stop = self.stop.clone();
         tokio::select! {
             biased;
@@ -402,6 +403,7 @@ impl Run {
             reconcile: Reconciler::resume(&pump.offset),
         };
         let last_commit = pump.offset.lsn_commit;
+        let witness = Witness::new(witness);
         let mut stream = Stream::new(encoder, position, witness, last_commit, Arc::clone(&self.status));
         self.status.phase(Phase::Streaming);
         let spool = Spool::new(&self.env.spill, options.queue_bytes / 2);
@@ -425,10 +427,10 @@ impl Run {
         };
         let result = self.pour(&mut wal, &mut flow).await;
         match result {
-            Err(error) if stream.lacks.is_some() => {
+            Err(error) if stream.witness.lacks().is_some() => {
                 // What is done about it is decided at a start.
                 tracing::debug!(connector = options.name, %error, "the stream ends");
-                self.lacks = stream.lacks;
+                self.lacks = stream.witness.lacks();
                 Ok(Ended::Again)
             }
             Ok(ended) => {

@@ -19,6 +19,8 @@ use crate::pg::{ConnectConfig, Lsn, sql_error};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Samples kept for rate and lag.
 const SAMPLES: usize = 64;
+/// WAL held back from here on is said where nothing bounds it, bytes.
+const MUCH: u64 = 1 << 30;
 /// With less than this left until the server gives up the slot, it is said.
 const SOON: Duration = Duration::from_secs(3600);
 
@@ -162,6 +164,12 @@ fn say(options: &CaptureOptions, health: Option<&SlotHealth>, said: &mut String)
             (_, Some(left)) if left < SOON => {
                 "the server gives it up within the hour if it stands still".to_owned()
             }
+            // The disk's free space is not to be had from afar.
+            _ if h.safe_bytes.is_none() && h.retained_bytes >= MUCH => {
+                "it holds back more than 1 GiB of WAL, and without max_slot_wal_keep_size nothing bounds that but the \
+                 server's disk"
+                    .to_owned()
+            }
             _ => String::new(),
         },
     };
@@ -170,6 +178,7 @@ fn say(options: &CaptureOptions, health: Option<&SlotHealth>, said: &mut String)
             connector = options.name,
             slot = options.slot,
             retained_bytes = health.map(|h| h.retained_bytes),
+            wal_bytes_per_second = health.map(|h| h.wal_per_second.round()),
             full_in_seconds = health.and_then(|h| h.full_in).map(|d| d.as_secs()),
             "the replication slot is in danger: {text}"
         );

@@ -236,6 +236,18 @@ impl StatusCell {
         });
     }
 
+    /// A run begins. Where it is another try it stays what it was, with the cause, until data moves again.
+    pub(super) fn starting(&self) {
+        self.state.send_if_modified(|s| {
+            s.meanwhile = None;
+            if s.phase == Phase::Reconnecting || s.phase == Phase::Starting {
+                return false;
+            }
+            (s.phase, s.error) = (Phase::Starting, None);
+            true
+        });
+    }
+
     pub(super) fn failed(&self, phase: Phase, error: Arc<Error>) {
         if phase == Phase::Reconnecting {
             self.reconnects.fetch_add(1, Ordering::Relaxed);

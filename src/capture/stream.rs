@@ -14,6 +14,7 @@ use super::reconcile::Verdict;
 use super::signal::Signal;
 use super::slot_watch::Xmin;
 use super::status::StatusCell;
+use super::witness::Witness;
 use crate::error::{Error, Result};
 use crate::event::encoder::OldRow;
 use crate::event::options::ProcessingFailure;
@@ -97,10 +98,8 @@ pub(super) struct Stream {
     transaction: Option<Transaction>,
     /// What is in the log from before the start.
     resume: Position,
-    /// The last transaction in the log, while the server still has to show that its WAL holds it.
-    witness: Option<(Lsn, Stamp)>,
-    /// The WAL does not hold the transaction that committed here and is in the log.
-    pub(super) lacks: Option<Lsn>,
+    /// The last transaction in the log, which the server has to show.
+    pub(super) witness: Witness,
     /// `source.sequence[0]`.
     last_commit: Option<Lsn>,
     origin: Option<(String, Lsn)>,
@@ -123,7 +122,7 @@ impl Stream {
     pub(super) fn new(
         encoder: Encoder,
         resume: Position,
-        witness: Option<(Lsn, Stamp)>,
+        witness: Witness,
         last_commit: Option<Lsn>,
         status: Arc<StatusCell>,
     ) -> Self {
@@ -135,7 +134,6 @@ impl Stream {
             transaction: None,
             resume,
             witness,
-            lacks: None,
             last_commit,
             origin: None,
             metadata,
@@ -149,30 +147,6 @@ impl Stream {
     /// Whether a transaction is under way.
     pub(super) fn in_transaction(&self) -> bool {
         self.transaction.is_some()
-    }
-
-    /// Whether the server has not yet shown that its WAL is the one the log's content comes from.
-    pub(super) fn is_unsure(&self) -> bool {
-        self.witness.is_some()
-    }
-
-    /// Everything that commits before `lsn` has come.
-    ///
-    /// # Errors
-    /// When the last transaction in the log should have come, and has not.
-    pub(super) fn passed(&mut self, lsn: Lsn) -> Result<()> {
-        match self.witness {
-            Some((commit, stamp)) if commit < lsn => self.miss(commit, stamp),
-            _ => Ok(()),
-        }
-    }
-
-    fn miss(&mut self, commit: Lsn, stamp: Stamp) -> Result<()> {
-        self.lacks = Some(commit);
-        Err(Error::refused(format!(
-            "the server's WAL does not hold transaction {} committed at {commit}, which is in the log",
-            stamp.xid
-        )))
     }
 
     /// `source.sequence[0]`.
@@ -338,19 +312,11 @@ impl Stream {
     /// A transaction begins, as a Begin message says it or as the commit of a streamed one does.
     ///
     /// # Errors
-    /// As [`Self::passed`].
+    /// When the last transaction in the log should have come instead.
     pub(super) fn begin(&mut self, lsn: Lsn, commit: Lsn, commit_ts: i64, xid: u32) -> Result<()> {
         let xid = u64::from(xid);
         let stamp = Stamp { xid, ts_usec: commit_ts.saturating_add(PG_EPOCH_US) };
-        self.passed(commit)?;
-        if let Some((at, known)) = self.witness
-            && at == commit
-        {
-            if stamp != known {
-                return self.miss(at, known);
-            }
-            self.witness = None;
-        }
+        self.witness.begins(commit, stamp)?;
         let resume = self.resume.resume(commit, Some(xid));
         self.origin = None;
         self.transaction = Some(Transaction {

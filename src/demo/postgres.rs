@@ -310,7 +310,9 @@ impl TemporaryPostgres {
             .stdin(Stdio::null())
             .process_group(0);
         // A bundle's modules (dblink) look for the bundle's own libpq.
-        if let Some(lib) = self.bin.parent().map(|home| home.join("lib")).filter(|l| l.join("libpq.so.5").exists()) {
+        if let Some(lib) =
+            self.bin.parent().map(|home| home.join("lib")).filter(|l| l.join("libpq.so.5").exists())
+        {
             command.env("LD_LIBRARY_PATH", lib);
         }
         if program == "pg_ctl" {

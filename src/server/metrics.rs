@@ -297,7 +297,11 @@ fn render(connectors: &[Sample], pipelines: &[PipelineStatus], now: i64) -> Stri
     let failures: Vec<(&str, String)> =
         running.iter().filter_map(|(c, s)| Some((c.name.as_str(), s.error.as_ref()?.to_string()))).collect();
     if !failures.is_empty() {
-        page.family("millstream_connector_failure", Kind::Gauge, "1 while a failure keeps a connector from moving.");
+        page.family(
+            "millstream_connector_failure",
+            Kind::Gauge,
+            "1 while a failure keeps a connector from moving.",
+        );
         for (name, cause) in &failures {
             page.sample("millstream_connector_failure", &[("connector", *name), ("cause", cause)], 1);
         }

@@ -40,6 +40,8 @@ impl Case {
             "database.user": role,
             "database.password": "canary-5f1c",
             "database.dbname": "shop",
+            "key.converter.schemas.enable": "false",
+            "value.converter.schemas.enable": "false",
             "topic.prefix": "s",
             "table.exclude.list": "public.signal",
             "signal.data.collection": "public.signal",
@@ -77,6 +79,14 @@ impl Case {
             panic!("{text}");
         }
         (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    }
+
+    /// A command that succeeds.
+    fn does(&self, args: &[&str]) {
+        let mut command = millstream();
+        command.arg("--data").arg(self.dir.path().join("data")).args(args).current_dir(self.dir.path());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     fn doctor(&self) -> (bool, Value) {
@@ -117,23 +127,14 @@ fn mend(server: &TemporaryPostgres, report: &Value) {
 
 #[test]
 fn what_the_doctor_prints_mends_what_it_finds() {
-    let mut case = Case::new("cap", "writer", &["wal_level = replica", "max_replication_slots = 1"]);
+    let settings = ["wal_level = replica", "max_replication_slots = 1", "max_wal_senders = 0"];
+    let mut case = Case::new("cap", "writer", &settings);
     case.server.psql("postgres", "CREATE ROLE cap LOGIN; CREATE ROLE writer LOGIN").unwrap();
+    case.server.psql("postgres", "SELECT pg_create_physical_replication_slot('in_the_way')").unwrap();
+    case.server.psql("shop", "CREATE UNLOGGED TABLE fleeting (id int PRIMARY KEY)").unwrap();
     let (well, report) = case.doctor();
     assert!(!well);
-    let checks = ill(&report);
-    for check in [
-        "source wal_level",
-        "source role",
-        "source privileges",
-        "source publication",
-        "source identity",
-        "source signals",
-        "source disk",
-        "target schema",
-    ] {
-        assert!(checks.contains(&check.to_owned()), "{check} is missing in {checks:?}");
-    }
+    let mut checks = ill(&report);
     let (_, text) = case.run(&["doctor"]);
     assert!(text.contains("ALTER SYSTEM SET wal_level = 'logical';"), "{text}");
     let mut rounds = 0;
@@ -144,11 +145,30 @@ fn what_the_doctor_prints_mends_what_it_finds() {
         }
         rounds += 1;
         assert!(rounds < 5, "still ill: {report:#}");
+        checks.extend(ill(&report));
         mend(&case.server, &report);
         case.server.stop(false).unwrap();
         case.server.boot().unwrap();
     };
     assert_eq!((&report["problems"], &report["warnings"]), (&json!(0), &json!(0)));
+    for check in [
+        "source wal_level",
+        "source role",
+        "source slot",
+        "source walsenders",
+        "source privileges",
+        "source tables",
+        "source publication",
+        "source identity",
+        "source signals",
+        "source disk",
+        "target schema",
+        "target table",
+        "target key",
+        "target epochs",
+    ] {
+        assert!(checks.contains(&check.to_owned()), "{check} was never found: {checks:?}");
+    }
     // And it is true: the connector starts as this role.
     let output = millstream()
         .args(["--data"])
@@ -158,6 +178,39 @@ fn what_the_doctor_prints_mends_what_it_finds() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A publication that is there and lacks something, and a slot that the server has given up.
+#[test]
+fn a_publication_and_a_slot_that_do_not_serve_are_mended() {
+    let settings = ["max_slot_wal_keep_size = '1MB'", "min_wal_size = '32MB'", "max_wal_size = '64MB'"];
+    let case = Case::new("postgres", "postgres", &settings);
+    let sql = "CREATE PUBLICATION \"the \"\"one\"\"\" FOR TABLE a WITH (publish = 'insert');
+        SELECT pg_create_logical_replication_slot('debezium', 'pgoutput');
+        SELECT pg_create_logical_replication_slot('forgotten', 'pgoutput');
+        ALTER TABLE \"Shop's\".\"we\"\"ird; --\" REPLICA IDENTITY FULL";
+    for statement in sql.split(";\n") {
+        case.server.psql("shop", statement).unwrap();
+    }
+    let lost = "SELECT count(*) FROM pg_replication_slots WHERE wal_status = 'lost'";
+    for _ in 0..8 {
+        for statement in
+            ["INSERT INTO public.a SELECT max(id) + 1 FROM a", "SELECT pg_switch_wal()", "CHECKPOINT"]
+        {
+            case.server.psql("shop", statement).unwrap();
+        }
+    }
+    assert_eq!(case.server.psql("shop", lost).unwrap().trim(), "2");
+    case.server.psql("target", "ALTER TABLE star.\"out\" ADD PRIMARY KEY (id)").unwrap();
+    let (well, report) = case.doctor();
+    assert!(!well);
+    let mut checks = ill(&report);
+    checks.sort();
+    let expected = ["source orphans", "source publication", "source publication", "source slot"];
+    assert_eq!(checks, expected, "{report:#}");
+    mend(&case.server, &report);
+    let (well, report) = case.doctor();
+    assert!(well && ill(&report).is_empty(), "{report:#}");
 }
 
 #[test]
@@ -200,6 +253,15 @@ fn the_grants_are_enough_and_can_be_run_again() {
         .psql("shop", "SELECT rolsuper, rolreplication FROM pg_roles WHERE rolname = 'ca\"p'")
         .unwrap();
     assert_eq!(role.trim(), "f|t");
+    // With no more than that the roles do their work: rows come from the source to the target.
+    case.server.psql("shop", "ALTER TABLE \"Shop's\".\"we\"\"ird; --\" REPLICA IDENTITY FULL").unwrap();
+    case.server.psql("target", "ALTER TABLE star.\"out\" ADD PRIMARY KEY (id)").unwrap();
+    case.does(&["capture", "--until-caught-up", "c.json"]);
+    case.server.psql("shop", "INSERT INTO a VALUES (2, 'two'); UPDATE a SET v = 'uno' WHERE id = 1").unwrap();
+    case.does(&["capture", "--until-caught-up", "c.json"]);
+    case.does(&["sql", "-f", "p.sql", "--until-idle", "500ms"]);
+    let rows = case.server.psql("target", "SELECT id, v FROM star.\"out\" ORDER BY id").unwrap();
+    assert_eq!(rows, "1|uno\n2|two\n");
 }
 
 fn run_file(case: &Case, database: &str, sql: &str) {

@@ -103,13 +103,17 @@ async fn a_backup_that_holds_the_whole_log_is_gone_on_with() {
 /// pg_upgrade, or a dump into a newer server, makes another cluster.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgraded_server_is_named() {
-    let found = tokio::task::spawn_blocking(|| postgres::exactly(15).zip(postgres::exactly(17))).await.unwrap();
+    let found =
+        tokio::task::spawn_blocking(|| postgres::exactly(15).zip(postgres::exactly(17))).await.unwrap();
     let Some((old, new)) = found else { return };
     let with = |bin| {
-        let server = TemporaryPostgres::start(&PostgresOptions { bin: Some(bin), ..PostgresOptions::default() });
+        let server =
+            TemporaryPostgres::start(&PostgresOptions { bin: Some(bin), ..PostgresOptions::default() });
         let server = server.unwrap();
         server.psql("postgres", "CREATE DATABASE shop").unwrap();
-        server.psql("shop", "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a')").unwrap();
+        server
+            .psql("shop", "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a')")
+            .unwrap();
         server
     };
     let (old, new) = tokio::task::spawn_blocking(move || (with(old), with(new))).await.unwrap();
@@ -133,7 +137,8 @@ async fn an_upgraded_server_is_named() {
 }
 
 fn at_either(primary: &TemporaryPostgres, standby: &TemporaryPostgres) -> AddressMap {
-    let mapping = |server: &TemporaryPostgres| format!("db:5432=127.0.0.1:{}", server.port()).parse().unwrap();
+    let mapping =
+        |server: &TemporaryPostgres| format!("db:5432=127.0.0.1:{}", server.port()).parse().unwrap();
     AddressMap::new(vec![mapping(primary), mapping(standby)])
 }
 
@@ -143,10 +148,15 @@ fn at_either(primary: &TemporaryPostgres, standby: &TemporaryPostgres) -> Addres
 async fn a_failover_slot_is_made_and_followed_without_a_human() {
     let Some(bin) = tokio::task::spawn_blocking(|| postgres::at_least(17)).await.unwrap() else { return };
     let (mut primary, standby) = tokio::task::spawn_blocking(move || {
-        let primary = TemporaryPostgres::start(&PostgresOptions { bin: Some(bin), ..PostgresOptions::default() });
+        let primary =
+            TemporaryPostgres::start(&PostgresOptions { bin: Some(bin), ..PostgresOptions::default() });
         let primary = primary.unwrap();
-        primary.psql("postgres", "CREATE DATABASE shop; SELECT pg_create_physical_replication_slot('standby')").unwrap();
-        primary.psql("shop", "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'snapshot')").unwrap();
+        primary
+            .psql("postgres", "CREATE DATABASE shop; SELECT pg_create_physical_replication_slot('standby')")
+            .unwrap();
+        primary
+            .psql("shop", "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'snapshot')")
+            .unwrap();
         let standby = primary.standby(&[
             "primary_slot_name = 'standby'",
             "hot_standby_feedback = on",
@@ -175,7 +185,8 @@ async fn a_failover_slot_is_made_and_followed_without_a_human() {
     assert_eq!(primary.psql("shop", failover).unwrap().trim(), "t");
     // The standby takes the slot over once its own WAL is far enough.
     let mut id = 1;
-    let synced = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'debezium' AND synced AND NOT temporary";
+    let synced =
+        "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'debezium' AND synced AND NOT temporary";
     until("the slot on the standby", async || {
         id += 1;
         primary.psql("shop", &format!("INSERT INTO t VALUES ({id}, 'before')")).unwrap();

@@ -143,7 +143,9 @@ fn a_database_that_is_away_is_seen_with_its_cause_and_heals() {
     // Said on the terminal, too, and nowhere with the password.
     let output = service.output();
     assert!(output.contains("RECONNECTING"), "{output}");
-    assert!(!output.contains("canary") && !metrics.contains("canary") && !task.to_string().contains("canary"));
+    assert!(
+        !output.contains("canary") && !metrics.contains("canary") && !task.to_string().contains("canary")
+    );
 }
 
 #[test]

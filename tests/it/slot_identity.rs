@@ -26,7 +26,11 @@ pub(crate) async fn log_at(dir: &Path) -> Arc<dyn Log> {
     millstream::log::open(&format!("file:{}", dir.display()), &OpenOptions::default()).await.unwrap()
 }
 
-pub(crate) fn start(server: &TemporaryPostgres, log: &Arc<dyn Log>, extra: &[(&str, &str)]) -> ConnectorHandle {
+pub(crate) fn start(
+    server: &TemporaryPostgres,
+    log: &Arc<dyn Log>,
+    extra: &[(&str, &str)],
+) -> ConnectorHandle {
     let config: ConnectorConfig = config(server, extra);
     let env = Env::new(Arc::clone(log), config.name());
     Connector::start(config, env).unwrap()

@@ -32,7 +32,10 @@ fn found(suits: impl Fn(u32) -> bool) -> Option<PathBuf> {
 fn fetched(version: u32) -> Option<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/postgres.sh");
     let output = Command::new(script).arg(version.to_string()).stderr(Stdio::inherit()).output();
-    let bin = output.ok().filter(|o| o.status.success()).map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
+    let bin = output
+        .ok()
+        .filter(|o| o.status.success())
+        .map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
     if bin.is_none() {
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
         let text = format!("SKIPPED {test}: PostgreSQL {version} could not be had\n");
