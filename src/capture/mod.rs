@@ -30,6 +30,7 @@ mod spool;
 pub mod status;
 mod stream;
 mod takeover;
+mod transaction;
 mod witness;
 
 pub use committer::Committed;

@@ -14,6 +14,7 @@ use super::reconcile::Verdict;
 use super::signal::Signal;
 use super::slot_watch::Xmin;
 use super::status::StatusCell;
+use super::transaction::Transaction;
 use super::witness::Witness;
 use crate::error::{Error, Result};
 use crate::event::encoder::OldRow;
@@ -45,40 +46,6 @@ pub(super) struct Table {
     pub(super) name: String,
     /// Names of its columns, in the order of the wire.
     pub(super) columns: Vec<String>,
-}
-
-/// A transaction under way.
-struct Transaction {
-    xid: u64,
-    /// LSN of the Begin message: where Debezium says the transaction begins.
-    begin_lsn: Lsn,
-    commit: Lsn,
-    ts_ns: i64,
-    /// Changes so far, as pgoutput sends them.
-    ordinal: u64,
-    resume: Resume,
-    /// Number of its first change at the last LSN that an offset of Debezium's names.
-    first_at: Option<u64>,
-    /// Whether its BEGIN record is written, or was before a restart.
-    begun: bool,
-}
-
-impl Transaction {
-    /// After its last change, or after it as a whole.
-    fn position(&self, complete: bool) -> Position {
-        let stamp = Stamp { xid: self.xid, ts_usec: self.ts_ns / 1000 };
-        Position { commit: self.commit, ordinal: self.ordinal, complete, through: None, stamp: Some(stamp) }
-    }
-
-    /// Whether its change of this number and LSN is in the log from before the start.
-    fn knows(&self, ordinal: u64, lsn: Lsn) -> bool {
-        match self.resume {
-            Resume::Whole => false,
-            Resume::Skip => true,
-            Resume::After(n) => ordinal <= n,
-            Resume::Through(through) => through.knows(ordinal, lsn, self.first_at),
-        }
-    }
 }
 
 /// What is to be done after a message before the next one.
