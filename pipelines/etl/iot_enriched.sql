@@ -1,4 +1,5 @@
 -- Readings of IoT devices, each with what another database knows of its device (a lookup join).
+-- Times are TIMESTAMP in the target: the JDBC connector of Flink takes no TIMESTAMP_LTZ. The session zone is UTC.
 -- Flink asks for the device at the moment the reading goes through; a reading keeps what was known then.
 SET 'pipeline.name' = 'iot_enriched';
 SET 'table.local-time-zone' = 'UTC';
@@ -49,12 +50,12 @@ CREATE TABLE readings_enriched (
   serial       STRING,
   model        STRING,
   site         STRING,
-  ts           TIMESTAMP_LTZ(3),
+  ts           TIMESTAMP(3),
   temperature  DECIMAL(6, 2),
   humidity     DECIMAL(5, 2),
   battery      INT,
   over_limit   BOOLEAN,
-  processed_at TIMESTAMP_LTZ(3),
+  processed_at TIMESTAMP(3),
   PRIMARY KEY (reading_id) NOT ENFORCED
 ) WITH (
   'connector' = 'jdbc',
@@ -65,7 +66,7 @@ CREATE TABLE readings_enriched (
 );
 
 INSERT INTO readings_enriched
-SELECT r.`id`, r.`device_id`, d.serial, d.model, d.site, r.`ts`, r.`temperature`, r.`humidity`, r.`battery`,
-       r.`temperature` > d.max_temperature, CURRENT_TIMESTAMP
+SELECT r.`id`, r.`device_id`, d.serial, d.model, d.site, CAST(r.`ts` AS TIMESTAMP(3)), r.`temperature`, r.`humidity`, r.`battery`,
+       r.`temperature` > d.max_temperature, LOCALTIMESTAMP
 FROM readings AS r
 LEFT JOIN devices FOR SYSTEM_TIME AS OF r.`proc_time` AS d ON r.`device_id` = d.device_id;

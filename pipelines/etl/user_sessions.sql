@@ -30,7 +30,7 @@ CREATE TABLE user_sessions (
   exports         BIGINT,
   active_seconds  INT,
   seconds_a_click DECIMAL(10, 2),
-  processed_at    TIMESTAMP_LTZ(3),
+  processed_at    TIMESTAMP(3),
   PRIMARY KEY (user_id, session_start) NOT ENFORCED
 ) WITH (
   'connector' = 'jdbc',
@@ -42,7 +42,7 @@ CREATE TABLE user_sessions (
 
 INSERT INTO user_sessions
 SELECT user_id, window_start, window_end, clicks, pages, exports, active_seconds,
-       CAST(CAST(active_seconds AS DECIMAL(10, 2)) / clicks AS DECIMAL(10, 2)), CURRENT_TIMESTAMP
+       CAST(CAST(active_seconds AS DECIMAL(10, 2)) / clicks AS DECIMAL(10, 2)), LOCALTIMESTAMP
 FROM (
   SELECT `user_id`, window_start, window_end,
          COUNT(*) AS clicks,

@@ -8,12 +8,12 @@ CREATE TABLE readings_enriched (
   serial       text,
   model        text,
   site         text,
-  ts           timestamptz NOT NULL,
+  ts           timestamp(3) NOT NULL,
   temperature  numeric(6,2) NOT NULL,
   humidity     numeric(5,2),
   battery      integer NOT NULL,
   over_limit   boolean,
-  processed_at timestamptz NOT NULL
+  processed_at timestamp(3) NOT NULL
 );
 
 CREATE TABLE user_sessions (
@@ -25,7 +25,7 @@ CREATE TABLE user_sessions (
   exports         bigint NOT NULL,
   active_seconds  integer NOT NULL,
   seconds_a_click numeric(10,2),
-  processed_at    timestamptz NOT NULL,
+  processed_at    timestamp(3) NOT NULL,
   PRIMARY KEY (user_id, session_start)
 );
 
