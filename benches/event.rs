@@ -23,7 +23,7 @@ const ROWS: u64 = 1000;
 const COLUMNS: [usize; 3] = [5, 20, 200];
 
 /// All formats over the same rows in one run.
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+#[allow(clippy::cast_precision_loss, reason = "figures for people")]
 fn side_by_side() {
     println!(
         "{:<22}{:>8}{:>12}{:>12}{:>12}{:>18}",

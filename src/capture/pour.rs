@@ -314,7 +314,18 @@ impl Run {
             if relation.columns.iter().any(|c| types.get(c.type_oid).is_none()) {
                 *types = catalog::load_types(side).await?;
             }
-            let table = catalog::load_tables(side, &[oid]).await?.into_iter().next();
+            let mut table = catalog::load_tables(side, &[oid]).await?.into_iter().next();
+            let named = |schema: &str, name: &str| schema == relation.schema && name == relation.name;
+            let renamed = !table.as_ref().is_some_and(|t| named(&t.schema, &t.name));
+            if renamed && !stream.encoder.options().strict_values {
+                // Debezium asks for the table by the name it had then: another one has it now, or none.
+                let tables = catalog::list_tables(side).await?;
+                let other = tables.iter().find(|t| named(&t.schema, &t.name)).map(|t| t.oid);
+                table = match other {
+                    Some(oid) => catalog::load_tables(side, &[oid]).await?.into_iter().next(),
+                    None => None,
+                };
+            }
             let plan = stream.encoder.stream_plan(&relation, table.as_ref(), types).map_err(unusable)?;
             Some(plan)
         } else {

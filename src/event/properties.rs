@@ -91,7 +91,6 @@ impl EventOptions {
             topic_transaction: p.text("topic.transaction", "transaction"),
             topic_heartbeat_prefix: p
                 .get("topic.heartbeat.prefix")
-                .or_else(|| p.get("heartbeat.topics.prefix"))
                 .unwrap_or("__debezium-heartbeat")
                 .to_owned(),
             topic_heartbeat_name: p.get("topic.heartbeat.name").filter(|n| !n.is_empty()).map(str::to_owned),

@@ -1,0 +1,8 @@
+INSERT INTO t VALUES (50,'r',1,1);
+-- @stop
+INSERT INTO t VALUES (2,'y',2,2.5);
+ALTER TABLE t RENAME TO t2;
+INSERT INTO t2 VALUES (3,'y',2,2.5);
+-- @start
+-- @idle
+INSERT INTO t2 VALUES (4,'z',3,3);

@@ -1,0 +1,1 @@
+CREATE TYPE mood AS ENUM ('a','b'); CREATE TABLE t (id int PRIMARY KEY, a text DEFAULT 'd', b int NOT NULL DEFAULT 5, c numeric(5,2)); INSERT INTO t VALUES (1,'x',1,1.5); CREATE TABLE k (x int, y int, z text, PRIMARY KEY (x)); INSERT INTO k VALUES (1,1,'z'); CREATE TABLE n (a int); ALTER TABLE n REPLICA IDENTITY FULL;
