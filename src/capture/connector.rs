@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use super::committer::Committed;
 use super::run::{Ended, Run};
 use super::status::{ConnectorStatus, Phase, StatusCell};
+use super::topics;
 use crate::config::connector::CaptureOptions;
 use crate::config::settings::TlsDefault;
 use crate::config::{AddressMap, ConnectorConfig};
@@ -36,6 +37,8 @@ pub struct Env {
     pub offsets_topic: String,
     /// Identity of the writer: whoever opens it last is the connector.
     pub transactional_id: String,
+    /// Whether events and offset are one write. Without, a failure may write events once more.
+    pub exactly_once: bool,
     /// Other addresses (`--connect-to`).
     pub addresses: AddressMap,
     /// What a missing `database.sslmode` means.
@@ -59,6 +62,7 @@ impl Env {
                 &crate::config::settings::Worker::default().group_id,
                 connector,
             ),
+            exactly_once: true,
             addresses: AddressMap::default(),
             tls: TlsDefault::default(),
             spill: std::env::temp_dir(),
@@ -87,6 +91,7 @@ impl Connector {
             tracing::warn!(connector = config.name(), "{warning}");
         }
         let options = CaptureOptions::new(&config)?;
+        let topics = topics::defaults(&config)?;
         let database = config.database(&env.addresses, env.tls)?;
         if !config.is_set("database.sslmode") && env.tls == TlsDefault::Prefer && !database.is_local() {
             tracing::warn!(
@@ -101,6 +106,7 @@ impl Connector {
             config,
             options,
             given: database.clone(),
+            topics,
             database,
             env,
             status: Arc::clone(&status),

@@ -30,6 +30,7 @@ mod spool;
 pub mod status;
 mod stream;
 mod takeover;
+mod topics;
 mod transaction;
 mod witness;
 

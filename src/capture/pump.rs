@@ -2,6 +2,7 @@
 //! offset record that belongs to its last event.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::committer::{Committer, Note};
@@ -50,6 +51,8 @@ pub(super) struct Pump {
     /// What must be durable for the connector to be caught up.
     target: Option<Lsn>,
     cut: usize,
+    /// Bytes of the batch in flight.
+    handed: usize,
     written: (Lsn, Instant),
 }
 
@@ -63,6 +66,9 @@ impl Pump {
         queue_bytes: usize,
     ) -> Self {
         let written = (offset.restart, Instant::now());
+        // Two batches and what is in the sockets share the bound.
+        let cut = (queue_bytes / 4).clamp(16 << 10, 4 << 20);
+        status.queue_limit.store(u64::try_from(2 * cut).unwrap_or(u64::MAX), Ordering::Relaxed);
         Self {
             large: Vec::new(),
             large_in_flight: Vec::new(),
@@ -76,8 +82,8 @@ impl Pump {
             status,
             acknowledger: None,
             target: None,
-            // Two batches and what is in the sockets share the bound.
-            cut: (queue_bytes / 4).clamp(16 << 10, 4 << 20),
+            cut,
+            handed: 0,
             written,
         }
     }
@@ -113,6 +119,8 @@ impl Pump {
         // A batch that one large value has made large does not keep that memory.
         batch.shrink(4 * self.cut);
         self.spare = Some(batch);
+        self.handed = 0;
+        self.status.queued(self.batch.bytes());
         self.large_in_flight.clear();
         if let Some(acknowledger) = &self.acknowledger {
             crate::failpoint!("capture.before_feedback");
@@ -147,6 +155,7 @@ impl Pump {
 
     /// Hands over what there is if nothing is in flight.
     pub(super) async fn offer(&mut self) -> Result<()> {
+        self.status.queued(self.handed.saturating_add(self.batch.bytes()));
         if !self.batch.is_empty() && !self.in_flight() {
             self.hand_over().await?;
         }
@@ -226,6 +235,7 @@ impl Pump {
         };
         let next = self.spare.take().unwrap_or_default();
         let batch = std::mem::replace(&mut self.batch, next);
+        self.handed = batch.bytes();
         std::mem::swap(&mut self.large, &mut self.large_in_flight);
         self.written = (self.offset.restart, Instant::now());
         self.committer.send(batch, note).await

@@ -1,6 +1,5 @@
 //! One life of a connector between two connections: start, snapshot, stream, until it stops or breaks.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +28,7 @@ use crate::config::ConnectorConfig;
 use crate::config::connector::CaptureOptions;
 use crate::error::{Error, Result};
 use crate::event::{Encoder, EventError, EventOptions};
-use crate::log::{LogWriter, TopicSpec};
+use crate::log::{LogWriter, TopicDefaults};
 use crate::pg::catalog::{self, TableName, TypeRegistry};
 use crate::pg::{self, ConnectConfig, CreateSlot, Lsn, ReplicationClient, StartOptions, SystemIdentity};
 
@@ -50,6 +49,8 @@ pub(super) enum Ended {
 pub(super) struct Run {
     pub(super) config: ConnectorConfig,
     pub(super) options: CaptureOptions,
+    /// What topics are made with.
+    pub(super) topics: TopicDefaults,
     /// Where the configuration says that the database is, with alternatives.
     pub(super) given: ConnectConfig,
     /// Where it is in this run.
@@ -138,13 +139,12 @@ impl Run {
         facts.check_capture()?;
         // The writer comes first: it fences a task of this connector that still runs somewhere, so that the
         // offset read next is the last there will be.
-        let mut writer = self.env.log.writer(&self.env.transactional_id).await?;
-        writer.topic_defaults(TopicSpec {
-            name: String::new(),
-            partitions: options.topic_partitions,
-            replication: options.topic_replication,
-            configs: options.topic_configs.iter().cloned().collect::<BTreeMap<_, _>>(),
-        });
+        let id = &self.env.transactional_id;
+        let mut writer = match self.env.exactly_once {
+            true => self.env.log.writer(id).await?,
+            false => self.env.log.writer_at_least_once(id).await?,
+        };
+        writer.topic_defaults(self.topics.clone());
         let topic = self.offsets_topic();
         self.env.log.create_topic(&offsets::topic_spec(topic)).await?;
         let key = offset::key(&options.name, &options.topic_prefix);
@@ -195,7 +195,9 @@ impl Run {
     fn encoder(&self) -> Result<Encoder> {
         let mut options = EventOptions::from_properties(self.config.iter()).map_err(unusable)?;
         options.run_id = uuid::Uuid::now_v7().to_string();
-        crate::transform::encoder(options, self.config.iter(), &self.env.addresses).map_err(unusable)
+        let encoder =
+            crate::transform::encoder(options, self.config.iter(), &self.env.addresses).map_err(unusable);
+        encoder.map(|encoder| encoder.counting_skipped(Arc::clone(&self.status.skipped)))
     }
 
     /// From the decision to the end of the run.

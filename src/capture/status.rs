@@ -63,6 +63,14 @@ pub struct Counters {
     pub changes: u64,
     /// Transactions that came from the stream.
     pub transactions: u64,
+    /// Inserts that came from the stream for captured tables.
+    pub creates: u64,
+    /// Updates that came from the stream for captured tables.
+    pub updates: u64,
+    /// Deletes that came from the stream for captured tables.
+    pub deletes: u64,
+    /// Changes of tables that are not captured.
+    pub filtered: u64,
     /// Rows read in snapshots.
     pub snapshot_rows: u64,
     /// Records that are durable in the log, offset records left out.
@@ -73,6 +81,8 @@ pub struct Counters {
     pub batches: u64,
     /// Changes without an event, by `event.processing.failure.handling.mode`.
     pub left_out: u64,
+    /// Records that a transform or converter could not do, left out by `errors.tolerance=all`.
+    pub skipped: u64,
     /// Times the connection was lost and came back.
     pub reconnects: u64,
     /// Bytes of streamed transactions that were written to files until their commit.
@@ -153,8 +163,12 @@ pub struct ConnectorStatus {
     pub slot: Option<SlotHealth>,
     /// Streamed transactions that are kept until they commit.
     pub held_transactions: u64,
+    /// Bytes between the database and the log, and how many there may be.
+    pub queue: (u64, u64),
     /// How far the snapshot under way is.
     pub snapshot: Option<SnapshotStatus>,
+    /// Tables of the last snapshot that was taken to its end, and the time it took.
+    pub snapshot_done: Option<(usize, Duration)>,
     /// Counts.
     pub counters: Counters,
     /// Topics written to since the start.
@@ -177,7 +191,15 @@ pub(super) struct StatusCell {
     pub(super) changes: AtomicU64,
     pub(super) transactions: AtomicU64,
     pub(super) snapshot_rows: AtomicU64,
+    creates: AtomicU64,
+    updates: AtomicU64,
+    deletes: AtomicU64,
+    filtered: AtomicU64,
+    queued: AtomicU64,
+    pub(super) queue_limit: AtomicU64,
     pub(super) left_out: AtomicU64,
+    /// Records that a transform or converter could not do, with `errors.tolerance=all`.
+    pub(super) skipped: Arc<AtomicU64>,
     records: AtomicU64,
     bytes: AtomicU64,
     batches: AtomicU64,
@@ -190,6 +212,7 @@ pub(super) struct StatusCell {
     topics: Mutex<BTreeSet<Arc<str>>>,
     slot: Mutex<Option<SlotHealth>>,
     snapshot: Mutex<Option<SnapshotStatus>>,
+    snapshot_done: Mutex<Option<(usize, Duration)>>,
     /// Turns of the streaming loop.
     pub(super) turns: AtomicU64,
     /// It was in a running phase before.
@@ -205,7 +228,14 @@ impl StatusCell {
             changes: AtomicU64::new(0),
             transactions: AtomicU64::new(0),
             snapshot_rows: AtomicU64::new(0),
+            creates: AtomicU64::new(0),
+            updates: AtomicU64::new(0),
+            deletes: AtomicU64::new(0),
+            filtered: AtomicU64::new(0),
+            queued: AtomicU64::new(0),
+            queue_limit: AtomicU64::new(0),
             left_out: AtomicU64::new(0),
+            skipped: Arc::default(),
             records: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             batches: AtomicU64::new(0),
@@ -218,6 +248,7 @@ impl StatusCell {
             topics: Mutex::new(BTreeSet::new()),
             slot: Mutex::new(None),
             snapshot: Mutex::new(None),
+            snapshot_done: Mutex::new(None),
             turns: AtomicU64::new(0),
             moved: AtomicBool::new(false),
         })
@@ -338,7 +369,28 @@ impl StatusCell {
     /// A snapshot begins, goes on or ends.
     pub(super) fn snapshot(&self, snapshot: Option<SnapshotStatus>) {
         let before = self.snapshot_rows.load(Ordering::Relaxed);
-        *self.snapshot.lock() = snapshot.map(|s| SnapshotStatus { before, ..s });
+        let ended =
+            std::mem::replace(&mut *self.snapshot.lock(), snapshot.map(|s| SnapshotStatus { before, ..s }));
+        if let Some(ended) = ended.filter(|s| s.tables_done >= s.tables) {
+            *self.snapshot_done.lock() = Some((ended.tables, ended.since.elapsed()));
+        }
+    }
+
+    /// A change, by what kind of message it came; `FILTERED` of a table that is not captured.
+    pub(super) fn seen(&self, kind: &str) {
+        let counter = match kind {
+            "INSERT" => &self.creates,
+            "UPDATE" => &self.updates,
+            "DELETE" => &self.deletes,
+            "FILTERED" => &self.filtered,
+            _ => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Bytes between the database and the log.
+    pub(super) fn queued(&self, bytes: usize) {
+        self.queued.store(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// One more of its tables is read.
@@ -369,12 +421,19 @@ impl StatusCell {
             last_event_ms: get(&self.last_event_ms).cast_signed(),
             slot: self.slot.lock().clone(),
             held_transactions: get(&self.held_transactions),
+            queue: (get(&self.queued), get(&self.queue_limit)),
             snapshot,
+            snapshot_done: *self.snapshot_done.lock(),
             counters: Counters {
+                creates: get(&self.creates),
+                updates: get(&self.updates),
+                deletes: get(&self.deletes),
+                filtered: get(&self.filtered),
                 changes: get(&self.changes),
                 transactions: get(&self.transactions),
                 snapshot_rows: get(&self.snapshot_rows),
                 left_out: get(&self.left_out),
+                skipped: get(&self.skipped),
                 records: get(&self.records),
                 bytes: get(&self.bytes),
                 batches: get(&self.batches),

@@ -369,6 +369,7 @@ impl Stream {
             now_ns: now_ns(),
         };
         let before = pump.batch.len();
+        self.status.seen(kind);
         if let Err(e) = write(&mut self.encoder, &source, &mut pump.batch) {
             pump.batch.truncate(before);
             let error = undecodable(lsn, &e);
@@ -402,6 +403,7 @@ impl Stream {
     ) -> Result<()> {
         let table = self.table(oid, lsn)?;
         let Some(plan) = &table.plan else {
+            self.status.seen("FILTERED");
             if !self.enter(lsn, pump)? {
                 self.advance_filtered(pump);
             }

@@ -25,8 +25,8 @@ enum Command {
     List,
     /// Show a connector's state, and why it failed
     Status {
-        /// The connector's name
-        name: String,
+        /// The connector's name; all without one
+        name: Option<String>,
     },
     /// Make a connector, or change it, from a file with Kafka Connect's JSON
     Create {
@@ -70,7 +70,8 @@ enum Command {
 pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     match args.command {
         Command::List => list(global).await,
-        Command::Status { name } => status(global, &name).await,
+        Command::Status { name: Some(name) } => status(global, &name).await,
+        Command::Status { name: None } => statuses(global).await,
         Command::Create { file } => create(global, &file).await,
         Command::Pause { name } => act(global, "PUT", &name, "/pause", "paused").await,
         Command::Resume { name } => act(global, "PUT", &name, "/resume", "resumed").await,
@@ -109,13 +110,35 @@ async fn status(global: &GlobalArgs, name: &str) -> Result<()> {
     let status = ask(global, "GET", &format!("/connectors/{}/status", segment(name)), None).await?.json()?;
     if global.json {
         println!("{status}");
-        return Ok(());
-    }
-    println!("{name}: {}", state(&status));
-    if let Some(trace) = status.pointer("/tasks/0/trace").and_then(Value::as_str) {
-        println!("{trace}");
+    } else {
+        show(name, &status);
     }
     Ok(())
+}
+
+async fn statuses(global: &GlobalArgs) -> Result<()> {
+    let all = ask(global, "GET", "/connectors?expand=status", None).await?.json()?;
+    if global.json {
+        println!("{all}");
+        return Ok(());
+    }
+    let connectors = all.as_object().cloned().unwrap_or_default();
+    if connectors.is_empty() {
+        println!("no connectors; make one with `millstream connectors create FILE`");
+    }
+    for (name, entry) in &connectors {
+        show(name, entry.get("status").unwrap_or(&Value::Null));
+    }
+    Ok(())
+}
+
+/// A connector's state, and its cause where there is one.
+fn show(name: &str, status: &Value) {
+    println!("{name}: {}", state(status));
+    let trace = status.pointer("/tasks/0/trace").or_else(|| status.pointer("/connector/trace"));
+    if let Some(trace) = trace.and_then(Value::as_str) {
+        println!("{trace}");
+    }
 }
 
 /// The task's state where there is one: it is what moves data.

@@ -158,7 +158,7 @@ fn apply_levels(levels: &std::collections::BTreeMap<String, Level>) {
             "FATAL" | "ERROR" => "error",
             "WARN" => "warn",
             "DEBUG" => "debug",
-            "TRACE" => "trace",
+            "TRACE" | "ALL" => "trace",
             _ => "info",
         };
         match name.as_str() {

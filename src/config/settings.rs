@@ -47,6 +47,9 @@ pub struct Worker {
     pub offset_storage_topic: String,
     /// Kafka Connect's `status.storage.topic`.
     pub status_storage_topic: String,
+    /// Kafka Connect's `exactly.once.source.support`, on by default. Without it events are visible sooner, and a failure
+    /// may write some once more.
+    pub exactly_once_source_support: bool,
 }
 
 /// The HTTP server.
@@ -104,6 +107,7 @@ impl Default for Worker {
     fn default() -> Self {
         Self {
             group_id: "millstream".to_owned(),
+            exactly_once_source_support: true,
             config_storage_topic: "millstream-configs".to_owned(),
             offset_storage_topic: "millstream-offsets".to_owned(),
             status_storage_topic: "millstream-status".to_owned(),

@@ -22,6 +22,8 @@ pub(super) struct Held {
     pub(super) restarting: bool,
     /// Whether it has a task: a connector has one from its first start until it is stopped.
     pub(super) has_task: bool,
+    /// Whether it had one before it was stopped.
+    pub(super) had_task: bool,
     /// The phase that was logged last.
     pub(super) said: &'static str,
     /// Topics used by earlier runs, since the last reset.
@@ -37,13 +39,15 @@ impl Held {
             failed: None,
             restarting: false,
             has_task: target == TargetState::Started,
+            had_task: false,
             said: Phase::Stopped.name(),
             topics: BTreeSet::new(),
         }
     }
 
     pub(super) fn info(&self, name: &str) -> ConnectorInfo {
-        let task = self.has_task.then(|| TaskId { connector: name.to_owned(), task: 0 });
+        let task =
+            (self.has_task && self.failed.is_none()).then(|| TaskId { connector: name.to_owned(), task: 0 });
         let tasks = task.into_iter().collect();
         ConnectorInfo { name: name.to_owned(), config: model::masked(&self.config), tasks, kind: "source" }
     }
@@ -56,8 +60,9 @@ impl Held {
                 let status = self.handle.as_ref().map(ConnectorHandle::status);
                 let error = status.as_ref().and_then(|s| s.error.as_ref().map(|e| e.screen()));
                 match status.map(|s| s.phase) {
+                    // What cannot even start is the connector's failure, not a task's.
                     None => match &self.failed {
-                        Some(trace) => (State::Running, Some(State::Failed), Some(trace.clone())),
+                        Some(_) => (State::Failed, None, None),
                         None => (State::Unassigned, None, None),
                     },
                     Some(Phase::Failed) => (State::Running, Some(State::Failed), error),
@@ -78,7 +83,7 @@ impl Held {
         };
         ConnectorState {
             name: name.to_owned(),
-            connector: state(connector, None),
+            connector: state(connector, self.failed.clone().filter(|_| connector == State::Failed)),
             tasks: task
                 .into_iter()
                 .map(|task| TaskState { id: 0, state: state(task, trace.clone()) })

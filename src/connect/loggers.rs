@@ -9,7 +9,7 @@ use serde::Serialize;
 /// A logger's level.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Level {
-    /// TRACE, DEBUG, INFO, WARN, ERROR, FATAL or OFF.
+    /// ALL, TRACE, DEBUG, INFO, WARN, ERROR, FATAL or OFF.
     pub level: String,
     /// Milliseconds since 1970 of the last change by the API.
     pub last_modified: Option<u64>,
@@ -30,13 +30,19 @@ impl std::fmt::Debug for Loggers {
     }
 }
 
-const LEVELS: [&str; 7] = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "OFF"];
+const LEVELS: [&str; 8] = ["ALL", "TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "OFF"];
+const ROOT: &str = "root";
+
+/// The root logger is found in any case.
+fn known_as(name: &str) -> &str {
+    if name.eq_ignore_ascii_case(ROOT) { ROOT } else { name }
+}
 
 impl Loggers {
     /// Only the root logger, at this level.
     pub fn new(root: &str, apply: Apply) -> Self {
         let level = Level { level: root.to_owned(), last_modified: None };
-        Self { levels: Mutex::new(BTreeMap::from([("root".to_owned(), level)])), apply }
+        Self { levels: Mutex::new(BTreeMap::from([(ROOT.to_owned(), level)])), apply }
     }
 
     /// All loggers with a level of their own.
@@ -46,28 +52,37 @@ impl Loggers {
 
     /// One logger's level.
     pub fn get(&self, name: &str) -> Option<Level> {
-        self.levels.lock().get(name).cloned()
+        self.levels.lock().get(known_as(name)).cloned()
     }
 
     /// Sets a level (any case) for a logger and those below it that have one; `None` when there is no such
-    /// level. Says which loggers changed.
+    /// level. Says which loggers changed: one that had the level already did not.
     pub fn set(&self, name: &str, level: &str) -> Option<Vec<String>> {
-        let level = level.to_ascii_uppercase();
+        let level = level.trim().to_ascii_uppercase();
         if !LEVELS.contains(&level.as_str()) {
             return None;
         }
+        let name = known_as(name);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|d| d.as_millis());
         let entry = Level { level, last_modified: now.and_then(|n| u64::try_from(n).ok()) };
         let mut levels = self.levels.lock();
-        let below = format!("{name}.");
-        let mut changed: Vec<String> =
-            levels.keys().filter(|k| *k == name || k.starts_with(&below)).cloned().collect();
-        if !changed.iter().any(|c| c == name) {
-            changed.push(name.to_owned());
-            changed.sort();
+        if !levels.contains_key(name) {
+            // A new logger has the level of the nearest above it.
+            let above = std::iter::successors(name.rsplit_once('.'), |(above, _)| above.rsplit_once('.'))
+                .find_map(|(above, _)| levels.get(above))
+                .or_else(|| levels.get(ROOT));
+            if let Some(above) = above.cloned() {
+                levels.insert(name.to_owned(), Level { last_modified: None, ..above });
+            }
         }
-        for name in &changed {
-            levels.insert(name.clone(), entry.clone());
+        let below = format!("{name}.");
+        let mut changed = Vec::new();
+        for (known, held) in levels.iter_mut() {
+            let meant = name == ROOT || known == name || known.starts_with(&below);
+            if meant && held.level != entry.level {
+                held.clone_from(&entry);
+                changed.push(known.clone());
+            }
         }
         (self.apply)(&levels);
         Some(changed)
@@ -85,5 +100,12 @@ mod tests {
         assert_eq!(loggers.set("a", "WARN"), Some(vec!["a".to_owned(), "a.b".to_owned()]));
         assert_eq!(loggers.get("a.b").unwrap().level, "WARN");
         assert_eq!(loggers.set("a", "LOUD"), None);
+        assert_eq!(loggers.set("a", " warn "), Some(vec![]));
+        // As its parent has it already: known from now on, and not changed.
+        assert_eq!(loggers.set("b", "INFO"), Some(vec![]));
+        assert_eq!(loggers.get("b"), Some(Level { level: "INFO".to_owned(), last_modified: None }));
+        let all = ["a", "a.b", "b", "root"].map(str::to_owned).to_vec();
+        assert_eq!(loggers.set("ROOT", "ALL"), Some(all));
+        assert_eq!(loggers.get("Root").unwrap().level, "ALL");
     }
 }

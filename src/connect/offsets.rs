@@ -61,6 +61,12 @@ impl Worker {
                     ));
                 }
             };
+            if let Some(field) = entry.keys().next() {
+                return Err(ApiError::new(
+                    400,
+                    format!("offsets[{number}]: unrecognised field '{field}': known are partition, offset"),
+                ));
+            }
             changes.push((partition, offset));
         }
         let mut wanted = Vec::new();

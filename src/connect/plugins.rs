@@ -3,8 +3,10 @@
 use serde_json::{Value, json};
 
 use super::model::{self, CONNECTOR_CLASS};
+use crate::config::connector::plugin_options::option_definition;
 use crate::config::connector::plugins::{self, Kind, Plugin};
 use crate::config::connector::validate::{self, Checked, Definition};
+use crate::config::connector::versions;
 
 /// The plugins: the connector, and with `connectors_only` off the transforms, predicates and converters too.
 pub fn list(connectors_only: bool) -> Value {
@@ -52,11 +54,9 @@ pub enum Unknown {
 /// # Errors
 /// Where there is no such plugin.
 pub fn definitions(plugin: &str, version: Option<&str>) -> Result<Value, Unknown> {
-    let fits = |class: &str, there: &str| match version {
-        Some(wanted) if wanted != there && wanted != "latest" => Err(Unknown::Version(format!(
-            "Plugin {class} not found that matches the version range [{wanted},{wanted}], available versions: [{there}]"
-        ))),
-        _ => Ok(()),
+    let fits = |class: &str, there: &str| match version.and_then(|v| versions::refusal(class, v, there)) {
+        Some(message) => Err(Unknown::Version(message)),
+        None => Ok(()),
     };
     if super::is_connector_class(plugin) {
         fits(CONNECTOR_CLASS, super::VERSION)?;
@@ -68,7 +68,7 @@ pub fn definitions(plugin: &str, version: Option<&str>) -> Result<Value, Unknown
     };
     fits(plugin.class, plugin.version)?;
     let Plugin { options, .. } = plugin;
-    Ok(options.iter().map(|o| definition(&validate::option_definition(o, ""))).collect())
+    Ok(options.iter().map(|o| definition(&option_definition(o, ""))).collect())
 }
 
 /// The answer to a validation: every property with its definition, its value and what is wrong with it.

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::ApiError;
-use super::model::{CONNECTOR_CLASS, Config};
+use super::model::{self, CONNECTOR_CLASS, Config};
 use super::worker::{Worker, texts};
 use crate::config::connector::validate::Checked;
 use crate::config::connector::{self, ConnectorConfig, Problem, providers};
+use crate::error::Error;
+use crate::pg::ServerError;
 
 /// The property that a failed connection is told at, as Debezium does.
 const CONNECTION: &str = "database.hostname";
@@ -20,12 +22,10 @@ impl Worker {
     /// 400 where the plugin of the path and the configuration do not fit together.
     pub async fn validate(&self, plugin: &str, config: Config) -> Result<Value, ApiError> {
         let class = class_of(&config)?;
-        // Connect compares the last parts of the two names, or the whole ones.
-        let simple = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
-        let fits = class == plugin
-            || simple(class) == simple(plugin)
-            || simple(class).strip_suffix("Connector") == Some(&simple(plugin));
-        if !fits {
+        // Connect compares ends of names, and takes them without `Connector` too.
+        let short =
+            |name: &str| name.strip_suffix("Connector").filter(|n| !n.is_empty()).unwrap_or(name).to_owned();
+        if !short(class).ends_with(&short(plugin)) {
             return Err(ApiError::new(
                 400,
                 format!("Included connector type {class} does not match request type {plugin}"),
@@ -72,7 +72,15 @@ impl Worker {
                 }
             }
         }
-        let mut checked = connector::check(&values);
+        let nulls: Vec<&str> =
+            config.iter().filter(|(_, value)| value.is_null()).map(|(name, _)| name.as_str()).collect();
+        let mut checked = connector::check(&values, &nulls);
+        let wants =
+            values.get("exactly.once.support").is_some_and(|v| v.trim().eq_ignore_ascii_case("required"));
+        if wants && !self.env.topics.exactly_once_source_support {
+            let without = "This worker does not have exactly-once source support enabled.";
+            missing.push(("exactly.once.support".to_owned(), without.to_owned()));
+        }
         for (name, message) in missing {
             if let Some(one) = checked.iter_mut().find(|c| c.name == name) {
                 one.errors.push(message);
@@ -105,28 +113,57 @@ impl Worker {
         };
         let message = match tokio::time::timeout(limit, Box::pin(asked)).await {
             Ok(Ok(problems)) => return problems,
-            Ok(Err(error)) => format!("Error while validating connector config: {error}"),
+            Ok(Err(error)) => {
+                tracing::warn!(connector = name, %error, "the source of a configuration cannot be asked");
+                format!(
+                    "Error while validating connector config: {}",
+                    in_words_of_the_driver(&error, &config)
+                )
+            }
             Err(_) => format!("Connection validation timed out after {} ms", limit.as_millis()),
         };
         vec![Problem { property: CONNECTION.to_owned(), message }]
     }
 }
 
+/// What Debezium's database driver says of such a failure, where it says something of use.
+fn in_words_of_the_driver(error: &Error, config: &ConnectorConfig) -> String {
+    let (host, port) = (config.text("database.hostname"), config.text("database.port"));
+    if !config.number("database.port").is_positive() || config.number("database.port") > 65_535 {
+        return format!(
+            "Unable to parse URL jdbc:postgresql://{host}:{port}/{}",
+            config.text("database.dbname")
+        );
+    }
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        if let Some(said) = inner.downcast_ref::<ServerError>() {
+            // What ends a login is fatal, what ends a statement is not.
+            let login = ["28", "3D", "53", "57"].iter().any(|class| said.code.starts_with(class));
+            return format!("{}: {}", if login { "FATAL" } else { "ERROR" }, said.message);
+        }
+        if let Some(io) = inner.downcast_ref::<std::io::Error>()
+            && io.kind() == std::io::ErrorKind::ConnectionRefused
+        {
+            return format!(
+                "Connection to {host}:{port} refused. Check that the hostname and port are correct and that the \
+                 postmaster is accepting TCP/IP connections."
+            );
+        }
+        cause = inner.source();
+    }
+    error.to_string()
+}
+
 fn class_of(config: &Config) -> Result<&str, ApiError> {
     if let Some(class) = config.get("connector.class").and_then(Value::as_str) {
         return Ok(class);
     }
-    // Connect prints the whole map here, passwords and all; the names are enough.
-    let message = match config.get("name").and_then(Value::as_str) {
-        Some(name) if config.len() == 1 => {
-            format!("Connector config {{name={name}}} contains no connector type")
-        }
-        _ => {
-            let names: Vec<&str> = config.keys().map(String::as_str).collect();
-            format!("Connector config {{{}}} contains no connector type", names.join(", "))
-        }
-    };
-    Err(ApiError::new(400, message))
+    // Connect prints the whole map here, passwords and all.
+    let shown = model::masked(config);
+    let pairs: Vec<String> =
+        shown.iter().map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or("null"))).collect();
+    Err(ApiError::new(400, format!("Connector config {{{}}} contains no connector type", pairs.join(", "))))
 }
 
 fn known(class: &str) -> Result<(), ApiError> {

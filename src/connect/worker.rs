@@ -217,11 +217,10 @@ impl Worker {
         for (key, value) in model::unmasked(patch, Some(&old)) {
             if value.is_null() {
                 config.remove(&key);
-            } else {
+            } else if key != "name" {
                 config.insert(key, value);
             }
         }
-        config.insert("name".to_owned(), Value::from(name));
         self.replace(name, &old, config).await
     }
 
@@ -299,7 +298,7 @@ impl Worker {
                 held.failed = None;
                 held.halt().await;
                 if target == TargetState::Stopped && held.has_task {
-                    held.has_task = false;
+                    (held.has_task, held.had_task) = (false, true);
                     store.put_tasks(name, &held.config, None).await?;
                 }
             }
@@ -335,7 +334,7 @@ impl Worker {
         }
         // The connector instance of Debezium holds nothing: only its task is worth a new start. A plain
         // restart of a running connector leaves its task alone, as Connect does.
-        if restart_task {
+        if restart_task || plan.connector.state == State::Restarting && held.failed.is_some() {
             self.run_again(name, held).await?;
         }
         Ok(plan)
@@ -344,15 +343,21 @@ impl Worker {
     /// Starts one task again.
     ///
     /// # Errors
-    /// 404.
-    pub async fn restart_task(&self, name: &str, task: u32) -> Result<(), ApiError> {
+    /// 404; 409 for a task that was given up.
+    pub async fn restart_task(&self, name: &str, task: i32) -> Result<(), ApiError> {
         let mut inner = self.inner.lock().await;
         let held = inner
             .connectors
             .get_mut(name)
             .ok_or_else(|| ApiError::new(404, format!("Unknown connector: {name}")))?;
-        if task != 0 || !held.has_task {
+        if task != 0 || !(held.has_task || held.had_task) {
             return Err(ApiError::new(404, format!("Unknown task: {name}-{task}")));
+        }
+        if !held.has_task {
+            return Err(ApiError::new(
+                409,
+                format!("Task {name}-{task} is not running: the connector is stopped; resume it first"),
+            ));
         }
         self.run_again(name, held).await
     }
@@ -384,18 +389,14 @@ impl Worker {
         held.used_topics().into_iter().collect()
     }
 
-    /// Forgets the topics used so far.
-    ///
-    /// # Errors
-    /// 404.
-    pub async fn reset_topics(&self, name: &str) -> Result<(), ApiError> {
+    /// Forgets the topics used so far; of an unknown connector there are none.
+    pub async fn reset_topics(&self, name: &str) {
         let mut inner = self.inner.lock().await;
-        let held = inner.connectors.get_mut(name).ok_or_else(|| ApiError::not_found(name))?;
+        let Some(held) = inner.connectors.get_mut(name) else { return };
         held.topics.clear();
         if let Some(handle) = &held.handle {
             handle.forget_topics();
         }
-        Ok(())
     }
 
     /// An ordinary session on a connector's source.
@@ -429,6 +430,7 @@ impl Worker {
                 offsets_topic: self.env.topics.offset_storage_topic.clone(),
                 // Connect's own: whoever takes the connector over fences the one who had it.
                 transactional_id: transactional_id(&self.env.topics.group_id, name),
+                exactly_once: self.env.topics.exactly_once_source_support,
                 addresses: self.env.addresses.clone(),
                 tls: self.env.tls,
                 spill: self.env.spill.clone(),
@@ -438,7 +440,7 @@ impl Worker {
             Connector::start(config, env)
         };
         match start() {
-            Ok(handle) => held.handle = Some(handle),
+            Ok(handle) => (held.handle, held.failed) = (Some(handle), None),
             Err(error) => held.failed = Some(error.to_string()),
         }
     }

@@ -319,6 +319,15 @@ impl Encoder {
         }
     }
 
+    /// Has records counted that the pipeline leaves out because they could not be done.
+    #[must_use]
+    pub fn counting_skipped(mut self, counter: std::sync::Arc<std::sync::atomic::AtomicU64>) -> Self {
+        if let Some(pipeline) = &mut self.pipeline {
+            pipeline.count_skipped(counter);
+        }
+        self
+    }
+
     /// Sends a record through the pipeline, or writes it as JSON.
     pub(super) fn process(&mut self, record: Record<'_>, batch: &mut Batch) -> Result<(), EventError> {
         match &mut self.pipeline {

@@ -1,6 +1,7 @@
 //! A whole record with its schemas: what transforms and converters other than JSON work on.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::EventError;
 use super::datum::Datum;
@@ -58,6 +59,9 @@ pub trait Pipeline: Send {
     fn ready(&self) -> Result<(), EventError> {
         Ok(())
     }
+
+    /// Has records counted that are left out because they could not be done (`errors.tolerance=all`).
+    fn count_skipped(&mut self, _counter: Arc<AtomicU64>) {}
 }
 
 /// The JSON converters, for records that come as values.

@@ -22,6 +22,7 @@ use async_trait::async_trait;
 pub use batch::{Batch, TopicId};
 pub use open::{OpenOptions, open};
 pub use record::{Fetched, Record};
+pub use topic::TopicDefaults;
 
 use crate::error::Result;
 
@@ -149,6 +150,13 @@ pub trait Log: Send + Sync {
     /// whatever the first had not committed is gone and its next commit fails with [`crate::Kind::Fenced`].
     async fn writer(&self, transactional_id: &str) -> Result<Box<dyn LogWriter>>;
 
+    /// A writer for at-least-once delivery, with less delay where exactness costs some: readers see a record as soon as
+    /// it is durable. The last record of a batch is written when the others are durable; after a failure a batch
+    /// may be there in part, or twice. It fences like [`Log::writer`], but is not fenced.
+    async fn writer_at_least_once(&self, transactional_id: &str) -> Result<Box<dyn LogWriter>> {
+        self.writer(transactional_id).await
+    }
+
     /// A read_committed reader without partitions.
     async fn reader(&self) -> Result<Box<dyn LogReader>>;
 }
@@ -174,8 +182,8 @@ pub trait LogWriter: Send {
         None
     }
 
-    /// What to make a missing topic with; a spec with an empty name is for all that have none of their own.
-    fn topic_defaults(&mut self, spec: TopicSpec);
+    /// What to make missing topics with.
+    fn topic_defaults(&mut self, defaults: TopicDefaults);
 }
 
 /// Reads committed records of assigned partitions, in offset order in each.

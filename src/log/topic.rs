@@ -1,6 +1,8 @@
 //! Topic names and topic configs, by Kafka's rules.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use fancy_regex::Regex;
 
 use super::TopicSpec;
 use crate::error::{Error, Result};
@@ -94,27 +96,49 @@ impl TopicConfig {
     }
 }
 
-/// What a writer makes missing topics with.
-#[derive(Clone, Debug, Default)]
-pub struct Defaults {
-    specs: HashMap<String, TopicSpec>,
-    general: Option<TopicSpec>,
+/// Topics that are made alike, by their names.
+#[derive(Clone, Debug)]
+pub struct TopicGroup {
+    /// Names that belong to it.
+    pub include: Regex,
+    /// Of these, names that do not.
+    pub exclude: Option<Regex>,
+    /// What they are made with; its name is of no meaning.
+    pub spec: TopicSpec,
 }
 
-impl Defaults {
-    /// Adds a topic's; one with an empty name is for all that have none of their own.
-    pub fn add(&mut self, spec: TopicSpec) {
-        if spec.name.is_empty() {
-            self.general = Some(spec);
-        } else {
-            self.specs.insert(spec.name.clone(), spec);
-        }
+impl TopicGroup {
+    fn takes(&self, topic: &str) -> bool {
+        // An expression that gives up (too much backtracking) does not match.
+        let fits = |regex: &Regex| regex.is_match(topic).unwrap_or(false);
+        fits(&self.include) && !self.exclude.as_ref().is_some_and(fits)
+    }
+}
+
+/// What a writer makes missing topics with.
+#[derive(Clone, Debug, Default)]
+pub struct TopicDefaults {
+    groups: Vec<TopicGroup>,
+    rest: Option<TopicSpec>,
+}
+
+impl From<TopicSpec> for TopicDefaults {
+    /// All topics alike.
+    fn from(spec: TopicSpec) -> Self {
+        Self { groups: Vec::new(), rest: Some(spec) }
+    }
+}
+
+impl TopicDefaults {
+    /// Adds a group; of two that take a topic the one that came first decides.
+    pub fn add(&mut self, group: TopicGroup) {
+        self.groups.push(group);
     }
 
     /// What to make a topic with.
     pub fn spec(&self, name: &str) -> TopicSpec {
-        let found = self.specs.get(name).or(self.general.as_ref());
-        let mut spec = found.cloned().unwrap_or_else(|| TopicSpec::new(name));
+        let group = self.groups.iter().find(|group| group.takes(name)).map(|group| &group.spec);
+        let mut spec = group.or(self.rest.as_ref()).cloned().unwrap_or_else(|| TopicSpec::new(name));
         name.clone_into(&mut spec.name);
         spec
     }

@@ -150,6 +150,12 @@ const CONNECTOR: &[OfConnector] = &[
         value: |s, _| number(s.counters.left_out),
     },
     OfConnector {
+        name: "millstream_connector_skipped_total",
+        kind: Kind::Counter,
+        help: "Records that a transform or converter could not do, left out by errors.tolerance=all.",
+        value: |s, _| number(s.counters.skipped),
+    },
+    OfConnector {
         name: "millstream_connector_reconnects_total",
         kind: Kind::Counter,
         help: "Times the connection to the database or the log was lost.",
@@ -256,12 +262,32 @@ const CONNECTOR: &[OfConnector] = &[
 /// Reads a figure from a connector's state and the present time (ms since 1970).
 type Figure = fn(&ConnectorStatus, i64) -> f64;
 
+/// What Debezium's `max.queue.size` is by default. The queue here is bounded in bytes: its free share is told in the
+/// unit that dashboards know.
+const RECORDS: i64 = 8192;
+
+fn free_share(s: &ConnectorStatus) -> f64 {
+    let (used, limit) = (number(s.queue.0).unwrap_or_default(), number(s.queue.1).unwrap_or_default());
+    if limit > 0.0 { (1.0 - used / limit).max(0.0) } else { 1.0 }
+}
+
 /// Debezium's attributes, with the context they belong to.
 const DEBEZIUM: &[(&str, &str, Figure)] = &[
     ("Connected", "streaming", |s, _| f64::from(u8::from(s.phase == Phase::Streaming))),
     ("MilliSecondsBehindSource", "streaming", |s, now| lag(s, now).map_or(-1.0, signed)),
     ("MilliSecondsSinceLastEvent", "streaming", |s, now| last_event_age(s, now).map_or(-1.0, signed)),
     ("TotalNumberOfEventsSeen", "streaming", |s, _| number(s.counters.changes).unwrap_or_default()),
+    ("TotalNumberOfCreateEventsSeen", "streaming", |s, _| number(s.counters.creates).unwrap_or_default()),
+    ("TotalNumberOfUpdateEventsSeen", "streaming", |s, _| number(s.counters.updates).unwrap_or_default()),
+    ("TotalNumberOfDeleteEventsSeen", "streaming", |s, _| number(s.counters.deletes).unwrap_or_default()),
+    ("NumberOfEventsFiltered", "streaming", |s, _| number(s.counters.filtered).unwrap_or_default()),
+    ("NumberOfErroneousEvents", "streaming", |s, _| {
+        number(s.counters.left_out + s.counters.skipped).unwrap_or_default()
+    }),
+    ("QueueTotalCapacity", "streaming", |_, _| signed(RECORDS)),
+    ("QueueRemainingCapacity", "streaming", |s, _| free_share(s) * signed(RECORDS)),
+    ("MaxQueueSizeInBytes", "streaming", |s, _| number(s.queue.1).unwrap_or_default()),
+    ("CurrentQueueSizeInBytes", "streaming", |s, _| number(s.queue.0).unwrap_or_default()),
     ("NumberOfCommittedTransactions", "streaming", |s, _| {
         number(s.counters.transactions).unwrap_or_default()
     }),
@@ -270,7 +296,21 @@ const DEBEZIUM: &[(&str, &str, Figure)] = &[
         f64::from(u8::from(matches!(s.phase, Phase::Streaming | Phase::Idle)))
     }),
     ("TotalNumberOfEventsSeen", "snapshot", |s, _| number(s.counters.snapshot_rows).unwrap_or_default()),
-    ("TotalTableCount", "snapshot", |s, _| tables(s, |t| t.tables)),
+    ("TotalTableCount", "snapshot", |s, _| match s.snapshot_done {
+        Some((all, _)) if s.snapshot.is_none() => number(u64::try_from(all).unwrap_or(0)).unwrap_or_default(),
+        _ => tables(s, |t| t.tables),
+    }),
+    ("SnapshotPaused", "snapshot", |_, _| 0.0),
+    ("SnapshotAborted", "snapshot", |s, _| {
+        f64::from(u8::from(s.phase == Phase::Failed && s.snapshot.is_some()))
+    }),
+    ("SnapshotDurationInSeconds", "snapshot", |s, _| match (&s.snapshot, s.snapshot_done) {
+        (Some(running), _) => running.since.elapsed().as_secs_f64().floor(),
+        (None, Some((_, took))) => took.as_secs_f64().floor(),
+        (None, None) => 0.0,
+    }),
+    ("QueueTotalCapacity", "snapshot", |_, _| signed(RECORDS)),
+    ("QueueRemainingCapacity", "snapshot", |s, _| free_share(s) * signed(RECORDS)),
     ("RemainingTableCount", "snapshot", |s, _| tables(s, |t| t.tables.saturating_sub(t.tables_done))),
 ];
 

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::negotiation::{self, around};
+use super::request;
 use crate::connect::loggers::Loggers;
-use crate::connect::model::{Config, TargetState};
+use crate::connect::model::{ConnectorInfo, TargetState};
 use crate::connect::plugins::Unknown;
 use crate::connect::{ApiError, Worker};
 
@@ -49,102 +51,36 @@ fn ok(value: &impl Serialize) -> Response {
 
 /// The routes of Kafka Connect's REST API.
 pub fn routes(api: Api) -> Router {
-    Router::new()
-        .route("/", get(root))
-        .route("/health", get(health))
+    let json = negotiation::json::<Api>;
+    let routes = Router::new()
+        .route("/", json(get(root)))
+        .route("/health", json(get(health)))
         .route("/health/live", get(super::health::live))
         .route("/health/ready", get(super::health::ready))
         .route("/metrics", get(super::metrics::metrics))
-        .route("/connectors", get(list).post(create))
-        .route("/connectors/{name}", get(info).delete(delete))
-        .route("/connectors/{name}/config", get(config).put(put_config).patch(patch_config))
-        .route("/connectors/{name}/status", get(status))
-        .route("/connectors/{name}/restart", post(restart))
-        .route("/connectors/{name}/pause", put(pause))
-        .route("/connectors/{name}/resume", put(resume))
-        .route("/connectors/{name}/stop", put(stop))
-        .route("/connectors/{name}/tasks", get(tasks))
-        .route("/connectors/{name}/tasks/{task}/status", get(task_status))
-        .route("/connectors/{name}/tasks/{task}/restart", post(restart_task))
-        .route("/connectors/{name}/topics", get(topics))
-        .route("/connectors/{name}/topics/reset", put(reset_topics))
-        .route("/connectors/{name}/offsets", get(offsets).patch(alter_offsets).delete(reset_offsets))
-        .route("/connector-plugins", get(plugins))
-        .route("/connector-plugins/{plugin}/config", get(plugin_config))
-        .route("/connector-plugins/{plugin}/config/validate", put(validate))
-        .route("/admin/loggers", get(loggers))
-        .route("/admin/loggers/{logger}", get(logger).put(set_logger))
+        .route("/connectors", json(get(list).post(create)))
+        .route("/connectors/{name}", json(get(info).delete(delete)))
+        .route("/connectors/{name}/config", json(get(config).put(put_config).patch(patch_config)))
+        .route("/connectors/{name}/status", json(get(status)))
+        .route("/connectors/{name}/restart", json(post(restart)))
+        .route("/connectors/{name}/pause", json(put(pause)))
+        .route("/connectors/{name}/resume", json(put(resume)))
+        .route("/connectors/{name}/stop", json(put(stop)))
+        .route("/connectors/{name}/tasks", json(get(tasks)))
+        .route("/connectors/{name}/tasks/{task}/status", json(get(task_status)))
+        .route("/connectors/{name}/tasks/{task}/restart", json(post(restart_task)))
+        .route("/connectors/{name}/topics", json(get(topics)))
+        .route("/connectors/{name}/topics/reset", json(put(reset_topics)))
+        .route("/connectors/{name}/offsets", json(get(offsets).patch(alter_offsets).delete(reset_offsets)))
+        .route("/connector-plugins", json(get(plugins)))
+        .route("/connector-plugins/{plugin}/config", json(get(plugin_config)))
+        .route("/connector-plugins/{plugin}/config/validate", json(put(validate)))
+        .route("/admin/loggers", json(get(loggers)))
+        .route("/admin/loggers/{logger}", json(get(logger).put(set_logger)))
         .fallback(|| async { ApiError::new(404, "HTTP 404 Not Found") })
         .method_not_allowed_fallback(|| async { ApiError::new(405, "HTTP 405 Method Not Allowed") })
-        .layer(axum::middleware::map_response(in_connects_form))
-        .with_state(api)
-}
-
-/// Refusals of the HTTP layer itself (a body that is too large, a path that is not UTF-8) as Connect writes
-/// errors.
-async fn in_connects_form(response: Response) -> Response {
-    let status = response.status();
-    let json = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|t| t.as_bytes().starts_with(b"application/json"));
-    if json || !(status.is_client_error() || status.is_server_error()) {
-        return response;
-    }
-    let reason = status.canonical_reason().unwrap_or("refused");
-    ApiError::new(status.as_u16(), format!("HTTP {} {reason}", status.as_u16())).into_response()
-}
-
-/// Parses a JSON body; Connect insists on the content type.
-fn parse(headers: &HeaderMap, bytes: &Bytes) -> Result<Value, ApiError> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("application/json");
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    if !kind.eq_ignore_ascii_case("application/json") {
-        return Err(ApiError::new(415, "HTTP 415 Unsupported Media Type"));
-    }
-    if bytes.is_empty() {
-        return Err(ApiError::new(400, "the request has no body: JSON is expected"));
-    }
-    serde_json::from_slice(bytes).map_err(|e| ApiError::new(400, format!("the body is not valid JSON: {e}")))
-}
-
-fn object(value: Value, what: &str) -> Result<Map<String, Value>, ApiError> {
-    match value {
-        Value::Object(map) => Ok(map),
-        other => Err(ApiError::new(400, format!("{what} must be a JSON object, not {}", kind_of(&other)))),
-    }
-}
-
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
-}
-
-/// Property values as texts: Connect's JSON reader turns numbers and booleans into texts too.
-fn config_of(value: Value, what: &str) -> Result<Config, ApiError> {
-    let mut config = Config::new();
-    for (name, value) in object(value, what)? {
-        let text = match value {
-            Value::Null => Value::Null,
-            Value::String(text) => Value::String(text),
-            Value::Bool(b) => Value::String(b.to_string()),
-            Value::Number(n) => Value::String(n.to_string()),
-            other => {
-                return Err(ApiError::new(
-                    400,
-                    format!("the value of property '{name}' must be a text, not {}", kind_of(&other)),
-                ));
-            }
-        };
-        config.insert(name, text);
-    }
-    Ok(config)
+        .with_state(api);
+    around(routes)
 }
 
 /// A query parameter's values, percent-decoded.
@@ -164,8 +100,8 @@ fn flag(raw: Option<&str>, name: &str) -> Option<bool> {
 }
 
 fn location(name: &str) -> String {
-    // Connect percent-encodes as java.net.URI does for a path segment.
-    const SEGMENT: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+    // Connect writes the name as a part of a path: what is a separator or encoded already stays.
+    const PATH: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
         .remove(b'-')
         .remove(b'.')
         .remove(b'_')
@@ -179,11 +115,20 @@ fn location(name: &str) -> String {
         .remove(b'*')
         .remove(b'+')
         .remove(b',')
+        .remove(b'/')
         .remove(b';')
         .remove(b'=')
         .remove(b':')
         .remove(b'@');
-    format!("/connectors/{}", percent_encoding::utf8_percent_encode(name, SEGMENT))
+    let mut location = "/connectors/".to_owned();
+    for (number, part) in name.split('%').enumerate() {
+        if number > 0 {
+            let encoded = part.as_bytes().get(..2).is_some_and(|d| d.iter().all(u8::is_ascii_hexdigit));
+            location.push_str(if encoded { "%" } else { "%25" });
+        }
+        location.extend(percent_encoding::utf8_percent_encode(part, PATH));
+    }
+    location
 }
 
 async fn root(State(api): State<Api>) -> Answer {
@@ -223,46 +168,23 @@ async fn list(State(api): State<Api>, RawQuery(raw): RawQuery) -> Answer {
     Ok(ok(&all))
 }
 
-async fn create(State(api): State<Api>, headers: HeaderMap, bytes: Bytes) -> Answer {
-    let mut request = object(parse(&headers, &bytes)?, "the request")?;
-    let name = match request.remove("name") {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(name)) => name,
-        Some(other) => {
-            return Err(ApiError::new(400, format!("'name' must be a text, not {}", kind_of(&other))));
-        }
-    };
-    let config = match request.remove("config") {
-        None | Some(Value::Null) => {
-            return Err(ApiError::new(
-                400,
-                "the request has no 'config': an object of properties is expected",
-            ));
-        }
-        Some(value) => config_of(value, "'config'")?,
-    };
-    let target = match request.remove("initial_state") {
-        None | Some(Value::Null) => TargetState::Started,
-        Some(value) => value.as_str().and_then(TargetState::from_initial).ok_or_else(|| {
-            ApiError::new(400, format!("'initial_state' is {value}: RUNNING, PAUSED or STOPPED is expected"))
+async fn create(State(api): State<Api>, bytes: Bytes) -> Answer {
+    let request::Creation { name, config, state } = request::creation(&bytes)?;
+    let target = match state {
+        None => TargetState::Started,
+        Some(state) => TargetState::from_initial(&state).ok_or_else(|| {
+            ApiError::new(400, format!("'initial_state' is {state}: RUNNING, PAUSED or STOPPED is expected"))
         })?,
     };
-    if let Some(field) = request.keys().next() {
-        return Err(ApiError::new(
-            400,
-            format!("unrecognised field '{field}': the request takes name, config and initial_state"),
-        ));
-    }
-    let info = api.worker.create(&name, config, target).await?;
-    let mut response = body(StatusCode::CREATED, &info);
-    set_location(&mut response, &info.name);
-    Ok(response)
+    Ok(created(&api.worker.create(&name, config, target).await?))
 }
 
-fn set_location(response: &mut Response, name: &str) {
-    if let Ok(value) = location(name).parse() {
+fn created(info: &ConnectorInfo) -> Response {
+    let mut response = body(StatusCode::CREATED, info);
+    if let Ok(value) = location(&info.name).parse() {
         response.headers_mut().insert(header::LOCATION, value);
     }
+    response
 }
 
 async fn info(State(api): State<Api>, Path(name): Path<String>) -> Answer {
@@ -273,29 +195,14 @@ async fn config(State(api): State<Api>, Path(name): Path<String>) -> Answer {
     Ok(ok(&api.worker.info(&name).await?.config))
 }
 
-async fn put_config(
-    State(api): State<Api>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    bytes: Bytes,
-) -> Answer {
-    let config = config_of(parse(&headers, &bytes)?, "the configuration")?;
-    let (created, info) = api.worker.put_config(&name, config).await?;
-    if created {
-        let mut response = body(StatusCode::CREATED, &info);
-        set_location(&mut response, &name);
-        return Ok(response);
-    }
-    Ok(ok(&info))
+async fn put_config(State(api): State<Api>, Path(name): Path<String>, bytes: Bytes) -> Answer {
+    let config = request::config(&bytes, "the configuration")?;
+    let (new, info) = api.worker.put_config(&name, config).await?;
+    Ok(if new { created(&info) } else { ok(&info) })
 }
 
-async fn patch_config(
-    State(api): State<Api>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    bytes: Bytes,
-) -> Answer {
-    let patch = config_of(parse(&headers, &bytes)?, "the patch")?;
+async fn patch_config(State(api): State<Api>, Path(name): Path<String>, bytes: Bytes) -> Answer {
+    let patch = request::config(&bytes, "the patch")?;
     Ok(ok(&api.worker.patch_config(&name, patch).await?))
 }
 
@@ -338,7 +245,7 @@ async fn tasks(State(api): State<Api>, Path(name): Path<String>) -> Answer {
     Ok(ok(&api.worker.tasks(&name).await?))
 }
 
-fn task_number(text: &str) -> Result<u32, ApiError> {
+fn task_number(text: &str) -> Result<i32, ApiError> {
     // Connect's router matches numbers only.
     text.parse().map_err(|_| ApiError::new(404, "HTTP 404 Not Found"))
 }
@@ -347,7 +254,7 @@ async fn task_status(State(api): State<Api>, Path((name, task)): Path<(String, S
     let task = task_number(&task)?;
     let missing = || ApiError::new(404, format!("No status found for task {name}-{task}"));
     let status = api.worker.status(&name).await.map_err(|_| missing())?;
-    let state = status.tasks.into_iter().find(|t| t.id == task).ok_or_else(missing)?;
+    let state = status.tasks.into_iter().find(|t| i64::from(t.id) == i64::from(task)).ok_or_else(missing)?;
     Ok(ok(&state))
 }
 
@@ -362,7 +269,7 @@ async fn topics(State(api): State<Api>, Path(name): Path<String>) -> Answer {
 }
 
 async fn reset_topics(State(api): State<Api>, Path(name): Path<String>) -> Answer {
-    api.worker.reset_topics(&name).await?;
+    api.worker.reset_topics(&name).await;
     Ok(StatusCode::ACCEPTED.into_response())
 }
 
@@ -384,13 +291,8 @@ const RESET: &str = "The Connect framework-managed offsets for this connector ha
     However, if this connector manages offsets externally, they will need to be manually reset in the system \
     that the connector uses.";
 
-async fn alter_offsets(
-    State(api): State<Api>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    bytes: Bytes,
-) -> Answer {
-    let mut request = object(parse(&headers, &bytes)?, "the request")?;
+async fn alter_offsets(State(api): State<Api>, Path(name): Path<String>, bytes: Bytes) -> Answer {
+    let mut request = request::object(&bytes, &["offsets"])?;
     let entries = match request.remove("offsets") {
         Some(Value::Array(entries)) if !entries.is_empty() => entries,
         None | Some(Value::Null | Value::Array(_)) => {
@@ -399,9 +301,7 @@ async fn alter_offsets(
                 "Partitions / offsets need to be provided for an alter offsets request",
             ));
         }
-        Some(other) => {
-            return Err(ApiError::new(400, format!("'offsets' must be an array, not {}", kind_of(&other))));
-        }
+        Some(_) => return Err(ApiError::new(400, "'offsets' must be an array")),
     };
     api.worker.alter_offsets(&name, entries).await?;
     Ok(ok(&json!({ "message": ALTERED })))
@@ -430,13 +330,8 @@ async fn plugin_config(Path(plugin): Path<String>, RawQuery(raw): RawQuery) -> A
     }
 }
 
-async fn validate(
-    State(api): State<Api>,
-    Path(plugin): Path<String>,
-    headers: HeaderMap,
-    bytes: Bytes,
-) -> Answer {
-    let config = config_of(parse(&headers, &bytes)?, "the configuration")?;
+async fn validate(State(api): State<Api>, Path(plugin): Path<String>, bytes: Bytes) -> Answer {
+    let config = request::config(&bytes, "the configuration")?;
     Ok(ok(&api.worker.validate(&plugin, config).await?))
 }
 
@@ -454,14 +349,16 @@ async fn set_logger(
     State(api): State<Api>,
     Path(logger): Path<String>,
     RawQuery(raw): RawQuery,
-    headers: HeaderMap,
     bytes: Bytes,
 ) -> Answer {
-    let request = object(parse(&headers, &bytes)?, "the request")?;
+    let request = request::config(&bytes, "the request")?;
     let level = request
         .get("level")
         .and_then(Value::as_str)
         .ok_or_else(|| ApiError::new(400, "Desired 'level' parameter was not specified in request."))?;
+    if level.is_empty() {
+        return Err(ApiError::new(400, "Illegal null or empty Level name."));
+    }
     let changed = api
         .loggers
         .set(&logger, level)
@@ -470,4 +367,22 @@ async fn set_logger(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     Ok(ok(&changed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::location;
+
+    #[test]
+    fn locations_are_written_as_connect_writes_them() {
+        for (name, path) in [
+            ("a b", "a%20b"),
+            ("ü", "%C3%BC"),
+            ("slash/name", "slash/name"),
+            ("per%cent", "per%cent"),
+            ("5%", "5%25"),
+        ] {
+            assert_eq!(location(name), format!("/connectors/{path}"));
+        }
+    }
 }

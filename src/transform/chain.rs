@@ -1,5 +1,8 @@
 //! The chain of a connector: transforms with their predicates, then the converters.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::config::Options;
 use super::converter::{Converter, HeaderConverter};
 use super::predicate::Predicate;
@@ -34,6 +37,12 @@ pub struct Chain {
     left_by_delete: Option<(String, Vec<Header<'static>>)>,
     /// The topic of the record under work, for errors.
     topic: String,
+    /// `errors.tolerance=all`: records that cannot be done are left out.
+    tolerant: bool,
+    /// `errors.log.enable`.
+    logged: bool,
+    /// Records left out.
+    skipped: Arc<AtomicU64>,
 }
 
 /// Whether a record is a delete's event.
@@ -81,6 +90,9 @@ impl Chain {
             key: Converter::new("key.converter", true, all, addresses)?,
             value: Converter::new("value.converter", false, all, addresses)?,
             header: HeaderConverter::new(all, addresses)?,
+            tolerant: top.get("errors.tolerance").is_some_and(|t| t.trim() == "all"),
+            logged: top.flag("errors.log.enable", false)?,
+            skipped: Arc::default(),
         })
     }
 
@@ -242,6 +254,26 @@ impl Pipeline for Chain {
     }
 
     fn process(&mut self, record: Record<'_>, batch: &mut Batch) -> Result<(), EventError> {
+        match self.write(record, batch) {
+            // A registry that is away comes back: what waits for it is not lost.
+            Err(error) if self.tolerant && !matches!(error, EventError::Converter { may_heal: true, .. }) => {
+                self.skipped.fetch_add(1, Ordering::Relaxed);
+                if self.logged {
+                    tracing::error!(%error, "a record is left out (errors.tolerance=all)");
+                }
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn count_skipped(&mut self, counter: Arc<AtomicU64>) {
+        self.skipped = counter;
+    }
+}
+
+impl Chain {
+    fn write(&mut self, record: Record<'_>, batch: &mut Batch) -> Result<(), EventError> {
         let Some(record) = self.transform(record)? else { return Ok(()) };
         let Self { key, value, header, .. } = self;
         let failed = |converter: &'static str, cause: String| EventError::Converter {

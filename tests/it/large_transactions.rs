@@ -358,7 +358,12 @@ async fn a_value_that_the_log_does_not_take_is_named() {
     server.psql("shop", "CREATE TABLE doc (id int PRIMARY KEY, title text, body text)").unwrap();
     let dir = tempfile::tempdir().unwrap();
     let log = log_at(dir.path()).await;
-    let extra = [("snapshot.mode", "no_data"), ("topic.creation.default.max.message.bytes", "1000000")];
+    let extra = [
+        ("snapshot.mode", "no_data"),
+        ("topic.creation.default.partitions", "-1"),
+        ("topic.creation.default.replication.factor", "-1"),
+        ("topic.creation.default.max.message.bytes", "1000000"),
+    ];
     let config = config(&server, &extra);
     let env = Env::new(Arc::clone(&log), config.name());
     let handle = Connector::start(config, env).unwrap();

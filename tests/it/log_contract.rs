@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream::Kind;
+use millstream::log::topic::TopicGroup;
 use millstream::log::{
-    Batch, Log, LogReader, OpenOptions, Position, TopicPartition, TopicSpec, open, partition,
+    Batch, Log, LogReader, OpenOptions, Position, TopicDefaults, TopicPartition, TopicSpec, open, partition,
 };
 
 use crate::support::kafka::broker;
@@ -153,7 +154,7 @@ async fn a_batch_is_one_write(log: Arc<dyn Log>) {
     let (events, offsets) = (unique("events"), unique("offsets"));
     log.create_topic(&TopicSpec::new(&offsets).partitions(1).compacted()).await.unwrap();
     let mut writer = log.writer(&unique("w")).await.unwrap();
-    writer.topic_defaults(TopicSpec::new(&events).partitions(1));
+    writer.topic_defaults(TopicSpec::new(&events).partitions(1).into());
     let mut batch = Batch::new();
     for n in 0..50u32 {
         for _ in 0..20 {
@@ -194,6 +195,54 @@ async fn a_newer_writer_fences(log: Arc<dyn Log>) {
     tokio::time::sleep(Duration::from_millis(500)).await;
     let values: Vec<_> = read_all(&*log, &topic).await.into_iter().map(|s| s.value.unwrap()).collect();
     assert_eq!(values, [b"1".to_vec(), b"3".to_vec()]);
+}
+
+/// At-least-once: nothing is missing, an exact writer of the same name has its end, and a batch that fails says why.
+async fn writers_may_be_less_than_exact(log: Arc<dyn Log>) {
+    let (topic, offsets, id) = (unique("loose"), unique("loose-offsets"), unique("w"));
+    let mut exact = log.writer(&id).await.unwrap();
+    let mut writer = log.writer_at_least_once(&id).await.unwrap();
+    writer.topic_defaults(TopicSpec::new("").partitions(1).into());
+    let error = exact.commit(one(&topic, None, Some(b"late"))).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Fenced, "{error}");
+    let mut batch = Batch::new();
+    for n in 0..20u32 {
+        add(&mut batch, &topic, Some(b"k"), Some(&n.to_be_bytes()));
+        add(&mut batch, &offsets, Some(b"o"), Some(&n.to_be_bytes()));
+        batch = writer.commit(batch).await.unwrap();
+    }
+    assert_eq!(visible(&*log, &topic, 20).await.len(), 20);
+    assert_eq!(read_all(&*log, &offsets).await.len(), 20);
+    let id = batch.topic(&offsets);
+    let mut r = batch.record(id);
+    r.key(|o| o.push(b'o'));
+    r.partition(77);
+    r.finish();
+    let error = writer.commit(batch).await.unwrap_err();
+    assert!(!error.is_transient(), "{error}");
+    writer.commit(one(&topic, None, Some(b"after"))).await.unwrap();
+    assert_eq!(visible(&*log, &topic, 21).await.len(), 21);
+}
+
+async fn missing_topics_are_made_as_their_group_says(log: Arc<dyn Log>) {
+    let (changes, rest) = (unique("changes"), unique("rest"));
+    let mut defaults = TopicDefaults::from(TopicSpec::new("").partitions(1));
+    defaults.add(TopicGroup {
+        include: fancy_regex::Regex::new("^changes").unwrap(),
+        exclude: None,
+        spec: TopicSpec::new("").partitions(3).compacted(),
+    });
+    let mut writer = log.writer(&unique("w")).await.unwrap();
+    writer.topic_defaults(defaults);
+    let mut batch = Batch::new();
+    add(&mut batch, &changes, Some(b"k"), Some(b"1"));
+    add(&mut batch, &rest, Some(b"k"), Some(b"1"));
+    writer.commit(batch).await.unwrap();
+    let (changes, rest) =
+        (log.topic(&changes).await.unwrap().unwrap(), log.topic(&rest).await.unwrap().unwrap());
+    assert_eq!((changes.partitions.len(), rest.partitions.len()), (3, 1));
+    assert_eq!(changes.configs.get("cleanup.policy").map(String::as_str), Some("compact"));
+    assert_eq!(rest.configs.get("cleanup.policy"), None);
 }
 
 async fn a_commit_wakes_a_waiting_reader(log: Arc<dyn Log>) {
@@ -357,6 +406,8 @@ contract!(
     records_keep_all_their_parts,
     a_batch_is_one_write,
     a_newer_writer_fences,
+    writers_may_be_less_than_exact,
+    missing_topics_are_made_as_their_group_says,
     a_commit_wakes_a_waiting_reader,
     positions_are_resolved,
     keys_go_to_kafkas_partitions,

@@ -23,7 +23,7 @@ async fn child() {
     let log = EmbeddedLog::open(dir).unwrap();
     let next = committed(&log).await.map_or(0, |n| n + 1);
     let mut writer = log.writer("w").await.unwrap();
-    writer.topic_defaults(spec());
+    writer.topic_defaults(spec().into());
     let mut batch = Batch::new();
     let cleaner = log.clone();
     tokio::spawn(async move {

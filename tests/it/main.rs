@@ -34,6 +34,7 @@ mod outage;
 mod pipeline_crash;
 mod postgres_sink;
 mod replication;
+mod service;
 mod slot_identity;
 mod snapshots;
 mod sql_oracle;

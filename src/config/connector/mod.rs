@@ -5,14 +5,17 @@
 //! unknown is a warning, as in Connect.
 
 mod database;
-mod java_regex;
+pub mod java_regex;
 pub mod options;
+pub mod plugin_options;
 pub mod plugins;
 pub mod properties;
 pub mod providers;
 pub mod regex_list;
 pub mod rules;
+pub mod table_filter;
 pub mod validate;
+pub mod versions;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,10 +25,11 @@ use serde_json::Value;
 
 pub use options::{
     CaptureOptions, LsnFlushMode, MismatchStrategy, PublicationMode, SignalChannels, SignalTopic,
-    SnapshotMode, TableFilter,
+    SnapshotMode,
 };
 pub use properties::{Property, PropertyType, Support};
 pub use regex_list::RegexList;
+pub use table_filter::TableFilter;
 
 use crate::error::{Error, Result};
 
@@ -109,7 +113,7 @@ pub fn parse_json(text: &str, fallback_name: Option<&str>) -> Result<(String, BT
 /// Checks properties one by one against the table, with the rules between them, and whether this has the
 /// transforms, predicates and converters they name.
 pub fn problems(values: &BTreeMap<String, String>) -> Vec<Problem> {
-    flatten(&check(values))
+    flatten(&check(values, &[]))
 }
 
 /// The problems of a check, in its order.
@@ -122,8 +126,8 @@ pub fn flatten(checked: &[validate::Checked]) -> Vec<Problem> {
 }
 
 /// [`validate::check`], and what is refused here for reasons of our own.
-pub fn check(values: &BTreeMap<String, String>) -> Vec<validate::Checked> {
-    let mut checked = validate::check(values);
+pub fn check(values: &BTreeMap<String, String>, nulls: &[&str]) -> Vec<validate::Checked> {
+    let mut checked = validate::check(values, nulls);
     let mut own = own_problems(values);
     if own.is_empty() && checked.iter().all(|c| c.errors.is_empty()) {
         own.extend(missing_plugin(values));
@@ -131,14 +135,7 @@ pub fn check(values: &BTreeMap<String, String>) -> Vec<validate::Checked> {
     for Problem { property, message } in own {
         match checked.iter_mut().find(|c| c.name == property) {
             Some(found) => found.errors.push(message),
-            None => checked.push(validate::Checked {
-                value: None,
-                name: property,
-                definition: None,
-                recommended: Vec::new(),
-                errors: vec![message],
-                visible: true,
-            }),
+            None => checked.push(validate::Checked::unknown(property, None, vec![message])),
         }
     }
     checked

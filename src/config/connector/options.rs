@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ConnectorConfig, RegexList};
+use super::{ConnectorConfig, RegexList, TableFilter};
 use crate::error::{Error, Result};
 
 /// `snapshot.mode`.
@@ -94,57 +94,6 @@ pub enum MismatchStrategy {
     TrustSlot,
     /// Start at whichever is further.
     TrustGreaterLsn,
-}
-
-/// Which tables are captured: schema and table filters together.
-#[derive(Clone, Debug, Default)]
-pub struct TableFilter {
-    schema_include: RegexList,
-    schema_exclude: RegexList,
-    table_include: RegexList,
-    table_exclude: RegexList,
-    signal: Option<String>,
-}
-
-impl TableFilter {
-    /// Whether `schema.table` is captured. The signal table is not, unless the lists name it.
-    pub fn captures(&self, schema: &str, table: &str) -> bool {
-        if is_builtin(schema, table) {
-            return false;
-        }
-        let schema_wanted = if self.schema_include.is_empty() {
-            self.schema_exclude.is_empty() || !self.schema_exclude.matches(schema)
-        } else {
-            self.schema_include.matches(schema)
-        };
-        if !schema_wanted {
-            return false;
-        }
-        let name = format!("{schema}.{table}");
-        if self.table_include.is_empty() {
-            self.table_exclude.is_empty() || !self.table_exclude.matches(&name)
-        } else {
-            self.table_include.matches(&name)
-        }
-    }
-
-    /// Whether `schema.table` is the signal table.
-    pub fn is_signal(&self, schema: &str, table: &str) -> bool {
-        self.signal.as_deref() == Some(format!("{schema}.{table}").as_str())
-    }
-
-    /// Place of `schema.table` in the order of a snapshot: by the entry of `table.include.list` that names
-    /// it, then by name.
-    pub fn snapshot_order(&self, schema: &str, table: &str) -> (usize, String) {
-        let name = format!("{schema}.{table}");
-        (self.table_include.position(&name).unwrap_or(usize::MAX), name)
-    }
-}
-
-fn is_builtin(schema: &str, table: &str) -> bool {
-    matches!(schema, "pg_catalog" | "information_schema" | "pg_toast")
-        || schema.starts_with("pg_temp")
-        || table == "spatial_ref_sys"
 }
 
 /// Where signals come from.
@@ -301,12 +250,6 @@ pub struct CaptureOptions {
     pub incremental_delete: bool,
     /// `signal.enabled.channels`, and what the channels besides the signal table need.
     pub signals: SignalChannels,
-    /// Topics that are made: partitions, replication factor, configs.
-    pub topic_partitions: Option<i32>,
-    /// Replication factor of topics that are made.
-    pub topic_replication: Option<i16>,
-    /// Configs of topics that are made.
-    pub topic_configs: Vec<(String, String)>,
 }
 
 fn millis(config: &ConnectorConfig, property: &str) -> Duration {
@@ -362,12 +305,9 @@ impl CaptureOptions {
         let heartbeat = millis(config, "heartbeat.interval.ms");
         let retries = config.number("errors.max.retries");
         let queue = config.number("max.queue.size.in.bytes");
-        let partitions = config.number("topic.creation.default.partitions");
-        let replication = config.number("topic.creation.default.replication.factor");
         let guardrail = usize::try_from(config.number("guardrail.collections.max")).unwrap_or(0);
         let channels = lower("notification.enabled.channels");
         let channel = |name: &str| channels.split(',').any(|c| c.trim() == name);
-        let prefix = "topic.creation.default.";
         Ok(Self {
             name: config.name().to_owned(),
             topic_prefix: config.text("topic.prefix").to_owned(),
@@ -449,14 +389,6 @@ impl CaptureOptions {
             incremental_chunk: config.number("incremental.snapshot.chunk.size").max(1),
             incremental_delete: lower("incremental.snapshot.watermarking.strategy") == "insert_delete",
             signals: SignalChannels::new(config),
-            topic_partitions: i32::try_from(partitions).ok().filter(|n| *n > 0),
-            topic_replication: i16::try_from(replication).ok().filter(|n| *n > 0),
-            topic_configs: config
-                .iter()
-                .filter_map(|(k, v)| Some((k.strip_prefix(prefix)?, v)))
-                .filter(|(k, _)| !matches!(*k, "partitions" | "replication.factor"))
-                .map(|(k, v)| (k.to_owned(), v.trim().to_owned()))
-                .collect(),
         })
     }
 }

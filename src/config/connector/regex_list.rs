@@ -53,6 +53,12 @@ pub fn anchored(entry: &str) -> Result<Regex, InvalidRegex> {
         .map_err(|e| InvalidRegex { entry: entry.to_owned(), cause: e.to_string() })
 }
 
+/// One Java regular expression that must match a whole text as it is written.
+pub fn whole(pattern: &str) -> Result<Regex, InvalidRegex> {
+    Regex::new(&format!("\\A(?:{})\\z", unquote(pattern)))
+        .map_err(|e| InvalidRegex { entry: pattern.to_owned(), cause: e.to_string() })
+}
+
 /// Splits at commas that no backslash escapes; trims, and leaves out what is empty.
 pub fn split(list: &str) -> Vec<String> {
     let mut entries = vec![String::new()];

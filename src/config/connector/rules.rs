@@ -142,6 +142,7 @@ fn kafka_rule(word: &str, argument: &str, name: &str, value: &Parsed) -> Option<
         ("regex", Some(text)) if !text.is_empty() => {
             java_regex::error(text).and_then(|cause| invalid(&format!("Invalid regex: {cause}")))
         }
+        ("aliases", _) if *value == Parsed::Null => invalid("entry must be non null"),
         ("aliases", _) if duplicated() => invalid("Duplicate alias provided."),
         ("some", _) if list.is_empty() => invalid("Empty list"),
         ("some-unique", _) if *value == Parsed::Null => {
@@ -165,35 +166,61 @@ fn kafka_rule(word: &str, argument: &str, name: &str, value: &Parsed) -> Option<
     }
 }
 
-/// The types a cast knows.
-const CASTS: [&str; 9] =
-    ["int8", "int16", "int32", "int64", "float32", "float64", "boolean", "string", "bytes"];
+/// The types there are, and which of them a cast makes.
+const TYPES: [(&str, bool); 12] = [
+    ("INT8", true),
+    ("INT16", true),
+    ("INT32", true),
+    ("INT64", true),
+    ("FLOAT32", true),
+    ("FLOAT64", true),
+    ("BOOLEAN", true),
+    ("STRING", true),
+    ("BYTES", false),
+    ("ARRAY", false),
+    ("MAP", false),
+    ("STRUCT", false),
+];
 
 fn casts(list: &[String]) -> Option<String> {
     if list.is_empty() {
         return Some("Must specify at least one field to cast.".to_owned());
     }
+    let mut whole = 0;
     for entry in list {
         let parts: Vec<&str> = entry.split(':').collect();
-        let kind = match parts.as_slice() {
-            [kind] | [_, kind] => kind.trim(),
-            _ => {
+        whole += usize::from(parts.len() == 1);
+        let ([kind] | [_, kind]) = parts.as_slice() else {
+            return Some(format!(
+                "Invalid value [{}] for configuration Invalid spec mapping: {entry}",
+                list.join(", ")
+            ));
+        };
+        let kind = kind.trim();
+        let upper = kind.to_uppercase();
+        match TYPES.iter().find(|(name, _)| *name == upper) {
+            Some((_, true)) => {}
+            Some((name, false)) => {
+                let made: Vec<&str> = TYPES.iter().filter(|(_, made)| *made).map(|(name, _)| *name).collect();
                 return Some(format!(
-                    "Invalid value [{}] for configuration Invalid spec mapping: {entry}",
-                    list.join(", ")
+                    "Cast transformation does not support casting to {name}; supported types are [{}]",
+                    made.join(", ")
                 ));
             }
-        };
-        if !CASTS.iter().any(|known| known.eq_ignore_ascii_case(kind)) {
-            return Some(format!(
-                "Invalid value java.lang.IllegalArgumentException: No enum constant \
-                 org.apache.kafka.connect.data.Schema.Type.{} for configuration Invalid type found in casting spec: \
-                 {kind}",
-                kind.to_uppercase()
-            ));
+            None => {
+                return Some(format!(
+                    "Invalid value java.lang.IllegalArgumentException: No enum constant \
+                     org.apache.kafka.connect.data.Schema.Type.{upper} for configuration Invalid type found in \
+                     casting spec: {kind}"
+                ));
+            }
         }
     }
-    None
+    (whole > 1).then(|| {
+        "Cast transformations that specify a type to cast the entire value to may only specify a single cast in their \
+         spec"
+            .to_owned()
+    })
 }
 
 /// What Debezium's validators say of a property's text, in whole sentences; `given` is none where the property
@@ -461,6 +488,9 @@ mod tests {
         assert_eq!(of(PropertyType::List, "some-unique", "").len(), 1);
         assert_eq!(of(PropertyType::List, "renames", "a:b,c").len(), 1);
         assert_eq!(of(PropertyType::List, "casts", "a:int32, string").len(), 0);
+        for wrong in ["a:bytes", "a:int33", "int32,int64", "", "a:b:c"] {
+            assert_eq!(of(PropertyType::List, "casts", wrong).len(), 1, "{wrong}");
+        }
         assert!(of(PropertyType::String, "any-case:V1|V2", "v1").is_empty());
         assert_eq!(of(PropertyType::String, "name", "").len(), 1);
         assert_eq!(parse(PropertyType::Int, "x"), Err("Not a number of type INT".to_owned()));

@@ -14,8 +14,8 @@ use super::journal::{Journal, SectionRef};
 use super::maintain::{Job, Swap};
 use super::store::{Shared, Topic};
 use crate::error::{Error, Kind, Result};
+use crate::log::TopicDefaults;
 use crate::log::partition::{Sticky, for_key};
-use crate::log::topic::Defaults;
 use crate::log::{Batch, TooLarge, TopicSpec};
 
 /// A journal file is closed at this size; so much is applied again after a crash.
@@ -37,7 +37,7 @@ pub struct Commit {
     /// What to write.
     pub batch: Batch,
     /// What to make missing topics with.
-    pub defaults: Arc<Defaults>,
+    pub defaults: Arc<TopicDefaults>,
     /// Gets the emptied batch.
     pub reply: oneshot::Sender<Result<Batch>>,
 }

@@ -37,8 +37,9 @@ use self::lock::DirectoryLock;
 use self::maintain::Job;
 use self::manifest::io;
 use self::store::Shared;
-use super::topic::Defaults;
-use super::{Batch, Log, LogReader, LogWriter, Position, TopicInfo, TopicPartition, TopicSpec};
+use super::{
+    Batch, Log, LogReader, LogWriter, Position, TopicDefaults, TopicInfo, TopicPartition, TopicSpec,
+};
 use crate::error::{Error, Result};
 
 /// Logs that this process has open, so that opening one again gives the same.
@@ -225,7 +226,7 @@ struct EmbeddedWriter {
     log: Arc<Inner>,
     id: Arc<str>,
     epoch: u64,
-    defaults: Arc<Defaults>,
+    defaults: Arc<TopicDefaults>,
 }
 
 #[async_trait]
@@ -236,7 +237,7 @@ impl LogWriter for EmbeddedWriter {
         self.log.ask(|reply| Command::Commit(Commit { id, epoch, batch, defaults, reply })).await
     }
 
-    fn topic_defaults(&mut self, spec: TopicSpec) {
-        Arc::make_mut(&mut self.defaults).add(spec);
+    fn topic_defaults(&mut self, defaults: TopicDefaults) {
+        self.defaults = Arc::new(defaults);
     }
 }

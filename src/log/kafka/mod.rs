@@ -319,7 +319,15 @@ impl Log for KafkaLog {
 
     async fn writer(&self, transactional_id: &str) -> Result<Box<dyn LogWriter>> {
         let writer =
-            producer::KafkaWriter::start(self.clone(), &self.inner.settings, transactional_id).await?;
+            producer::KafkaWriter::start(self.clone(), &self.inner.settings, transactional_id, true).await?;
+        Ok(Box::new(writer))
+    }
+
+    async fn writer_at_least_once(&self, transactional_id: &str) -> Result<Box<dyn LogWriter>> {
+        // An exact writer of this name has its end.
+        drop(self.writer(transactional_id).await?);
+        let writer =
+            producer::KafkaWriter::start(self.clone(), &self.inner.settings, transactional_id, false).await?;
         Ok(Box::new(writer))
     }
 

@@ -1,4 +1,4 @@
-//! A writer whose batches are Kafka transactions, on a thread of its own.
+//! A writer whose batches are Kafka transactions, on a thread of its own; or plain records for at-least-once delivery.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use super::KafkaLog;
 use super::client::{self, Context, Undelivered, kafka_error, of_code};
 use super::properties::ClientSettings;
 use crate::error::{Error, Kind, Result};
-use crate::log::topic::Defaults;
-use crate::log::{Batch, Log, LogWriter, TooLarge, TopicSpec};
+use crate::log::batch::BatchRecord;
+use crate::log::{Batch, Log, LogWriter, TooLarge, TopicDefaults};
 
 /// One call of a transaction's step; it is called again until [`GIVE_UP`].
 const STEP: Duration = Duration::from_secs(10);
@@ -29,23 +29,30 @@ struct Request {
     reply: oneshot::Sender<Result<Batch>>,
 }
 
-/// A transactional writer.
+/// A writer.
 pub struct KafkaWriter {
     log: KafkaLog,
     requests: Sender<Request>,
     context: Context,
-    defaults: Defaults,
+    defaults: TopicDefaults,
     known: HashSet<Arc<str>>,
 }
 
 impl KafkaWriter {
-    /// Makes a producer and fences older ones with the same transactional id.
+    /// Makes a producer. An exact one writes transactions and fences older ones with the same transactional id.
     ///
     /// # Errors
     /// When the cluster does not answer, or refuses the transactional id.
-    pub async fn start(log: KafkaLog, settings: &ClientSettings, transactional_id: &str) -> Result<Self> {
+    pub async fn start(
+        log: KafkaLog,
+        settings: &ClientSettings,
+        transactional_id: &str,
+        exact: bool,
+    ) -> Result<Self> {
         let mut config = settings.producer();
-        config.set("transactional.id", transactional_id);
+        if exact {
+            config.set("transactional.id", transactional_id);
+        }
         for (name, value) in [
             ("enable.idempotence", "true"),
             ("acks", "all"),
@@ -85,8 +92,8 @@ impl KafkaWriter {
         std::thread::Builder::new()
             .name("kafka-write".into())
             .spawn(move || {
-                let writer = Transactions { producer, context: shared, id, dead: false };
-                let result = writer.init();
+                let writer = Transactions { producer, context: shared, id, exact, dead: false };
+                let result = if exact { writer.init() } else { Ok(()) };
                 let ok = result.is_ok();
                 if started.send(result).is_ok() && ok {
                     writer.run(&incoming);
@@ -94,7 +101,7 @@ impl KafkaWriter {
             })
             .map_err(|e| Error::transient("cannot start a thread for a Kafka producer").with_source(e))?;
         answer.await.map_err(|_| Error::internal("the Kafka producer ended"))??;
-        Ok(Self { log, requests, context, defaults: Defaults::default(), known: HashSet::new() })
+        Ok(Self { log, requests, context, defaults: TopicDefaults::default(), known: HashSet::new() })
     }
 
     async fn make_missing_topics(&mut self, batch: &Batch) -> Result<()> {
@@ -137,8 +144,8 @@ impl LogWriter for KafkaWriter {
         Some(Box::new(move || context.last_failure()))
     }
 
-    fn topic_defaults(&mut self, spec: TopicSpec) {
-        self.defaults.add(spec);
+    fn topic_defaults(&mut self, defaults: TopicDefaults) {
+        self.defaults = defaults;
     }
 }
 
@@ -156,6 +163,8 @@ struct Transactions {
     producer: BaseProducer<Context>,
     context: Context,
     id: String,
+    /// Whether a batch is a transaction.
+    exact: bool,
     dead: bool,
 }
 
@@ -201,10 +210,12 @@ impl Transactions {
         let started = Instant::now();
         let mut pause = Duration::from_millis(50);
         loop {
-            match self.attempt(batch, started) {
+            let result =
+                if self.exact { self.attempt(batch, started) } else { self.attempt_plain(batch, started) };
+            match result {
                 Ok(()) => return Ok(()),
                 Err(Failure::Again(error)) if started.elapsed() < GIVE_UP => {
-                    tracing::info!(%error, "a Kafka transaction was aborted and is written again");
+                    tracing::info!(%error, "a batch was not taken by Kafka and is written again");
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_secs(5));
                 }
@@ -221,34 +232,7 @@ impl Transactions {
         self.context.take_undelivered();
         self.producer.begin_transaction().map_err(|e| self.fatal("cannot begin a Kafka transaction", &e))?;
         for record in batch.iter() {
-            let mut out: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(record.topic);
-            out.partition = record.partition;
-            out.timestamp = record.timestamp;
-            out.key = record.key;
-            out.payload = record.value;
-            let headers = record.headers();
-            if headers.len() > 0 {
-                out.headers =
-                    Some(headers.fold(OwnedHeaders::new_with_capacity(4), |headers, (name, value)| {
-                        // Kafka's header names are UTF-8.
-                        headers.insert(Header { key: &String::from_utf8_lossy(name), value })
-                    }));
-            }
-            loop {
-                match self.producer.send(out) {
-                    Ok(()) => break,
-                    Err((KafkaError::MessageProduction(Code::QueueFull), back)) => {
-                        self.producer.poll(Duration::from_millis(5));
-                        out = back;
-                    }
-                    Err((e, _)) => {
-                        let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-                        let code = e.rdkafka_error_code().unwrap_or(Code::Fail);
-                        let topic = record.topic.to_owned();
-                        return Err(self.abort(&e, Some(Undelivered { topic, size, code })));
-                    }
-                }
-            }
+            self.send(&record).map_err(|(error, undelivered)| self.abort(&error, Some(undelivered)))?;
         }
         self.await_delivery(started);
         loop {
@@ -266,6 +250,66 @@ impl Transactions {
             // While it is retriable the outcome is unknown: only the same call may be made again.
             if !retriable || started.elapsed() > GIVE_UP {
                 return Err(self.abort(&error, self.context.take_undelivered()));
+            }
+        }
+    }
+
+    /// Without a transaction: the last record goes when the others are there.
+    fn attempt_plain(&self, batch: &Batch, started: Instant) -> Result<(), Failure> {
+        self.context.take_undelivered();
+        let last = batch.len().saturating_sub(1);
+        for (number, record) in batch.iter().enumerate() {
+            if number == last {
+                self.delivered(started)?;
+            }
+            self.send(&record).map_err(|(_, undelivered)| refused(undelivered))?;
+        }
+        self.delivered(started)
+    }
+
+    fn delivered(&self, started: Instant) -> Result<(), Failure> {
+        self.await_delivery(started);
+        if let Some((code, reason)) = self.producer.client().fatal_error() {
+            let error = of_code("a Kafka producer failed", code);
+            return Err(Failure::Producer(error.because(reason).next("the writer is made anew")));
+        }
+        match self.context.take_undelivered() {
+            Some(undelivered) => Err(refused(undelivered)),
+            None if self.producer.in_flight_count() == 0 => Ok(()),
+            None => {
+                let error = Error::transient("Kafka does not take what it is given")
+                    .because(format!("for {} s", GIVE_UP.as_secs()));
+                Err(Failure::Producer(error))
+            }
+        }
+    }
+
+    fn send(&self, record: &BatchRecord<'_>) -> Result<(), (KafkaError, Undelivered)> {
+        let mut out: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(record.topic);
+        out.partition = record.partition;
+        out.timestamp = record.timestamp;
+        out.key = record.key;
+        out.payload = record.value;
+        let headers = record.headers();
+        if headers.len() > 0 {
+            out.headers = Some(headers.fold(OwnedHeaders::new_with_capacity(4), |headers, (name, value)| {
+                // Kafka's header names are UTF-8.
+                headers.insert(Header { key: &String::from_utf8_lossy(name), value })
+            }));
+        }
+        loop {
+            match self.producer.send(out) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(Code::QueueFull), back)) => {
+                    self.producer.poll(Duration::from_millis(5));
+                    out = back;
+                }
+                Err((e, _)) => {
+                    let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+                    let code = e.rdkafka_error_code().unwrap_or(Code::Fail);
+                    let topic = record.topic.to_owned();
+                    return Err((e, Undelivered { topic, size, code }));
+                }
             }
         }
     }
@@ -303,22 +347,28 @@ impl Transactions {
         self.producer.poll(Duration::ZERO);
         let undelivered = undelivered.or_else(|| self.context.take_undelivered());
         match undelivered {
-            Some(Undelivered { topic, size, code: code @ Code::MessageSizeTooLarge }) => Failure::Batch(
-                of_code(&format!("a record of {size} bytes is too large for topic {topic}"), code)
-                    .next(format!(
-                        "raise max.message.bytes of topic {topic} (and message.max.bytes of the brokers)"
-                    ))
-                    .with_source(TooLarge { topic, bytes: size }),
-            ),
-            Some(Undelivered { topic, code, .. }) => {
-                let error = of_code(&format!("cannot write to topic {topic}"), code);
-                if error.is_transient() || code == Code::UnknownTopicOrPartition {
-                    Failure::Again(error)
-                } else {
-                    Failure::Batch(error)
-                }
-            }
+            Some(undelivered) => refused(undelivered),
             None => Failure::Again(self.error("a Kafka transaction was aborted", error)),
         }
+    }
+}
+
+/// What a record that was not taken means for its batch.
+fn refused(undelivered: Undelivered) -> Failure {
+    let Undelivered { topic, size, code } = undelivered;
+    if code == Code::MessageSizeTooLarge {
+        return Failure::Batch(
+            of_code(&format!("a record of {size} bytes is too large for topic {topic}"), code)
+                .next(format!(
+                    "raise max.message.bytes of topic {topic} (and message.max.bytes of the brokers)"
+                ))
+                .with_source(TooLarge { topic, bytes: size }),
+        );
+    }
+    let error = of_code(&format!("cannot write to topic {topic}"), code);
+    if error.is_transient() || code == Code::UnknownTopicOrPartition {
+        Failure::Again(error)
+    } else {
+        Failure::Batch(error)
     }
 }

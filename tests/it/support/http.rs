@@ -9,6 +9,7 @@ use std::time::Duration;
 pub struct Answer {
     pub status: u16,
     pub location: Option<String>,
+    pub content_type: Option<String>,
     pub body: Vec<u8>,
 }
 
@@ -55,7 +56,7 @@ fn parse(bytes: &[u8]) -> Option<Answer> {
     } else {
         rest.to_vec()
     };
-    Some(Answer { status, location: header("location"), body })
+    Some(Answer { status, location: header("location"), content_type: header("content-type"), body })
 }
 
 fn dechunk(mut rest: &[u8]) -> Option<Vec<u8>> {

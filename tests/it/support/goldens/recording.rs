@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use millstream::Result;
-use millstream::log::{Batch, Log, LogReader, LogWriter, Position, TopicInfo, TopicPartition, TopicSpec};
+use millstream::log::{
+    Batch, Log, LogReader, LogWriter, Position, TopicDefaults, TopicInfo, TopicPartition, TopicSpec,
+};
 
 /// A committed record.
 #[derive(Clone, Debug)]
@@ -103,7 +105,7 @@ impl LogWriter for RecordingWriter {
         Ok(batch)
     }
 
-    fn topic_defaults(&mut self, spec: TopicSpec) {
-        self.inner.topic_defaults(spec);
+    fn topic_defaults(&mut self, defaults: TopicDefaults) {
+        self.inner.topic_defaults(defaults);
     }
 }

@@ -1,0 +1,54 @@
+//! Which tables a connector captures.
+
+use super::RegexList;
+
+/// Which tables are captured: schema and table filters together.
+#[derive(Clone, Debug, Default)]
+pub struct TableFilter {
+    pub(super) schema_include: RegexList,
+    pub(super) schema_exclude: RegexList,
+    pub(super) table_include: RegexList,
+    pub(super) table_exclude: RegexList,
+    pub(super) signal: Option<String>,
+}
+
+impl TableFilter {
+    /// Whether `schema.table` is captured. The signal table is not, unless the lists name it.
+    pub fn captures(&self, schema: &str, table: &str) -> bool {
+        if is_builtin(schema, table) {
+            return false;
+        }
+        let schema_wanted = if self.schema_include.is_empty() {
+            self.schema_exclude.is_empty() || !self.schema_exclude.matches(schema)
+        } else {
+            self.schema_include.matches(schema)
+        };
+        if !schema_wanted {
+            return false;
+        }
+        let name = format!("{schema}.{table}");
+        if self.table_include.is_empty() {
+            self.table_exclude.is_empty() || !self.table_exclude.matches(&name)
+        } else {
+            self.table_include.matches(&name)
+        }
+    }
+
+    /// Whether `schema.table` is the signal table.
+    pub fn is_signal(&self, schema: &str, table: &str) -> bool {
+        self.signal.as_deref() == Some(format!("{schema}.{table}").as_str())
+    }
+
+    /// Place of `schema.table` in the order of a snapshot: by the entry of `table.include.list` that names
+    /// it, then by name.
+    pub fn snapshot_order(&self, schema: &str, table: &str) -> (usize, String) {
+        let name = format!("{schema}.{table}");
+        (self.table_include.position(&name).unwrap_or(usize::MAX), name)
+    }
+}
+
+fn is_builtin(schema: &str, table: &str) -> bool {
+    matches!(schema, "pg_catalog" | "information_schema" | "pg_toast")
+        || schema.starts_with("pg_temp")
+        || table == "spatial_ref_sys"
+}

@@ -1,0 +1,398 @@
+//! `millstream run` as a service: its REST API under many hands, offsets moved by hand, its metrics and health, what
+//! its topics are made with.
+
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use millstream::demo::postgres::{PostgresOptions, TemporaryPostgres, free_port};
+use serde_json::{Value, json};
+
+use crate::support::{http, millstream};
+
+/// A service on a data directory of its own, its source, and all that it prints.
+struct Service {
+    source: TemporaryPostgres,
+    dir: tempfile::TempDir,
+    port: u16,
+    child: Child,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const TABLES: &str = "create table items (id int primary key, name text);
+    insert into items values (1, 'a'), (2, 'b')";
+
+impl Service {
+    fn start(sql: &str) -> Self {
+        Self::start_at("info", sql)
+    }
+
+    fn start_at(level: &str, sql: &str) -> Self {
+        let source = TemporaryPostgres::start(&PostgresOptions::default()).unwrap();
+        source.psql("postgres", "create database shop").unwrap();
+        source.psql("shop", sql).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let port = free_port().unwrap();
+        let settings = dir.path().join("millstream.toml");
+        let text = format!("connectors = []\npipelines = []\n[server]\nbind = '127.0.0.1:{port}'\n");
+        std::fs::write(&settings, text).unwrap();
+        let out = std::fs::File::create(dir.path().join("out.txt")).unwrap();
+        let child = millstream()
+            .args(["run", "-c"])
+            .arg(&settings)
+            .arg("--data")
+            .arg(dir.path().join("data"))
+            .env("RUST_LOG", level)
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(out.try_clone().unwrap()))
+            .stderr(Stdio::from(out))
+            .spawn()
+            .unwrap();
+        let service = Self { source, dir, port, child };
+        service.until("it answers", || service.ask("GET", "/health", None).0 == 200);
+        service
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn printed(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("out.txt")).unwrap()
+    }
+
+    fn sql(&self, sql: &str) -> String {
+        self.source.psql("shop", sql).unwrap()
+    }
+
+    /// Status and body of an answer, as texts.
+    fn text(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
+        let headers = [("Content-Type".to_owned(), "application/json".to_owned())];
+        let body = body.map(Value::to_string);
+        // A service that starts is not there yet.
+        match http::request(self.port, method, path, &headers, body.as_deref().map(str::as_bytes)) {
+            Ok(answer) => (answer.status, String::from_utf8_lossy(&answer.body).into_owned()),
+            Err(error) => (0, error.to_string()),
+        }
+    }
+
+    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+        let (status, text) = self.text(method, path, body);
+        (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    fn good(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let (status, answer) = self.ask(method, path, body);
+        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+        answer
+    }
+
+    fn until(&self, what: &str, ready: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !ready() {
+            assert!(Instant::now() < deadline, "{what}: not within 30 s\n{}", self.printed());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn config(&self, name: &str, more: &[(&str, &str)]) -> Value {
+        let mut config = json!({
+            "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+            "database.hostname": "127.0.0.1",
+            "database.port": self.source.port().to_string(),
+            "database.user": "postgres",
+            "database.dbname": "shop",
+            "topic.prefix": name,
+            "slot.name": name,
+            "publication.name": format!("{name}_pub"),
+            "publication.autocreate.mode": "filtered",
+            "plugin.name": "pgoutput",
+            "table.include.list": "public.items",
+        });
+        for (key, value) in more {
+            config[*key] = json!(value);
+        }
+        config
+    }
+
+    fn create(&self, name: &str, more: &[(&str, &str)]) {
+        let body = json!({ "name": name, "config": self.config(name, more) });
+        let (status, answer) = self.ask("POST", "/connectors", Some(&body));
+        assert_eq!(status, 201, "{answer}");
+    }
+
+    fn state(&self, name: &str) -> (String, String) {
+        let (_, status) = self.ask("GET", &format!("/connectors/{name}/status"), None);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        (text(&status["connector"]["state"]), text(&status["tasks"][0]["state"]))
+    }
+
+    fn streams(&self, name: &str) {
+        let labels = format!("connector=\"{name}\",state=\"STREAMING\"");
+        self.until("it streams", || self.metric("millstream_connector_state", &labels) == Some(1.0));
+    }
+
+    /// A sample of `/metrics` by name and part of its labels.
+    fn metric(&self, name: &str, labels: &str) -> Option<f64> {
+        let (_, page) = self.text("GET", "/metrics", None);
+        page.lines()
+            .filter_map(|line| line.rsplit_once(' '))
+            .find(|(sample, _)| sample.split('{').next() == Some(name) && sample.contains(labels))
+            .and_then(|(_, value)| value.parse().ok())
+    }
+
+    /// Runs a command on the service's data directory: everything that it prints.
+    fn command(&self, args: &[&str]) -> String {
+        let output = millstream()
+            .arg("--data")
+            .arg(self.data())
+            .args(args)
+            .env("RUST_LOG", "debug")
+            .current_dir(self.dir.path())
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        format!("{}{}", text(&output.stdout), text(&output.stderr))
+    }
+
+    /// Values of a topic's records.
+    fn values(&self, topic: &str) -> Vec<Value> {
+        let text = self.command(&["topics", "read", topic, "--jsonl"]);
+        text.lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .map(|record| {
+                let value: Value = serde_json::from_str(record["value"].as_str().unwrap_or("null")).unwrap();
+                value.get("payload").cloned().unwrap_or(value)
+            })
+            .collect()
+    }
+
+    fn ids(&self, topic: &str) -> Vec<i64> {
+        self.values(topic).iter().filter_map(|value| value["after"]["id"].as_i64()).collect()
+    }
+}
+
+#[test]
+fn offsets_are_moved_by_hand_within_what_the_slot_holds() {
+    let service = Service::start(TABLES);
+    // Confirmed only what is committed with its offset; nothing moves the slot while it is stopped.
+    service.create("o", &[("snapshot.mode", "no_data")]);
+    service.streams("o");
+    service.sql("insert into items values (10, 'x')");
+    service.until("the first change is there", || service.ids("o.public.items") == [10]);
+    service.good("PUT", "/connectors/o/stop", None);
+    for id in 11..=13 {
+        service.sql(&format!("insert into items values ({id}, 'x')"));
+    }
+    let wal = || service.sql("select (pg_current_wal_lsn() - '0/0')::bigint").trim().parse::<u64>().unwrap();
+    let after_13 = wal();
+    service.sql("insert into items values (14, 'x')");
+    let confirmed = service
+        .sql("select (confirmed_flush_lsn - '0/0')::bigint from pg_replication_slots")
+        .trim()
+        .parse::<u64>()
+        .unwrap();
+    let patch = |lsn: u64| {
+        let offset = json!({ "lsn": lsn, "lsn_commit": lsn, "lsn_proc": lsn });
+        let body = json!({ "offsets": [{ "partition": { "server": "o" }, "offset": offset }] });
+        service.ask("PATCH", "/connectors/o/offsets", Some(&body))
+    };
+    let (status, answer) = patch(confirmed - 1);
+    assert_eq!(status, 400);
+    let message = answer["message"].as_str().unwrap();
+    assert!(message.contains("lies before what replication slot o still holds"), "{message}");
+    assert!(message.contains(&confirmed.to_string()), "{message}");
+    let (status, answer) = patch(wal() + (1 << 30));
+    assert!(status == 400 && answer["message"].as_str().unwrap().contains("current LSN"), "{answer}");
+
+    // Later than what the slot confirms: what lies between is left out, what follows comes once.
+    assert_eq!(patch(after_13).0, 200);
+    let (_, offsets) = service.ask("GET", "/connectors/o/offsets", None);
+    assert_eq!(offsets["offsets"][0]["offset"]["lsn"], after_13, "{offsets}");
+    service.good("PUT", "/connectors/o/resume", None);
+    service.until("it goes on", || service.ids("o.public.items").len() > 1);
+    service.sql("insert into items values (15, 'x')");
+    service.until("the next follows", || service.ids("o.public.items").contains(&15));
+    assert_eq!(service.ids("o.public.items"), [10, 14, 15]);
+
+    // Without an offset it begins anew where the slot stands.
+    assert_eq!(service.ask("DELETE", "/connectors/o/offsets", None).0, 400);
+    service.good("PUT", "/connectors/o/stop", None);
+    service.good("DELETE", "/connectors/o/offsets", None);
+    assert_eq!(service.good("GET", "/connectors/o/offsets", None), json!({ "offsets": [] }));
+    service.good("PUT", "/connectors/o/resume", None);
+    service.streams("o");
+    service.sql("insert into items values (16, 'x')");
+    service.until("it goes on", || service.ids("o.public.items").contains(&16));
+}
+
+#[test]
+fn many_hands_on_one_connector() {
+    let service = Service::start(TABLES);
+    let config = |n: usize| service.config("m", &[("snapshot.mode", "no_data"), ("note", &n.to_string())]);
+    std::thread::scope(|scope| {
+        for worker in 0..6_usize {
+            let (service, config) = (&service, &config);
+            scope.spawn(move || {
+                for round in 0..8_usize {
+                    let (method, path, body) = match (worker + round) % 6 {
+                        0 => ("PUT", "/connectors/m/config", Some(config(worker * 100 + round))),
+                        1 => ("PATCH", "/connectors/m/config", Some(json!({ "note": round.to_string() }))),
+                        2 => ("POST", "/connectors", Some(json!({ "name": "m", "config": config(round) }))),
+                        3 => ("PUT", "/connectors/m/pause", None),
+                        4 => ("POST", "/connectors/m/restart?includeTasks=true", None),
+                        _ => ("DELETE", "/connectors/m", None),
+                    };
+                    let (status, answer) = service.ask(method, path, body.as_ref());
+                    let known = matches!(status, 200 | 201 | 202 | 204 | 404 | 409);
+                    assert!(known, "{method} {path}: {status} {answer}");
+                }
+            });
+        }
+    });
+    // Whatever came last: it can be had, and it is what a service that starts again finds.
+    let last = config(7777);
+    let answer = service.good("PUT", "/connectors/m/config", Some(&last));
+    service.good("PUT", "/connectors/m/resume", None);
+    service.streams("m");
+    assert_eq!(answer["config"]["note"], "7777");
+    let listed = service.good("GET", "/connectors?expand=info&expand=status", None);
+    assert_eq!(listed.as_object().unwrap().len(), 1);
+    assert_eq!(listed["m"]["info"]["config"], answer["config"]);
+    let stored = service.values("millstream-configs");
+    let stored = stored.iter().rev().map(|record| &record["properties"]);
+    let stored = stored.filter(|p| p.is_object()).find(|p| p.get("task.class").is_none());
+    assert_eq!(stored.unwrap()["note"], "7777");
+    assert!(!service.printed().contains("panicked"), "{}", service.printed());
+}
+
+#[test]
+fn metrics_move_and_health_tells_the_truth() {
+    let mut service = Service::start(TABLES);
+    let ready = |service: &Service| service.ask("GET", "/health/ready", None).0;
+    assert_eq!(ready(&service), 200);
+    service.create("h", &[("status.update.interval.ms", "200"), ("heartbeat.interval.ms", "500")]);
+    service.streams("h");
+    service.until("it is ready", || ready(&service) == 200);
+    let debezium = |service: &Service, name: &str, context: &str| {
+        service.metric(&format!("debezium_metrics_{name}"), &format!("name=\"h\",context=\"{context}\""))
+    };
+    let seen = debezium(&service, "TotalNumberOfEventsSeen", "streaming").unwrap();
+    service.sql("insert into items values (3, 'c'); update items set name = 'd' where id = 3; delete from items where id = 3");
+    service.until("the changes are counted", || {
+        debezium(&service, "TotalNumberOfEventsSeen", "streaming") == Some(seen + 3.0)
+    });
+    for (name, value) in [
+        ("NumberOfCommittedTransactions", 1.0),
+        ("TotalNumberOfCreateEventsSeen", 1.0),
+        ("TotalNumberOfUpdateEventsSeen", 1.0),
+        ("TotalNumberOfDeleteEventsSeen", 1.0),
+        ("Connected", 1.0),
+    ] {
+        let there = debezium(&service, name, "streaming");
+        assert!(there.is_some_and(|there| there >= value), "{name}: {there:?}");
+    }
+    for (name, value) in [
+        ("SnapshotCompleted", 1.0),
+        ("SnapshotRunning", 0.0),
+        ("TotalNumberOfEventsSeen", 2.0),
+        ("RemainingTableCount", 0.0),
+    ] {
+        assert_eq!(debezium(&service, name, "snapshot"), Some(value), "{name}");
+    }
+    for name in
+        ["MilliSecondsBehindSource", "QueueTotalCapacity", "QueueRemainingCapacity", "MaxQueueSizeInBytes"]
+    {
+        assert!(debezium(&service, name, "streaming").is_some_and(|v| v >= 0.0), "{name}");
+    }
+    for name in ["millstream_slot_lag_bytes", "millstream_slot_lag_seconds", "millstream_slot_retained_bytes"]
+    {
+        service.until(name, || service.metric(name, "connector=\"h\"").is_some());
+    }
+    assert!(service.metric("millstream_connector_records_total", "connector=\"h\"").unwrap() >= 5.0);
+
+    // The source goes, and comes back.
+    service.source.stop(true).unwrap();
+    service.until("it is not ready", || ready(&service) == 503);
+    let (_, health) = service.ask("GET", "/health/ready", None);
+    assert_eq!(health["not_running"][0]["connector"], "h", "{health}");
+    assert_eq!(service.ask("GET", "/health/live", None).0, 200);
+    let (_, status) = service.ask("GET", "/connectors/h/status", None);
+    assert!(status["tasks"][0]["trace"].is_string(), "{status}");
+    service.source.boot().unwrap();
+    service.until("it is ready again", || ready(&service) == 200);
+    service.sql("insert into items values (4, 'd')");
+    service.until("changes flow again", || service.ids("h.public.items").contains(&4));
+}
+
+#[test]
+fn topics_are_made_as_their_group_says() {
+    let service = Service::start(
+        "create table items (id int primary key); create table notes (id int primary key); \
+        insert into items values (1); insert into notes values (1)",
+    );
+    let groups = [
+        ("table.include.list", "public.*"),
+        ("topic.creation.default.replication.factor", "1"),
+        ("topic.creation.default.partitions", "3"),
+        ("topic.creation.groups", "changes"),
+        ("topic.creation.changes.include", "t[.]public[.].*"),
+        ("topic.creation.changes.exclude", ".*notes"),
+        ("topic.creation.changes.partitions", "2"),
+        ("topic.creation.changes.cleanup.policy", "compact"),
+    ];
+    service.create("t", &groups);
+    service.streams("t");
+    let topic = |name: &str| {
+        let text = service.command(&["--json", "topics", "describe", name]);
+        let line = text.lines().find(|line| line.starts_with('{')).unwrap_or_default().to_owned();
+        serde_json::from_str::<Value>(&line).unwrap_or_else(|_| panic!("{text}"))
+    };
+    let (items, notes) = (topic("t.public.items"), topic("t.public.notes"));
+    assert_eq!(items["partitions"].as_array().map(Vec::len), Some(2), "{items}");
+    assert_eq!(items["configs"]["cleanup.policy"], "compact", "{items}");
+    assert_eq!(notes["partitions"].as_array().map(Vec::len), Some(3), "{notes}");
+
+    // A mistake is the connector's failure, as in Connect, and says what is wrong.
+    service.create("w", &[("topic.creation.groups", "x")]);
+    service.until("it failed", || service.state("w") == ("FAILED".to_owned(), String::new()));
+    let (_, status) = service.ask("GET", "/connectors/w/status", None);
+    let trace = status["connector"]["trace"].as_str().unwrap();
+    assert!(trace.contains("topic.creation.default.replication.factor"), "{trace}");
+    let mended =
+        [("topic.creation.default.replication.factor", "1"), ("topic.creation.default.partitions", "1")];
+    service.good("PUT", "/connectors/w/config", Some(&service.config("w", &mended)));
+    service.streams("w");
+}
+
+#[test]
+fn records_that_cannot_be_done_are_left_out_where_that_is_tolerated() {
+    let service = Service::start(TABLES);
+    let cast = [
+        ("transforms", "unwrap,number"),
+        ("transforms.unwrap.type", "io.debezium.transforms.ExtractNewRecordState"),
+        ("transforms.number.type", "org.apache.kafka.connect.transforms.Cast$Value"),
+        ("transforms.number.spec", "name:int32"),
+        ("value.converter.schemas.enable", "false"),
+        ("value.converter", "JsonConverter"),
+    ];
+    service.create("strict", &cast);
+    service.until("it fails", || service.state("strict").1 == "FAILED");
+    let tolerant = [&cast[..], &[("errors.tolerance", "all"), ("errors.log.enable", "true")]].concat();
+    service.create("e", &tolerant);
+    service.streams("e");
+    service.sql("insert into items values (3, '33'), (4, 'no number')");
+    let values = || service.values("e.public.items");
+    service.until("the good record is there", || !values().is_empty());
+    assert_eq!(values(), [json!({ "id": 3, "name": 33 })]);
+    service.until("the others are counted", || {
+        service.metric("millstream_connector_skipped_total", "connector=\"e\"") == Some(3.0)
+    });
+    assert!(service.printed().contains("a record is left out"), "{}", service.printed());
+}
