@@ -62,7 +62,7 @@ fn encoder(mode: &[(&str, &str)]) -> (Encoder, Vec<TablePlan>) {
     let mut properties = vec![("topic.prefix", "fuzz"), ("database.dbname", "fuzz")];
     properties.extend_from_slice(mode);
     let options = EventOptions::from_properties(properties.iter().copied()).expect("the options are right");
-    let mut encoder = millstream::transform::encoder(options, properties.iter().copied(), &AddressMap::default()).expect("no transforms");
+    let encoder = millstream::transform::encoder(options, properties.iter().copied(), &AddressMap::default()).expect("no transforms");
     let mut types = TypeRegistry::default();
     for (oid, name, array) in TYPES {
         let ty = |oid, name: &str, kind| PgType { oid, schema: "pg_catalog".into(), name: name.into(), kind, delimiter: b',' };

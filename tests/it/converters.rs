@@ -1,4 +1,5 @@
-//! Avro and Protobuf against what Confluent's own converters made of the same records.
+//! Avro and Protobuf against what Confluent's own converters made of the same records, CloudEvents with Avro against
+//! what Debezium's made.
 //!
 //! The recordings and their form are in `tests/goldens/converters/README.md`. Bodies are compared byte by byte, Protobuf
 //! schemas character by character, Avro schemas as JSON. `MILLSTREAM_CONVERTERS=DIR` takes recordings from elsewhere.
@@ -219,4 +220,58 @@ fn protobuf_is_confluents() {
 #[test]
 fn avro_is_confluents() {
     assert!(run("avro.jsonl") > 400);
+}
+
+/// The registry's address in the recordings; ours has a port of five digits too.
+const RECORDED: &str = "127.0.0.1:45678";
+
+#[test]
+fn cloud_events_with_avro_are_debeziums() {
+    let mut compared = 0;
+    let mut schemas = Schemas::default();
+    for case in std::fs::read_to_string(recordings().join("cloud-events.jsonl")).unwrap().lines() {
+        let recording = Json::parse(case).unwrap();
+        let name = recording.get("name").and_then(Json::as_str).unwrap();
+        let Some(Json::Object(config)) = recording.get("config") else { panic!("a case without config") };
+        let (url, registered) = registry();
+        let mut properties = vec![
+            ("value.converter".to_owned(), "io.debezium.converters.CloudEventsConverter"),
+            ("value.converter.avro.schema.registry.url".to_owned(), url.as_str()),
+        ];
+        properties.extend(config.iter().map(|(n, v)| (format!("value.converter.{n}"), v.as_str().unwrap())));
+        let properties: Vec<(&str, &str)> = properties.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+        let mut chain = Chain::new(&properties, &AddressMap::default()).unwrap();
+        let source = goldens().join(recording.get("file").and_then(Json::as_str).unwrap());
+        let lines: Vec<Json> =
+            std::fs::read_to_string(source).unwrap().lines().map(|l| Json::parse(l).unwrap()).collect();
+        let Some(Json::Array(entries)) = recording.get("records") else { panic!("a case without records") };
+        for entry in entries {
+            let Json::Array(entry) = entry else { panic!("no entry: {entry}") };
+            let [n, wanted] = &entry[..] else { panic!("an entry of {} parts", entry.len()) };
+            let line = &lines[usize::try_from(n.as_i64().unwrap()).unwrap()];
+            let mut batch = Batch::new();
+            chain.process(side(&mut schemas, line, false).unwrap(), &mut batch).unwrap();
+            let made = batch.iter().next().and_then(|r| r.value.map(<[u8]>::to_vec));
+            let wanted = wanted.as_str().map(|hex| {
+                let hex = hex.as_bytes().chunks(2).map(|h| std::str::from_utf8(h).unwrap());
+                hex.map(|h| u8::from_str_radix(h, 16).unwrap()).collect::<Vec<u8>>()
+            });
+            let ours = url.trim_start_matches("http://");
+            assert_eq!(ours.len(), RECORDED.len());
+            let shown =
+                |bytes: Option<Vec<u8>>| bytes.map(|b| b.escape_ascii().to_string().replace(ours, RECORDED));
+            assert_eq!(shown(made), shown(wanted), "{name} record {n}");
+            compared += 1;
+        }
+        let Some(Json::Array(wanted)) = recording.get("registered") else { panic!("no schemas") };
+        let made = registered.0.lock().unwrap().clone();
+        for (made, wanted) in made.iter().zip(wanted) {
+            let Json::Array(wanted) = wanted else { panic!("no schema: {wanted}") };
+            assert_eq!(Some(made.0.as_str()), wanted[0].as_str(), "{name}");
+            let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+            assert_eq!(json(&made.2), json(wanted[1].as_str().unwrap()), "{name}: {}", made.0);
+        }
+        assert!(!made.is_empty());
+    }
+    assert!(compared > 300, "{compared}");
 }

@@ -12,6 +12,7 @@
     reason = "a test program; some of what it shares with tests/goldens.rs is only used there"
 )]
 
+mod bad_config;
 mod capture;
 mod catalog;
 mod cli;
@@ -33,6 +34,10 @@ mod operate;
 mod outage;
 mod pipeline_crash;
 mod postgres_sink;
+mod protobuf_reader;
+#[allow(dead_code, reason = "the golden runner has more use for it")]
+#[path = "support/goldens/registry.rs"]
+mod registry;
 mod replication;
 mod service;
 mod slot_identity;

@@ -103,7 +103,8 @@ impl Registry {
         Ok(registry)
     }
 
-    fn get(&self, path: &str) -> Result<Value, String> {
+    /// The answer to a request, as JSON.
+    pub fn get(&self, path: &str) -> Result<Value, String> {
         let output = Command::new("curl")
             .args(["-sf", "--max-time", "10"])
             .arg(format!("{}{path}", self.url))

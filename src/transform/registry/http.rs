@@ -1,0 +1,203 @@
+//! One request and its answer over HTTP/1.1, with TLS by PEM files.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use openssl::ssl::{SslConnector, SslFiletype, SslMethod};
+use serde_json::Value;
+
+use super::super::config::Options;
+use crate::event::EventError;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+const ACCEPT: &str = "application/vnd.schemaregistry.v1+json";
+
+/// One address of a registry.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint {
+    pub(super) tls: bool,
+    pub(super) host: String,
+    pub(super) port: u16,
+    path: String,
+    pub(super) user_info: Option<String>,
+    /// Where the socket goes instead (`--connect-to`).
+    pub(super) to: Option<(String, u16)>,
+}
+
+impl Endpoint {
+    pub(super) fn parse(url: &str) -> Option<Self> {
+        let (tls, rest) = match url.trim().split_once("://")? {
+            ("http", rest) => (false, rest),
+            ("https", rest) => (true, rest),
+            _ => return None,
+        };
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (user_info, address) = match authority.rsplit_once('@') {
+            Some((user, address)) => (Some(user.to_owned()), address),
+            None => (None, authority),
+        };
+        let (host, port) = match address.rsplit_once(':') {
+            Some((host, port)) => (host, port.parse().ok()?),
+            None => (address, if tls { 443 } else { 80 }),
+        };
+        if host.is_empty() {
+            return None;
+        }
+        let user_info =
+            user_info.map(|u| percent_encoding::percent_decode_str(&u).decode_utf8_lossy().into_owned());
+        let path = path.trim_end_matches('/');
+        let path = if path.is_empty() { String::new() } else { format!("/{path}") };
+        Some(Self { tls, host: host.to_owned(), port, path, user_info, to: None })
+    }
+}
+
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
+/// TLS by `schema.registry.ssl.*` (or `ssl.*`): PEM files.
+pub(super) fn tls(own: &Options<'_>) -> Result<SslConnector, EventError> {
+    let find = |name: &str| -> Option<(String, String)> {
+        [format!("schema.registry.ssl.{name}"), format!("ssl.{name}")]
+            .into_iter()
+            .find_map(|n| own.get(&n).filter(|v| !v.is_empty()).map(|v| (n, v.to_owned())))
+    };
+    let failed =
+        |name: &str, e: &dyn std::fmt::Display| own.error(name, format!("a file that can be used ({e})"));
+    let mut builder =
+        SslConnector::builder(SslMethod::tls()).map_err(|e| failed("schema.registry.url", &e))?;
+    for kind in ["truststore.type", "keystore.type"] {
+        if let Some((name, _)) = find(kind).filter(|(_, v)| !v.eq_ignore_ascii_case("PEM")) {
+            let convert = "keytool -importkeystore -deststoretype PKCS12, then openssl pkcs12 -nodes";
+            return Err(own.error(&name, format!("PEM (a Java key store becomes one by {convert})")));
+        }
+    }
+    if let Some((name, path)) = find("truststore.location") {
+        builder.set_ca_file(&path).map_err(|e| failed(&name, &e))?;
+    }
+    if let Some((name, path)) = find("keystore.location") {
+        builder.set_certificate_chain_file(&path).map_err(|e| failed(&name, &e))?;
+        builder.set_private_key_file(&path, SslFiletype::PEM).map_err(|e| failed(&name, &e))?;
+    }
+    Ok(builder.build())
+}
+
+/// How requests are made.
+#[derive(Clone)]
+pub(super) struct Client {
+    /// The header of that name.
+    pub(super) authorization: Option<String>,
+    pub(super) tls: Option<SslConnector>,
+    /// `false` where `ssl.endpoint.identification.algorithm` is empty.
+    pub(super) check_name: bool,
+}
+
+impl Client {
+    /// A request (a POST where there is a body): status and JSON body of the answer.
+    pub(super) fn ask(
+        &self,
+        endpoint: &Endpoint,
+        path: &str,
+        body: Option<&str>,
+    ) -> std::io::Result<(u16, Value)> {
+        let (host, port) = match &endpoint.to {
+            Some((host, port)) => (host.as_str(), *port),
+            None => (endpoint.host.as_str(), endpoint.port),
+        };
+        let address = (host, port)
+            .to_socket_addrs()?
+            .next()
+            .ok_or_else(|| std::io::Error::other("the name has no address"))?;
+        let tcp = TcpStream::connect_timeout(&address, TIMEOUT)?;
+        tcp.set_read_timeout(Some(TIMEOUT))?;
+        tcp.set_write_timeout(Some(TIMEOUT))?;
+        let mut stream: Box<dyn Stream> = match &self.tls {
+            Some(tls) if endpoint.tls => {
+                let tls = tls.configure()?.verify_hostname(self.check_name);
+                Box::new(tls.connect(&endpoint.host, tcp).map_err(std::io::Error::other)?)
+            }
+            _ => Box::new(tcp),
+        };
+        let mut head = format!(
+            "{} {}{path} HTTP/1.1\r\nHost: {}:{}\r\nAccept: {ACCEPT}, application/json\r\nConnection: close\r\n",
+            if body.is_some() { "POST" } else { "GET" },
+            endpoint.path,
+            endpoint.host,
+            endpoint.port,
+        );
+        if let Some(authorization) = &self.authorization {
+            head.push_str(&format!("Authorization: {authorization}\r\n"));
+        }
+        if let Some(body) = body {
+            head.push_str(&format!("Content-Type: {ACCEPT}\r\nContent-Length: {}\r\n", body.len()));
+        }
+        head.push_str("\r\n");
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(body.unwrap_or("").as_bytes())?;
+        stream.flush()?;
+        answer(&mut BufReader::new(stream))
+    }
+}
+
+/// Status and JSON body of an HTTP/1.1 answer.
+fn answer(reader: &mut impl BufRead) -> std::io::Result<(u16, Value)> {
+    let bad = |what: &str| std::io::Error::other(format!("the answer is not HTTP: {what}"));
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let status = line.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or_else(|| bad("no status"))?;
+    let (mut length, mut chunked) = (None, false);
+    loop {
+        line.clear();
+        if reader.read_line(&mut line)? == 0 || line.trim().is_empty() {
+            break;
+        }
+        let Some((name, value)) = line.split_once(':') else { continue };
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.trim().parse::<u64>().ok(),
+            "transfer-encoding" => chunked = value.trim().eq_ignore_ascii_case("chunked"),
+            _ => {}
+        }
+    }
+    const LIMIT: u64 = 16 << 20;
+    let mut body = Vec::new();
+    if chunked {
+        loop {
+            line.clear();
+            reader.read_line(&mut line)?;
+            let size = u64::from_str_radix(line.trim().split(';').next().unwrap_or(""), 16)
+                .map_err(|_| bad("chunk"))?;
+            if size == 0 || size > LIMIT {
+                break;
+            }
+            reader.by_ref().take(size).read_to_end(&mut body)?;
+            line.clear();
+            reader.read_line(&mut line)?;
+        }
+    } else {
+        reader.take(length.unwrap_or(LIMIT)).read_to_end(&mut body)?;
+    }
+    Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn answers_with_length_and_in_chunks() {
+        let plain = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{\"id\":7}";
+        assert_eq!(answer(&mut &plain[..]).unwrap(), (200, json!({"id": 7})));
+        let chunks = b"HTTP/1.1 409 Conflict\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{\"id\r\n4\r\n\":7}\r\n0\r\n\r\n";
+        assert_eq!(answer(&mut &chunks[..]).unwrap(), (409, json!({"id": 7})));
+    }
+
+    #[test]
+    fn addresses() {
+        let e = Endpoint::parse("http://user:p%40w@registry:8081/apis/ccompat/v7/").unwrap();
+        assert_eq!((e.host.as_str(), e.port, e.path.as_str()), ("registry", 8081, "/apis/ccompat/v7"));
+        assert_eq!(e.user_info.as_deref(), Some("user:p@w"));
+        assert!(Endpoint::parse("registry:8081").is_none());
+    }
+}
