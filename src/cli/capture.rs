@@ -94,7 +94,7 @@ async fn watch(handle: &ConnectorHandle, until_caught_up: bool, json: bool) -> R
         if status.phase.is_final() {
             return handle.ended_by_itself().await;
         }
-        let quiet = bar.possible && status.snapshot.is_some();
+        let quiet = bar.possible && status.phase == Phase::Snapshot;
         let next = if quiet { BAR } else { PROGRESS.saturating_sub(last.elapsed()) };
         tokio::select! {
             () = changed => {}
@@ -128,7 +128,7 @@ impl SnapshotBar {
         };
         let bar = self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
-            if let Ok(style) = ProgressStyle::with_template("[{bar:30}] {msg}") {
+            if let Ok(style) = ProgressStyle::with_template("[{bar:12}] {wide_msg}") {
                 bar.set_style(style.progress_chars("=> "));
             }
             bar

@@ -26,7 +26,7 @@ const SCHEMA: &str = "
     CREATE TABLE item (id int PRIMARY KEY, n int NOT NULL, note text);
     CREATE TABLE named (a text COLLATE \"C\", b int, n int NOT NULL, PRIMARY KEY (a, b));
     CREATE TABLE other (id bigserial PRIMARY KEY, item int);
-    INSERT INTO item SELECT g, 0, repeat('x', 40) FROM generate_series(1, 600) g;
+    INSERT INTO item SELECT g, 0, repeat('x', 500) FROM generate_series(1, 600) g;
     INSERT INTO named SELECT 'n' || g % 90, g, 0 FROM generate_series(1, 300) g;
     INSERT INTO other (item) SELECT g FROM generate_series(1, 60) g;
     ANALYZE;";
@@ -258,8 +258,10 @@ const STEPS: &[(&[&str], usize)] = &[
     (&["capture.snapshot_batch@1"], 1),
     (&["capture.snapshot_batch@4", "capture.snapshot_flushed@2", "capture.reconcile@100"], 1),
     (&["capture.snapshot_flushed@2", "capture.snapshot_table@1", "capture.reconciled"], 1),
-    (&["capture.snapshot_batch@3", "capture.snapshot_batch@2", "capture.snapshot_completing"], 3),
-    (&["capture.snapshot_flushed@6", "capture.reconcile@10"], 3),
+    (&["capture.snapshot_batch@3", "capture.snapshot_batch@2", "capture.snapshot_completing"], 4),
+    (&["capture.snapshot_flushed@6", "capture.reconcile@10"], 4),
+    (&["capture.snapshot_row@300", "capture.snapshot_flushed@9", "capture.reconcile@40"], 4),
+    (&["capture.snapshot_table@1", "capture.snapshot_begun", "capture.snapshot_completing"], 4),
     (&["capture.snapshot_table@2", "capture.snapshot_row@1"], 1),
     (&["capture.snapshot_completing"], 1),
     (&["capture.snapshot_done", "capture.stream_starting"], 1),
@@ -308,7 +310,7 @@ async fn killed_at(server: &Arc<TemporaryPostgres>, kafka: Option<&str>, points:
 /// Kills after random pauses.
 async fn killed_at_random(server: &Arc<TemporaryPostgres>, kafka: Option<&str>, kills: usize, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
-    let threads = random.random_range(1..4);
+    let threads = random.random_range(1..=4);
     println!("seed {seed}: {kills} kills, {threads} readers");
     let case = Arc::new(Case::new(server, kafka, threads));
     let done = Arc::new(AtomicBool::new(false));

@@ -165,14 +165,16 @@ async fn tables_into(
         let plan = rows.encoder.snapshot_plan(&info, types).map_err(super::run::unusable)?;
         let name = format!("{}.{}", info.schema, info.name);
         let columns = all_columns(&info);
-        let select = match own(&name) {
+        let own = own(&name);
+        let is_own = own.is_some();
+        let select = match own {
             // By name: the user's statement may give the columns in another order.
             Some(own) => format!("SELECT {columns} FROM ({}) AS own", own.trim_end().trim_end_matches(';')),
             None => format!("SELECT {columns} FROM {}", name_of(&info)),
         };
         let facts = ranges::facts(client, info.oid, &name, &select).await?;
         estimate += facts.rows;
-        rows.add(Table::new(info, plan, name, select, facts));
+        rows.add(Table::new(info, plan, name, select, is_own, facts));
     }
     run.status.snapshot(Some(SnapshotStatus::new(rows.tables.len(), estimate)));
     if options.snapshot_threads > 1 && rows.is_initial() {

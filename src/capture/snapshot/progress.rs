@@ -43,6 +43,9 @@ pub(in crate::capture) struct TableProgress {
     pub(in crate::capture) begun: bool,
     /// It was begun again from its start: the stream is to be applied as it is.
     pub(in crate::capture) again: bool,
+    /// A statement of the user reads it: what of a change it would show is not known, so that the stream is to be
+    /// applied as it is.
+    pub(in crate::capture) own: bool,
     /// `pg_relation_filenode`: another one says that it was rewritten or emptied.
     pub(in crate::capture) file: Option<u32>,
     /// Columns of the key that the ranges are cut by.
@@ -82,7 +85,7 @@ impl Progress {
     /// Keeps what the stream needs to know. Says whether there is anything.
     pub(in crate::capture) fn reduce(&mut self) -> bool {
         self.tables.retain(|t| {
-            !t.again && (t.whole > 0 || t.ranges.iter().any(|r| r.parts.iter().any(|(_, n)| *n > 0)))
+            !t.again && !t.own && (t.whole > 0 || t.ranges.iter().any(|r| r.parts.iter().any(|(_, n)| *n > 0)))
         });
         !self.tables.is_empty()
     }
@@ -122,7 +125,8 @@ impl Progress {
 fn table_value(table: &TableProgress) -> Value {
     let mut map = Map::new();
     map.insert("name".into(), json!(table.name));
-    for (name, flag) in [("done", table.done), ("begun", table.begun), ("again", table.again)] {
+    let flags = [("done", table.done), ("begun", table.begun), ("again", table.again), ("own", table.own)];
+    for (name, flag) in flags {
         if flag {
             map.insert(name.into(), json!(true));
         }
@@ -174,6 +178,7 @@ fn table_from(value: &Value) -> Option<TableProgress> {
         done: flag(value, "done"),
         begun: flag(value, "begun"),
         again: flag(value, "again"),
+        own: flag(value, "own"),
         file: value.get("file").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()),
         key: key.filter_map(|k| k.as_str().map(str::to_owned)).collect(),
         ranges,
@@ -205,6 +210,9 @@ mod tests {
         let n = progress.table("public.b");
         progress.tables[n].done = true;
         progress.tables[n].whole = 0;
+        let mut own = progress.tables[0].clone();
+        (own.name, own.own) = ("public.own".into(), true);
+        progress.tables.push(own);
         let value = progress.to_value();
         assert_eq!(Progress::from_value(&value), Some(progress.clone()));
         assert!(progress.reduce());

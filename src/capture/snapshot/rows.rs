@@ -35,6 +35,8 @@ pub(super) struct Table {
     pub(super) key: Option<KeyColumns>,
     /// Without condition and order.
     pub(super) select: String,
+    /// A statement of the user's.
+    pub(super) own: bool,
     pub(super) facts: Facts,
     /// Rows so far.
     pub(super) rows: u64,
@@ -47,9 +49,16 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(info: TableInfo, plan: TablePlan, name: String, select: String, facts: Facts) -> Self {
+    pub(super) fn new(
+        info: TableInfo,
+        plan: TablePlan,
+        name: String,
+        select: String,
+        own: bool,
+        facts: Facts,
+    ) -> Self {
         let key = KeyColumns::unique(&info);
-        Self { info, plan, name, key, select, facts, rows: 0, started: false, ends: Vec::new(), entry: 0 }
+        Self { info, plan, name, key, select, own, facts, rows: 0, started: false, ends: Vec::new(), entry: 0 }
     }
 }
 
@@ -122,6 +131,9 @@ impl<'s> Rows<'s> {
     pub(super) fn add(&mut self, mut table: Table) {
         if let Some(progress) = &mut self.progress {
             table.entry = progress.table(&table.name);
+            if let Some(entry) = progress.tables.get_mut(table.entry) {
+                entry.own = table.own;
+            }
         }
         self.tables.push(table);
     }
