@@ -118,8 +118,13 @@ async fn follow_file(name: String, path: PathBuf, poll: Duration, tell: mpsc::Se
 /// Sends the signals of the file, one after the other. `false`: the connector has ended.
 async fn obey_file(name: &str, path: &Path, tell: &mpsc::Sender<Arrived>) -> std::io::Result<bool> {
     let at = path.to_owned();
-    let text = blocking(move || std::fs::read(at)).await;
-    let text = match text {
+    let read = move || {
+        // A file that nothing can be removed from would say the same again and again.
+        let mut file = std::fs::OpenOptions::new().read(true).write(true).open(at)?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map(|_| text)
+    };
+    let text = match blocking(read).await {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(true),
         text => text?,
     };

@@ -103,6 +103,14 @@ impl Place {
         )
     }
 
+    /// Runs it until it streams: before that, whoever looks into the log may hold it.
+    fn streaming(&self, extra: &[(&str, &str)]) -> Running {
+        let before = self.output().matches(" STREAMING: ").count();
+        let running = self.capture(extra, "", false);
+        wait("streaming", || self.output().matches(" STREAMING: ").count() > before);
+        running
+    }
+
     fn output(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("out.txt")).unwrap_or_default()
     }
@@ -196,6 +204,48 @@ async fn what_goes_on_and_what_starts_again() {
     assert!(!output.lines().any(|l| l.contains("public.keyed") && l.contains("from its start")), "{output}");
 }
 
+/// Killed after a commit or while a chunk is read, with one more signal while a chunk waits: each chunk is sent once.
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_outlive_a_kill() {
+    let place = Place::new(
+        "CREATE TABLE item (id int PRIMARY KEY); INSERT INTO item SELECT generate_series(1, 6);
+         CREATE TABLE more (id int PRIMARY KEY); INSERT INTO more VALUES (1), (2);
+         CREATE TABLE signals (id varchar(64) PRIMARY KEY, type varchar(32) NOT NULL, data text)",
+        None,
+    );
+    let extra = [
+        ("snapshot.mode", "no_data"),
+        ("signal.data.collection", "public.signals"),
+        ("incremental.snapshot.chunk.size", "1"),
+    ];
+    place.finish(&extra);
+    let kills = [
+        "capture.after_commit=abort@1",
+        "capture.incremental_chunk=abort@2",
+        "capture.incremental_chunk=abort@4",
+        "capture.incremental_chunk=abort@7",
+    ];
+    for (round, failpoint) in (1..).zip(kills) {
+        let signal = |table: &str| {
+            format!(
+                "INSERT INTO signals VALUES ('{table}{round}', 'execute-snapshot', \
+                 '{{\"data-collections\": [\"public.{table}\"]}}');"
+            )
+        };
+        let sql = format!("BEGIN; {} {} COMMIT", signal("item"), signal("more"));
+        place.server.psql(&place.name, &sql).unwrap();
+        place.killed(&extra, failpoint);
+        let running = place.streaming(&extra);
+        wait("the second table", || place.beside("more").len() >= 2 * round);
+        drop(running);
+        let mut ids: Vec<i64> =
+            place.read("item").await.iter().map(|r| after(r)["id"].as_i64().unwrap()).collect();
+        ids.sort_unstable();
+        let wanted: Vec<i64> = (1..=6).flat_map(|id| std::iter::repeat_n(id, round)).collect();
+        assert_eq!(ids, wanted, "round {round}\n{}", place.output());
+    }
+}
+
 /// A signal of a file that was read, but not obeyed before the kill, is obeyed after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_of_a_file_outlives_a_kill() {
@@ -213,10 +263,9 @@ async fn a_signal_of_a_file_outlives_a_kill() {
     write(&file);
     place.killed(&extra, "capture.signal_obeyed=abort@1");
     assert_eq!(std::fs::read_to_string(&file).unwrap().trim(), text, "it is still there");
-    let running = place.capture(&extra, "", false);
-    // Before it, the log would be held by the one that looks into it.
-    wait("the empty file", || std::fs::read(&file).unwrap().is_empty());
+    let running = place.streaming(&extra);
     wait("the rows", || place.beside("item").len() >= 2);
+    wait("the empty file", || std::fs::read(&file).unwrap().is_empty());
     drop(running);
     let rows: Vec<i64> = place.read("item").await.iter().map(|r| after(r)["id"].as_i64().unwrap()).collect();
     assert!(rows.starts_with(&[1, 2]), "{rows:?}");

@@ -50,6 +50,8 @@ pub(super) struct Scan {
     pub(super) max: Key,
     /// The last key read.
     pub(super) end: Option<Key>,
+    /// The last key sent: a restart goes on behind it.
+    pub(super) sent: Option<Key>,
     pub(super) rows: u64,
 }
 
@@ -89,9 +91,11 @@ impl Scan {
             let why = if target.surrogate.is_some() { "SQL_EXCEPTION" } else { "NO_PRIMARY_KEY" };
             return Ok(Err(why));
         };
-        let mut scan = Self { table, plan, key, ties, identity, max: Vec::new(), end: None, rows: 0 };
+        let mut scan =
+            Self { table, plan, key, ties, identity, max: Vec::new(), end: None, sent: None, rows: 0 };
         if let Some((max, end)) = resumed.filter(|(max, _)| max.len() == scan.key.len()) {
             scan.max = max;
+            scan.sent.clone_from(&end);
             scan.end = end;
             return Ok(Ok(scan));
         }

@@ -285,7 +285,8 @@ impl Incremental {
     /// Sends what is left of the chunk.
     fn emit(&mut self, lsn: Lsn, tools: &mut Tools<'_>) -> Result<()> {
         let Some(window) = self.window.take() else { return Ok(()) };
-        let Some(scan) = &self.scan else { return self.give_up(tools) };
+        let Some(scan) = &mut self.scan else { return self.give_up(tools) };
+        scan.sent.clone_from(&scan.end);
         // Debezium sends it within the signal's transaction, whose later changes would then set rows back for a
         // moment. Here it comes behind that transaction, with the place it was read at.
         let at_once = matches!(window.bounds, Bounds::Snapshot { .. })

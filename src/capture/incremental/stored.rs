@@ -71,7 +71,7 @@ impl Incremental {
         if let Some(scan) = &self.scan {
             let mut progress = Map::new();
             progress.insert("max".into(), keys::to_json(&scan.max));
-            if let Some(end) = &scan.end {
+            if let Some(end) = &scan.sent {
                 progress.insert("end".into(), keys::to_json(end));
             }
             offset.extra.insert(PROGRESS.into(), Value::Object(progress));

@@ -85,7 +85,9 @@ impl Progress {
     /// Keeps what the stream needs to know. Says whether there is anything.
     pub(in crate::capture) fn reduce(&mut self) -> bool {
         self.tables.retain(|t| {
-            !t.again && !t.own && (t.whole > 0 || t.ranges.iter().any(|r| r.parts.iter().any(|(_, n)| *n > 0)))
+            !t.again
+                && !t.own
+                && (t.whole > 0 || t.ranges.iter().any(|r| r.parts.iter().any(|(_, n)| *n > 0)))
         });
         !self.tables.is_empty()
     }

@@ -58,7 +58,19 @@ impl Table {
         facts: Facts,
     ) -> Self {
         let key = KeyColumns::unique(&info);
-        Self { info, plan, name, key, select, own, facts, rows: 0, started: false, ends: Vec::new(), entry: 0 }
+        Self {
+            info,
+            plan,
+            name,
+            key,
+            select,
+            own,
+            facts,
+            rows: 0,
+            started: false,
+            ends: Vec::new(),
+            entry: 0,
+        }
     }
 }
 
