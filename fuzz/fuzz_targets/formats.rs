@@ -11,7 +11,7 @@ use millstream::engine::format::{Decoder, FormatContext, Input, decoder};
 use millstream::engine::plan::Op;
 use millstream::sql::{CompileOptions, compile};
 
-const COLUMNS: &str = "id BIGINT, name STRING, amount DECIMAL(12, 2), ts TIMESTAMP(3), at TIMESTAMP_LTZ(3), d DATE, \
+const COLUMNS: &str = "id BIGINT, name STRING, amount DECIMAL(12, 2), ts TIMESTAMP(3), seen TIMESTAMP_LTZ(3), d DATE, \
     t TIME, f DOUBLE, flag BOOLEAN, b BYTES, tags ARRAY<STRING>, m MAP<STRING, INT>, r ROW<x INT, y ARRAY<INT>>";
 
 const FORMATS: [&str; 6] = [
