@@ -46,3 +46,4 @@ mod sql_oracle;
 mod sql_text;
 mod support;
 mod transforms;
+mod values;
