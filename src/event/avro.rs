@@ -89,7 +89,7 @@ fn scrubbed(name: &str) -> String {
 
 fn quoted(text: &str) -> String {
     let mut out = Vec::new();
-    super::json::write_str(&mut out, text.as_bytes());
+    super::json::write_inner_str(&mut out, text.as_bytes());
     String::from_utf8_lossy(&out).into_owned()
 }
 

@@ -195,9 +195,18 @@ pub fn write_base64_of_hex(out: &mut Vec<u8>, hex: &[u8]) {
     out.push(b'"');
 }
 
+/// Marks the first byte of a character of four.
+const BEYOND: u8 = 1;
+
+/// What follows the backslash; 0 for bytes that stay, [`BEYOND`], and `u` for four digits.
 const fn escapes() -> [u8; 256] {
     let mut table = [0u8; 256];
-    let mut i = 0;
+    let mut i = 0xF0;
+    while i <= 0xF4 {
+        table[i] = BEYOND;
+        i += 1;
+    }
+    i = 0;
     while i < 32 {
         table[i] = b'u';
         i += 1;
@@ -221,8 +230,19 @@ pub(super) fn make_room(out: &mut Vec<u8>, len: usize) {
     }
 }
 
-/// Appends a JSON string with Jackson's escapes: quotes, backslashes and control characters only.
+/// Appends a JSON string as Jackson writes it in UTF-8: quotes, backslashes and control characters are escaped, and
+/// characters beyond U+FFFF, as two surrogates.
 pub fn write_str(out: &mut Vec<u8>, text: &[u8]) {
+    write_escaped(out, text, true);
+}
+
+/// Appends a JSON string as Jackson writes it into a Java string: only quotes, backslashes and control characters are
+/// escaped. That is what JSON within a value is made of.
+pub(super) fn write_inner_str(out: &mut Vec<u8>, text: &[u8]) {
+    write_escaped(out, text, false);
+}
+
+fn write_escaped(out: &mut Vec<u8>, text: &[u8], surrogates: bool) {
     make_room(out, text.len());
     out.push(b'"');
     let mut start = 0;
@@ -231,16 +251,36 @@ pub fn write_str(out: &mut Vec<u8>, text: &[u8]) {
         if escape == 0 {
             continue;
         }
+        if escape == BEYOND {
+            let end = text.len().min(i + 4);
+            let character = std::str::from_utf8(&text[i..end]).ok().and_then(|c| c.chars().next());
+            if let Some(character) = character.filter(|_| surrogates) {
+                out.extend_from_slice(&text[start..i]);
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    let [high, low] = unit.to_be_bytes();
+                    out.extend_from_slice(b"\\u");
+                    out.extend_from_slice(&hex(high));
+                    out.extend_from_slice(&hex(low));
+                }
+                start = end;
+            }
+            continue;
+        }
         out.extend_from_slice(&text[start..i]);
         out.extend_from_slice(&[b'\\', escape]);
         if escape == b'u' {
-            const HEX: &[u8; 16] = b"0123456789ABCDEF";
-            out.extend_from_slice(&[b'0', b'0', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            out.extend_from_slice(b"00");
+            out.extend_from_slice(&hex(byte));
         }
         start = i + 1;
     }
     out.extend_from_slice(&text[start..]);
     out.push(b'"');
+}
+
+fn hex(byte: u8) -> [u8; 2] {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]
 }
 
 /// Appends a single precision number as Java prints it; NaN and infinities as strings.
@@ -282,6 +322,16 @@ mod tests {
         let mut out = Vec::new();
         write_str(&mut out, "a\"b\\c\n\u{1}\u{1f}é\u{7f}/".as_bytes());
         assert_eq!(String::from_utf8(out).unwrap(), "\"a\\\"b\\\\c\\n\\u0001\\u001Fé\u{7f}/\"");
+        let mut out = Vec::new();
+        write_str(&mut out, "é日😀a\u{10ffff}".as_bytes());
+        assert_eq!(String::from_utf8(out).unwrap(), "\"é日\\uD83D\\uDE00a\\uDBFF\\uDFFF\"");
+        let mut out = Vec::new();
+        write_inner_str(&mut out, "é😀\"".as_bytes());
+        assert_eq!(String::from_utf8(out).unwrap(), "\"é😀\\\"\"");
+        // what is no UTF-8 stays
+        let mut out = Vec::new();
+        write_str(&mut out, b"\xF0\x9F");
+        assert_eq!(out, b"\"\xF0\x9F\"");
     }
 
     #[test]

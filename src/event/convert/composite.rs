@@ -18,10 +18,10 @@ pub(super) fn hstore(text: &str, mode: HstoreMode) -> Option<Datum<'static>> {
                 if i > 0 {
                     out.push(b',');
                 }
-                json::write_str(&mut out, k.as_bytes());
+                json::write_inner_str(&mut out, k.as_bytes());
                 out.push(b':');
                 match v {
-                    Some(v) => json::write_str(&mut out, v.as_bytes()),
+                    Some(v) => json::write_inner_str(&mut out, v.as_bytes()),
                     None => out.extend_from_slice(b"null"),
                 }
             }

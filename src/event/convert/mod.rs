@@ -334,9 +334,9 @@ impl Conv {
             Conv::UnknownGeometric(mode) => Some(encode(placeholder, *mode)),
             Conv::Hstore(HstoreMode::Json) => {
                 let mut out = vec![b'{'];
-                super::json::write_str(&mut out, placeholder);
+                super::json::write_inner_str(&mut out, placeholder);
                 out.push(b':');
-                super::json::write_str(&mut out, placeholder);
+                super::json::write_inner_str(&mut out, placeholder);
                 out.push(b'}');
                 Some(Datum::string(String::from_utf8_lossy(&out)))
             }
