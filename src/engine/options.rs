@@ -21,9 +21,36 @@ pub fn millis(text: &str) -> Option<i64> {
     number.checked_mul(factor)
 }
 
+/// The bytes of a size as Flink writes it: `128MB`, `64 kb`, `1g`, `500` (bytes); a kilobyte has 1024. `None`: it is
+/// none.
+pub fn bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" | "bytes" => 1,
+        "k" | "kb" | "kibibytes" => 1 << 10,
+        "m" | "mb" | "mebibytes" => 1 << 20,
+        "g" | "gb" | "gibibytes" => 1 << 30,
+        "t" | "tb" | "tebibytes" => 1 << 40,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::millis;
+    use super::{bytes, millis};
+
+    #[test]
+    fn sizes_are_read_as_flink_writes_them() {
+        for (text, expected) in
+            [("128MB", Some(128 << 20)), ("64 kb", Some(64 << 10)), ("500", Some(500)), ("1 g", Some(1 << 30)), ("x", None), ("1 pb", None)]
+        {
+            assert_eq!(bytes(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn durations_are_read_as_flink_writes_them() {

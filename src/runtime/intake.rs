@@ -152,16 +152,4 @@ impl Worker {
             .because(failure.cause().unwrap_or_default())
         })
     }
-
-    /// Commits and writes what came before a record that cannot be read, so that the pipeline stands right before
-    /// it; gives the error back.
-    fn leave_in_order(&mut self, error: Error) -> Error {
-        let left =
-            self.wait_for_sinks().and_then(|()| if self.work.dirty { self.cut(Vec::new()) } else { Ok(()) });
-        if let Err(second) = left.and_then(|()| self.wait_for_sinks()).and_then(|()| self.remember_written())
-        {
-            tracing::warn!(%second, "while ending after an error");
-        }
-        error
-    }
 }

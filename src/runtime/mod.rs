@@ -10,6 +10,7 @@
 mod batching;
 mod change;
 mod datagen;
+mod ending;
 pub mod epoch;
 mod failure;
 pub mod host;

@@ -42,20 +42,22 @@ pub fn state_directory(data: &Path, pipeline: &str) -> PathBuf {
     directory(data, pipeline).join("state")
 }
 
-/// What decides whether state fits a plan: its operators, schemas and tables, but not where servers are.
+/// What a plan computes, in short: two plans of one fingerprint go on with each other's state without a question.
+/// Nodes are named by what they do (see [`change`]); where servers are is no part of it.
 pub(crate) fn fingerprint(plan: &Plan) -> String {
-    let mut plan = plan.clone();
-    plan.warnings.clear();
+    let mut digest = Sha256::new();
+    for node in &plan.nodes {
+        digest.update(node.name.as_bytes());
+        digest.update([0]);
+    }
     // When results are written is no part of what they are.
-    plan.options.retain(|name, _| {
+    let computes = |name: &str| {
         let timing = name.starts_with("table.exec.mini-batch.") || name == "table.exec.state.ttl";
         !timing && (name.starts_with("table.") || name == "millstream.compat.strict")
-    });
-    for node in &mut plan.nodes {
-        node.op = node.op.identity();
+    };
+    for (name, value) in plan.options.iter().filter(|(name, _)| computes(name)) {
+        digest.update(format!("{name}={value}\0"));
     }
-    let mut digest = Sha256::new();
-    digest.update(format!("{plan:?}"));
     digest.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
@@ -260,7 +262,7 @@ impl Launch {
                 epoch,
                 written: epoch,
                 fenced: opening.sink.is_fenced(),
-                writes,
+                writes: Some(writes),
             });
             let task = SinkTask {
                 index,
@@ -431,6 +433,9 @@ async fn recover(
     let mut found: Vec<(Recovery, Option<Fence>)> = Vec::new();
     for opening in sinks.iter_mut() {
         if !opening.sink.is_fenced() {
+            if !head.sinks.contains_key(&opening.name) {
+                opening.sink.begin().await?;
+            }
             let behind = head.written.get(&opening.name) < head.sinks.get(&opening.name);
             found.push((if behind { Recovery::Replay } else { Recovery::Continue }, None));
             continue;

@@ -28,7 +28,7 @@ use crate::failpoint;
 use crate::log::TopicPartition;
 use crate::sink::output::Collector;
 use crate::sink::{Output, outbox};
-use crate::state::{Head, Store, savepoint};
+use crate::state::{Head, Store};
 
 /// An epoch is cut after this time even while there is more to read.
 const MAX_DELAY: Duration = Duration::from_millis(30);
@@ -39,7 +39,7 @@ const MAX_OUTPUT_ROWS: usize = 100_000;
 /// Changes that go through the graph at once.
 pub(super) const CHUNK: usize = 1024;
 /// How long a stop waits for targets.
-const STOP_PATIENCE: Duration = Duration::from_secs(8);
+pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(8);
 
 /// What comes to the thread.
 pub(super) enum Event {
@@ -111,7 +111,8 @@ pub(super) struct SinkSlot {
     /// The last one that the target is known to hold.
     pub(super) written: u64,
     pub(super) fenced: bool,
-    pub(super) writes: mpsc::UnboundedSender<Write>,
+    /// `None` at the end.
+    pub(super) writes: Option<mpsc::UnboundedSender<Write>>,
 }
 
 pub(super) struct Worker {
@@ -183,10 +184,8 @@ impl Worker {
             }
             Err(error) => (Phase::Failed, Some(error)),
         };
-        for thread in self.work.savepoints.drain(..) {
-            // What it has to say it has said.
-            let _ = thread.join();
-        }
+        self.close_sinks();
+        self.await_savepoints();
         // Dropped first: the state's directory is free when the end is seen.
         let shared = Arc::clone(&self.shared);
         drop(self);
@@ -296,7 +295,10 @@ impl Worker {
 
     fn fire_timers(&mut self) -> Result<()> {
         let now = crate::engine::graph::Clock::now(&crate::engine::graph::SystemClock);
-        if !self.work.held && self.graph.next_timer().is_some_and(|at| at <= now) {
+        // What was put off while sinks were waited for is older than this moment: a partition whose rows lie there is
+        // not idle.
+        let put_off = !self.work.deferred.is_empty();
+        if !self.work.held && !put_off && self.graph.next_timer().is_some_and(|at| at <= now) {
             self.graph.advance_clock(now, &mut Sinks(&mut self.sinks)).map_err(engine_error)?;
             self.touch();
         }
@@ -314,6 +316,7 @@ impl Worker {
                 Ok(())
             }
             SinkEvent::Failed { error } => Err(error),
+            SinkEvent::Closed => Err(closed()),
         }
     }
 
@@ -347,29 +350,7 @@ impl Worker {
                 self.release();
                 Ok(())
             }
-            Command::Savepoint(script, path, reply) => {
-                self.wait_for_sinks()?;
-                if self.work.dirty {
-                    self.cut(Vec::new())?;
-                    self.wait_for_sinks()?;
-                }
-                self.remember_written()?;
-                let (frozen, name) = (self.store.freeze(), self.shared.status().name);
-                // The pipeline goes on meanwhile: what is written is the commit that was just made.
-                let write = move || {
-                    let written = savepoint::write(&frozen, &name, &script, &path);
-                    drop(frozen);
-                    // Whoever asked may have gone; the file is there.
-                    let _ = reply.send(written.map_err(state_error));
-                };
-                let thread = std::thread::Builder::new().name("savepoint".to_owned()).spawn(write);
-                let thread = thread.map_err(|e| {
-                    Error::transient("cannot start a thread for the savepoint").with_source(e)
-                })?;
-                self.work.savepoints.retain(|thread| !thread.is_finished());
-                self.work.savepoints.push(thread);
-                Ok(())
-            }
+            Command::Savepoint(script, path, reply) => self.savepoint(script, path, reply),
         }
     }
 
@@ -462,7 +443,7 @@ impl Worker {
         for (sink, output) in outputs {
             let Some(slot) = self.sinks.get(sink) else { continue };
             let write = Write { epoch: slot.epoch, of: epoch, output };
-            slot.writes.send(write).map_err(|_| closed())?;
+            slot.writes.as_ref().and_then(|writes| writes.send(write).ok()).ok_or_else(closed)?;
             self.work.in_flight += 1;
         }
         Ok(())
@@ -476,7 +457,7 @@ impl Worker {
         head
     }
 
-    fn keep_sinks(&self, head: &mut Head) {
+    pub(super) fn keep_sinks(&self, head: &mut Head) {
         for slot in &self.sinks {
             // A sink without output yet stays at 0 implicitly.
             if slot.epoch > 0 {
@@ -487,34 +468,8 @@ impl Worker {
             }
         }
     }
-
-    fn finish(&mut self, phase: Phase) -> Result<Phase> {
-        if phase == Phase::Finished && !std::mem::replace(&mut self.work.end_sent, true) {
-            self.graph.end(&mut Sinks(&mut self.sinks)).map_err(engine_error)?;
-            self.work.dirty |= self.sinks.iter().any(|s| !s.collector.is_empty());
-        }
-        self.wait_for_sinks()?;
-        if self.work.dirty {
-            self.cut(Vec::new())?;
-            self.wait_for_sinks()?;
-        }
-        self.remember_written()?;
-        Ok(phase)
-    }
 }
 
-impl Worker {
-    /// What unfenced sinks have written is kept, so that a restart after an orderly end repeats nothing.
-    pub(super) fn remember_written(&mut self) -> Result<()> {
-        let mut head = self.store.head().clone();
-        self.keep_sinks(&mut head);
-        if head != *self.store.head() {
-            self.store.commit(head, &[]).map_err(state_error)?;
-        }
-        Ok(())
-    }
-}
-
-fn closed() -> Error {
+pub(super) fn closed() -> Error {
     Error::internal("a part of the pipeline ended before the others")
 }

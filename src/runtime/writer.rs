@@ -27,6 +27,8 @@ pub(super) enum SinkEvent {
     Written { sink: usize, epoch: u64 },
     /// The sink cannot go on.
     Failed { error: Error },
+    /// Everything that it was given is done with; nothing comes after it.
+    Closed,
 }
 
 /// What a sink task works with.
@@ -45,7 +47,7 @@ pub(super) struct SinkTask<E> {
 impl<E: From<SinkEvent> + Send + 'static> SinkTask<E> {
     /// Runs until the pipeline's thread has ended.
     pub(super) async fn run(mut self) {
-        while let Some(write) = self.writes.recv().await {
+        while let Some(write) = self.next().await {
             let rows = u64::try_from(write.output.changes.len()).unwrap_or(u64::MAX);
             let result = write_through(
                 self.sink.as_mut(),
@@ -72,7 +74,24 @@ impl<E: From<SinkEvent> + Send + 'static> SinkTask<E> {
             let _ = self.events.send(E::from(event));
         }
         if let Err(error) = self.sink.close().await {
-            tracing::debug!(sink = self.name, %error, "closing");
+            tracing::warn!(sink = self.name, %error, "closing");
+        }
+        let _ = self.events.send(E::from(SinkEvent::Closed));
+    }
+
+    /// The next epoch to write; tends the sink while there is none.
+    async fn next(&mut self) -> Option<Write> {
+        loop {
+            let Some(due) = self.sink.due() else { return self.writes.recv().await };
+            tokio::select! {
+                write = self.writes.recv() => return write,
+                () = tokio::time::sleep_until(due.into()) => {
+                    // The next write tries it again.
+                    if let Err(error) = self.sink.tend().await {
+                        tracing::warn!(sink = self.name, %error, "between two epochs");
+                    }
+                }
+            }
         }
     }
 }

@@ -79,10 +79,10 @@ pub trait Sink: Send {
     /// How the changes of an epoch are reduced for it.
     fn reduction(&self) -> Reduction;
 
-    /// Whether the target keeps a fence. One that cannot (print, blackhole) may see the last epoch again after
-    /// a crash: then [`Sink::fence`] and [`Sink::claim`] are not called.
+    /// Whether the target keeps a fence; then [`Sink::fence`] and [`Sink::claim`] are its own. One without may see
+    /// the last epoch again after a crash.
     fn is_fenced(&self) -> bool {
-        true
+        false
     }
 
     /// Connects if need be, checks that the target fits the sink's table (existence, columns, types; made
@@ -91,16 +91,36 @@ pub trait Sink: Send {
     /// # Errors
     /// [`crate::Kind::Transient`] where the target cannot be reached; [`crate::Kind::Config`] or
     /// [`crate::Kind::Refused`] where it does not fit, with table, column and both types.
-    async fn fence(&mut self) -> Result<Option<Fence>>;
+    async fn fence(&mut self) -> Result<Option<Fence>> {
+        Ok(None)
+    }
 
-    /// Compare and set: replaces the fence `expected` (`None`: there is none) by `new`, and says whether it was
-    /// still `expected`.
-    async fn claim(&mut self, expected: Option<&Fence>, new: &Fence) -> Result<bool>;
+    /// Compare and set: replaces the fence `_expected` (`None`: there is none) by `_new`, and says whether it was
+    /// still `_expected`.
+    async fn claim(&mut self, _expected: Option<&Fence>, _new: &Fence) -> Result<bool> {
+        Ok(true)
+    }
 
     /// Writes an epoch and moves the fence from (`epoch - 1`, the claimed writer) to `epoch` in one
     /// transaction. Fails with [`crate::Kind::Fenced`] where the fence is not at `epoch - 1` of that writer;
     /// nothing is written then.
     async fn write(&mut self, epoch: u64, output: &Output) -> Result<()>;
+
+    /// Called before the first write where the state has given this sink nothing yet: epochs count from 1, whatever
+    /// an earlier state wrote. Only for sinks without a fence.
+    async fn begin(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// When [`Self::tend`] is to be called, though nothing is to be written.
+    fn due(&self) -> Option<std::time::Instant> {
+        None
+    }
+
+    /// Does what time alone brings about.
+    async fn tend(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// Lets go of connections and files after the last write.
     async fn close(&mut self) -> Result<()> {

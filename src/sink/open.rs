@@ -41,7 +41,7 @@ pub fn open(table: &TableRef, id: SinkId, context: &SinkContext) -> Result<Box<d
             Ok(Box::new(PrintSink::new(&table.options, schema, context.print.clone())))
         }
         "blackhole" => Ok(Box::new(BlackholeSink)),
-        "filesystem" => Ok(Box::new(FilesystemSink::new(table, id, &context.format)?)),
+        "filesystem" => Ok(Box::new(FilesystemSink::new(table, &id, &context.format)?)),
         "jdbc" => Ok(Box::new(PostgresSink::new(table, id, context.addresses.clone())?)),
         other => Err(Error::config(format!("table {}: connector '{other}' cannot be written", table.name))
             .next("use one of: jdbc, kafka, upsert-kafka, filesystem, print, blackhole")),

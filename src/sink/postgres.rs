@@ -313,6 +313,10 @@ impl Sink for PostgresSink {
         }
     }
 
+    fn is_fenced(&self) -> bool {
+        true
+    }
+
     async fn fence(&mut self) -> Result<Option<Fence>> {
         let id = self.id.clone();
         let session = self.session().await?;

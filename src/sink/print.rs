@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::{Fence, Output, Reduction, Sink};
+use super::{Output, Reduction, Sink};
 use crate::engine::print;
 use crate::engine::types::Field;
 use crate::error::{Error, Result};
@@ -54,18 +54,6 @@ impl Sink for PrintSink {
         Reduction::None
     }
 
-    fn is_fenced(&self) -> bool {
-        false
-    }
-
-    async fn fence(&mut self) -> Result<Option<Fence>> {
-        Ok(None)
-    }
-
-    async fn claim(&mut self, _: Option<&Fence>, _: &Fence) -> Result<bool> {
-        Ok(true)
-    }
-
     async fn write(&mut self, _: u64, output: &Output) -> Result<()> {
         let mut text = String::new();
         match &self.target {
@@ -110,18 +98,6 @@ impl Sink for BlackholeSink {
 
     fn reduction(&self) -> Reduction {
         Reduction::None
-    }
-
-    fn is_fenced(&self) -> bool {
-        false
-    }
-
-    async fn fence(&mut self) -> Result<Option<Fence>> {
-        Ok(None)
-    }
-
-    async fn claim(&mut self, _: Option<&Fence>, _: &Fence) -> Result<bool> {
-        Ok(true)
     }
 
     async fn write(&mut self, _: u64, _: &Output) -> Result<()> {

@@ -235,6 +235,10 @@ impl Sink for TopicSink {
         self.reduction.clone()
     }
 
+    fn is_fenced(&self) -> bool {
+        true
+    }
+
     async fn fence(&mut self) -> Result<Option<Fence>> {
         prepare(self.log.as_ref(), &self.spec).await?;
         if self.claimed.is_some() {

@@ -1,0 +1,101 @@
+//! The pipeline's thread, its ends: in order, after an error, and a savepoint of where it is.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::status::Phase;
+use super::worker::{Event, STOP_PATIENCE, Sinks, Worker, engine_error, state_error};
+use super::writer::SinkEvent;
+use crate::error::{Error, Result};
+use crate::state::savepoint;
+
+impl Worker {
+    pub(super) fn finish(&mut self, phase: Phase) -> Result<Phase> {
+        if phase == Phase::Finished && !std::mem::replace(&mut self.work.end_sent, true) {
+            self.graph.end(&mut Sinks(&mut self.sinks)).map_err(engine_error)?;
+            self.work.dirty |= self.sinks.iter().any(|s| !s.collector.is_empty());
+        }
+        self.wait_for_sinks()?;
+        if self.work.dirty {
+            self.cut(Vec::new())?;
+            self.wait_for_sinks()?;
+        }
+        self.remember_written()?;
+        Ok(phase)
+    }
+
+    /// What unfenced sinks have written is kept, so that a restart after an orderly end repeats nothing.
+    pub(super) fn remember_written(&mut self) -> Result<()> {
+        let mut head = self.store.head().clone();
+        self.keep_sinks(&mut head);
+        if head != *self.store.head() {
+            self.store.commit(head, &[]).map_err(state_error)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the sinks finish: files are closed, connections ended. Waits no longer than a stop does.
+    pub(super) fn close_sinks(&mut self) {
+        for slot in &mut self.sinks {
+            slot.writes = None;
+        }
+        let by = Instant::now() + STOP_PATIENCE;
+        let mut open = self.sinks.len();
+        while open > 0 {
+            match self.events.recv_timeout(by.saturating_duration_since(Instant::now())) {
+                Ok(Event::Sink(SinkEvent::Closed)) => open -= 1,
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Commits and writes what came before a record that cannot be read, so that the pipeline stands right before
+    /// it; gives the error back.
+    pub(super) fn leave_in_order(&mut self, error: Error) -> Error {
+        let left =
+            self.wait_for_sinks().and_then(|()| if self.work.dirty { self.cut(Vec::new()) } else { Ok(()) });
+        if let Err(second) = left.and_then(|()| self.wait_for_sinks()).and_then(|()| self.remember_written())
+        {
+            tracing::warn!(%second, "while ending after an error");
+        }
+        error
+    }
+
+    /// Ends the epoch and has the state as it is then written to a file. The pipeline goes on meanwhile.
+    pub(super) fn savepoint(
+        &mut self,
+        script: String,
+        path: PathBuf,
+        reply: oneshot::Sender<Result<u64>>,
+    ) -> Result<()> {
+        self.wait_for_sinks()?;
+        if self.work.dirty {
+            self.cut(Vec::new())?;
+            self.wait_for_sinks()?;
+        }
+        self.remember_written()?;
+        let (frozen, name) = (self.store.freeze(), self.shared.status().name);
+        let write = move || {
+            let written = savepoint::write(&frozen, &name, &script, &path);
+            drop(frozen);
+            // Whoever asked may have gone; the file is there.
+            let _ = reply.send(written.map_err(state_error));
+        };
+        let thread = std::thread::Builder::new().name("savepoint".to_owned()).spawn(write);
+        let thread = thread.map_err(|e| Error::transient("cannot start a thread for the savepoint").with_source(e))?;
+        self.work.savepoints.retain(|thread| !thread.is_finished());
+        self.work.savepoints.push(thread);
+        Ok(())
+    }
+
+    /// Waits for savepoints that are being written: they use the state.
+    pub(super) fn await_savepoints(&mut self) {
+        for thread in self.work.savepoints.drain(..) {
+            // What it has to say it has said.
+            let _ = thread.join();
+        }
+    }
+}
