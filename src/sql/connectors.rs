@@ -147,7 +147,7 @@ fn known_options(connector: &str) -> Option<&'static [&'static str]> {
 
 const CONNECTORS: &[&str] = &["kafka", "upsert-kafka", "jdbc", "filesystem", "print", "blackhole", "datagen"];
 const FORMATS: &[&str] =
-    &["json", "debezium-json", "csv", "raw", "avro-confluent", "debezium-avro-confluent"];
+    &["json", "debezium-json", "csv", "raw", "avro", "avro-confluent", "debezium-avro-confluent"];
 
 /// Options of a format, without its name in front.
 fn format_options(format: &str) -> &'static [&'static str] {
@@ -185,6 +185,7 @@ fn format_options(format: &str) -> &'static [&'static str] {
             "write-bigdecimal-in-scientific-notation",
         ],
         "raw" => &["charset", "endianness"],
+        "avro" => &["encoding", "codec", "timestamp_mapping.legacy"],
         "avro-confluent" | "debezium-avro-confluent" => &[
             "url",
             "subject",

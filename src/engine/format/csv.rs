@@ -1,5 +1,8 @@
 //! The csv format: one line a record.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
 use super::metadata::Layout;
 use super::text::{self, TimestampFormat};
 use super::{Decoder, FormatContext, FormatError, FormatOptions, Input};
@@ -29,18 +32,21 @@ impl CsvOptions {
             match (unescaped(text), chars.next(), chars.next()) {
                 (Some(c), ..) | (None, Some(c), None) => Ok(Some(c)),
                 _ => Err(FormatError::new(format!(
-                    "option '{}{option}' must be one character",
+                    "Option '{}{option}' must be a string with single character, but was: {text}",
                     options.prefix
                 ))),
             }
         };
+        let unquoted = options.flag("disable-quote-character")?;
+        if unquoted && options.get("quote-character").is_some() {
+            return Err(FormatError::new(
+                "Format cannot define a quote character and disabled quote character at the same time.",
+            )
+            .next(format!("remove '{0}quote-character' or '{0}disable-quote-character'", options.prefix)));
+        }
         Ok(Self {
             delimiter: one("field-delimiter", Some(','))?.unwrap_or(','),
-            quote: if options.flag("disable-quote-character")? {
-                None
-            } else {
-                one("quote-character", Some('"'))?
-            },
+            quote: if unquoted { None } else { one("quote-character", Some('"'))? },
             escape: one("escape-character", None)?,
             comments: options.flag("allow-comments")?,
             ignore_errors: options.flag("ignore-parse-errors")?,
@@ -85,19 +91,24 @@ impl CsvDecoder {
         })
     }
 
-    /// Splits a line. A quoted field may hold the delimiter, doubled quotes and line ends.
+    /// Splits a line. A quoted field may hold the delimiter, doubled quotes and line ends; outside of quotes a line
+    /// end is the end.
     fn split(&mut self, line: &str) -> Result<(), FormatError> {
         self.fields.clear();
+        let options = &self.options;
+        let trim = |field: String, quoted: bool| {
+            if options.trim && !quoted { field.trim().to_owned() } else { field }
+        };
         let mut chars = line.chars().peekable();
         let mut field = String::new();
         let mut quoted = false;
         let mut was_quoted = false;
         while let Some(c) = chars.next() {
-            if self.options.escape == Some(c) {
+            if options.escape == Some(c) {
                 field.extend(chars.next());
             } else if quoted {
-                if self.options.quote == Some(c) {
-                    if self.options.quote == chars.peek().copied() {
+                if options.quote == Some(c) {
+                    if options.quote == chars.peek().copied() {
                         field.push(c);
                         chars.next();
                     } else {
@@ -106,87 +117,113 @@ impl CsvDecoder {
                 } else {
                     field.push(c);
                 }
-            } else if c == self.options.delimiter {
-                self.fields.push(std::mem::take(&mut field));
+            } else if c == options.delimiter {
+                self.fields.push(trim(std::mem::take(&mut field), was_quoted));
                 was_quoted = false;
-            } else if self.options.quote == Some(c) && field.is_empty() && !was_quoted {
+            } else if matches!(c, '\n' | '\r') {
+                break;
+            } else if options.quote == Some(c) && !was_quoted && field.trim().is_empty() {
+                field.clear();
                 quoted = true;
                 was_quoted = true;
-            } else {
+            } else if !was_quoted {
                 field.push(c);
+            } else if c != ' ' {
+                return Err(FormatError::new("Expected column separator character or end-of-line after a quoted field"));
             }
         }
         if quoted {
-            return Err(FormatError::new("a quoted field does not end"));
+            return Err(FormatError::new("Missing closing quote for value"));
         }
-        self.fields.push(field);
+        self.fields.push(trim(field, was_quoted));
         Ok(())
     }
 
     fn read(&mut self, line: &str) -> Result<(), FormatError> {
         self.split(line)?;
-        let wanted = self.layout.physical.len();
-        if self.fields.len() != wanted {
-            return Err(FormatError::new(format!(
-                "the line has {} fields, the table {wanted} columns",
-                self.fields.len()
-            )));
+        let (wanted, found) = (self.layout.physical.len(), self.fields.len());
+        // Fields that are missing are no mistake where mistakes are ignored; there is no place for others.
+        if found > wanted || (found < wanted && !self.options.ignore_errors) {
+            let what = if found > wanted {
+                format!("Too many entries: expected at most {wanted}, and there are {found}")
+            } else {
+                format!("Row length mismatch. {wanted} fields expected but was {found}.")
+            };
+            return Err(FormatError::new(what));
         }
         self.slots.clear();
-        for (field, column) in self.fields.iter().zip(&self.layout.physical) {
-            let text = if self.options.trim { field.trim() } else { field.as_str() };
-            let null = self.options.null_literal.as_deref() == Some(text)
-                || (self.options.empty_as_null && text.is_empty());
-            let value = if null {
-                Some(Value::Null)
-            } else {
-                read_text(text, &column.data_type, &self.options.array_delimiter)
-            };
-            match value {
-                Some(value) => self.slots.push(value),
-                None if self.options.ignore_errors => self.slots.push(Value::Null),
-                None => {
-                    return Err(FormatError::new(format!(
-                        "For input string: \"{text}\": it is no {}",
-                        column.data_type.kind
-                    ))
-                    .in_column(&column.name));
+        for (position, column) in self.layout.physical.iter().enumerate() {
+            let value = match self.fields.get(position) {
+                Some(text) => {
+                    self.options.value(text, &column.data_type).map_err(|e| e.in_column(&column.name))?
                 }
-            }
+                None => Value::Null,
+            };
+            self.slots.push(value);
         }
         Ok(())
     }
 }
 
-/// Reads a field; an empty one is NULL for every type but text.
-fn read_text(text: &str, data_type: &DataType, array_delimiter: &str) -> Option<Value> {
-    let body = text.trim();
-    if body.is_empty() && !matches!(data_type.kind, TypeKind::Varchar(_) | TypeKind::Char(_)) {
-        return Some(Value::Null);
+impl CsvOptions {
+    /// Reads a field, or a part of one.
+    fn value(&self, text: &str, data_type: &DataType) -> Result<Value, FormatError> {
+        let null = self.null_literal.as_deref() == Some(text);
+        let container = matches!(data_type.kind, TypeKind::Array(_) | TypeKind::Row(_));
+        if null || (self.empty_as_null && text.is_empty() && !container) {
+            return Ok(Value::Null);
+        }
+        match self.typed(text, data_type)? {
+            Some(value) => Ok(value),
+            None if self.ignore_errors => Ok(Value::Null),
+            None => Err(FormatError::new(format!(
+                "For input string: \"{text}\": it is no {}",
+                data_type.kind
+            ))),
+        }
     }
-    let int = |low: i64, high: i64| body.parse().ok().filter(|n| (low..=high).contains(n)).map(Value::Int);
-    match &data_type.kind {
-        TypeKind::Varchar(_) | TypeKind::Char(_) => Some(Value::str(text)),
-        TypeKind::Boolean => Some(Value::Bool(body.eq_ignore_ascii_case("true"))),
-        TypeKind::TinyInt => int(i64::from(i8::MIN), i64::from(i8::MAX)),
-        TypeKind::SmallInt => int(i64::from(i16::MIN), i64::from(i16::MAX)),
-        TypeKind::Int => int(i64::from(i32::MIN), i64::from(i32::MAX)),
-        TypeKind::BigInt => int(i64::MIN, i64::MAX),
-        TypeKind::Float => body.parse().ok().map(Value::Float),
-        TypeKind::Double => body.parse().ok().map(Value::Double),
-        TypeKind::Decimal(precision, scale) => text::decimal(body, *precision, *scale)
-            .ok()
-            .map(|n| n.map_or(Value::Null, |n| Value::decimal(n, *scale))),
-        TypeKind::Date => text::date(body).map(Value::Date),
-        TypeKind::Time(_) => text::time(body).map(Value::Time),
-        TypeKind::Timestamp(_) => text::timestamp(body, TimestampFormat::Sql).map(Value::Timestamp),
-        TypeKind::TimestampLtz(_) => text::timestamp_ltz(body, TimestampFormat::Sql).map(Value::TimestampLtz),
-        TypeKind::Array(element) => body
-            .split(array_delimiter)
-            .map(|part| read_text(part, element, array_delimiter))
-            .collect::<Option<Vec<_>>>()
-            .map(|values| Value::Array(values.into())),
-        _ => None,
+
+    /// `None`: the text is none of the type.
+    fn typed(&self, text: &str, data_type: &DataType) -> Result<Option<Value>, FormatError> {
+        let body = text.trim();
+        let int = |low: i64, high: i64| body.parse().ok().filter(|n| (low..=high).contains(n)).map(Value::Int);
+        let mut parts = text.split(self.array_delimiter.as_str()).filter(|_| !text.is_empty());
+        Ok(match &data_type.kind {
+            TypeKind::Varchar(_) | TypeKind::Char(_) => Some(Value::str(text)),
+            TypeKind::Boolean => Some(Value::Bool(body.eq_ignore_ascii_case("true"))),
+            TypeKind::Binary(_) | TypeKind::Varbinary(_) => {
+                BASE64.decode(body).ok().map(|bytes| Value::Bytes(bytes.into()))
+            }
+            TypeKind::Array(element) => {
+                let values = parts.map(|part| self.value(part, element)).collect::<Result<Vec<_>, _>>()?;
+                Some(Value::Array(values.into()))
+            }
+            TypeKind::Row(fields) => {
+                let values = fields.iter().map(|field| match parts.next() {
+                    // Nothing between two delimiters is nothing, but for text.
+                    Some(part) => self.value(part, &field.data_type),
+                    None => Ok(Value::Null),
+                });
+                Some(Value::Row(values.collect::<Result<Vec<_>, _>>()?.into()))
+            }
+            _ if body.is_empty() => Some(Value::Null),
+            TypeKind::TinyInt => int(i64::from(i8::MIN), i64::from(i8::MAX)),
+            TypeKind::SmallInt => int(i64::from(i16::MIN), i64::from(i16::MAX)),
+            TypeKind::Int => int(i64::from(i32::MIN), i64::from(i32::MAX)),
+            TypeKind::BigInt => int(i64::MIN, i64::MAX),
+            TypeKind::Float => text::float(body).map(Value::Float),
+            TypeKind::Double => text::double(body).map(Value::Double),
+            TypeKind::Decimal(precision, scale) => text::decimal(text, *precision, *scale)
+                .ok()
+                .map(|n| n.map_or(Value::Null, |n| Value::decimal(n, *scale))),
+            TypeKind::Date => text::sql_date(body).map(Value::Date),
+            TypeKind::Time(digits) => text::local_time(body, *digits).map(Value::Time),
+            TypeKind::Timestamp(_) => text::timestamp(body, TimestampFormat::Sql).map(Value::Timestamp),
+            TypeKind::TimestampLtz(_) => {
+                text::timestamp_ltz(body, TimestampFormat::Sql).map(Value::TimestampLtz)
+            }
+            _ => None,
+        })
     }
 }
 
@@ -196,7 +233,8 @@ impl Decoder for CsvDecoder {
         let result = match std::str::from_utf8(bytes) {
             Ok(line) => {
                 let line = line.strip_suffix('\r').unwrap_or(line);
-                if line.is_empty() || (self.options.comments && line.starts_with('#')) {
+                let empty = line.is_empty() || (self.options.trim && line.trim().is_empty());
+                if empty || (self.options.comments && line.starts_with('#')) {
                     return Ok(());
                 }
                 self.read(line)
@@ -245,15 +283,18 @@ pub(super) struct CsvWriter {
     json: super::encode::Settings,
     /// Characters below this one are quoted: Jackson's quick test, which takes many that need not be.
     safe: char,
+    /// Decimals with all digits of their scale; Flink's files lose trailing zeros, its records do not.
+    exact: bool,
 }
 
 impl CsvWriter {
-    pub(super) fn new(options: &FormatOptions) -> Result<Self, FormatError> {
+    pub(super) fn new(table: &TableRef, options: &FormatOptions) -> Result<Self, FormatError> {
         let json = super::encode::Settings::new(options)?;
         let options = CsvOptions::new(options)?;
         let most = options.delimiter.max(options.quote.unwrap_or('\n')).max('\r');
         let safe = char::from_u32(u32::from(most) + 1).unwrap_or(char::MAX);
-        Ok(Self { options, json, safe })
+        let exact = table.options.get("connector").is_none_or(|connector| connector != "filesystem");
+        Ok(Self { options, json, safe, exact })
     }
 
     pub(super) fn write(
@@ -300,6 +341,11 @@ impl CsvWriter {
             }
             (Value::Row(values), TypeKind::Row(fields)) => {
                 joined(&mut values.iter().zip(fields).map(|(v, f)| (v, &f.data_type)))
+            }
+            (Value::Decimal(decimal), _) if self.exact => {
+                let mut text = String::new();
+                crate::engine::print::decimal(&mut text, *decimal);
+                Ok(text)
             }
             (Value::Map(_), kind) => Err(FormatError::new(format!("type {kind} cannot be written as csv"))),
             _ => {

@@ -75,11 +75,7 @@ impl DebeziumDecoder {
         context: &FormatContext,
     ) -> Result<Self, FormatError> {
         let layout = Layout::new(table, context, true)?;
-        let json = JsonOptions {
-            // Flink reads the rows within an envelope leniently only as a whole.
-            ignore_errors: false,
-            ..JsonOptions::new(options)?
-        };
+        let json = JsonOptions { tree: true, ..JsonOptions::new(options)? };
         let key: Vec<Field> =
             layout.primary_key.iter().filter_map(|c| layout.physical.get(*c).cloned()).collect();
         Ok(Self {
@@ -135,7 +131,6 @@ impl DebeziumDecoder {
         } else {
             p.object(|p, name| self.member(p, name, &mut parts))?;
         }
-        p.end()?;
         Ok(parts)
     }
 

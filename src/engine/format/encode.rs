@@ -17,7 +17,7 @@ enum Style {
     Json(Settings),
     Debezium(Settings),
     Csv(CsvWriter),
-    Raw { little_endian: bool },
+    Raw(super::raw::RawOptions),
     Avro(AvroWriter),
 }
 
@@ -160,21 +160,19 @@ impl Part {
             "debezium-avro-confluent" if insert_only => {
                 return Err(super::unsupported(table, &options.name, true));
             }
-            "avro-confluent" | "debezium-avro-confluent" => {
+            "avro" | "avro-confluent" | "debezium-avro-confluent" => {
                 let fields: Vec<Field> = columns.iter().map(|(_, f)| f.clone()).collect();
                 Style::Avro(AvroWriter::new(table, options, context, &fields, place == Place::Key)?)
             }
-            "csv" => Style::Csv(CsvWriter::new(options)?),
+            "csv" => Style::Csv(CsvWriter::new(table, options)?),
             "raw" => {
-                let little_endian = super::raw::little_endian(options)?;
+                let options = super::raw::RawOptions::new(options)?;
                 let [(_, field)] = columns.as_slice() else {
-                    return Err(FormatError::new(format!(
-                        "table {}: the raw format takes one column",
-                        table.name
-                    )));
+                    let columns: Vec<Field> = columns.into_iter().map(|(_, f)| f).collect();
+                    return Err(super::raw::single_column(&columns));
                 };
                 super::raw::check(&field.data_type.kind)?;
-                Style::Raw { little_endian }
+                Style::Raw(options)
             }
             name => return Err(super::unsupported(table, name, insert_only)),
         };
@@ -199,10 +197,10 @@ impl Part {
             }
             Style::Avro(writer) => writer.write(&self.columns, &change.row, change.kind.is_add(), out)?,
             Style::Csv(writer) => writer.write(&self.columns, &change.row, out)?,
-            Style::Raw { little_endian } => {
+            Style::Raw(options) => {
                 let Some((column, field)) = self.columns.first() else { return Ok(false) };
                 let value = change.row.get(*column).unwrap_or(&Value::Null);
-                return super::raw::write(value, &field.data_type.kind, *little_endian, out)
+                return super::raw::write(value, &field.data_type.kind, *options, out)
                     .map_err(|e| e.in_column(&field.name));
             }
         }
@@ -342,7 +340,7 @@ fn write_float(out: &mut Vec<u8>, finite: bool, text: &[u8]) {
     }
 }
 
-fn write_string(out: &mut Vec<u8>, text: &str) {
+pub(super) fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text.as_bytes();
     while let Some(at) = rest.iter().position(|b| *b < 0x20 || matches!(b, b'"' | b'\\')) {

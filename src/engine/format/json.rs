@@ -1,16 +1,16 @@
-//! The json format: one object a record, by the conversions of Flink's `JsonToRowDataConverters`.
+//! JSON objects as rows, by the conversions of Flink's `JsonToRowDataConverters` and `JsonParserToRowDataConverters`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::metadata::Layout;
+use super::encode::write_string;
 use super::parser::{Kind, Parser};
 use super::text::{self, TimestampFormat};
-use super::{Decoder, FormatContext, FormatError, FormatOptions, Input};
-use crate::engine::plan::TableRef;
-use crate::engine::row::{Change, RowKind, Value};
+use super::{FormatError, FormatOptions};
+use crate::engine::row::Value;
 use crate::engine::types::{DataType, Field, TypeKind};
 
 /// How values are read.
@@ -20,6 +20,9 @@ pub(super) struct JsonOptions {
     /// A field that cannot be read becomes NULL, a record that is not JSON is dropped.
     pub(super) ignore_errors: bool,
     pub(super) fail_on_missing: bool,
+    /// As Flink reads by Jackson's tree of the document (debezium-json, and json without
+    /// `decode.json-parser.enabled`) instead of its tokens: numbers are normalized, a map of no object is empty.
+    pub(super) tree: bool,
 }
 
 impl JsonOptions {
@@ -28,6 +31,7 @@ impl JsonOptions {
             timestamps: options.timestamps()?,
             ignore_errors: options.flag("ignore-parse-errors")?,
             fail_on_missing: options.flag("fail-on-missing-field")?,
+            tree: options.get("decode.json-parser.enabled").is_some_and(|v| v.eq_ignore_ascii_case("false")),
         };
         if read.ignore_errors && read.fail_on_missing {
             return Err(FormatError::new(format!(
@@ -143,9 +147,10 @@ fn mismatch(kind: Kind, wanted: &DataType) -> FormatError {
 }
 
 /// Text of a scalar as Jackson's `asText` gives it.
-fn scalar_text<'a>(p: &mut Parser<'a>, kind: Kind) -> Result<Option<std::borrow::Cow<'a, str>>, FormatError> {
+fn scalar_text<'a>(p: &mut Parser<'a>, kind: Kind, tree: bool) -> Result<Option<Cow<'a, str>>, FormatError> {
     Ok(match kind {
         Kind::String => Some(p.string()?),
+        Kind::Number if tree => Some(text::tree_number(p.number()?)),
         Kind::Number => Some(p.number()?.into()),
         Kind::Bool => Some(if p.bool()? { "true" } else { "false" }.into()),
         _ => None,
@@ -165,53 +170,58 @@ fn read_value(
         return Ok(Value::Null);
     }
     let bad = || mismatch(kind, data_type);
+    let tree = options.tree;
     match &data_type.kind {
         TypeKind::TinyInt | TypeKind::SmallInt | TypeKind::Int | TypeKind::BigInt => {
-            let text = scalar_text(p, kind)?.ok_or_else(bad)?;
+            let text = scalar_text(p, kind, tree)?.ok_or_else(bad)?;
             integer(&text, kind, &data_type.kind).ok_or_else(bad)
         }
         TypeKind::Varchar(_) | TypeKind::Char(_) => match kind {
             // Containers as JSON text.
+            Kind::Array | Kind::Object if tree => {
+                let mut text = Vec::new();
+                write_tree(p, &mut text)?;
+                Ok(Value::str(&String::from_utf8_lossy(&text)))
+            }
             Kind::Array | Kind::Object => Ok(Value::str(p.skip()?)),
-            _ => Ok(Value::str(&scalar_text(p, kind)?.ok_or_else(bad)?)),
+            _ => Ok(Value::str(&scalar_text(p, kind, tree)?.ok_or_else(bad)?)),
         },
-        TypeKind::Decimal(precision, scale) => decimal(p, kind, encoding, *precision, *scale, bad),
+        TypeKind::Decimal(precision, scale) => decimal(p, kind, encoding, *precision, *scale, tree, bad),
         TypeKind::Boolean => match kind {
             Kind::Bool => Ok(Value::Bool(p.bool()?)),
             // Java's Boolean.parseBoolean: whatever is not "true" is false.
             Kind::String => Ok(Value::Bool(p.string()?.trim().eq_ignore_ascii_case("true"))),
-            Kind::Number => p.number().map(|_| Value::Bool(false)),
-            _ => Err(bad()),
+            _ => p.skip().map(|_| Value::Bool(false)),
         },
         TypeKind::Double => {
-            let text = scalar_text(p, kind)?.ok_or_else(bad)?;
-            text.trim().parse().map(Value::Double).map_err(|_| bad())
+            let number = scalar_text(p, kind, tree)?.ok_or_else(bad)?;
+            text::double(&number).map(Value::Double).ok_or_else(bad)
         }
         TypeKind::Float => {
-            let text = scalar_text(p, kind)?.ok_or_else(bad)?;
-            text.trim().parse().map(Value::Float).map_err(|_| bad())
+            let number = scalar_text(p, kind, tree)?.ok_or_else(bad)?;
+            text::float(&number).map(Value::Float).ok_or_else(bad)
         }
-        TypeKind::Date => scalar_text(p, kind)?.and_then(|t| text::date(&t)).map(Value::Date).ok_or_else(|| {
+        TypeKind::Date => scalar_text(p, kind, tree)?.and_then(|t| text::date(&t)).map(Value::Date).ok_or_else(|| {
             bad().next("Debezium writes dates as days since 1970-01-01: declare the column INT and compute the date")
         }),
         TypeKind::Time(_) => {
-            scalar_text(p, kind)?.and_then(|t| text::time(&t)).map(Value::Time).ok_or_else(bad)
+            scalar_text(p, kind, tree)?.and_then(|t| text::time(&t)).map(Value::Time).ok_or_else(bad)
         }
         TypeKind::Timestamp(_) => {
-            let text = scalar_text(p, kind)?.ok_or_else(bad)?;
+            let text = scalar_text(p, kind, tree)?.ok_or_else(bad)?;
             text::timestamp(&text, options.timestamps)
                 .map(Value::Timestamp)
                 .ok_or_else(|| timestamp_remedy(bad(), &text, kind, false, options))
         }
         TypeKind::TimestampLtz(_) => {
-            let text = scalar_text(p, kind)?.ok_or_else(bad)?;
+            let text = scalar_text(p, kind, tree)?.ok_or_else(bad)?;
             text::timestamp_ltz(&text, options.timestamps)
                 .map(Value::TimestampLtz)
                 .ok_or_else(|| timestamp_remedy(bad(), &text, kind, true, options))
         }
         TypeKind::Binary(_) | TypeKind::Varbinary(_) => match kind {
             Kind::String => {
-                BASE64.decode(p.string()?.as_bytes()).map(|b| Value::Bytes(b.into())).map_err(|_| bad())
+                BASE64.decode(p.string()?.trim().as_bytes()).map(|b| Value::Bytes(b.into())).map_err(|_| bad())
             }
             _ => Err(bad()),
         },
@@ -267,6 +277,10 @@ fn read_map(
     options: &JsonOptions,
     bad: impl FnOnce() -> FormatError,
 ) -> Result<Value, FormatError> {
+    if options.tree && kind != Kind::Object {
+        p.skip()?;
+        return Ok(Value::Map(Vec::new().into()));
+    }
     if kind != Kind::Object || !matches!(key.kind, TypeKind::Varchar(_) | TypeKind::Char(_)) {
         return Err(bad());
     }
@@ -314,6 +328,7 @@ fn decimal(
     encoding: Encoding,
     precision: u8,
     scale: u8,
+    tree: bool,
     bad: impl Fn() -> FormatError,
 ) -> Result<Value, FormatError> {
     let value = |unscaled: Option<i128>| unscaled.map_or(Value::Null, |n| Value::decimal(n, scale));
@@ -329,14 +344,47 @@ fn decimal(
             .map(|(from, n)| value(text::rescale(n, from, scale, precision)))
             .map_err(|_| bad());
     }
-    let text = scalar_text(p, kind)?.ok_or_else(&bad)?;
-    text::decimal(text.trim(), precision, scale).map(value).map_err(|_| {
+    let text = scalar_text(p, kind, tree)?.ok_or_else(&bad)?;
+    text::decimal(if tree { &*text } else { text.trim() }, precision, scale).map(value).map_err(|_| {
         bad().next(
             "Debezium writes numeric columns as base64 unless 'decimal.handling.mode' is 'string' or 'double': set \
              it in the connector, or let the messages carry their schema (value.converter.schemas.enable=true with \
              'debezium-json.schema-include'='true')",
         )
     })
+}
+
+/// Writes a value as Jackson writes its tree: without blanks, numbers normalized.
+fn write_tree(p: &mut Parser<'_>, out: &mut Vec<u8>) -> Result<(), FormatError> {
+    let comma = |out: &mut Vec<u8>, open: u8| {
+        if out.last() != Some(&open) {
+            out.push(b',');
+        }
+    };
+    match p.peek()? {
+        Kind::Object => {
+            out.push(b'{');
+            p.object(|p, name| {
+                comma(out, b'{');
+                write_string(out, name);
+                out.push(b':');
+                write_tree(p, out)
+            })?;
+            out.push(b'}');
+        }
+        Kind::Array => {
+            out.push(b'[');
+            p.array(|p| {
+                comma(out, b'[');
+                write_tree(p, out)
+            })?;
+            out.push(b']');
+        }
+        Kind::String => write_string(out, &p.string()?),
+        Kind::Number => out.extend_from_slice(text::tree_number(p.number()?).as_bytes()),
+        Kind::Bool | Kind::Null => out.extend_from_slice(p.skip()?.as_bytes()),
+    }
+    Ok(())
 }
 
 /// `io.debezium.data.VariableScaleDecimal`: `{"scale":2,"value":"base64"}`.
@@ -398,74 +446,4 @@ fn timestamp_remedy(
         return error.next(parts.join(" and "));
     }
     error
-}
-
-/// Decoder of the value of `json` tables.
-pub(super) struct JsonDecoder {
-    value: ObjectReader,
-    layout: Layout,
-    ignore_errors: bool,
-    slots: Vec<Value>,
-    skipped: Option<FormatError>,
-}
-
-impl JsonDecoder {
-    pub(super) fn new(
-        table: &TableRef,
-        options: &FormatOptions,
-        context: &FormatContext,
-    ) -> Result<Self, FormatError> {
-        let layout = Layout::new(table, context, false)?;
-        let json = JsonOptions::new(options)?;
-        Ok(Self {
-            value: ObjectReader::new(layout.physical.clone(), json),
-            ignore_errors: json.ignore_errors,
-            slots: Vec::new(),
-            skipped: None,
-            layout,
-        })
-    }
-
-    fn read(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
-        self.slots.clear();
-        let mut p = Parser::new(bytes)?;
-        if p.peek()? != Kind::Object {
-            return Err(FormatError::new("not a JSON object"));
-        }
-        self.value.read(&mut p, &mut self.slots)?;
-        p.end()
-    }
-}
-
-impl Decoder for JsonDecoder {
-    fn decode(&mut self, input: &Input<'_>, out: &mut Vec<Change>) -> Result<(), FormatError> {
-        let Some(bytes) = input.value else { return Ok(()) };
-        match self.read(bytes) {
-            Ok(()) => {
-                let row = self.layout.row(&mut self.slots, input, None);
-                out.push(Change { kind: RowKind::Insert, row });
-                Ok(())
-            }
-            Err(error) if self.ignore_errors => {
-                self.skipped = Some(error);
-                Ok(())
-            }
-            Err(mut error) => {
-                error.what = format!("Failed to deserialize JSON: {}", error.what).into();
-                Err(error)
-            }
-        }
-    }
-
-    fn wants_headers(&self) -> bool {
-        self.layout.wants_headers()
-    }
-
-    fn skips(&self) -> bool {
-        self.ignore_errors
-    }
-
-    fn take_skipped(&mut self) -> Option<FormatError> {
-        self.skipped.take()
-    }
 }

@@ -8,6 +8,7 @@ mod csv;
 mod debezium;
 mod encode;
 mod json;
+mod json_decoder;
 mod keyed;
 mod metadata;
 mod parser;
@@ -152,8 +153,8 @@ fn value_decoder(
         "debezium-avro-confluent" if !insert_only => {
             Ok(Box::new(avro::DebeziumAvroDecoder::new(table, &options, context)?))
         }
-        "avro-confluent" => Ok(Box::new(avro::AvroDecoder::new(table, &options, context)?)),
-        "json" => Ok(Box::new(json::JsonDecoder::new(table, &options, context)?)),
+        "avro" | "avro-confluent" => Ok(Box::new(avro::AvroDecoder::new(table, &options, context)?)),
+        "json" => Ok(Box::new(json_decoder::JsonDecoder::new(table, &options, context)?)),
         "csv" => Ok(Box::new(csv::CsvDecoder::new(table, &options, context)?)),
         "raw" => Ok(Box::new(raw::RawDecoder::new(table, &options, context)?)),
         name => Err(unsupported(table, name, insert_only)),
@@ -204,9 +205,9 @@ pub fn encoder(table: &TableRef, context: &FormatContext) -> Result<Encoder, For
 
 fn unsupported(table: &TableRef, name: &str, insert_only: bool) -> FormatError {
     let known = if insert_only {
-        "json, csv, raw, avro-confluent"
+        "json, csv, raw, avro, avro-confluent"
     } else {
-        "debezium-json, json, csv, raw, avro-confluent, debezium-avro-confluent"
+        "debezium-json, json, csv, raw, avro, avro-confluent, debezium-avro-confluent"
     };
     FormatError::new(format!("table {}: format '{name}' is not supported here", table.name))
         .next(format!("use one of: {known}"))
@@ -267,11 +268,10 @@ impl FormatOptions {
         match self.get("timestamp-format.standard").unwrap_or("SQL") {
             "SQL" => Ok(text::TimestampFormat::Sql),
             "ISO-8601" => Ok(text::TimestampFormat::Iso8601),
-            _ => Err(FormatError::new(format!(
-                "option '{}timestamp-format.standard' has an unsupported value",
+            other => Err(FormatError::new(format!(
+                "Unsupported value '{other}' for {}timestamp-format.standard. Supported values are [SQL, ISO-8601].",
                 self.prefix
-            ))
-            .next("write 'SQL' or 'ISO-8601'")),
+            ))),
         }
     }
 }

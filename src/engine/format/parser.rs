@@ -35,6 +35,7 @@ fn syntax(what: &'static str, at: usize) -> FormatError {
 
 impl<'a> Parser<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Result<Self, FormatError> {
+        let bytes = bytes.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(bytes);
         let text = std::str::from_utf8(bytes).map_err(|e| syntax("not UTF-8", e.valid_up_to()))?;
         Ok(Self { text, at: 0, depth: 0 })
     }
@@ -64,6 +65,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Fails where something other than blanks follows.
+    #[cfg(test)]
     pub(super) fn end(&mut self) -> Result<(), FormatError> {
         self.blank();
         if self.at == self.text.len() { Ok(()) } else { Err(syntax("text after the value", self.at)) }

@@ -305,6 +305,15 @@ fn csv_is_quoted_as_jackson_does() {
     let bare = [("csv.disable-quote-character", "true"), ("csv.field-delimiter", "\\t")];
     assert_eq!(line(&bare, "say \"hi\"", 10_000), "say \"hi\"\t3\t1E+2");
     assert_eq!(line(&[("csv.escape-character", "\\")], "back\\slash", 20_000), "\"back\\\\slash\",3,2E+2");
+    let record = table(
+        &[("d", TypeKind::Decimal(10, 2), None)],
+        &[],
+        &[("connector", "kafka"), ("format", "csv")],
+    );
+    let mut out = Vec::new();
+    let hundred = Change::new(RowKind::Insert, vec![Value::decimal(10_000, 2)]);
+    encoder(&record, &context(false)).unwrap().value(&hundred, &mut out).unwrap();
+    assert_eq!(out, b"100.00", "in a topic all digits are there");
     let nulls = [Value::Null, Value::Null, Value::Null];
     assert_eq!(written(&columns, &[("format", "csv")], &nulls), b",,");
     let mut all = vec![("format", "csv")];
@@ -335,6 +344,39 @@ fn raw_numbers_have_an_order_of_bytes() {
     assert_eq!(one(TypeKind::Boolean, &[], Value::Bool(true)), [1]);
     let dates = table(&[("d", TypeKind::Date, None)], &[], &[("connector", "kafka"), ("format", "raw")]);
     assert!(encoder(&dates, &context(false)).is_err());
+}
+
+#[test]
+fn raw_text_has_a_character_set() {
+    let charset = |name: &'static str| [("raw.charset", name)];
+    let write = |name: &'static str, text: &str| {
+        let mut all = vec![("format", "raw")];
+        all.extend_from_slice(&charset(name));
+        written(&[("s", string())], &all, &[Value::str(text)])
+    };
+    let read = |name: &'static str, bytes: &[u8]| {
+        let table = table(&[("s", string(), None)], &[], &[("connector", "kafka"), ("format", "raw"), charset(name)[0]]);
+        let mut out = Vec::new();
+        let record = Input { value: Some(bytes), ..input(None, None) };
+        decoder(&table, &context(false)).unwrap().decode(&record, &mut out).unwrap();
+        out[0].row[0].as_str().unwrap().to_owned()
+    };
+    for (name, text, bytes) in [
+        ("UTF-8", "é€", "é€".as_bytes()),
+        ("iso-8859-1", "aé", b"a\xE9"),
+        ("US-ASCII", "ab", b"ab"),
+        ("UTF-16BE", "é€", b"\0\xE9\x20\xAC"),
+        ("UTF-16LE", "é€", b"\xE9\0\xAC\x20"),
+        ("UTF-16", "é", b"\xFE\xFF\0\xE9"),
+    ] {
+        assert_eq!(write(name, text), bytes, "{name}");
+        assert_eq!(read(name, bytes), text, "{name}");
+    }
+    assert_eq!(write("ISO-8859-1", "€"), b"?");
+    assert_eq!(read("UTF-16", b"\xFF\xFE\xE9\0"), "é");
+    assert_eq!(read("US-ASCII", b"a\xE9"), "a\u{FFFD}");
+    let unknown = [("connector", "kafka"), ("format", "raw"), ("raw.charset", "EBCDIC")];
+    assert!(encoder(&table(&[("s", string(), None)], &[], &unknown), &context(false)).is_err());
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Text of numbers, dates and times, as Java's and Flink's formatters read and write them.
 
+use std::borrow::Cow;
+
 use crate::engine::row::Instant;
 
 /// `timestamp-format.standard` of the JSON formats.
@@ -73,6 +75,53 @@ pub fn decimal(text: &str, precision: u8, scale: u8) -> Result<Option<i128>, Not
     Ok(Some(if negative { -unscaled } else { unscaled }))
 }
 
+/// A number's text as Jackson's tree of a JSON document has it: a number with a fraction or an exponent is a
+/// `BigDecimal` without trailing zeros (`1.10` is `1.1`, `1.0` is `1`, `1e2` is `1E+2`).
+pub fn tree_number(text: &str) -> Cow<'_, str> {
+    if !text.contains(['.', 'e', 'E']) {
+        return Cow::Borrowed(text);
+    }
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let Ok(exponent) = exponent.parse::<i64>() else { return Cow::Borrowed(text) };
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |m| ("-", m));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = format!("{whole}{fraction}");
+    let significant = all.trim_start_matches('0');
+    let digits = significant.trim_end_matches('0');
+    let (Ok(cut), Ok(places)) =
+        (i64::try_from(significant.len() - digits.len()), i64::try_from(fraction.len()))
+    else {
+        return Cow::Borrowed(text);
+    };
+    if digits.is_empty() {
+        return Cow::Borrowed("0");
+    }
+    let mut out = sign.as_bytes().to_vec();
+    write_big_decimal(&mut out, digits.as_bytes(), places - exponent - cut, false);
+    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
+}
+
+/// Reads a number as Java's `Double.parseDouble` does, blanks around it included: `1.5`, `1e3`, `1d`, `NaN`.
+pub fn double(text: &str) -> Option<f64> {
+    java_float(text)?.parse().ok()
+}
+
+/// As [`double`], of `Float.parseFloat`.
+pub fn float(text: &str) -> Option<f32> {
+    java_float(text)?.parse().ok()
+}
+
+/// What both languages read the same.
+fn java_float(text: &str) -> Option<&str> {
+    let text = text.trim();
+    if matches!(text.trim_start_matches(['+', '-']), "NaN" | "Infinity") {
+        return Some(text);
+    }
+    let body = text.strip_suffix(['d', 'D', 'f', 'F']).unwrap_or(text);
+    // Rust also knows `inf` and other spellings.
+    body.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E')).then_some(body)
+}
+
 /// Changes the scale of a whole number of `10^-from` to `10^-to`, rounded half up; `None` where it does not fit
 /// `precision`.
 pub fn rescale(unscaled: i128, from: i32, to: u8, precision: u8) -> Option<i128> {
@@ -106,8 +155,11 @@ pub fn write_stripped_decimal(out: &mut Vec<u8>, unscaled: i128, scale: u8, plai
     if unscaled < 0 {
         out.push(b'-');
     }
-    let text = digits.to_string();
-    let text = text.as_bytes();
+    write_big_decimal(out, digits.to_string().as_bytes(), scale, plain);
+}
+
+/// Digits times `10^-scale` as `BigDecimal.toString`, or plain, as `toPlainString`.
+fn write_big_decimal(out: &mut Vec<u8>, text: &[u8], scale: i64, plain: bool) {
     let length = text.len() as i64;
     let exponent = length - 1 - scale;
     if !plain && (scale < 0 || exponent < -6) {
@@ -159,7 +211,9 @@ pub fn date(text: &str) -> Option<i32> {
     };
     let mut parts = body.splitn(3, '-');
     let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
-    if year.len() < 4 || month.len() != 2 || day.len() != 2 || !year.bytes().all(|b| b.is_ascii_digit()) {
+    // More than four digits have a sign.
+    let signed = body.len() < text.len();
+    if year.len() < 4 || (year.len() > 4 && !signed) || month.len() != 2 || day.len() != 2 || !year.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
     let year: i32 = year.parse().ok()?;
@@ -202,8 +256,31 @@ fn time_of_day(text: &str, short: bool) -> Option<(i64, u32)> {
 
 /// Reads `12:13:14.5`; milliseconds since midnight.
 pub fn time(text: &str) -> Option<i32> {
-    let (millis, _) = time_of_day(text.strip_suffix('Z').unwrap_or(text), false)?;
+    let (millis, _) = time_of_day(text, false)?;
     i32::try_from(millis).ok()
+}
+
+/// Reads `12:13` and `12:13:14.5`, as Java's `LocalTime.parse` does, cut to a number of digits of fraction.
+pub fn local_time(text: &str, digits: u8) -> Option<i32> {
+    let (millis, _) = time_of_day(text, true)?;
+    let unit = 10i64.pow(3u32.saturating_sub(u32::from(digits)));
+    i32::try_from(millis - millis % unit).ok()
+}
+
+/// Reads `2024-1-31` as Java's `Date.valueOf` does: a day that the month has not goes on into the next.
+pub fn sql_date(text: &str) -> Option<i32> {
+    let mut parts = text.splitn(3, '-');
+    let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
+    let number = |text: &str, longest: usize| {
+        let good = (1..=longest).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        good.then(|| text.parse::<u32>().ok()).flatten()
+    };
+    let (month, day) = (number(month, 2)?, number(day, 2)?);
+    if year.len() != 4 || !(1..=31).contains(&day) {
+        return None;
+    }
+    let first = days(i32::try_from(number(year, 4)?).ok()?, month, 1)?;
+    i32::try_from(day).ok()?.checked_sub(1)?.checked_add(first)
 }
 
 /// Reads a timestamp without zone, in one standard.
@@ -211,7 +288,11 @@ pub fn timestamp(text: &str, format: TimestampFormat) -> Option<Instant> {
     let separator = if format == TimestampFormat::Sql { ' ' } else { 'T' };
     let (day, time) = text.split_once(separator)?;
     let days = date(day)?;
-    let (millis, nanos) = time_of_day(time, format == TimestampFormat::Iso8601)?;
+    // The end of a day is the beginning of the next.
+    let (millis, nanos) = match time {
+        "24:00:00" => (86_400_000, 0),
+        time => time_of_day(time, format == TimestampFormat::Iso8601)?,
+    };
     Some(Instant { millis: i64::from(days) * 86_400_000 + millis, nanos })
 }
 

@@ -30,6 +30,7 @@ const OPTIONS: &[&str] = &[
     "csv.",
     "raw.",
     "debezium-json.",
+    "avro.",
     "avro-confluent.",
     "debezium-avro-confluent.",
     "source.path.regex-pattern",

@@ -1,4 +1,5 @@
-//! The formats avro-confluent and debezium-avro-confluent: magic byte 0, schema id (4 bytes), Avro data.
+//! The formats avro-confluent and debezium-avro-confluent: magic byte 0, schema id (4 bytes), Avro data; and avro: the
+//! data alone, by the schema of the table's own columns.
 //!
 //! A record is read by the schema that it names, field by field by name, into the table's columns. Schemas come from
 //! the registry of the table's `url` and are kept; each is asked for once.
@@ -120,10 +121,33 @@ fn no_record() -> FormatError {
     FormatError::new("the record's schema is no Avro record")
 }
 
-/// avro-confluent.
+/// The schema of records without an id: the table's, as Flink makes it of the columns. Both sides have to have the
+/// same columns.
+fn own_schema(table: &TableRef, options: &FormatOptions, columns: &[Field]) -> Result<String, FormatError> {
+    let refused = |what: &str, next: &'static str| {
+        Err(FormatError::new(format!("table {}: {what}", table.name)).next(next))
+    };
+    if options.get("encoding").is_some_and(|encoding| !encoding.eq_ignore_ascii_case("binary")) {
+        return refused(
+            &format!("option '{}encoding': only 'binary' is supported", options.prefix),
+            "use the json format for records that people read",
+        );
+    }
+    if table.options.get("connector").is_some_and(|c| c == "filesystem") {
+        return refused(
+            "files of Avro records are not supported",
+            "use json or csv for files; avro is for the records of topics",
+        );
+    }
+    schema::of_columns(columns)
+}
+
+/// avro and avro-confluent.
 pub(super) struct AvroDecoder {
     layout: Layout,
-    schemas: Schemas,
+    schemas: Option<Schemas>,
+    /// Of all records, where they name none.
+    own: Option<Schema>,
 }
 
 impl AvroDecoder {
@@ -132,17 +156,29 @@ impl AvroDecoder {
         options: &FormatOptions,
         context: &FormatContext,
     ) -> Result<Self, FormatError> {
-        Ok(Self {
-            layout: Layout::new(table, context, false)?,
-            schemas: Schemas { registry: registry(options, context)?, known: HashMap::default() },
-        })
+        let layout = Layout::new(table, context, false)?;
+        if options.name == "avro" {
+            let own = Schema::parse(&own_schema(table, options, &layout.physical)?)?;
+            return Ok(Self { layout, schemas: None, own: Some(own) });
+        }
+        let schemas = Schemas { registry: registry(options, context)?, known: HashMap::default() };
+        Ok(Self { layout, schemas: Some(schemas), own: None })
+    }
+
+    fn read(&mut self, bytes: &[u8]) -> Result<Vec<Value>, FormatError> {
+        let columns = &self.layout.physical;
+        match (&mut self.schemas, &self.own) {
+            (Some(schemas), _) => schemas.row(bytes, columns),
+            (None, Some(own)) => Reader(bytes).record(own, fields(own, &own.root)?, columns, 0),
+            (None, None) => Err(no_record()),
+        }
     }
 }
 
 impl Decoder for AvroDecoder {
     fn decode(&mut self, input: &Input<'_>, out: &mut Vec<Change>) -> Result<(), FormatError> {
         let Some(bytes) = input.value else { return Ok(()) };
-        let mut slots = self.schemas.row(bytes, &self.layout.physical)?;
+        let mut slots = self.read(bytes)?;
         out.push(Change { kind: RowKind::Insert, row: self.layout.row(&mut slots, input, None) });
         Ok(())
     }
@@ -262,14 +298,34 @@ fn row_of(
     }
 }
 
-/// Writes rows with the id of their schema, which is registered before the first of them.
+/// Writes rows: with the id of their schema, which is registered before the first of them, or (avro) without.
 #[derive(Clone, Debug)]
 pub(super) struct AvroWriter {
+    framing: Option<Framing>,
+    envelope: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Framing {
     registry: Arc<dyn Registry>,
     subject: String,
     schema: String,
-    envelope: bool,
     id: Arc<OnceLock<u32>>,
+}
+
+impl Framing {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), FormatError> {
+        let id = match self.id.get() {
+            Some(id) => *id,
+            None => {
+                let id = self.registry.register(&self.subject, &self.schema).map_err(refused)?;
+                *self.id.get_or_init(|| id)
+            }
+        };
+        out.push(0);
+        out.extend_from_slice(&id.to_be_bytes());
+        Ok(())
+    }
 }
 
 impl AvroWriter {
@@ -280,17 +336,21 @@ impl AvroWriter {
         columns: &[Field],
         key: bool,
     ) -> Result<Self, FormatError> {
+        if options.name == "avro" {
+            own_schema(table, options, columns)?;
+            return Ok(Self { framing: None, envelope: false });
+        }
         let envelope = options.name.starts_with("debezium-");
         let topic = table.options.get("topic").map_or("", String::as_str);
         let end = if key { "key" } else { "value" };
         let made = if envelope { schema::of_envelope(columns) } else { schema::of_columns(columns) }?;
-        Ok(Self {
+        let framing = Framing {
             registry: registry(options, context)?,
             subject: options.get("subject").map_or_else(|| format!("{topic}-{end}"), str::to_owned),
             schema: options.get("schema").map_or(made, str::to_owned),
-            envelope,
             id: Arc::default(),
-        })
+        };
+        Ok(Self { framing: Some(framing), envelope })
     }
 
     pub(super) fn write(
@@ -300,15 +360,9 @@ impl AvroWriter {
         add: bool,
         out: &mut Vec<u8>,
     ) -> Result<(), FormatError> {
-        let id = match self.id.get() {
-            Some(id) => *id,
-            None => {
-                let id = self.registry.register(&self.subject, &self.schema).map_err(refused)?;
-                *self.id.get_or_init(|| id)
-            }
-        };
-        out.push(0);
-        out.extend_from_slice(&id.to_be_bytes());
+        if let Some(framing) = &self.framing {
+            framing.put(out)?;
+        }
         if self.envelope {
             data::put_envelope(out, columns, row, add)
         } else {

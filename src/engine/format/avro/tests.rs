@@ -123,6 +123,36 @@ fn what_is_written_is_read_again() {
 }
 
 #[test]
+fn data_alone_is_by_the_columns_own_schema() {
+    let columns = columns();
+    let table = table("avro", &columns);
+    let context = context(&Arc::default());
+    let mut options = table.clone();
+    options.options.remove("avro.url");
+    let mut bytes = Vec::new();
+    encoder(&options, &context).unwrap().value(&Change::new(RowKind::Insert, row()), &mut bytes).unwrap();
+    // No frame: the first field's place in its union, then its value.
+    assert_eq!(bytes.get(..6), Some([2, 13, 2, 4, 0xC3, 0xA9].as_slice()));
+    let mut out = Vec::new();
+    decoder(&options, &context).unwrap().decode(&input(None, &bytes), &mut out).unwrap();
+    assert_eq!(out, [Change::new(RowKind::Insert, row())]);
+    // The library that others use reads the same by that schema.
+    let fields: Vec<Field> = table.columns.iter().map(|c| c.field.clone()).collect();
+    let schema = apache_avro::Schema::parse_str(&schema::of_columns(&fields).unwrap()).unwrap();
+    let apache_avro::types::Value::Record(read) =
+        apache_avro::from_avro_datum(&schema, &mut bytes.as_slice(), None).unwrap()
+    else {
+        panic!("no record")
+    };
+    assert_eq!(read.len(), columns.len());
+    assert!(matches!(&read[0].1, apache_avro::types::Value::Union(1, v) if **v == apache_avro::types::Value::Int(-7)));
+    // Data that ends early, and what cannot be done.
+    assert!(decoder(&options, &context).unwrap().decode(&input(None, &bytes[..9]), &mut out).is_err());
+    options.options.insert("avro.encoding".into(), "json".into());
+    assert!(decoder(&options, &context).is_err() && encoder(&options, &context).is_err());
+}
+
+#[test]
 fn an_envelope_of_debezium() {
     let memory: Arc<Memory> = Arc::default();
     let context = context(&memory);
