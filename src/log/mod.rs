@@ -146,6 +146,11 @@ pub trait Log: Send + Sync {
     /// Turns a position into an offset. [`Position::Timestamp`] past the last record gives the end.
     async fn resolve(&self, at: &TopicPartition, position: Position) -> Result<i64>;
 
+    /// What a consumer group has committed for a partition; `None` where it has nothing, or the store knows no groups.
+    async fn group_offset(&self, _group: &str, _at: &TopicPartition) -> Result<Option<i64>> {
+        Ok(None)
+    }
+
     /// A writer whose batches are atomic. A second writer with the same `transactional_id` fences the first:
     /// whatever the first had not committed is gone and its next commit fails with [`crate::Kind::Fenced`].
     async fn writer(&self, transactional_id: &str) -> Result<Box<dyn LogWriter>>;

@@ -61,6 +61,8 @@ impl PartialEq for Topics {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Startup {
     At(Position),
+    /// What the consumer group `properties.group.id` has committed; where it has nothing, the position.
+    Group(Position),
     /// `scan.startup.specific-offsets`, by partition; others begin at the earliest.
     Specific(BTreeMap<i32, i64>),
 }
@@ -72,6 +74,8 @@ pub(super) enum End {
     /// At the topic's end as it is when the pipeline starts.
     Latest,
     Timestamp(i64),
+    /// What the consumer group has committed; where it has nothing, the topic's end.
+    Group,
     Specific(BTreeMap<i32, i64>),
 }
 
@@ -83,24 +87,16 @@ pub(super) struct TopicOptions {
     pub(super) end: End,
     /// How often new partitions and topics are looked for; `None`: never again.
     pub(super) discovery: Option<Duration>,
+    /// `properties.group.id`.
+    pub(super) group: Option<String>,
 }
 
-/// A duration as Flink writes them: `500 ms`, `10s`, `1 min`, `2 h`, `1 d`; a bare number is milliseconds.
+/// A duration as Flink writes them.
 pub(super) fn duration(text: &str) -> std::result::Result<Duration, String> {
-    let text = text.trim();
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let bad = || format!("'{text}' is not a duration: write 500ms, 10s, 1min, 2h or 1d");
-    let number: u64 = digits.parse().map_err(|_| bad())?;
-    let unit = text.get(digits.len()..).unwrap_or_default().trim().to_ascii_lowercase();
-    let millis = match unit.as_str() {
-        "" | "ms" | "milli" | "millis" | "millisecond" | "milliseconds" => 1,
-        "s" | "sec" | "secs" | "second" | "seconds" => 1000,
-        "m" | "min" | "mins" | "minute" | "minutes" => 60_000,
-        "h" | "hour" | "hours" => 3_600_000,
-        "d" | "day" | "days" => 86_400_000,
-        _ => return Err(bad()),
-    };
-    Ok(Duration::from_millis(number.saturating_mul(millis)))
+    crate::engine::options::millis(text)
+        .and_then(|millis| u64::try_from(millis).ok())
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("'{text}' is not a duration: write 500ms, 10s, 1min, 2h or 1d"))
 }
 
 fn wrong(table: &TableRef, option: &str, why: impl std::fmt::Display) -> Error {
@@ -116,12 +112,14 @@ pub(super) fn source(table: &TableRef) -> Result<SourceKind> {
             startup: startup(table)?,
             end: end(table)?,
             discovery: discovery(table)?,
+            group: get("properties.group.id").map(str::to_owned),
         })),
         "upsert-kafka" => Ok(SourceKind::Topics(TopicOptions {
             topics: topics(table)?,
             startup: Startup::At(Position::Earliest),
             end: end(table)?,
             discovery: discovery(table)?,
+            group: get("properties.group.id").map(str::to_owned),
         })),
         "filesystem" => {
             let path = get("path")
@@ -202,20 +200,22 @@ fn discovery(table: &TableRef) -> Result<Option<Duration>> {
 }
 
 fn startup(table: &TableRef) -> Result<Startup> {
-    let mode = table.options.get("scan.startup.mode").map_or("group-offsets", String::as_str);
-    Ok(Startup::At(match mode {
+    let get = |option: &str| table.options.get(option).map(String::as_str);
+    Ok(Startup::At(match get("scan.startup.mode").unwrap_or("group-offsets") {
         "earliest-offset" => Position::Earliest,
         "latest-offset" => Position::Latest,
         "timestamp" => Position::Timestamp(number(table, "scan.startup.timestamp-millis")?),
         "specific-offsets" => {
             return specific(table, "scan.startup.specific-offsets").map(Startup::Specific);
         }
-        // Offsets live in our state, so a group has none before the first start; what Kafka does then is the
-        // consumer's auto.offset.reset.
-        "group-offsets" => match table.options.get("properties.auto.offset.reset").map(String::as_str) {
-            Some("latest") => Position::Latest,
-            _ => Position::Earliest,
-        },
+        // Offsets live in our state: a group has some only where another program has committed them.
+        "group-offsets" => {
+            let otherwise = match get("properties.auto.offset.reset") {
+                Some("latest") => Position::Latest,
+                _ => Position::Earliest,
+            };
+            return Ok(Startup::Group(otherwise));
+        }
         other => {
             return Err(wrong(table, "scan.startup.mode", format!("'{other}' is not one of its values"))
                 .next("use earliest-offset, latest-offset, group-offsets, timestamp or specific-offsets"));
@@ -226,12 +226,13 @@ fn startup(table: &TableRef) -> Result<Startup> {
 fn end(table: &TableRef) -> Result<End> {
     Ok(match table.options.get("scan.bounded.mode").map_or("unbounded", String::as_str) {
         "unbounded" => End::Never,
-        "latest-offset" | "group-offsets" => End::Latest,
+        "latest-offset" => End::Latest,
+        "group-offsets" => End::Group,
         "timestamp" => End::Timestamp(number(table, "scan.bounded.timestamp-millis")?),
         "specific-offsets" => End::Specific(specific(table, "scan.bounded.specific-offsets")?),
         other => {
             return Err(wrong(table, "scan.bounded.mode", format!("'{other}' is not one of its values"))
-                .next("use unbounded, latest-offset, timestamp or specific-offsets"));
+                .next("use unbounded, latest-offset, group-offsets, timestamp or specific-offsets"));
         }
     })
 }
@@ -258,7 +259,7 @@ mod tests {
         };
         let SourceKind::Topics(options) = read(&[]).unwrap() else { panic!() };
         assert_eq!(options.topics, Topics::List(vec!["a".into(), "b".into()]));
-        assert_eq!(options.startup, Startup::At(Position::Earliest));
+        assert_eq!(options.startup, Startup::Group(Position::Earliest));
         assert_eq!(options.end, End::Never);
         let specific = "partition:0,offset:42;partition:1,offset:300";
         let SourceKind::Topics(options) =

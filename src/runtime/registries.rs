@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::AddressMap;
 use crate::engine::format::avro;
-use crate::transform::registry;
+use crate::transform::{Options, registry};
 
 /// Tries before a registry that does not answer stops the pipeline.
 const TRIES: u32 = 10;
@@ -25,19 +25,34 @@ impl std::fmt::Debug for Registry {
     }
 }
 
+/// A format's options by the names that Java's registry client has for them, as Flink translates them.
+fn java_names(options: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let named = options.iter().filter_map(|(name, value)| {
+        let java = match name.as_str() {
+            "url" => "schema.registry.url".to_owned(),
+            "basic-auth.credentials-source" => "basic.auth.credentials.source".to_owned(),
+            "basic-auth.user-info" => "basic.auth.user.info".to_owned(),
+            "bearer-auth.credentials-source" => "bearer.auth.credentials.source".to_owned(),
+            "bearer-auth.token" => "bearer.auth.token".to_owned(),
+            name if name.starts_with("ssl.") => format!("schema.registry.{name}"),
+            name => name.strip_prefix("properties.")?.to_owned(),
+        };
+        Some((java, value.clone()))
+    });
+    let mut all: Vec<_> = named.collect();
+    // A name and password are meant to be used.
+    if options.contains_key("basic-auth.user-info") && !options.contains_key("basic-auth.credentials-source") {
+        all.push(("basic.auth.credentials.source".to_owned(), "USER_INFO".to_owned()));
+    }
+    all
+}
+
 impl avro::Registries for Registries {
     fn open(&self, options: &BTreeMap<String, String>) -> Result<Arc<dyn avro::Registry>, String> {
-        let get = |name: &str| options.get(name).map(String::as_str);
-        let user_info = match get("basic-auth.credentials-source") {
-            None | Some("URL") if get("basic-auth.user-info").is_none() => None,
-            _ => get("basic-auth.user-info"),
-        };
-        let bearer = get("bearer-auth.token");
-        let urls = get("url").unwrap_or_default();
-        let registry = registry::Registry::of_table(urls, user_info, bearer, &self.addresses);
-        let registry =
-            registry.ok_or("'url' is not http://HOST:PORT or https://HOST:PORT, several by comma")?;
-        Ok(Arc::new(Registry(registry)))
+        let all = java_names(options);
+        let all: Vec<(&str, &str)> = all.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let registry = registry::Registry::new(&Options::new("", &all), &self.addresses);
+        Ok(Arc::new(Registry(registry.map_err(|e| e.to_string())?)))
     }
 }
 
@@ -63,5 +78,31 @@ impl avro::Registry for Registry {
 
     fn register(&self, subject: &str, schema: &str) -> Result<u32, String> {
         patiently(|| self.0.id(subject, schema, None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(options: &[(&str, &str)]) -> Result<(), String> {
+        let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        avro::Registries::open(&Registries { addresses: AddressMap::default() }, &options).map(drop)
+    }
+
+    #[test]
+    fn options_of_tables_are_those_of_the_client() {
+        open(&[("url", "http://r:8081"), ("basic-auth.user-info", "u:p")]).unwrap();
+        assert!(open(&[("url", "r")]).unwrap_err().contains("schema.registry.url"));
+        // The files that an https registry is trusted by are read, under either name.
+        let missing = "/no/such/file.pem";
+        for name in ["ssl.truststore.location", "properties.schema.registry.ssl.truststore.location", "ssl.keystore.location"] {
+            let why = open(&[("url", "https://r:8081"), (name, missing)]).unwrap_err();
+            assert!(why.contains("store.location"), "{name}: {why}");
+        }
+        let jks = [("url", "https://r:8081"), ("properties.ssl.truststore.type", "JKS")];
+        assert!(open(&jks).unwrap_err().contains("PEM"));
+        let bad = [("url", "http://r:8081"), ("basic-auth.credentials-source", "SASL_INHERIT")];
+        assert!(open(&bad).is_err());
     }
 }

@@ -227,6 +227,7 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
                     },
                     (None, End::Never) => None,
                     (None, End::Latest) => Some(range.end),
+                    (None, End::Group) => Some(self.of_group(options, &at).await?.unwrap_or(range.end)),
                     (None, End::Timestamp(ms)) => {
                         Some(self.log.resolve(&at, Position::Timestamp(*ms)).await?)
                     }
@@ -237,6 +238,10 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
                     // A partition that appeared later is read from its start, or its first records were lost.
                     (None, _) if !first => range.earliest,
                     (None, Startup::At(position)) => self.log.resolve(&at, *position).await?,
+                    (None, Startup::Group(otherwise)) => match self.of_group(options, &at).await? {
+                        Some(offset) => offset,
+                        None => self.log.resolve(&at, *otherwise).await?,
+                    },
                     (None, Startup::Specific(offsets)) => {
                         offsets.get(&partition).copied().unwrap_or(range.earliest)
                     }
@@ -262,6 +267,14 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
             self.send(SourceEvent::Partitions { source: self.index, partitions });
         }
         Ok(std::time::Instant::now())
+    }
+
+    /// What the table's consumer group has committed.
+    async fn of_group(&self, options: &TopicOptions, at: &TopicPartition) -> Result<Option<i64>> {
+        match &options.group {
+            Some(group) => self.log.group_offset(group, at).await,
+            None => Ok(None),
+        }
     }
 
     /// The topics to read. On the first look they must exist, or are waited for.

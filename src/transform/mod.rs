@@ -33,6 +33,7 @@ mod timezone;
 mod unwrap;
 
 pub use chain::Chain;
+pub(crate) use config::Options;
 
 use crate::config::AddressMap;
 use crate::event::flat::Flattening;

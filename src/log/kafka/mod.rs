@@ -187,6 +187,18 @@ impl Inner {
         }
     }
 
+    /// What a group has committed. The group is only asked: nobody joins it.
+    fn committed(&self, group: &str, at: &TopicPartition) -> Result<Option<i64>> {
+        let what = format!("cannot ask for the offsets of consumer group {group}");
+        let mut config = self.settings.consumer();
+        config.set("group.id", group);
+        let consumer: BaseConsumer<Context> = client::create(&config, self.context.clone())?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&at.topic, at.partition);
+        let found = consumer.committed_offsets(list, ASK).map_err(|e| self.error(&what, e))?;
+        Ok(found.elements().first().and_then(|e| e.offset().to_raw()).filter(|offset| *offset >= 0))
+    }
+
     fn at_time(&self, at: &TopicPartition, timestamp: i64) -> Result<i64> {
         let what = format!("cannot look up a time in topic {}, partition {}", at.topic, at.partition);
         let mut times = TopicPartitionList::new();
@@ -315,6 +327,11 @@ impl Log for KafkaLog {
             Position::Timestamp(timestamp) => inner.at_time(&at, timestamp),
         })
         .await
+    }
+
+    async fn group_offset(&self, group: &str, at: &TopicPartition) -> Result<Option<i64>> {
+        let (group, at) = (group.to_owned(), at.clone());
+        self.ask(move |inner| inner.committed(&group, &at)).await
     }
 
     async fn writer(&self, transactional_id: &str) -> Result<Box<dyn LogWriter>> {

@@ -10,7 +10,6 @@ mod tests;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use openssl::ssl::{SslConnector, SslMethod};
 use serde_json::{Value, json};
 
 use self::alike::writes_alike;
@@ -98,7 +97,7 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// Reads `schema.registry.url` and what belongs to it.
-    pub(super) fn new(own: &Options<'_>, addresses: &AddressMap) -> Result<Self, EventError> {
+    pub(crate) fn new(own: &Options<'_>, addresses: &AddressMap) -> Result<Self, EventError> {
         own.required("schema.registry.url")?;
         let expected = "http://host:port or https://host:port, several by comma";
         let endpoints: Option<Vec<Endpoint>> =
@@ -234,34 +233,6 @@ impl Registry {
             }
         }
         Err(last)
-    }
-
-    /// The registry of a table's format: urls by comma, `user:password`, a bearer token. `None` where a url is none.
-    pub(crate) fn of_table(
-        urls: &str,
-        user_info: Option<&str>,
-        bearer: Option<&str>,
-        addresses: &AddressMap,
-    ) -> Option<Self> {
-        let mut endpoints = urls.split(',').map(Endpoint::parse).collect::<Option<Vec<_>>>()?;
-        for endpoint in &mut endpoints {
-            let (host, port) = addresses.resolve(&endpoint.host, endpoint.port);
-            endpoint.to = Some((host.to_owned(), port));
-        }
-        let own = endpoints.iter().find_map(|e| e.user_info.clone());
-        let authorization = match (user_info.map(str::to_owned).or(own), bearer) {
-            (Some(user), _) => Some(format!("Basic {}", STANDARD.encode(user))),
-            (None, Some(token)) => Some(format!("Bearer {token}")),
-            (None, None) => None,
-        };
-        let tls = if endpoints.iter().any(|e| e.tls) {
-            Some(SslConnector::builder(SslMethod::tls()).ok()?.build())
-        } else {
-            None
-        };
-        let property = "schema.registry.url".to_owned();
-        let client = Client { authorization, tls, check_name: true };
-        Some(Self { property, endpoints, mode: Mode::Register, normalize: false, client })
     }
 
     /// The schema of an id, as JSON text.
