@@ -102,6 +102,15 @@ fn show_pipeline(name: &str, status: &Value, as_json: bool) {
         return;
     }
     for (input, offset) in positions.as_object().into_iter().flatten() {
-        println!("{name}: {input}: next offset {offset}");
+        println!("{name}: {}: next offset {offset}", readable(input));
+    }
+}
+
+/// A position's key without the hash in the source's name, as `--from` of a replay takes it: `orders:0`.
+pub(super) fn readable(input: &str) -> String {
+    let at = input.split_once('/').map_or(input, |(_, at)| at);
+    match at.rsplit_once('/') {
+        Some((topic, partition)) => format!("{topic}:{partition}"),
+        None => at.to_owned(),
     }
 }

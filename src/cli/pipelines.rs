@@ -246,7 +246,7 @@ fn show(status: &Value, as_json: bool) {
     println!("  epoch {}", status.get("epoch").and_then(Value::as_u64).unwrap_or(0));
     if let Some(positions) = status.get("positions").and_then(Value::as_object) {
         for (input, offset) in positions {
-            println!("  input {input}: next offset {offset}");
+            println!("  input {}: next offset {offset}", super::offsets::readable(input));
         }
     }
     for (table, skipped) in status.get("skipped").and_then(Value::as_object).into_iter().flatten() {

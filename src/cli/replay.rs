@@ -28,6 +28,10 @@ pub struct Args {
     /// Where it ends (exclusive); where the pipeline stands, if not given
     #[arg(long, value_name = "POINT", value_parser = point, num_args = 1..)]
     pub to: Vec<Point>,
+
+    /// Only say how many rows would be written
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 fn point(text: &str) -> Result<Point, String> {
@@ -52,6 +56,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     let body = json!({
         "from": args.from.iter().map(text).collect::<Vec<_>>(),
         "to": args.to.iter().map(text).collect::<Vec<_>>(),
+        "dry_run": args.dry_run,
     });
     if let Some(answer) = control::request(&global.data, "POST", &path, Some(&body)).await?
         && answer.status != 404
@@ -67,7 +72,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     args.pipeline.clone_into(&mut job.name);
     let mut environment = Environment::new(global.open_log().await?, &global.data);
     environment.addresses = global.addresses()?;
-    let range = Range { from: args.from, to: args.to };
+    let range = Range { from: args.from, to: args.to, dry_run: args.dry_run };
     let report = replay_held(&job, environment, &range).await?;
     show(&args.pipeline, &json!(report), global.json);
     Ok(())
@@ -79,14 +84,16 @@ fn show(pipeline: &str, report: &Value, as_json: bool) {
         return;
     }
     let number = |of: &Value, key: &str| of.get(key).and_then(Value::as_u64).unwrap_or(0);
+    let dry = report.get("dry_run").and_then(Value::as_bool).unwrap_or(false);
+    let (replayed, would_be) = if dry { ("looked at", " would be") } else { ("replayed", "") };
     println!(
-        "{pipeline}: {} events of the range replayed ({} read)",
+        "{pipeline}: {} events of the range {replayed} ({} read)",
         number(report, "range"),
         number(report, "records")
     );
     for (sink, written) in report.get("sinks").and_then(Value::as_object).into_iter().flatten() {
         println!(
-            "  {sink}: {} rows written, {} deleted",
+            "  {sink}: {} rows{would_be} written, {} deleted",
             number(written, "upserts"),
             number(written, "deletes")
         );

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::GlobalArgs;
 use crate::error::{Error, Result};
 use crate::runtime::job::Job;
-use crate::runtime::{Environment, Phase, Pipeline, PipelineHandle};
+use crate::runtime::{Environment, Phase, Pipeline, PipelineHandle, PipelineStatus};
 use crate::server::control;
 
 /// Arguments of `millstream sql`.
@@ -116,6 +116,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
 /// Runs a started pipeline until its end, its idleness, or Ctrl-C.
 async fn drive(handle: PipelineHandle, args: &Args, global: &GlobalArgs) -> Result<()> {
     let control = handle.control();
+    let begun = std::time::Instant::now();
     let ended = async {
         match args.until_idle {
             Some(quiet) => control.idle(quiet).await,
@@ -128,7 +129,29 @@ async fn drive(handle: PipelineHandle, args: &Args, global: &GlobalArgs) -> Resu
         stopped = super::stop_signal() => stopped,
     };
     let stopped = handle.stop().await;
-    result.and(stopped)
+    let result = result.and(stopped);
+    if result.is_ok() && args.execute.is_none() {
+        eprintln!("{}", summary(&control.status(), begun.elapsed(), global.json));
+    }
+    result
+}
+
+/// What a pipeline has done, in one line.
+fn summary(status: &PipelineStatus, time: Duration, json: bool) -> String {
+    if json {
+        return crate::server::pipelines::status_json(status).to_string();
+    }
+    let sinks: Vec<String> =
+        status.sinks.iter().map(|sink| format!("{} rows into {}", sink.rows, sink.name)).collect();
+    format!(
+        "{} {}: {} records read, {}, epoch {}, {:.1} s",
+        status.name,
+        status.phase.name(),
+        status.records,
+        sinks.join(", "),
+        status.epoch,
+        time.as_secs_f64()
+    )
 }
 
 /// Says on standard error when the pipeline's state changes; on a terminal also how far it is.
@@ -169,6 +192,30 @@ async fn report(handle: &PipelineHandle, json: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_is_said_in_one_line() {
+        let sinks = vec![crate::runtime::SinkStatus {
+            name: "totals".into(),
+            target: "topic totals".into(),
+            epoch: 2,
+            rows: 7,
+        }];
+        let status = PipelineStatus {
+            name: "p".into(),
+            phase: Phase::Stopped,
+            causes: Vec::new(),
+            epoch: 2,
+            records: 20,
+            positions: std::collections::BTreeMap::new(),
+            newest: None,
+            skipped: std::collections::BTreeMap::new(),
+            sinks,
+            warnings: Vec::new(),
+        };
+        let line = summary(&status, Duration::from_millis(1_260), false);
+        assert_eq!(line, "p STOPPED: 20 records read, 7 rows into totals, epoch 2, 1.3 s");
+    }
 
     #[test]
     fn durations() {

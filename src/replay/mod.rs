@@ -28,6 +28,8 @@ const ROWS_PER_EPOCH: usize = 10_000;
 /// What a replay did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Report {
+    /// Nothing was written: it says what would be.
+    pub dry_run: bool,
     /// Records that the query was computed from.
     pub records: u64,
     /// Records of the range.
@@ -75,11 +77,16 @@ pub async fn replay(pipeline: &PipelineControl, range: &Range) -> Result<Report>
     touched = checked(scratch.advance(&present, touched).await?)?;
 
     // The pipeline has gone on meanwhile: the rest is read while it stands still.
-    let held = pipeline.hold().await?;
-    let release = Release(pipeline);
-    let now: BTreeMap<String, i64> = held.into_iter().filter(|(key, _)| present.contains_key(key)).collect();
-    touched = checked(scratch.advance(&now, touched).await?)?;
-    let mut report = Report { records: scratch.records(), range: in_range, sinks: BTreeMap::new() };
+    let mut release = None;
+    if !range.dry_run {
+        let held = pipeline.hold().await?;
+        release = Some(Release(pipeline));
+        let now: BTreeMap<String, i64> =
+            held.into_iter().filter(|(key, _)| present.contains_key(key)).collect();
+        touched = checked(scratch.advance(&now, touched).await?)?;
+    }
+    let records = scratch.records();
+    let mut report = Report { dry_run: range.dry_run, records, range: in_range, sinks: BTreeMap::new() };
     for (name, sink) in &mut touched.sinks {
         let mut written = Written::default();
         let mut rows = Vec::new();
@@ -89,6 +96,9 @@ pub async fn replay(pipeline: &PipelineControl, range: &Range) -> Result<Report>
                 written.deletes += 1;
             } else {
                 written.upserts += 1;
+            }
+            if range.dry_run {
+                return;
             }
             rows.push(change);
             if rows.len() >= ROWS_PER_EPOCH {

@@ -79,6 +79,8 @@ pub struct Range {
     pub from: Vec<Point>,
     /// Where it ends; empty is [`Point::Present`].
     pub to: Vec<Point>,
+    /// Only says what would be written: nothing is, and the pipeline is not held.
+    pub dry_run: bool,
 }
 
 /// Offsets by position key.

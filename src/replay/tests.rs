@@ -11,7 +11,7 @@ fn update(id: u32, old: &str, new: &str) -> String {
 }
 
 fn range(from: &str, to: &[&str]) -> Range {
-    Range { from: vec![from.parse().unwrap()], to: to.iter().map(|t| t.parse().unwrap()).collect() }
+    Range { from: vec![from.parse().unwrap()], to: to.iter().map(|t| t.parse().unwrap()).collect(), dry_run: false }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,6 +32,11 @@ async fn touched_keys_get_their_newest_row_and_others_are_left_alone() {
     let pipeline = Pipeline::start(&plan, "p", world.environment()).await.unwrap();
     pipeline.caught_up(world.log.as_ref()).await.unwrap();
     let before = world.read("copy").await.len();
+
+    let dry = Range { dry_run: true, ..range("orders:0:1", &["orders:0:3"]) };
+    let report = replay(&pipeline, &dry).await.unwrap();
+    assert_eq!((report.dry_run, report.sinks["copy"]), (true, Written { upserts: 1, deletes: 1 }));
+    assert_eq!(world.read("copy").await.len(), before);
 
     // Offsets 1 and 2: keys 2 (updated later) and 3 (deleted later).
     let report = replay(&pipeline, &range("orders:0:1", &["orders:0:3"])).await.unwrap();

@@ -7,7 +7,7 @@
 //! POST /pipelines/NAME/start       go on with a stopped one (in a service)
 //! POST /pipelines/NAME/stop
 //! POST /pipelines/NAME/savepoint   {"path":…}: the state into a file on the server
-//! POST /pipelines/NAME/replay      {"from":["earliest"],"to":["present"]}
+//! POST /pipelines/NAME/replay      {"from":["earliest"],"to":["present"],"dry_run":false}
 //! ```
 
 use axum::extract::Path;
@@ -148,12 +148,14 @@ struct ReplayRequest {
     from: Vec<String>,
     #[serde(default)]
     to: Vec<String>,
+    #[serde(default)]
+    dry_run: bool,
 }
 
 async fn replay(Path(name): Path<String>, Json(request): Json<ReplayRequest>) -> Response {
     let running = registry::get(&name).filter(|pipeline| !pipeline.status().phase.is_final());
     let points = |texts: &[String]| texts.iter().map(|t| t.parse::<Point>()).collect::<Result<Vec<_>, _>>();
-    let range = points(&request.from).and_then(|from| Ok(Range { from, to: points(&request.to)? }));
+    let range = points(&request.from).and_then(|from| Ok(Range { from, to: points(&request.to)?, dry_run: request.dry_run }));
     let result = match (range, running, host::current()) {
         (Err(error), ..) => Err(error),
         (Ok(range), Some(pipeline), _) => crate::replay::replay(&pipeline, &range).await,

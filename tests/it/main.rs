@@ -45,5 +45,6 @@ mod snapshots;
 mod sql_oracle;
 mod sql_text;
 mod support;
+mod tables;
 mod transforms;
 mod values;

@@ -15,6 +15,8 @@ use crate::support::millstream;
 /// A data directory, and commands on it.
 pub struct Place {
     pub dir: tempfile::TempDir,
+    /// The log, where it is not the one in the data directory.
+    url: Option<String>,
 }
 
 /// Killed when it goes out of scope.
@@ -61,7 +63,21 @@ pub const QUERY: &str = "INSERT INTO totals SELECT g, COUNT(*), SUM(v) FROM orde
 
 impl Place {
     pub fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self { dir: tempfile::tempdir().unwrap(), url: None }
+    }
+
+    /// On a Kafka cluster, whose topics others use as well.
+    pub fn on_kafka(url: String) -> Self {
+        Self { url: Some(url), ..Self::new() }
+    }
+
+    pub fn is_kafka(&self) -> bool {
+        self.url.is_some()
+    }
+
+    /// The log's URL.
+    pub fn url(&self) -> String {
+        self.url.clone().unwrap_or_else(|| format!("file:{}", self.data().join("log").display()))
     }
 
     pub fn file(&self, name: &str, text: &str) -> PathBuf {
@@ -76,7 +92,11 @@ impl Place {
 
     pub fn command(&self, args: &[&str]) -> std::process::Command {
         let mut command = millstream();
-        command.arg("--data").arg(self.data()).args(args).current_dir(self.dir.path());
+        command.arg("--data").arg(self.data()).current_dir(self.dir.path());
+        if let Some(url) = &self.url {
+            command.args(["--log", url]);
+        }
+        command.args(args);
         command
     }
 
@@ -169,7 +189,7 @@ fn a_pipeline_of_its_own_process() {
     let running = place.spawn(&["sql", "-f", file]);
     place.wait("p", "RUNNING", 20);
     assert!(place.ok(&["pipelines", "list"]).contains("RUNNING"));
-    assert!(place.ok(&["offsets", "show", "p"]).contains("orders/0: next offset 20"));
+    assert!(place.ok(&["offsets", "show", "p"]).contains("p: orders:0: next offset 20"));
     assert!(place.ok(&["pipelines", "start", "p"]).contains("running already"));
 
     // What would pull the state away from under it is refused, with the command that helps.
@@ -181,6 +201,10 @@ fn a_pipeline_of_its_own_process() {
 
     // Replays through its process, twice: the same rows, nothing doubled.
     let before = place.newest("totals");
+    let end = place.ok(&["topics", "read", "totals", "--jsonl"]);
+    let dry = place.json(&["replay", "p", "--from", "orders:0:0", "--to", "orders:0:2", "--dry-run"]);
+    assert_eq!((&dry["dry_run"], &dry["sinks"]["totals"]["upserts"]), (&true.into(), &2.into()));
+    assert_eq!(place.ok(&["topics", "read", "totals", "--jsonl"]), end, "nothing is written");
     for _ in 0..2 {
         let report = place.json(&["replay", "p", "--from", "orders:0:0", "--to", "orders:0:2"]);
         assert_eq!((&report["range"], &report["sinks"]["totals"]["upserts"]), (&2.into(), &2.into()));
