@@ -45,9 +45,14 @@ mod tests {
 
     #[test]
     fn sizes_are_read_as_flink_writes_them() {
-        for (text, expected) in
-            [("128MB", Some(128 << 20)), ("64 kb", Some(64 << 10)), ("500", Some(500)), ("1 g", Some(1 << 30)), ("x", None), ("1 pb", None)]
-        {
+        for (text, expected) in [
+            ("128MB", Some(128 << 20)),
+            ("64 kb", Some(64 << 10)),
+            ("500", Some(500)),
+            ("1 g", Some(1 << 30)),
+            ("x", None),
+            ("1 pb", None),
+        ] {
             assert_eq!(bytes(text), expected, "{text}");
         }
     }

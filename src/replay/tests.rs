@@ -11,7 +11,11 @@ fn update(id: u32, old: &str, new: &str) -> String {
 }
 
 fn range(from: &str, to: &[&str]) -> Range {
-    Range { from: vec![from.parse().unwrap()], to: to.iter().map(|t| t.parse().unwrap()).collect(), dry_run: false }
+    Range {
+        from: vec![from.parse().unwrap()],
+        to: to.iter().map(|t| t.parse().unwrap()).collect(),
+        dry_run: false,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

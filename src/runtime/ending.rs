@@ -85,7 +85,8 @@ impl Worker {
             let _ = reply.send(written.map_err(state_error));
         };
         let thread = std::thread::Builder::new().name("savepoint".to_owned()).spawn(write);
-        let thread = thread.map_err(|e| Error::transient("cannot start a thread for the savepoint").with_source(e))?;
+        let thread =
+            thread.map_err(|e| Error::transient("cannot start a thread for the savepoint").with_source(e))?;
         self.work.savepoints.retain(|thread| !thread.is_finished());
         self.work.savepoints.push(thread);
         Ok(())

@@ -41,7 +41,8 @@ fn java_names(options: &BTreeMap<String, String>) -> Vec<(String, String)> {
     });
     let mut all: Vec<_> = named.collect();
     // A name and password are meant to be used.
-    if options.contains_key("basic-auth.user-info") && !options.contains_key("basic-auth.credentials-source") {
+    if options.contains_key("basic-auth.user-info") && !options.contains_key("basic-auth.credentials-source")
+    {
         all.push(("basic.auth.credentials.source".to_owned(), "USER_INFO".to_owned()));
     }
     all
@@ -50,7 +51,8 @@ fn java_names(options: &BTreeMap<String, String>) -> Vec<(String, String)> {
 impl avro::Registries for Registries {
     fn open(&self, options: &BTreeMap<String, String>) -> Result<Arc<dyn avro::Registry>, String> {
         let all = java_names(options);
-        let all: Vec<(&str, &str)> = all.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let all: Vec<(&str, &str)> =
+            all.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let registry = registry::Registry::new(&Options::new("", &all), &self.addresses);
         Ok(Arc::new(Registry(registry.map_err(|e| e.to_string())?)))
     }
@@ -96,7 +98,11 @@ mod tests {
         assert!(open(&[("url", "r")]).unwrap_err().contains("schema.registry.url"));
         // The files that an https registry is trusted by are read, under either name.
         let missing = "/no/such/file.pem";
-        for name in ["ssl.truststore.location", "properties.schema.registry.ssl.truststore.location", "ssl.keystore.location"] {
+        for name in [
+            "ssl.truststore.location",
+            "properties.schema.registry.ssl.truststore.location",
+            "ssl.keystore.location",
+        ] {
             let why = open(&[("url", "https://r:8081"), (name, missing)]).unwrap_err();
             assert!(why.contains("store.location"), "{name}: {why}");
         }

@@ -155,7 +155,8 @@ struct ReplayRequest {
 async fn replay(Path(name): Path<String>, Json(request): Json<ReplayRequest>) -> Response {
     let running = registry::get(&name).filter(|pipeline| !pipeline.status().phase.is_final());
     let points = |texts: &[String]| texts.iter().map(|t| t.parse::<Point>()).collect::<Result<Vec<_>, _>>();
-    let range = points(&request.from).and_then(|from| Ok(Range { from, to: points(&request.to)?, dry_run: request.dry_run }));
+    let range = points(&request.from)
+        .and_then(|from| Ok(Range { from, to: points(&request.to)?, dry_run: request.dry_run }));
     let result = match (range, running, host::current()) {
         (Err(error), ..) => Err(error),
         (Ok(range), Some(pipeline), _) => crate::replay::replay(&pipeline, &range).await,

@@ -133,7 +133,10 @@ impl FilesystemSink {
                     files.growing =
                         Some(Growing { file, path, first: part.first, bytes, since: Instant::now() });
                 } else {
-                    std::fs::rename(path, self.directory.join(Part { bytes: None, ..part }.name(&self.prefix)))?;
+                    std::fs::rename(
+                        path,
+                        self.directory.join(Part { bytes: None, ..part }.name(&self.prefix)),
+                    )?;
                 }
             }
             if part.life == life {
@@ -160,7 +163,11 @@ impl FilesystemSink {
             self.append(&mut files, epoch, &bytes).map_err(|e| failed(&self.directory, e))?;
         }
         let rolling = self.rolling;
-        if files.growing.as_ref().is_some_and(|g| g.bytes >= rolling.size || g.since.elapsed() >= rolling.interval) {
+        if files
+            .growing
+            .as_ref()
+            .is_some_and(|g| g.bytes >= rolling.size || g.since.elapsed() >= rolling.interval)
+        {
             self.roll(&mut files)?;
         }
         self.files = Some(files);

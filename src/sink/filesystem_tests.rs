@@ -31,7 +31,9 @@ fn seen(directory: &Path) -> Vec<(String, String)> {
     let mut found: Vec<_> = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap())
-        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read_to_string(entry.path()).unwrap()))
+        .map(|entry| {
+            (entry.file_name().into_string().unwrap(), std::fs::read_to_string(entry.path()).unwrap())
+        })
         .filter(|(name, _)| !name.starts_with('.'))
         .map(|(name, text)| (name, text.lines().collect::<Vec<_>>().join(" ")))
         .collect();
@@ -108,7 +110,12 @@ fn files_end_by_size_and_by_time() {
     assert_eq!(lines(dir.path()), ["1 2"]);
 
     let table = |option: &str, value: &str| {
-        let mut table = TableRef { name: "t".into(), options: Default::default(), columns: Vec::new(), primary_key: Vec::new() };
+        let mut table = TableRef {
+            name: "t".into(),
+            options: Default::default(),
+            columns: Vec::new(),
+            primary_key: Vec::new(),
+        };
         table.options.insert(option.into(), value.into());
         Rolling::new(&table).is_err()
     };

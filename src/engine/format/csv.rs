@@ -129,7 +129,9 @@ impl CsvDecoder {
             } else if !was_quoted {
                 field.push(c);
             } else if c != ' ' {
-                return Err(FormatError::new("Expected column separator character or end-of-line after a quoted field"));
+                return Err(FormatError::new(
+                    "Expected column separator character or end-of-line after a quoted field",
+                ));
             }
         }
         if quoted {
@@ -176,17 +178,17 @@ impl CsvOptions {
         match self.typed(text, data_type)? {
             Some(value) => Ok(value),
             None if self.ignore_errors => Ok(Value::Null),
-            None => Err(FormatError::new(format!(
-                "For input string: \"{text}\": it is no {}",
-                data_type.kind
-            ))),
+            None => {
+                Err(FormatError::new(format!("For input string: \"{text}\": it is no {}", data_type.kind)))
+            }
         }
     }
 
     /// `None`: the text is none of the type.
     fn typed(&self, text: &str, data_type: &DataType) -> Result<Option<Value>, FormatError> {
         let body = text.trim();
-        let int = |low: i64, high: i64| body.parse().ok().filter(|n| (low..=high).contains(n)).map(Value::Int);
+        let int =
+            |low: i64, high: i64| body.parse().ok().filter(|n| (low..=high).contains(n)).map(Value::Int);
         let mut parts = text.split(self.array_delimiter.as_str()).filter(|_| !text.is_empty());
         Ok(match &data_type.kind {
             TypeKind::Varchar(_) | TypeKind::Char(_) => Some(Value::str(text)),

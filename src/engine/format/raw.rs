@@ -65,9 +65,10 @@ impl Charset {
         match self {
             Self::Utf8 => String::from_utf8_lossy(bytes).into_owned(),
             Self::Latin1 => bytes.iter().copied().map(char::from).collect(),
-            Self::Ascii => {
-                bytes.iter().map(|b| if b.is_ascii() { char::from(*b) } else { char::REPLACEMENT_CHARACTER }).collect()
-            }
+            Self::Ascii => bytes
+                .iter()
+                .map(|b| if b.is_ascii() { char::from(*b) } else { char::REPLACEMENT_CHARACTER })
+                .collect(),
             Self::Utf16 { little_endian, mark } => {
                 let (little_endian, bytes) = match bytes.split_at_checked(2) {
                     Some(([0xFF, 0xFE], rest)) if mark => (true, rest),
@@ -87,7 +88,11 @@ impl Charset {
 
     /// The bytes of text; what the set has not becomes `?`, as Java has it.
     fn encode(self, text: &str, out: &mut Vec<u8>) {
-        let within = |most: u32| text.chars().map(move |c| u8::try_from(u32::from(c)).ok().filter(|b| u32::from(*b) <= most).unwrap_or(b'?'));
+        let within = |most: u32| {
+            text.chars().map(move |c| {
+                u8::try_from(u32::from(c)).ok().filter(|b| u32::from(*b) <= most).unwrap_or(b'?')
+            })
+        };
         match self {
             Self::Utf8 => out.extend_from_slice(text.as_bytes()),
             Self::Latin1 => out.extend(within(0xFF)),
@@ -97,7 +102,11 @@ impl Charset {
                     out.extend_from_slice(&[0xFE, 0xFF]);
                 }
                 for unit in text.encode_utf16() {
-                    out.extend_from_slice(&if little_endian { unit.to_le_bytes() } else { unit.to_be_bytes() });
+                    out.extend_from_slice(&if little_endian {
+                        unit.to_le_bytes()
+                    } else {
+                        unit.to_be_bytes()
+                    });
                 }
             }
         }

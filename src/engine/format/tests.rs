@@ -305,11 +305,8 @@ fn csv_is_quoted_as_jackson_does() {
     let bare = [("csv.disable-quote-character", "true"), ("csv.field-delimiter", "\\t")];
     assert_eq!(line(&bare, "say \"hi\"", 10_000), "say \"hi\"\t3\t1E+2");
     assert_eq!(line(&[("csv.escape-character", "\\")], "back\\slash", 20_000), "\"back\\\\slash\",3,2E+2");
-    let record = table(
-        &[("d", TypeKind::Decimal(10, 2), None)],
-        &[],
-        &[("connector", "kafka"), ("format", "csv")],
-    );
+    let record =
+        table(&[("d", TypeKind::Decimal(10, 2), None)], &[], &[("connector", "kafka"), ("format", "csv")]);
     let mut out = Vec::new();
     let hundred = Change::new(RowKind::Insert, vec![Value::decimal(10_000, 2)]);
     encoder(&record, &context(false)).unwrap().value(&hundred, &mut out).unwrap();
@@ -355,7 +352,11 @@ fn raw_text_has_a_character_set() {
         written(&[("s", string())], &all, &[Value::str(text)])
     };
     let read = |name: &'static str, bytes: &[u8]| {
-        let table = table(&[("s", string(), None)], &[], &[("connector", "kafka"), ("format", "raw"), charset(name)[0]]);
+        let table = table(
+            &[("s", string(), None)],
+            &[],
+            &[("connector", "kafka"), ("format", "raw"), charset(name)[0]],
+        );
         let mut out = Vec::new();
         let record = Input { value: Some(bytes), ..input(None, None) };
         decoder(&table, &context(false)).unwrap().decode(&record, &mut out).unwrap();

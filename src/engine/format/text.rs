@@ -213,7 +213,12 @@ pub fn date(text: &str) -> Option<i32> {
     let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
     // More than four digits have a sign.
     let signed = body.len() < text.len();
-    if year.len() < 4 || (year.len() > 4 && !signed) || month.len() != 2 || day.len() != 2 || !year.bytes().all(|b| b.is_ascii_digit()) {
+    if year.len() < 4
+        || (year.len() > 4 && !signed)
+        || month.len() != 2
+        || day.len() != 2
+        || !year.bytes().all(|b| b.is_ascii_digit())
+    {
         return None;
     }
     let year: i32 = year.parse().ok()?;

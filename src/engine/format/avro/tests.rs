@@ -145,7 +145,9 @@ fn data_alone_is_by_the_columns_own_schema() {
         panic!("no record")
     };
     assert_eq!(read.len(), columns.len());
-    assert!(matches!(&read[0].1, apache_avro::types::Value::Union(1, v) if **v == apache_avro::types::Value::Int(-7)));
+    assert!(
+        matches!(&read[0].1, apache_avro::types::Value::Union(1, v) if **v == apache_avro::types::Value::Int(-7))
+    );
     // Data that ends early, and what cannot be done.
     assert!(decoder(&options, &context).unwrap().decode(&input(None, &bytes[..9]), &mut out).is_err());
     options.options.insert("avro.encoding".into(), "json".into());
