@@ -1,0 +1,58 @@
+-- case: raw: numbers in both orders of bytes
+-- compare: exact
+-- features: raw
+CREATE TABLE b_big (v BOOLEAN, pt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH ('connector'='kafka', 'topic'='b_big', 'properties.bootstrap.servers'='k:1', 'scan.startup.mode'='earliest-offset', 'format'='raw', 'raw.endianness'='big-endian');
+CREATE TABLE o_b_big (v BOOLEAN) WITH ('connector'='print', 'print-identifier'='o_b_big');
+INSERT INTO o_b_big SELECT v FROM b_big;
+CREATE TABLE b_lit (v BOOLEAN, pt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH ('connector'='kafka', 'topic'='b_lit', 'properties.bootstrap.servers'='k:1', 'scan.startup.mode'='earliest-offset', 'format'='raw', 'raw.endianness'='little-endian');
+CREATE TABLE o_b_lit (v BOOLEAN) WITH ('connector'='print', 'print-identifier'='o_b_lit');
+INSERT INTO o_b_lit SELECT v FROM b_lit;
+CREATE TABLE t1_big (v TINYINT, pt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH ('connector'='kafka', 'topic'='t1_big', 'properties.bootstrap.servers'='k:1', 'scan.startup.mode'='earliest-offset', 'format'='raw', 'raw.endianness'='big-endian');
+CREATE TABLE o_t1_big (v TINYINT) WITH ('connector'='print', 'print-identifier'='o_t1_big');
+INSERT INTO o_t1_big SELECT v FROM t1_big;
+CREATE TABLE t1_lit (v TINYINT, pt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH ('connector'='kafka', 'topic'='t1_lit', 'properties.bootstrap.servers'='k:1', 'scan.startup.mode'='earliest-offset', 'format'='raw', 'raw.endianness'='little-endian');
+CREATE TABLE o_t1_lit (v TINYINT) WITH ('connector'='print', 'print-identifier'='o_t1_lit');
+INSERT INTO o_t1_lit SELECT v FROM t1_lit;
+CREATE TABLE s2_big (v SMALLINT, pt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH ('connector'='kafka', 'topic'='s2_big', 'properties.bootstrap.servers'='k:1', 'scan.startup.mode'='earliest-offset', 'format'='raw', 'raw.endianness'='big-endian');
+CREATE TABLE o_s2_big (v SMALLINT) WITH ('connector'='print', 'print-identifier'='o_s2_big');
+INSERT INTO o_s2_big SELECT v FROM s2_big;
+CREATE TABLE s2_lit (v SMALLINT, pt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH ('connector'='kafka', 'topic'='s2_lit', 'properties.bootstrap.servers'='k:1', 'scan.startup.mode'='earliest-offset', 'format'='raw', 'raw.endianness'='little-endian');
+CREATE TABLE o_s2_lit (v SMALLINT) WITH ('connector'='print', 'print-identifier'='o_s2_lit');
+INSERT INTO o_s2_lit SELECT v FROM s2_lit;
+CREATE TABLE i4_big (v INT, pt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH ('connector'='kafka', 'topic'='i4_big', 'properties.bootstrap.servers'='k:1', 'scan.startup.mode'='earliest-offset', 'format'='raw', 'raw.endianness'='big-endian');
+CREATE TABLE o_i4_big (v INT) WITH ('connector'='print', 'print-identifier'='o_i4_big');
+INSERT INTO o_i4_big SELECT v FROM i4_big;
+CREATE TABLE i4_lit (v INT, pt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH ('connector'='kafka', 'topic'='i4_lit', 'properties.bootstrap.servers'='k:1', 'scan.startup.mode'='earliest-offset', 'format'='raw', 'raw.endianness'='little-endian');
+CREATE TABLE o_i4_lit (v INT) WITH ('connector'='print', 'print-identifier'='o_i4_lit');
+INSERT INTO o_i4_lit SELECT v FROM i4_lit;
+CREATE TABLE i8_big (v BIGINT, pt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH ('connector'='kafka', 'topic'='i8_big', 'properties.bootstrap.servers'='k:1', 'scan.startup.mode'='earliest-offset', 'format'='raw', 'raw.endianness'='big-endian');
+CREATE TABLE o_i8_big (v BIGINT) WITH ('connector'='print', 'print-identifier'='o_i8_big');
+INSERT INTO o_i8_big SELECT v FROM i8_big;
+CREATE TABLE i8_lit (v BIGINT, pt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH ('connector'='kafka', 'topic'='i8_lit', 'properties.bootstrap.servers'='k:1', 'scan.startup.mode'='earliest-offset', 'format'='raw', 'raw.endianness'='little-endian');
+CREATE TABLE o_i8_lit (v BIGINT) WITH ('connector'='print', 'print-identifier'='o_i8_lit');
+INSERT INTO o_i8_lit SELECT v FROM i8_lit;
+CREATE TABLE f4_big (v FLOAT, pt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH ('connector'='kafka', 'topic'='f4_big', 'properties.bootstrap.servers'='k:1', 'scan.startup.mode'='earliest-offset', 'format'='raw', 'raw.endianness'='big-endian');
+CREATE TABLE o_f4_big (v FLOAT) WITH ('connector'='print', 'print-identifier'='o_f4_big');
+INSERT INTO o_f4_big SELECT v FROM f4_big;
+CREATE TABLE f4_lit (v FLOAT, pt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH ('connector'='kafka', 'topic'='f4_lit', 'properties.bootstrap.servers'='k:1', 'scan.startup.mode'='earliest-offset', 'format'='raw', 'raw.endianness'='little-endian');
+CREATE TABLE o_f4_lit (v FLOAT) WITH ('connector'='print', 'print-identifier'='o_f4_lit');
+INSERT INTO o_f4_lit SELECT v FROM f4_lit;
+CREATE TABLE f8_big (v DOUBLE, pt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH ('connector'='kafka', 'topic'='f8_big', 'properties.bootstrap.servers'='k:1', 'scan.startup.mode'='earliest-offset', 'format'='raw', 'raw.endianness'='big-endian');
+CREATE TABLE o_f8_big (v DOUBLE) WITH ('connector'='print', 'print-identifier'='o_f8_big');
+INSERT INTO o_f8_big SELECT v FROM f8_big;
+CREATE TABLE f8_lit (v DOUBLE, pt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH ('connector'='kafka', 'topic'='f8_lit', 'properties.bootstrap.servers'='k:1', 'scan.startup.mode'='earliest-offset', 'format'='raw', 'raw.endianness'='little-endian');
+CREATE TABLE o_f8_lit (v DOUBLE) WITH ('connector'='print', 'print-identifier'='o_f8_lit');
+INSERT INTO o_f8_lit SELECT v FROM f8_lit;
+CREATE TABLE st_big (v STRING, pt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH ('connector'='kafka', 'topic'='st_big', 'properties.bootstrap.servers'='k:1', 'scan.startup.mode'='earliest-offset', 'format'='raw', 'raw.endianness'='big-endian');
+CREATE TABLE o_st_big (v STRING) WITH ('connector'='print', 'print-identifier'='o_st_big');
+INSERT INTO o_st_big SELECT v FROM st_big;
+CREATE TABLE st_lit (v STRING, pt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH ('connector'='kafka', 'topic'='st_lit', 'properties.bootstrap.servers'='k:1', 'scan.startup.mode'='earliest-offset', 'format'='raw', 'raw.endianness'='little-endian');
+CREATE TABLE o_st_lit (v STRING) WITH ('connector'='print', 'print-identifier'='o_st_lit');
+INSERT INTO o_st_lit SELECT v FROM st_lit;
+CREATE TABLE by_big (v BYTES, pt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH ('connector'='kafka', 'topic'='by_big', 'properties.bootstrap.servers'='k:1', 'scan.startup.mode'='earliest-offset', 'format'='raw', 'raw.endianness'='big-endian');
+CREATE TABLE o_by_big (v BYTES) WITH ('connector'='print', 'print-identifier'='o_by_big');
+INSERT INTO o_by_big SELECT v FROM by_big;
+CREATE TABLE by_lit (v BYTES, pt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH ('connector'='kafka', 'topic'='by_lit', 'properties.bootstrap.servers'='k:1', 'scan.startup.mode'='earliest-offset', 'format'='raw', 'raw.endianness'='little-endian');
+CREATE TABLE o_by_lit (v BYTES) WITH ('connector'='print', 'print-identifier'='o_by_lit');
+INSERT INTO o_by_lit SELECT v FROM by_lit;
+
