@@ -160,7 +160,9 @@ impl Run {
         let mut replication = ReplicationClient::connect(&database).await?;
         let system = replication.identify_system().await?;
         let slot = source::slot_state(&side, options).await?;
-        let server = source::identity(&mut replication, &system, offset.as_ref(), self.lacks).await?;
+        // What a session that was just ending has confirmed meanwhile, the server need not send again.
+        let lacks = self.lacks.filter(|commit| slot.as_ref().is_some_and(|slot| slot.confirmed <= *commit));
+        let server = source::identity(&mut replication, &system, offset.as_ref(), lacks).await?;
         if let Some(offset) = offset.as_ref().filter(|o| facts.in_recovery && server.wal_end < o.restart) {
             return Err(Error::transient("the standby has not received what the stored offset stands for")
                 .because(format!("it is at {}, the offset at {}", server.wal_end, offset.restart))

@@ -7,7 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use millstream::demo::postgres::{PostgresOptions, TemporaryPostgres};
+use millstream::log::OpenOptions;
+use rand::Rng as _;
+use rand::rngs::StdRng;
 
+use crate::crash::verify_table;
 use crate::support::kafka::broker;
 use crate::support::millstream;
 
@@ -295,6 +299,26 @@ fn killed_at_random(short: &str, kafka: Option<&str>) {
     let rounds = load.join().unwrap();
     case.finish();
     println!("killed 10 times at random: {rounds} rounds of load, target = source");
+}
+
+/// A round of `make chaos`: the chain dies at one of the points, at a random hit, and afterwards the topics hold
+/// every event once and the target what the source says.
+pub(crate) async fn chaos_round(server: &Arc<TemporaryPostgres>, kafka: Option<&str>, random: &mut StdRng) {
+    let deaths = DEATHS[random.random_range(0..DEATHS.len())];
+    let case = Case::new(server, &format!("{}x", short("ch")), kafka);
+    let rounds: u32 = deaths.iter().map(|death| case.run_to_death(death)).sum();
+    case.load(rounds);
+    case.finish();
+    let url = match kafka {
+        Some(url) => url.to_owned(),
+        None => format!("file:{}", case.dir.path().join("data/log").display()),
+    };
+    let log = millstream::log::open(&url, &OpenOptions::default()).await.unwrap();
+    let mut events = 0;
+    for table in [("item", "id"), ("other", "id")] {
+        events += verify_table(server, &case.database, &log, table, || case.output()).await;
+    }
+    println!("killed at {deaths:?}: {rounds} rounds of load, {events} streamed, each once, target = source");
 }
 
 /// Names of databases, slots and topics differ from run to run: a broker given from outside keeps its topics.
