@@ -242,8 +242,11 @@ impl Offset {
             _ => {
                 let restart = lsn_commit.unwrap_or_else(|| processed.unwrap_or(last).min(last));
                 let mut position = Position::before(restart);
-                if message_type.is_some() && last > restart || message_type.is_some() && lsn_commit.is_none()
-                {
+                // BEGIN names the first change, which is not there yet; behind COMMIT nothing is left to know.
+                let change = message_type.is_some_and(|kind| !matches!(kind, "BEGIN" | "COMMIT"));
+                // The first change of a transaction may stand where the commit before it ends.
+                let within = lsn_commit.is_none() || last > restart || last == restart && tx_id.is_some();
+                if change && within {
                     position.through = Some(Through { lsn: last, xid: tx_id, at_lsn: None });
                 }
                 (position, restart)
@@ -318,6 +321,15 @@ mod tests {
             (Lsn(30), Some(Through { lsn: Lsn(40), xid: Some(5), at_lsn: None }))
         );
         assert_eq!(offset.binding, None);
+        // A change right behind the commit before it is in the log; what BEGIN names is not.
+        let behind = |kind: &str| {
+            let text =
+                format!(r#"{{"lsn_proc":40,"messageType":"{kind}","lsn_commit":40,"lsn":40,"txId":5}}"#);
+            Offset::read(text.as_bytes()).unwrap().position.through.map(|through| through.lsn)
+        };
+        assert_eq!([behind("UPDATE"), behind("COMMIT"), behind("BEGIN")], [Some(Lsn(40)), None, None]);
+        let begin = Offset::read(br#"{"lsn_proc":30,"messageType":"BEGIN","lsn":40,"txId":5}"#).unwrap();
+        assert_eq!((begin.restart, begin.position.through), (Lsn(30), None));
         let text = br#"{"last_snapshot_record":true,"lsn":20,"txId":1,"ts_usec":2,"snapshot":"INITIAL","snapshot_completed":true}"#;
         let offset = Offset::read(text).unwrap();
         assert_eq!((offset.snapshot, offset.restart), (SnapshotState::Completed, Lsn(20)));
