@@ -271,6 +271,9 @@ pub struct Join {
     pub left_key: Option<Vec<usize>>,
     /// See `left_key`.
     pub right_key: Option<Vec<usize>>,
+    /// Milliseconds that the rows of each side are kept for after they were last written, in place of
+    /// `table.exec.state.ttl`; 0: for ever.
+    pub ttl: [Option<i64>; 2],
 }
 
 /// GROUP BY: output is the group columns, then the aggregates.
@@ -282,6 +285,9 @@ pub struct Aggregate {
     pub calls: Vec<AggregateCall>,
     /// Whether `-U` is to be emitted.
     pub emit_update_before: bool,
+    /// Milliseconds that a group is kept for after it was last written, in place of `table.exec.state.ttl`; 0: for
+    /// ever.
+    pub ttl: Option<i64>,
 }
 
 /// One aggregate function call.

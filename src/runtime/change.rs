@@ -15,6 +15,15 @@ use crate::state::Head;
 
 const SINK: &str = "sink ";
 const ZONE: &str = "option table.local-time-zone";
+const TTL: &str = "option table.exec.state.ttl";
+const FOREVER: &str = "kept for ever";
+
+/// Whether state expires: its entries then carry a time, and cannot be read as others, nor others as they. How long it
+/// lives may change freely.
+pub(super) fn expires(plan: &Plan) -> bool {
+    let ttl = plan.options.get("table.exec.state.ttl");
+    ttl.and_then(|ttl| crate::engine::options::millis(ttl)).is_some_and(|ttl| ttl > 0)
+}
 
 /// What of a plan its state depends on: names of operators with state, of sinks, and the time zone, each with a
 /// description.
@@ -32,6 +41,7 @@ pub(super) fn shape(plan: &Plan) -> BTreeMap<String, String> {
     }
     let zone = plan.options.get("table.local-time-zone").map_or("UTC", String::as_str);
     shape.insert(ZONE.into(), zone.to_owned());
+    shape.insert(TTL.into(), if expires(plan) { "given a time to live" } else { FOREVER }.to_owned());
     shape
 }
 
@@ -76,6 +86,12 @@ pub(super) fn check(head: &Head, plan: &Plan, fingerprint: &str, name: &str) -> 
             }
             (None, Some(known)) if key == ZONE => {
                 reasons.push(format!("the time zone is {description}, and was {known}"));
+            }
+            (None, known) if key == TTL => {
+                let known = known.map_or(FOREVER, String::as_str);
+                if known != description {
+                    reasons.push(format!("state is to be {description}, and was {known}"));
+                }
             }
             // The same operator, described by an earlier version.
             (None, Some(_)) => {}
@@ -152,5 +168,11 @@ mod tests {
         assert!(refused(&elsewhere).contains("wrote upsert-kafka totals"));
         let zone = format!("SET 'table.local-time-zone' = 'Asia/Tokyo'; {TABLES}{SUM}");
         assert!(refused(&zone).contains("Asia/Tokyo"));
+        let expiring = |ttl: &str| format!("SET 'table.exec.state.ttl' = '{ttl}'; TABLES{SUM}");
+        assert!(refused(&expiring("1 h")).contains("given a time to live, and was kept for ever"));
+        let hour = plan(&expiring("1 h").replace("TABLES", TABLES));
+        let minute = plan(&expiring("1 min").replace("TABLES", TABLES));
+        let fingerprint = super::super::start::fingerprint(&minute);
+        assert_eq!(check(&head(&hour), &minute, &fingerprint, "p").unwrap(), None);
     }
 }

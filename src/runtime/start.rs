@@ -58,6 +58,9 @@ pub(crate) fn fingerprint(plan: &Plan) -> String {
     for (name, value) in plan.options.iter().filter(|(name, _)| computes(name)) {
         digest.update(format!("{name}={value}\0"));
     }
+    if change::expires(plan) {
+        digest.update(b"state expires");
+    }
     digest.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 

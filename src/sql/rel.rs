@@ -150,6 +150,8 @@ pub struct JoinRel {
     pub condition: Option<Expr>,
     /// FOR SYSTEM_TIME AS OF this column of the left side.
     pub system_time: Option<usize>,
+    /// Milliseconds that the rows of each side are kept for, where a hint `STATE_TTL` says so.
+    pub ttl: [Option<i64>; 2],
     /// Where it stands in the text.
     pub span: super::error::Span,
 }
@@ -165,6 +167,8 @@ pub struct AggregateRel {
     pub calls: Vec<AggregateCall>,
     /// A group window (`GROUP BY TUMBLE(…)`) and the properties it adds at the end.
     pub window: Option<(Window, Vec<WindowProperty>)>,
+    /// Milliseconds that a group is kept for, where a hint `STATE_TTL` says so.
+    pub ttl: Option<i64>,
 }
 
 /// OVER.

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;
-use crate::engine::plan::{NormalizeMode, OnConflict, Op};
+use crate::engine::plan::{Node, NormalizeMode, OnConflict, Op};
 
 const TABLES: &str = "
 CREATE TABLE orders (id INT, cust INT, amount INT, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector'='kafka', 'topic'='o', 'properties.bootstrap.servers'='h', 'format'='debezium-json');
@@ -78,6 +78,24 @@ fn a_join_on_both_primary_keys_needs_no_old_rows() {
     assert!(!plan.nodes.iter().any(|n| matches!(n.op, Op::Materialize { .. } | Op::Normalize { .. })));
     let join = plan.nodes.iter().find(|n| matches!(n.op, Op::Join(_))).unwrap();
     assert!(!join.changelog.update_before && join.changelog.update_after);
+}
+
+#[test]
+fn a_hint_says_how_long_state_lives() {
+    let plan = script(
+        "INSERT INTO target SELECT /*+ STATE_TTL('o' = '1 d', 'c' = '3 h') */ o.id, o.amount, c.name
+         FROM orders o LEFT JOIN customers c ON o.cust = c.id;
+         INSERT INTO out1 SELECT /*+ STATE_TTL('clicks' = '0', 'nobody' = '1 s') */ v, COUNT(*) FROM clicks GROUP BY v;",
+    )
+    .unwrap()
+    .plan;
+    let join = plan.nodes.iter().find_map(|n| if let Op::Join(join) = &n.op { Some(join.ttl) } else { None });
+    assert_eq!(join, Some([Some(86_400_000), Some(10_800_000)]));
+    let of_group = |n: &Node| if let Op::Aggregate(aggregate) = &n.op { Some(aggregate.ttl) } else { None };
+    assert_eq!(plan.nodes.iter().find_map(of_group), Some(Some(0)));
+    assert!(plan.warnings.iter().any(|w| w.contains("no effect on 'nobody'")), "{:?}", plan.warnings);
+    let error = script("SELECT /*+ STATE_TTL('clicks' = 'soon') */ v, COUNT(*) FROM clicks GROUP BY v").unwrap_err();
+    assert!(error.message.contains("'soon' is no duration"), "{}", error.message);
 }
 
 #[test]

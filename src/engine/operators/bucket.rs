@@ -53,6 +53,8 @@ struct Buckets {
     complete: bool,
     bytes: usize,
     generation: u32,
+    /// The generation began when half of the memory was taken.
+    half_full: bool,
 }
 
 /// One input of a join.
@@ -110,17 +112,23 @@ impl Buckets {
         Ok(bucket)
     }
 
-    /// Forgets what was not used of late.
+    /// Keeps to so many bytes: what was not used since half of them were taken is forgotten first.
     fn shrink(&mut self, most: usize) {
-        self.complete = false;
+        if self.bytes <= most {
+            if self.bytes > most / 2 && !self.half_full {
+                self.half_full = true;
+                self.generation = self.generation.wrapping_add(1);
+            }
+            return;
+        }
+        (self.complete, self.half_full) = (false, false);
         let generation = self.generation;
         self.map.retain(|_, bucket| bucket.used == generation);
         self.bytes = self.map.iter().map(|(key, bucket)| key.len() + bucket.weight()).sum();
-        if self.bytes > most {
+        if self.bytes > most / 4 * 3 {
             self.map.clear();
             self.bytes = 0;
         }
-        self.generation = generation.wrapping_add(1);
     }
 }
 
@@ -131,7 +139,8 @@ impl Side {
         cached: usize,
     ) -> Result<Self, EngineError> {
         let complete = table.is_empty()?;
-        let buckets = Buckets { table, map: HashMap::default(), complete, bytes: 0, generation: 0 };
+        let map = HashMap::default();
+        let buckets = Buckets { table, map, complete, bytes: 0, generation: 0, half_full: false };
         Ok(Self { buckets, dirty: Vec::new(), unique, cached, buffer: Vec::new() })
     }
 
@@ -184,9 +193,7 @@ impl Side {
             let less = bucket.write(unique, &mut full, self.buckets.table.as_mut());
             self.buckets.bytes = self.buckets.bytes.saturating_sub(less);
         }
-        if self.buckets.bytes > self.cached {
-            self.buckets.shrink(self.cached / 2);
-        }
+        self.buckets.shrink(self.cached);
     }
 }
 

@@ -27,10 +27,18 @@ pub(super) struct Join {
 impl Join {
     pub(super) fn new(builder: &mut Builder<'_>, spec: &Spec) -> Result<Self, EngineError> {
         let residual = spec.residual.as_ref().map(|residual| builder.evaluator(residual)).transpose()?;
-        let cached = builder.cached();
+        let [left_ttl, right_ttl] = spec.ttl;
         let sides = [
-            Side::new(builder.expiring_table("left")?, spec.left_key.clone(), cached)?,
-            Side::new(builder.expiring_table("right")?, spec.right_key.clone(), cached)?,
+            Side::new(
+                builder.expiring_table("left", left_ttl)?,
+                spec.left_key.clone(),
+                builder.cached(left_ttl),
+            )?,
+            Side::new(
+                builder.expiring_table("right", right_ttl)?,
+                spec.right_key.clone(),
+                builder.cached(right_ttl),
+            )?,
         ];
         Ok(Self {
             name: builder.node.name.clone(),

@@ -40,6 +40,9 @@ mod time;
 mod timed;
 mod timers;
 mod ttl;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod ttl_tests;
 mod upsert;
 mod window;
 mod window_join;
@@ -170,23 +173,33 @@ impl Builder<'_> {
         Ok(self.state.table(&format!("{}/{part}", self.node.name))?)
     }
 
-    /// A state table whose entries live as long as `table.exec.state.ttl` says.
-    pub(crate) fn expiring_table(&mut self, part: &str) -> Result<Box<dyn StateTable>, EngineError> {
+    /// How long entries live: as long as `table.exec.state.ttl` says, if the operator has no time of its own.
+    pub(crate) fn ttl(&self, own: Option<i64>) -> Option<i64> {
+        own.or(self.context.ttl).filter(|&ttl| ttl > 0)
+    }
+
+    /// A state table whose entries live as long as [`Self::ttl`] says.
+    pub(crate) fn expiring_table(
+        &mut self,
+        part: &str,
+        own: Option<i64>,
+    ) -> Result<Box<dyn StateTable>, EngineError> {
         let table = self.table(part)?;
-        Ok(match self.context.ttl {
+        Ok(match self.ttl(own) {
             Some(ttl) => Box::new(ttl::ExpiringTable::new(table, ttl, Arc::clone(&self.context.clock))),
             None => table,
         })
     }
 
-    /// Bytes of its state that a cache of this node keeps in memory over a flush: with a time to live none, so that
-    /// the table can say what has expired; few in tests, so that everything comes back from the state.
-    pub(crate) fn cached(&self) -> usize {
-        match self.context.ttl {
-            Some(_) => 0,
-            None if cfg!(test) => 1 << 10,
-            None => self.cache,
-        }
+    /// Bytes that a cache of this node's state keeps in memory over a flush; few in tests, so that everything comes
+    /// back from the state.
+    pub(crate) fn cache(&self) -> usize {
+        if cfg!(test) { 1 << 10 } else { self.cache }
+    }
+
+    /// The same of state that expires: with a time to live nothing stays, so that the table can say what has expired.
+    pub(crate) fn cached(&self, own: Option<i64>) -> usize {
+        if self.ttl(own).is_some() { 0 } else { self.cache() }
     }
 
     /// Columns of an input.
@@ -215,7 +228,7 @@ pub(crate) fn cache_share(plan: &Plan) -> usize {
     let caches = |op: &Op| match op {
         Op::Join(_) => 2,
         Op::Aggregate(_) | Op::Normalize { .. } | Op::Materialize { .. } => 1,
-        Op::Rank(_) | Op::Deduplicate(_) => 1,
+        Op::Rank(_) | Op::Deduplicate(_) | Op::WindowAggregate(_) | Op::Over(_) => 1,
         _ => 0,
     };
     let caches: usize = plan.nodes.iter().map(|node| caches(&node.op)).sum();

@@ -20,8 +20,8 @@ use super::timers::Timers;
 use super::{Builder, Emitter, Operator};
 use crate::state::{StateError, StateTable};
 
-/// Partitions kept in memory per operator; few in tests, so that they come back from the state.
-const CACHED_PARTITIONS: usize = if cfg!(test) { 2 } else { 1 << 16 };
+/// About what a partition takes in memory besides its key and twice what it takes in the state.
+const PARTITION_WEIGHT: usize = 320;
 
 /// A function of an OVER window.
 enum Function {
@@ -68,6 +68,8 @@ struct Partition {
     /// The last values of each LAG.
     lags: Vec<Vec<Value>>,
     dirty: bool,
+    /// What it weighed when it was read or written.
+    weight: usize,
 }
 
 pub(super) struct Over {
@@ -76,6 +78,9 @@ pub(super) struct Over {
     clock: std::sync::Arc<dyn super::super::graph::Clock>,
     table: Box<dyn StateTable>,
     partitions: HashMap<Vec<u8>, Partition, RandomState>,
+    /// Bytes that may stay in memory over a flush, and those that are there.
+    cached: usize,
+    bytes: usize,
     /// Partitions that changed since the last flush.
     dirty: Vec<Vec<u8>>,
     /// Rows that wait for the watermark, by time.
@@ -107,6 +112,8 @@ impl Over {
             clock: std::sync::Arc::clone(&builder.context.clock),
             table: builder.table("partitions")?,
             partitions: HashMap::default(),
+            cached: builder.cache(),
+            bytes: 0,
             dirty: Vec::new(),
             pending,
             frames,
@@ -190,7 +197,10 @@ impl Over {
                 *lag = reader.row().map_err(damaged)?.to_vec();
             }
             partition.counts = MemoryCounts::get(&mut reader).map_err(damaged)?;
+            partition.weight = 2 * bytes.len();
         }
+        partition.weight += PARTITION_WEIGHT + key.len();
+        self.bytes += partition.weight;
         self.partitions.insert(key.to_vec(), partition);
         Ok(())
     }
@@ -315,7 +325,8 @@ impl Over {
     fn forget(&mut self, key: &[u8]) -> Result<(), EngineError> {
         let frame = self.frames.edit(key)?;
         while frame.pop(|_| true).is_some() {}
-        self.partitions.remove(key);
+        let weight = self.partitions.remove(key).map_or(0, |partition| partition.weight);
+        self.bytes = self.bytes.saturating_sub(weight);
         self.table.delete(key);
         Ok(())
     }
@@ -427,10 +438,14 @@ impl Operator for Over {
             partition.lags.iter().for_each(|lag| codec::put_row(&mut bytes, lag));
             partition.counts.put(&mut bytes);
             self.table.put(&key, &bytes);
+            let weight = PARTITION_WEIGHT + key.len() + 2 * bytes.len();
+            let before = std::mem::replace(&mut partition.weight, weight);
+            self.bytes = (self.bytes + weight).saturating_sub(before);
         }
         // Clean ones come back from the table when they are needed.
-        if self.partitions.len() > CACHED_PARTITIONS {
+        if self.bytes > self.cached {
             self.partitions.clear();
+            self.bytes = 0;
         }
         Ok(())
     }

@@ -90,9 +90,9 @@ impl Rank {
                 && spec.input_key.is_some()
                 && (!mode.update_before || only_climbs(builder, &spec.order)),
             spec: spec.clone(),
-            table: builder.expiring_table("rows")?,
+            table: builder.expiring_table("rows", None)?,
             partitions: HashMap::default(),
-            cached: builder.cached(),
+            cached: builder.cached(None),
             bytes: 0,
             sequence,
             sequences,
@@ -277,8 +277,8 @@ impl Deduplicate {
         let waits = spec.rowtime && !spec.last;
         Ok(Self {
             spec: spec.clone(),
-            rows: RowLists::new(builder.expiring_table("rows")?, builder.cached())?,
-            ttl: builder.context.ttl.is_some(),
+            rows: RowLists::new(builder.expiring_table("rows", None)?, builder.cached(None))?,
+            ttl: builder.ttl(None).is_some(),
             waiting: if waits { Some(TimedRows::new(builder.table("waiting")?)?) } else { None },
             watermark: i64::MIN,
         })

@@ -89,13 +89,20 @@ fn columns(parts: &[&str]) -> String {
 }
 
 fn aggregate() -> Case {
-    let spec = Aggregate { group: vec![1], calls: calls(), emit_update_before: true };
+    let spec = Aggregate { group: vec![1], calls: calls(), emit_update_before: true, ttl: None };
     case(Op::Aggregate(spec), 1, false, &columns(&["k:int", CALLS]))
 }
 
 fn join(kind: JoinKind, keyed: bool) -> Case {
     let key = keyed.then(|| vec![0]);
-    let spec = Join { kind, on: vec![(1, 1)], residual: None, left_key: key.clone(), right_key: key };
+    let spec = Join {
+        kind,
+        on: vec![(1, 1)],
+        residual: None,
+        left_key: key.clone(),
+        right_key: key,
+        ttl: [None; 2],
+    };
     let both = columns(&[ROW, "id2:int k2:int v2:int ts2:ts"]);
     let columns = if matches!(kind, JoinKind::Semi | JoinKind::Anti) { ROW } else { &both };
     Case { unordered: true, ..case(Op::Join(spec), 2, false, columns) }

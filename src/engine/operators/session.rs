@@ -13,14 +13,16 @@ use super::timed::TimedRows;
 use super::{Builder, Emitter, Operator};
 use crate::state::StateTable;
 
-/// Groups kept in memory per operator; few in tests, so that they come back from the state.
-const CACHED_GROUPS: usize = if cfg!(test) { 2 } else { 1 << 17 };
+/// About what a group takes in memory besides its key and twice what it takes in the state.
+const GROUP_WEIGHT: usize = 200;
 
 /// The open sessions of a group, by time.
 #[derive(Default)]
 struct Group {
     sessions: Vec<Pane>,
     dirty: bool,
+    /// What it weighed when it was read or written.
+    weight: usize,
 }
 
 /// Aggregates per session and group, emitted once, when the watermark (or the clock) reaches the session's end.
@@ -31,6 +33,9 @@ pub(super) struct SessionAggregate {
     table: Box<dyn StateTable>,
     cache: HashMap<Box<[u8]>, Group, RandomState>,
     dirty: Vec<Box<[u8]>>,
+    /// Bytes that may stay in memory over a flush, and those that are there.
+    cached: usize,
+    bytes: usize,
     /// Ends of the open sessions: by end, then group key.
     ends: TimedRows,
     watermark: i64,
@@ -48,6 +53,8 @@ impl SessionAggregate {
             table: builder.table("sessions")?,
             cache: HashMap::default(),
             dirty: Vec::new(),
+            cached: builder.cache(),
+            bytes: 0,
             ends: TimedRows::new(builder.table("ends")?)?,
             watermark: i64::MIN,
         })
@@ -55,11 +62,13 @@ impl SessionAggregate {
 
     fn edit(&mut self, key: &[u8]) -> Result<&mut Vec<Pane>, EngineError> {
         if !self.cache.contains_key(key) {
-            let sessions = match self.table.get(key)? {
-                Some(bytes) => self.panes.read(&bytes)?,
-                None => Vec::new(),
+            let (sessions, stored) = match self.table.get(key)? {
+                Some(bytes) => (self.panes.read(&bytes)?, bytes.len()),
+                None => (Vec::new(), 0),
             };
-            self.cache.insert(key.into(), Group { sessions, dirty: false });
+            let weight = GROUP_WEIGHT + key.len() + 2 * stored;
+            self.bytes += weight;
+            self.cache.insert(key.into(), Group { sessions, dirty: false, weight });
         }
         let group = self.cache.get_mut(key);
         let group = group.ok_or_else(|| EngineError::Plan("a group's sessions were lost".to_owned()))?;
@@ -173,15 +182,20 @@ impl Operator for SessionAggregate {
             group.dirty = false;
             if group.sessions.is_empty() {
                 self.table.delete(&key);
+                self.bytes = self.bytes.saturating_sub(group.weight);
                 self.cache.remove(&key);
                 continue;
             }
             bytes.clear();
             group.sessions.iter().for_each(|pane| pane.put(&mut bytes));
             self.table.put(&key, &bytes);
+            let weight = GROUP_WEIGHT + key.len() + 2 * bytes.len();
+            let before = std::mem::replace(&mut group.weight, weight);
+            self.bytes = (self.bytes + weight).saturating_sub(before);
         }
-        if self.cache.len() > CACHED_GROUPS {
+        if self.bytes > self.cached {
             self.cache.clear();
+            self.bytes = 0;
         }
         Ok(())
     }

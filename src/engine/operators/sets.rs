@@ -20,7 +20,7 @@ pub(super) struct SetOp {
 
 impl SetOp {
     pub(super) fn new(builder: &mut Builder<'_>, intersect: bool, all: bool) -> Result<Self, EngineError> {
-        Ok(Self { intersect, all, table: builder.expiring_table("counts")?, key: Vec::new() })
+        Ok(Self { intersect, all, table: builder.expiring_table("counts", None)?, key: Vec::new() })
     }
 
     /// How often a row with these counts is in the result.

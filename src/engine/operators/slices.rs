@@ -18,8 +18,8 @@ use super::time::Span;
 use super::{Builder, Emitter, Operator};
 use crate::state::StateTable;
 
-/// Panes kept in memory per operator; few in tests, so that they come back from the state.
-const CACHED_PANES: usize = if cfg!(test) { 3 } else { 1 << 18 };
+/// About what a pane takes in memory besides its key and twice what it takes in the state.
+const PANE_WEIGHT: usize = 240;
 /// Under this key of the progress table: the end of the last window that came out.
 const FIRED: &[u8] = b"fired";
 
@@ -116,6 +116,8 @@ struct Slot {
     /// The table has an entry under the key.
     stored: bool,
     dirty: bool,
+    /// What it weighed when it was read or written.
+    weight: usize,
 }
 
 /// Aggregates per fixed window and group, emitted once, when the watermark (or the clock) reaches its end.
@@ -133,6 +135,9 @@ pub(super) struct WindowAggregate {
     dirty: Vec<Vec<u8>>,
     /// Everything that the table has is in memory.
     complete: bool,
+    /// Bytes that may stay in memory over a flush, and those that are there.
+    cached: usize,
+    bytes: usize,
     /// The end of the last window that came out.
     fired: i64,
     /// The end of the next one.
@@ -164,6 +169,8 @@ impl WindowAggregate {
             grid: Grid::new(&spec.window)?,
             table: builder.table("windows")?,
             complete: slices.is_empty(),
+            cached: builder.cache(),
+            bytes: 0,
             slices,
             stored_slices,
             progress,
@@ -216,13 +223,15 @@ impl WindowAggregate {
         }
         let known = if self.complete { None } else { self.table.get(&key)? };
         let stored = known.is_some();
+        let weight = PANE_WEIGHT + key.len() + 2 * known.as_ref().map_or(0, Vec::len);
+        self.bytes += weight;
         let mut pane = match known {
             Some(bytes) => self.panes.read_one(&bytes)?,
             None => self.panes.create(slice, &change.row),
         };
         self.panes.apply(&mut pane, change)?;
         self.dirty.push(key.clone());
-        self.cache.insert(key, Slot { pane, stored, dirty: true });
+        self.cache.insert(key, Slot { pane, stored, dirty: true, weight });
         Ok(())
     }
 
@@ -301,7 +310,8 @@ impl WindowAggregate {
             .take_while(|(key, _)| key.starts_with(&prefix));
         let mut keys: Vec<(Vec<u8>, bool)> = of_slice.map(|(key, slot)| (key.clone(), slot.stored)).collect();
         for (key, _) in &keys {
-            self.cache.remove(key);
+            let weight = self.cache.remove(key).map_or(0, |slot| slot.weight);
+            self.bytes = self.bytes.saturating_sub(weight);
         }
         if !self.complete {
             keys.clear();
@@ -323,6 +333,9 @@ impl WindowAggregate {
             bytes.clear();
             slot.pane.put(&mut bytes);
             self.table.put(&key, &bytes);
+            let weight = PANE_WEIGHT + key.len() + 2 * bytes.len();
+            let before = std::mem::replace(&mut slot.weight, weight);
+            self.bytes = (self.bytes + weight).saturating_sub(before);
         }
     }
 }
@@ -367,9 +380,10 @@ impl Operator for WindowAggregate {
         if self.fired > i64::MIN {
             self.progress.put(FIRED, &time_key(self.fired));
         }
-        if self.cache.len() > CACHED_PANES {
+        if self.bytes > self.cached {
             self.complete = false;
             self.cache.clear();
+            self.bytes = 0;
         }
         Ok(())
     }

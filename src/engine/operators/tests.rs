@@ -31,7 +31,7 @@ fn grouped() -> Runner {
         AggregateCall { distinct: true, ..aggregate("COUNT", &[1], "bigint") },
     ];
     let columns = "g:string n:bigint s:int mn:int mx:int d:bigint";
-    let spec = Aggregate { group: vec![0], calls, emit_update_before: true };
+    let spec = Aggregate { group: vec![0], calls, emit_update_before: true, ttl: None };
     let node = plan.node(Op::Aggregate(spec), &[source], columns, ALL);
     plan.sink(node, columns);
     Runner::new(plan.plan)
@@ -77,7 +77,14 @@ fn joined(kind: JoinKind, keyed: bool) -> Runner {
     let left = plan.source("id:int k:int", ALL);
     let right = plan.source("k:int name:string", ALL);
     let key = |columns: &[usize]| keyed.then(|| columns.to_vec());
-    let join = Join { kind, on: vec![(1, 0)], residual: None, left_key: key(&[0]), right_key: key(&[0]) };
+    let join = Join {
+        kind,
+        on: vec![(1, 0)],
+        residual: None,
+        left_key: key(&[0]),
+        right_key: key(&[0]),
+        ttl: [None; 2],
+    };
     let columns = match kind {
         JoinKind::Semi | JoinKind::Anti => "id:int k:int",
         _ => "id:int k:int rk:int name:string",
@@ -271,6 +278,7 @@ proptest! {
             residual: None,
             left_key: keyed.then(|| vec![0]),
             right_key: keyed.then(|| vec![1]),
+            ttl: [None; 2],
         };
         let columns = if matches!(kind, JoinKind::Semi | JoinKind::Anti) { "id:int k:int" } else { "id:int k:int rk:int rid:int" };
         let node = plan.node(Op::Join(join), &[left, right], columns, ALL);
@@ -293,7 +301,7 @@ proptest! {
         ];
         let columns = "k:int n:bigint s:int mn:int mx:int ds:int";
         let node = plan.node(
-            Op::Aggregate(Aggregate { group: vec![1], calls, emit_update_before: true }),
+            Op::Aggregate(Aggregate { group: vec![1], calls, emit_update_before: true, ttl: None }),
             &[source],
             columns,
             ALL,

@@ -136,7 +136,7 @@ impl Normalize {
             key: key.to_vec(),
             mode: mode.clone(),
             update_before: builder.node.changelog.update_before,
-            state: RowLists::new(builder.expiring_table("rows")?, builder.cached())?,
+            state: RowLists::new(builder.expiring_table("rows", None)?, builder.cached(None))?,
             buffer: Vec::new(),
             pending: HashSet::default(),
         })
@@ -263,7 +263,7 @@ impl Materialize {
             key: key.to_vec(),
             conflict,
             schema: builder.node.schema.clone(),
-            state: RowLists::new(builder.expiring_table("rows")?, builder.cached())?,
+            state: RowLists::new(builder.expiring_table("rows", None)?, builder.cached(None))?,
             buffer: Vec::new(),
         })
     }

@@ -475,7 +475,13 @@ impl Binder<'_> {
             window_out = Some((window, state.properties.clone()));
         }
         rel = Rel {
-            node: RelNode::Aggregate(Box::new(AggregateRel { input: rel, group, calls, window: window_out })),
+            node: RelNode::Aggregate(Box::new(AggregateRel {
+                input: rel,
+                group,
+                calls,
+                window: window_out,
+                ttl: None,
+            })),
             cols: out_cols,
         };
         (rel, properties_at)

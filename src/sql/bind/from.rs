@@ -210,6 +210,7 @@ impl Binder<'_> {
                 name.span,
             )?);
         }
+        let ttl = [self.ttl(&scope), self.ttl(&right_scope)];
         scope.cols.extend(right_scope.cols.into_iter().map(|mut col| {
             col.index += width;
             col.hidden |= hidden.contains(&col.index);
@@ -220,10 +221,18 @@ impl Binder<'_> {
             conditions.push(operators::clause("ON", bound, on.span)?);
         }
         let cols = Rel::join_cols(&left, &right, kind);
-        let join = JoinRel { left, right, kind, condition: and_all(conditions), system_time, span };
+        let join = JoinRel { left, right, kind, condition: and_all(conditions), system_time, ttl, span };
         let rel = Rel { node: RelNode::Join(Box::new(join)), cols };
         scope.refresh(&rel);
         Ok((rel, scope))
+    }
+
+    /// What the query's hint says of a table; nothing of several.
+    pub(super) fn ttl(&self, scope: &Scope) -> Option<i64> {
+        let mut tables = scope.tables();
+        let first = tables.next()?;
+        let single = tables.all(|table| table == first);
+        self.ttls.borrow().last().and_then(|ttls| ttls.get(first).copied()).filter(|_| single)
     }
 
     /// `left [LEFT] JOIN LATERAL (query)`, the query depending on the left side by conditions of its WHERE.
@@ -275,7 +284,15 @@ impl Binder<'_> {
             conditions.push(operators::clause("ON", bound, on.span)?);
         }
         let cols = Rel::join_cols(&left, &right, kind);
-        let join = JoinRel { left, right, kind, condition: and_all(conditions), system_time: None, span };
+        let join = JoinRel {
+            left,
+            right,
+            kind,
+            condition: and_all(conditions),
+            system_time: None,
+            ttl: [None; 2],
+            span,
+        };
         let rel = Rel { node: RelNode::Join(Box::new(join)), cols };
         let exprs = (0..width + visible).map(|i| rel.col(i)).collect();
         let cols = rel.cols.iter().take(width + visible).cloned().collect();

@@ -136,7 +136,13 @@ fn marked(rel: Rel, keys: &[usize]) -> Rel {
         keys.iter().filter_map(|k| rel.cols.get(*k).cloned().map(Col::materialized)).collect();
     let input = rel.project(exprs, cols.clone());
     let group = (0..keys.len()).collect();
-    let node = RelNode::Aggregate(Box::new(AggregateRel { input, group, calls: Vec::new(), window: None }));
+    let node = RelNode::Aggregate(Box::new(AggregateRel {
+        input,
+        group,
+        calls: Vec::new(),
+        window: None,
+        ttl: None,
+    }));
     let distinct = Rel { node, cols };
     let mut exprs: Vec<Expr> = (0..keys.len()).map(|i| distinct.col(i)).collect();
     let mut cols = distinct.cols.clone();
@@ -157,8 +163,13 @@ fn counted(rel: Rel, columns: &[usize]) -> Rel {
     let mut calls = vec![count(Vec::new(), "$c")];
     calls.extend(columns.iter().map(|c| count(vec![*c], "$ck")));
     let cols = calls.iter().map(|c| Col::new(c.output.name.clone(), c.output.data_type.clone())).collect();
-    let node =
-        RelNode::Aggregate(Box::new(AggregateRel { input: rel, group: Vec::new(), calls, window: None }));
+    let node = RelNode::Aggregate(Box::new(AggregateRel {
+        input: rel,
+        group: Vec::new(),
+        calls,
+        window: None,
+        ttl: None,
+    }));
     Rel { node, cols }
 }
 
@@ -171,6 +182,7 @@ fn joined(left: Rel, right: Rel, conditions: Vec<Expr>) -> Rel {
         kind: JoinKind::Left,
         condition: and_all(conditions),
         system_time: None,
+        ttl: [None; 2],
         span: Span::default(),
     };
     Rel { node: RelNode::Join(Box::new(join)), cols }

@@ -37,6 +37,8 @@ pub struct Binder<'a> {
     ctes: RefCell<Vec<(String, Rel)>>,
     /// Views being expanded, against circles.
     depth: RefCell<usize>,
+    /// What the hints `STATE_TTL` of the queries around say: milliseconds by table, innermost last.
+    ttls: RefCell<Vec<BTreeMap<String, i64>>>,
     /// Column aliases seen, so that warnings can name them.
     pub warnings: RefCell<Vec<String>>,
 }
@@ -168,6 +170,7 @@ impl<'a> Binder<'a> {
             options,
             ctes: RefCell::new(Vec::new()),
             depth: RefCell::new(0),
+            ttls: RefCell::new(Vec::new()),
             warnings: RefCell::new(Vec::new()),
         }
     }

@@ -1,6 +1,7 @@
 //! Queries: SELECT, VALUES, set operations, ORDER BY.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use crate::engine::expr::{Expr, ExprNode};
 use crate::engine::plan::SortKey;
@@ -188,16 +189,20 @@ impl Binder<'_> {
         order: &[ast::OrderItem],
         outer: Option<&Scope>,
     ) -> SqlResult<(Rel, Vec<SortKey>, usize)> {
-        if select.hints.iter().any(|hint| hint.name == "STATE_TTL") {
-            self.warnings.borrow_mut().push(
-                "the hint STATE_TTL is not followed: one time to live, 'table.exec.state.ttl', holds for all state"
-                    .to_owned(),
-            );
-        }
-        let (mut rel, scope) = match &select.from {
-            Some(from) => self.from(from, outer)?,
-            None => (Rel { node: RelNode::Values(vec![Vec::new()]), cols: Vec::new() }, Scope::default()),
+        self.ttls.borrow_mut().push(state_ttls(select)?);
+        let from = match &select.from {
+            Some(from) => self.from(from, outer),
+            None => Ok((Rel { node: RelNode::Values(vec![Vec::new()]), cols: Vec::new() }, Scope::default())),
         };
+        // Of what is below the grouping, while the hint is that of this query.
+        let ttl = from.as_ref().ok().and_then(|(_, scope)| self.ttl(scope));
+        let hinted = self.ttls.borrow_mut().pop().unwrap_or_default();
+        let (mut rel, scope) = from?;
+        for name in hinted.keys().filter(|name| !scope.tables().any(|table| table == name.as_str())) {
+            let warning =
+                format!("the hint STATE_TTL has no effect on '{name}', which is no table of its FROM");
+            self.warnings.borrow_mut().push(warning);
+        }
         if let Some(filter) = &select.filter {
             rel = self.condition(rel, &scope, filter, outer)?;
         }
@@ -307,6 +312,9 @@ impl Binder<'_> {
         if let Some(cell) = aggregates {
             let state = cell.into_inner();
             (rel, properties_at) = self.build_aggregate(rel, state);
+            if let RelNode::Aggregate(aggregate) = &mut rel.node {
+                aggregate.ttl = ttl;
+            }
         }
         let scalars_at = rel.cols.len();
         for (inner, correlated) in joined {
@@ -382,12 +390,32 @@ fn sort_key(item: &ast::OrderItem, column: usize) -> SortKey {
     SortKey { column, descending: item.descending, nulls_first: item.nulls_first.unwrap_or(!item.descending) }
 }
 
+/// What the hints `STATE_TTL` of a query say: milliseconds by table.
+fn state_ttls(select: &ast::Select) -> SqlResult<BTreeMap<String, i64>> {
+    let mut ttls = BTreeMap::new();
+    for (table, text) in select.hints.iter().filter(|h| h.name == "STATE_TTL").flat_map(|h| &h.options) {
+        let ttl = crate::engine::options::millis(text).ok_or_else(|| {
+            SqlError::plan(
+                select.span,
+                format!("'{text}' is no duration for the hint STATE_TTL of '{table}'"),
+            )
+        })?;
+        ttls.insert(table.clone(), ttl);
+    }
+    Ok(ttls)
+}
+
 /// DISTINCT: a group of all columns.
 fn distinct(rel: Rel) -> Rel {
     let cols = rel.cols.iter().cloned().map(Col::materialized).collect();
     let group = (0..rel.cols.len()).collect();
-    let node =
-        RelNode::Aggregate(Box::new(AggregateRel { input: rel, group, calls: Vec::new(), window: None }));
+    let node = RelNode::Aggregate(Box::new(AggregateRel {
+        input: rel,
+        group,
+        calls: Vec::new(),
+        window: None,
+        ttl: None,
+    }));
     Rel { node, cols }
 }
 

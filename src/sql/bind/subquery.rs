@@ -215,7 +215,15 @@ impl Binder<'_> {
         }
         let kind = if negated { JoinKind::Anti } else { JoinKind::Semi };
         let cols = left.cols.clone();
-        let join = JoinRel { left, right, kind, condition: and_all(conditions), system_time: None, span };
+        let join = JoinRel {
+            left,
+            right,
+            kind,
+            condition: and_all(conditions),
+            system_time: None,
+            ttl: [None; 2],
+            span,
+        };
         Ok(Rel { node: RelNode::Join(Box::new(join)), cols })
     }
 
@@ -266,6 +274,7 @@ impl Binder<'_> {
             group: Vec::new(),
             calls,
             window: None,
+            ttl: None,
         }));
         Ok((Rel { node, cols: vec![Col::new("EXPR$0", data_type)] }, Vec::new(), None))
     }
@@ -288,6 +297,7 @@ impl Binder<'_> {
             kind: JoinKind::Left,
             condition: and_all(conditions),
             system_time: None,
+            ttl: [None; 2],
             span: Span::default(),
         };
         let rel = Rel { node: RelNode::Join(Box::new(join)), cols };
@@ -377,10 +387,10 @@ pub(super) fn decorrelate(rel: Rel, span: Span) -> SqlResult<(Rel, Vec<Expr>)> {
             Ok((input.project(exprs, cols), pulled))
         }
         RelNode::Aggregate(aggregate) if aggregate.window.is_none() => {
-            let AggregateRel { input, group, calls, window } = *aggregate;
+            let AggregateRel { input, group, calls, window, ttl } = *aggregate;
             let (input, pulled) = decorrelate(input, span)?;
             if pulled.is_empty() {
-                let node = RelNode::Aggregate(Box::new(AggregateRel { input, group, calls, window }));
+                let node = RelNode::Aggregate(Box::new(AggregateRel { input, group, calls, window, ttl }));
                 return Ok((Rel { node, cols: rel.cols }, pulled));
             }
             // equalities with the outer query become group keys
@@ -404,6 +414,7 @@ pub(super) fn decorrelate(rel: Rel, span: Span) -> SqlResult<(Rel, Vec<Expr>)> {
                 group: all_groups.clone(),
                 calls,
                 window,
+                ttl,
             }));
             let wide = Rel { node, cols };
             // the old columns in their old order, the new keys behind
@@ -436,7 +447,7 @@ pub(super) fn decorrelate(rel: Rel, span: Span) -> SqlResult<(Rel, Vec<Expr>)> {
                 && !depends(&join.right)
                 && depends(&join.left) =>
         {
-            let JoinRel { left, right, kind, condition, system_time, span } = *join;
+            let JoinRel { left, right, kind, condition, system_time, ttl, span } = *join;
             let (old, width) = (left.cols.len(), right.cols.len());
             let (left, pulled) = decorrelate(left, span)?;
             let extra = left.cols.len() - old;
@@ -446,7 +457,7 @@ pub(super) fn decorrelate(rel: Rel, span: Span) -> SqlResult<(Rel, Vec<Expr>)> {
                 })
             });
             let cols = Rel::join_cols(&left, &right, kind);
-            let join = JoinRel { left, right, kind, condition, system_time, span };
+            let join = JoinRel { left, right, kind, condition, system_time, ttl, span };
             let joined = Rel { node: RelNode::Join(Box::new(join)), cols };
             if extra == 0 || matches!(kind, JoinKind::Semi | JoinKind::Anti) {
                 return Ok((joined, pulled));

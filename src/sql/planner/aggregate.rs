@@ -58,12 +58,12 @@ pub(super) fn plan(aggregate: AggregateRel, cols: Vec<Col>, context: &Context<'_
     if let Some(window) = attached(&aggregate.group, &aggregate.input.cols) {
         return windows(aggregate, window, cols, context);
     }
-    let AggregateRel { input, group, calls, .. } = aggregate;
+    let AggregateRel { input, group, calls, ttl, .. } = aggregate;
     let input = physical(input, context)?;
     let (append, input_upsert) = (input.is_append(), input.upsert.clone());
     let distinct_only = calls.is_empty();
     let key: keys::Key = (0..group.len()).collect();
-    let op = Op::Aggregate(Aggregate { group: group.clone(), calls, emit_update_before: true });
+    let op = Op::Aggregate(Aggregate { group: group.clone(), calls, emit_update_before: true, ttl });
     let mut out = Phys::append(op, vec![input], cols);
     // DISTINCT over inserts only ever inserts
     out.update = !(append && distinct_only);

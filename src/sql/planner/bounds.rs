@@ -2,20 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::plan::{NodeId, Op, Plan};
+use crate::engine::plan::{Node, NodeId, Op, Plan};
 use crate::sql::connectors;
 
-/// A sentence for each operator that keeps something of every row of an endless, append-only input.
+/// A sentence for each option of a source that has no effect, and for each operator that keeps something of every
+/// row of an endless, append-only input.
 ///
 /// Tables of changes are not such inputs: what is kept of them is as large as the table.
 pub fn warnings(plan: &Plan, options: &BTreeMap<String, String>) -> Vec<String> {
+    let mut out = unaligned(plan);
     let ttl = options.get("table.exec.state.ttl").map(|ttl| ttl.trim().to_owned()).unwrap_or_default();
     let forever = ttl.chars().take_while(char::is_ascii_digit).all(|digit| digit == '0');
     if !forever {
-        return Vec::new();
+        return out;
     }
     let mut endless = vec![false; plan.nodes.len()];
-    let mut out = Vec::new();
     for (id, node) in plan.nodes.iter().enumerate() {
         let input = |i: usize| node.inputs.get(i).is_some_and(|n| endless.get(*n) == Some(&true));
         let columns = |of: &[usize], side: usize| -> String {
@@ -24,18 +25,23 @@ pub fn warnings(plan: &Plan, options: &BTreeMap<String, String>) -> Vec<String> 
             names.collect::<Vec<_>>().join(", ")
         };
         let what = match &node.op {
-            Op::Join(_) if input(0) || input(1) => {
+            Op::Join(join) => {
                 let sides: Vec<String> = (0..2)
-                    .filter(|side| input(*side))
-                    .map(|side| sources(plan, node.inputs.get(side)))
+                    .zip(join.ttl)
+                    .filter(|(side, ttl)| input(*side) && !ttl.is_some_and(|ttl| ttl > 0))
+                    .map(|(side, _)| sources(plan, node.inputs.get(side)))
                     .collect();
-                Some(format!("the join keeps every row of {}", sides.join(" and of ")))
+                (!sides.is_empty()).then(|| format!("the join keeps every row of {}", sides.join(" and of ")))
             }
-            Op::Aggregate(aggregate) if input(0) && !aggregate.group.is_empty() => Some(format!(
-                "GROUP BY keeps a row for every value of ({}) in {}",
-                columns(&aggregate.group, 0),
-                sources(plan, node.inputs.first())
-            )),
+            Op::Aggregate(aggregate)
+                if input(0) && !aggregate.group.is_empty() && !aggregate.ttl.is_some_and(|ttl| ttl > 0) =>
+            {
+                Some(format!(
+                    "GROUP BY keeps a row for every value of ({}) in {}",
+                    columns(&aggregate.group, 0),
+                    sources(plan, node.inputs.first())
+                ))
+            }
             Op::Deduplicate(dedup) if input(0) => Some(format!(
                 "the deduplication keeps a row for every value of ({}) in {}",
                 columns(&dedup.key, 0),
@@ -63,6 +69,23 @@ pub fn warnings(plan: &Plan, options: &BTreeMap<String, String>) -> Vec<String> 
         }
     }
     out
+}
+
+/// Sources whose watermarks are to be aligned with others'.
+fn unaligned(plan: &Plan) -> Vec<String> {
+    let aligned = |node: &Node| match &node.op {
+        Op::Source(table)
+            if table.options.keys().any(|name| name.starts_with("scan.watermark.alignment.")) =>
+        {
+            Some(format!(
+                "table {}: 'scan.watermark.alignment.*' has no effect: partitions are read as they come, and what is \
+                 ahead waits in state",
+                table.name
+            ))
+        }
+        _ => None,
+    };
+    plan.nodes.iter().filter_map(aligned).collect()
 }
 
 /// The tables below a node.

@@ -54,6 +54,10 @@ fn list<T: std::fmt::Display>(out: &mut String, name: &str, items: impl IntoIter
     out.push(']');
 }
 
+fn expires(ttl: i64) -> &'static str {
+    if ttl > 0 { "yes" } else { "no" }
+}
+
 fn exprs<'e>(out: &mut String, name: &str, items: impl IntoIterator<Item = &'e Expr>) {
     list(out, name, items.into_iter().map(expr));
 }
@@ -79,10 +83,17 @@ fn write_op(out: &mut String, op: &Op) {
             joined(out, join.kind, &join.on, join.residual.as_ref());
             list(out, "left", join.left_key.iter().flatten());
             list(out, "right", join.right_key.iter().flatten());
+            // What expires is stored in another form.
+            if join.ttl != [None; 2] {
+                list(out, "expires", join.ttl.map(|ttl| ttl.map_or("as all", expires)));
+            }
         }
         Op::Aggregate(aggregate) => {
             list(out, "group", &aggregate.group);
             calls(out, &aggregate.calls);
+            if let Some(ttl) = aggregate.ttl {
+                list(out, "expires", [expires(ttl)]);
+            }
         }
         Op::Materialize { key, conflict } => {
             list(out, "key", key);

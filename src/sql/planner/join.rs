@@ -73,7 +73,7 @@ fn with_columns(side: Phys, exprs: &[Expr]) -> (Phys, Vec<usize>) {
 }
 
 pub(super) fn plan(join: JoinRel, cols: Vec<Col>, context: &Context<'_>) -> SqlResult<Phys> {
-    let JoinRel { left, right, kind, condition, system_time, span } = join;
+    let JoinRel { left, right, kind, condition, system_time, ttl, span } = join;
     let width = left.cols.len();
     let right_width = right.cols.len();
     let mut both = left.cols.clone();
@@ -137,6 +137,7 @@ pub(super) fn plan(join: JoinRel, cols: Vec<Col>, context: &Context<'_>) -> SqlR
         residual: and_all(rest).map(|e| widened(&e, width, extra)),
         left_key: keys::best(&left.unique, &left_on),
         right_key: keys::best(&right.unique, &right_on),
+        ttl,
     });
     let pads = match kind {
         JoinKind::Left => (false, true),

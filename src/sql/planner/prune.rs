@@ -141,7 +141,7 @@ fn keep(rel: Rel, needed: &Needed) -> (Rel, Places) {
         }
         RelNode::Join(join) => keep_join(*join, cols, needed),
         RelNode::Aggregate(aggregate) => {
-            let AggregateRel { input, group, calls, window } = *aggregate;
+            let AggregateRel { input, group, calls, window, ttl } = *aggregate;
             let first_call = group.len();
             let first_property = first_call + calls.len();
             let kept_calls: Vec<usize> =
@@ -168,7 +168,7 @@ fn keep(rel: Rel, needed: &Needed) -> (Rel, Places) {
                 (window, properties)
             });
             let group = places.all(&group);
-            let node = RelNode::Aggregate(Box::new(AggregateRel { input, group, calls, window }));
+            let node = RelNode::Aggregate(Box::new(AggregateRel { input, group, calls, window, ttl }));
             (Rel { node, cols: pick(&kept) }, Places::of(&kept, width))
         }
         RelNode::WindowTvf(input, mut window) => {
@@ -301,7 +301,7 @@ fn keep(rel: Rel, needed: &Needed) -> (Rel, Places) {
 }
 
 fn keep_join(join: JoinRel, cols: Vec<Col>, needed: &Needed) -> (Rel, Places) {
-    let JoinRel { left, right, kind, condition, system_time, span } = join;
+    let JoinRel { left, right, kind, condition, system_time, ttl, span } = join;
     let (left_width, right_width) = (left.cols.len(), right.cols.len());
     let mut below = needed.clone();
     if let Some(condition) = &condition {
@@ -342,7 +342,7 @@ fn keep_join(join: JoinRel, cols: Vec<Col>, needed: &Needed) -> (Rel, Places) {
     if one_sided {
         visible.0.truncate(left_width);
     }
-    let join = JoinRel { left, right, kind, condition, system_time, span };
+    let join = JoinRel { left, right, kind, condition, system_time, ttl, span };
     (Rel { node: RelNode::Join(Box::new(join)), cols: out }, visible)
 }
 

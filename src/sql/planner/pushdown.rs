@@ -74,7 +74,7 @@ pub(super) fn push(rel: Rel, mut predicates: Vec<Expr>) -> Rel {
         }
         RelNode::Join(join) => push_join(*join, cols, predicates),
         RelNode::Aggregate(aggregate) => {
-            let AggregateRel { input, group, calls, window } = *aggregate;
+            let AggregateRel { input, group, calls, window, ttl } = *aggregate;
             let (down, stay): (Vec<Expr>, Vec<Expr>) = predicates.into_iter().partition(|p| {
                 !group.is_empty()
                     && !is_volatile(p)
@@ -91,7 +91,7 @@ pub(super) fn push(rel: Rel, mut predicates: Vec<Expr>) -> Rel {
                 })
                 .collect();
             let input = push(input, down);
-            let node = RelNode::Aggregate(Box::new(AggregateRel { input, group, calls, window }));
+            let node = RelNode::Aggregate(Box::new(AggregateRel { input, group, calls, window, ttl }));
             wrap(Rel { node, cols }, stay)
         }
         RelNode::WindowTvf(input, window) => {
@@ -160,7 +160,7 @@ pub(super) fn push(rel: Rel, mut predicates: Vec<Expr>) -> Rel {
 }
 
 fn push_join(join: JoinRel, cols: Vec<crate::sql::rel::Col>, predicates: Vec<Expr>) -> Rel {
-    let JoinRel { left, right, kind, condition, system_time, span } = join;
+    let JoinRel { left, right, kind, condition, system_time, ttl, span } = join;
     let width = left.cols.len();
     let one_sided = matches!(kind, JoinKind::Semi | JoinKind::Anti);
     let (mut to_left, mut to_right, mut on, mut stay) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -201,6 +201,6 @@ fn push_join(join: JoinRel, cols: Vec<crate::sql::rel::Col>, predicates: Vec<Exp
     on.retain(|p| !matches!(p.node, ExprNode::Literal(crate::engine::row::Value::Bool(true))));
     let left = push(left, to_left);
     let right = push(right, to_right);
-    let join = JoinRel { left, right, kind, condition: and_all(on), system_time, span };
+    let join = JoinRel { left, right, kind, condition: and_all(on), system_time, ttl, span };
     wrap(Rel { node: RelNode::Join(Box::new(join)), cols }, stay)
 }

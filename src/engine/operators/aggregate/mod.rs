@@ -70,16 +70,19 @@ impl Aggregate {
         if calls.len() > usize::from(u8::MAX) {
             return Err(EngineError::Plan("more than 255 aggregates in one GROUP BY".to_owned()));
         }
-        let counts =
-            if calls.iter().any(Call::has_counts) { Some(builder.expiring_table("counts")?) } else { None };
-        let mut groups = builder.expiring_table("groups")?;
+        let counts = if calls.iter().any(Call::has_counts) {
+            Some(builder.expiring_table("counts", spec.ttl)?)
+        } else {
+            None
+        };
+        let mut groups = builder.expiring_table("groups", spec.ttl)?;
         let complete = groups.is_empty()?;
         Ok(Self {
             group: spec.group.clone(),
             calls,
             update_before: spec.emit_update_before,
-            ttl: builder.context.ttl.is_some(),
-            cached: builder.cached(),
+            ttl: builder.ttl(spec.ttl).is_some(),
+            cached: builder.cached(spec.ttl),
             bytes: 0,
             stored: Stored { groups, counts },
             complete,
