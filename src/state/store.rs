@@ -31,7 +31,7 @@ pub(super) type EachEntry<'a> = dyn FnMut(u8, &[u8], &[u8]) -> Result<(), StateE
 /// How a [`Store`] uses memory and the disk.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
-    /// Bytes of clean entries that each table keeps in memory.
+    /// Bytes of clean entries that the tables keep in memory together.
     pub cache_bytes: usize,
     /// Bytes of blocks of files that the database keeps in memory.
     pub block_cache_bytes: u64,
@@ -41,7 +41,7 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { cache_bytes: 8 << 20, block_cache_bytes: 32 << 20, durable: true }
+        Self { cache_bytes: 32 << 20, block_cache_bytes: 32 << 20, durable: true }
     }
 }
 
@@ -286,11 +286,11 @@ impl StateBackend for Store {
                 id
             }
         };
-        let shared = self
-            .tables
-            .entry(id)
-            .or_insert_with(|| Arc::new(Mutex::new(Shared::new(id, self.options.cache_bytes))));
-        Ok(Box::new(Table { shared: Arc::clone(shared), data: self.data.clone(), buffer: Vec::new() }))
+        let shared = self.tables.entry(id).or_insert_with(|| Arc::new(Mutex::new(Shared::new(id))));
+        let shared = Arc::clone(shared);
+        let share = self.options.cache_bytes / self.tables.len();
+        self.tables.values().for_each(|table| table.lock().set_cache(share));
+        Ok(Box::new(Table { shared, data: self.data.clone(), buffer: Vec::new() }))
     }
 }
 

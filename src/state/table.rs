@@ -65,13 +65,18 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(id: u32, cache_bytes: usize) -> Self {
+    pub(super) fn new(id: u32) -> Self {
         Self {
             prefix: id.to_be_bytes(),
             dirty: BTreeMap::new(),
             dirty_bytes: 0,
-            clean: CleanCache { budget: cache_bytes, ..CleanCache::default() },
+            clean: CleanCache::default(),
         }
+    }
+
+    /// Says how many bytes of clean entries may be kept.
+    pub(super) fn set_cache(&mut self, bytes: usize) {
+        self.clean.budget = bytes;
     }
 
     pub(super) fn dirty_bytes(&self) -> usize {
