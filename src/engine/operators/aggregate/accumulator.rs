@@ -82,6 +82,13 @@ pub(in super::super) enum Accumulator {
     List(Vec<Value>),
 }
 
+/// The start of a key of counts, with room for most values.
+fn count_key(call: u8) -> Vec<u8> {
+    let mut key = Vec::with_capacity(24);
+    key.push(call);
+    key
+}
+
 /// Accumulators of one group.
 pub(in super::super) type Accumulators = SmallVec<[Accumulator; 4]>;
 
@@ -191,7 +198,7 @@ impl Call {
             return Ok(());
         }
         if self.distinct {
-            let mut key = vec![at];
+            let mut key = count_key(at);
             let arity = if self.function == Function::ListAgg { 1 } else { self.args.len() };
             (0..arity).for_each(|n| codec::put_key_value(&mut key, arg(n)));
             let (before, after) = counts.add(&key, arg(0), if add { 1 } else { -1 })?;
@@ -263,7 +270,7 @@ impl Call {
                 self.extreme(at, kept, value, add, counts)?;
             }
             (Accumulator::Value { .. }, Function::Collect) => {
-                let mut key = vec![at];
+                let mut key = count_key(at);
                 codec::put_key_value(&mut key, value);
                 if !self.distinct {
                     counts.add(&key, value, sign)?;
@@ -324,7 +331,7 @@ impl Call {
             }
             return Ok(());
         }
-        let mut key = vec![at];
+        let mut key = count_key(at);
         codec::put_key_value(&mut key, value);
         if max {
             // The greatest value comes first.

@@ -187,14 +187,20 @@ impl TableCounts<'_> {
 
 impl Counts for TableCounts<'_> {
     fn add(&mut self, key: &[u8], value: &Value, delta: i64) -> Result<(i64, i64), EngineError> {
-        if !self.counts.entries.contains_key(key) {
-            let stored = if self.counts.complete { None } else { self.table.get(&self.key(key))? };
-            let count = stored.as_deref().map(read).transpose()?.map_or(0, |(count, _)| count);
-            let entry = Entry { count, value: value.clone(), stored: stored.is_some(), dirty: false };
-            self.counts.bytes += key.len() + OVERHEAD;
-            self.counts.entries.insert(key.into(), entry);
-        }
-        let Some(entry) = self.counts.entries.get_mut(key) else { return Ok((0, 0)) };
+        let entry = match self.counts.entries.get_mut(key) {
+            Some(entry) => entry,
+            None => {
+                let stored = if self.counts.complete {
+                    None
+                } else {
+                    self.table.get(&[self.group, key].concat())?
+                };
+                let count = stored.as_deref().map(read).transpose()?.map_or(0, |(count, _)| count);
+                let entry = Entry { count, value: value.clone(), stored: stored.is_some(), dirty: false };
+                self.counts.bytes += key.len() + OVERHEAD;
+                self.counts.entries.entry(key.into()).or_insert(entry)
+            }
+        };
         let before = entry.count;
         entry.count += delta;
         let after = entry.count;
