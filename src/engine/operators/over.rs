@@ -257,10 +257,10 @@ impl Over {
                 Function::DenseRank => Value::Int(partition.dense_rank),
                 Function::Lag(args) => {
                     let lag = lags.next().map(Vec::as_slice).unwrap_or_default();
-                    match lag.len().checked_sub(offset(args, row).saturating_add(1)) {
-                        Some(back) => lag.get(back).cloned().unwrap_or(Value::Null),
-                        None => argument(args, 2, row).cloned().unwrap_or(Value::Null),
-                    }
+                    let back = lag.len().checked_sub(offset(args, row).saturating_add(1));
+                    // The default also stands for a NULL that is there, as in Flink.
+                    let value = back.and_then(|back| lag.get(back)).filter(|value| !value.is_null());
+                    value.or_else(|| argument(args, 2, row)).cloned().unwrap_or(Value::Null)
                 }
             });
         }
