@@ -211,6 +211,13 @@ impl Op {
             Self::LookupJoin(join) => {
                 Self::LookupJoin(LookupJoin { table: join.table.identity(), ..join.clone() })
             }
+            // Whether state expires decides its form; when it does may change.
+            Self::Join(join) => {
+                Self::Join(Join { ttl: join.ttl.map(|ttl| ttl.map(i64::signum)), ..join.clone() })
+            }
+            Self::Aggregate(aggregate) => {
+                Self::Aggregate(Aggregate { ttl: aggregate.ttl.map(i64::signum), ..aggregate.clone() })
+            }
             other => other.clone(),
         }
     }

@@ -190,11 +190,8 @@ impl Counts for TableCounts<'_> {
         let entry = match self.counts.entries.get_mut(key) {
             Some(entry) => entry,
             None => {
-                let stored = if self.counts.complete {
-                    None
-                } else {
-                    self.table.get(&[self.group, key].concat())?
-                };
+                let stored =
+                    if self.counts.complete { None } else { self.table.get(&[self.group, key].concat())? };
                 let count = stored.as_deref().map(read).transpose()?.map_or(0, |(count, _)| count);
                 let entry = Entry { count, value: value.clone(), stored: stored.is_some(), dirty: false };
                 self.counts.bytes += key.len() + OVERHEAD;
