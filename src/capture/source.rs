@@ -8,7 +8,7 @@ use super::decide::SlotState;
 use super::identity::{ServerState, parse_history};
 use super::offset::Offset;
 use crate::config::connector::{CaptureOptions, PublicationMode};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::pg::catalog::{self, TableName};
 use crate::pg::{
     self, ConnectConfig, Ident, Literal, Lsn, Qualified, ReplicationClient, SystemIdentity, sql_error,
@@ -95,6 +95,15 @@ pub(super) async fn slot_state(client: &Client, options: &CaptureOptions) -> Res
     }
     if slot.database.as_deref() != Some(options.database.as_str()) {
         return Err(other(format!("it belongs to database {}", slot.database.unwrap_or_default())));
+    }
+    let lost = slot.invalidation_reason.is_some() || slot.wal_status.as_deref() == Some("lost");
+    if slot.confirmed_flush_lsn.is_none() && !lost {
+        // It goes away with a session that was killed over it: waited for as for a slot in use.
+        let in_use = pg::ServerError { code: "55006".to_owned(), ..pg::ServerError::default() };
+        return Err(Error::new(Kind::Fenced, format!("replication slot \"{}\" is being made", options.slot))
+            .because("the session that makes it has not finished, or has ended without the server noticing")
+            .next("try again in a moment; see pg_replication_slots.active_pid")
+            .with_source(in_use));
     }
     Ok(Some(SlotState {
         confirmed: slot.confirmed_flush_lsn.or(slot.restart_lsn).unwrap_or_default(),
