@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-use chrono_tz::Tz;
 use smallvec::SmallVec;
 
 use super::error::{EngineError, EvalError};
@@ -17,12 +16,13 @@ use super::functions::{self, Call, Scalar, arithmetic, cast};
 use super::graph::Clock;
 use super::row::Value;
 use super::types::{DataType, TypeKind};
+use super::zone::Zone;
 
 /// What expressions need besides the row.
 #[derive(Clone)]
 pub struct Context {
     /// The session's time zone (`table.local-time-zone`).
-    pub zone: Tz,
+    pub zone: Zone,
     /// Processing time.
     pub clock: Arc<dyn Clock>,
     /// The watermark that has reached the operator.
@@ -43,8 +43,8 @@ impl Context {
     /// From a job's options. Without `table.local-time-zone` (or with `default`) the zone is UTC.
     pub fn new(options: &BTreeMap<String, String>, clock: Arc<dyn Clock>) -> Result<Self, EngineError> {
         let zone = match options.get("table.local-time-zone").map(String::as_str) {
-            None | Some("default" | "UTC" | "Z" | "GMT") => Tz::UTC,
-            Some(name) => functions::time::zone(name).ok_or_else(|| {
+            None => Zone::UTC,
+            Some(name) => Zone::parse(name).ok_or_else(|| {
                 EngineError::Plan(format!("time zone '{name}' of table.local-time-zone is not known"))
             })?,
         };

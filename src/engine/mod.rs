@@ -20,5 +20,6 @@ pub mod row;
 #[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 pub(crate) mod testing;
 pub mod types;
+pub mod zone;
 
 pub use error::{EngineError, EvalError};

@@ -8,8 +8,8 @@ use super::types::Field;
 mod time;
 
 pub use time::{
-    Frame, IntervalJoin, Over, TemporalJoin, Window, WindowAggregate, WindowInput, WindowJoin, WindowKind,
-    WindowProperty, WindowRank,
+    Frame, IntervalJoin, Over, SortedOver, TemporalJoin, Window, WindowAggregate, WindowInput, WindowJoin,
+    WindowKind, WindowProperty, WindowRank,
 };
 
 /// Index of a node in [`Plan::nodes`].
@@ -127,6 +127,8 @@ pub enum Op {
     },
     /// OVER windows; output is the input's columns, then one per call.
     Over(Over),
+    /// OVER windows by a column that is no time; output is the input's columns, then one per call.
+    SortedOver(SortedOver),
     /// One output row per projection for each input row (grouping sets).
     Expand(Vec<Vec<Expr>>),
     /// UNNEST: the input's columns, then those of each element.

@@ -248,6 +248,12 @@ pub fn describe(op: &Op, cols: &[Col], inputs: &[Vec<Col>]) -> String {
             name(over.time, input),
             over.frame
         ),
+        Op::SortedOver(over) => format!(
+            "OverAggregate(partitionBy=[{}], orderBy=[{} ASC], window=[{} BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW], select=[{fields}])",
+            list(&over.partition, input),
+            name(over.column, input),
+            if over.peers { "RANGE" } else { "ROWS" }
+        ),
         Op::Expand(rows) => format!("Expand(projects=[{}])", rows.len()),
         Op::Unnest(unnest) => format!(
             "Correlate(invocation=[UNNEST({})], select=[{fields}], joinType=[{}])",

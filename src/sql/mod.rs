@@ -23,4 +23,6 @@ pub use error::{Phase, Span, SqlError, SqlResult};
 #[cfg(test)]
 mod dialect_tests;
 #[cfg(test)]
+mod robust_tests;
+#[cfg(test)]
 mod tests;

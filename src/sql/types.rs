@@ -164,11 +164,9 @@ pub fn common_kind(a: &TypeKind, b: &TypeKind) -> Option<TypeKind> {
         (T::Binary(n) | T::Varbinary(n), T::Binary(m) | T::Varbinary(m)) => T::Varbinary(*n.max(m)),
         (T::Timestamp(p), T::Timestamp(q)) => T::Timestamp(*p.max(q)),
         (T::TimestampLtz(p), T::TimestampLtz(q)) => T::TimestampLtz(*p.max(q)),
-        (T::TimestampLtz(p), T::Timestamp(q)) | (T::Timestamp(q), T::TimestampLtz(p)) => {
-            T::TimestampLtz(*p.max(q))
-        }
-        (T::Date, T::Timestamp(p)) | (T::Timestamp(p), T::Date) => T::Timestamp(*p),
-        (T::Date, T::TimestampLtz(p)) | (T::TimestampLtz(p), T::Date) => T::TimestampLtz(*p),
+        // the first wins
+        (T::TimestampLtz(p), T::Timestamp(q)) => T::TimestampLtz(*p.max(q)),
+        (T::Timestamp(p), T::TimestampLtz(q)) => T::Timestamp(*p.max(q)),
         (T::Time(p), T::Time(q)) => T::Time(*p.max(q)),
         (T::Array(x), T::Array(y)) => T::Array(Box::new(common(x, y)?)),
         (T::Map(k, v), T::Map(l, w)) => T::Map(Box::new(common(k, l)?), Box::new(common(v, w)?)),
@@ -185,6 +183,22 @@ pub fn common_kind(a: &TypeKind, b: &TypeKind) -> Option<TypeKind> {
         ),
         _ => return None,
     })
+}
+
+/// The type COALESCE gives two arguments: Flink's own merging of types, which differs from Calcite's
+/// ([`common_kind`], for CASE and set operations) where an approximate number follows a DECIMAL, and where types of
+/// time meet.
+pub fn merged_kind(a: &TypeKind, b: &TypeKind) -> Option<TypeKind> {
+    use TypeKind as T;
+    match (a, b) {
+        (T::Decimal(..), T::Float) => Some(T::Float),
+        (T::Date, T::Timestamp(_)) | (T::Timestamp(_), T::Date) => Some(T::Date),
+        (T::Time(p), T::Timestamp(_)) | (T::Timestamp(_), T::Time(p)) => Some(T::Time(*p)),
+        (T::TimestampLtz(p), T::Timestamp(q)) | (T::Timestamp(q), T::TimestampLtz(p)) => {
+            Some(T::TimestampLtz(*p.max(q)))
+        }
+        _ => common_kind(a, b),
+    }
 }
 
 /// The type that holds both, nullable if either is.
@@ -254,9 +268,9 @@ pub fn castable(from: &TypeKind, to: &TypeKind) -> bool {
             a.len() == b.len() && a.iter().zip(b).all(|(f, g)| castable(&f.data_type.kind, &g.data_type.kind))
         }
         (_, b) if is_string(b) => true,
-        (a, _) if is_string(a) => !matches!(to, T::Array(_) | T::Map(..) | T::Row(_) | T::Multiset(_)),
-        (a, T::Boolean) | (T::Boolean, a) => is_numeric(a) && !matches!(a, T::Date),
-        (a, b) if is_numeric(a) && is_interval(b) => is_integer(a) || matches!(a, T::Decimal(..)),
+        (a, _) if is_string(a) => !is_nested(to) && !is_interval(to),
+        (a, T::Boolean) | (T::Boolean, a) => is_numeric(a),
+        (a, b) if is_interval(b) => is_integer(a),
         (T::Time(_), T::Timestamp(_) | T::TimestampLtz(_)) => true,
         (a, b) if is_numeric(a) && is_timestamp(b) => false,
         _ => false,

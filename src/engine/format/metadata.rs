@@ -1,41 +1,11 @@
 //! Columns of a source's row: physical ones from the record's value, metadata ones from around it.
 
-use std::str::FromStr;
 use std::sync::Arc;
-
-use chrono::{Offset, TimeZone};
 
 use super::{FormatContext, FormatError, Input};
 use crate::engine::plan::TableRef;
 use crate::engine::row::{Instant, Row, Value};
 use crate::engine::types::{DataType, Field, TypeKind};
-
-/// The session time zone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Zone(Option<chrono_tz::Tz>);
-
-impl Zone {
-    /// UTC.
-    pub const UTC: Self = Self(None);
-
-    pub(super) fn parse(name: &str) -> Result<Self, FormatError> {
-        if matches!(name, "UTC" | "default" | "Z" | "Etc/UTC") {
-            return Ok(Self::UTC);
-        }
-        chrono_tz::Tz::from_str(name).map(|tz| Self(Some(tz))).map_err(|_| {
-            FormatError::new(format!("'table.local-time-zone': unknown time zone {name}"))
-                .next("use a name like Europe/Rome or UTC")
-        })
-    }
-
-    /// The wall clock of an instant.
-    pub fn local(self, at: Instant) -> Instant {
-        let Some(zone) = self.0 else { return at };
-        let Some(utc) = chrono::DateTime::from_timestamp_millis(at.millis) else { return at };
-        let offset = zone.offset_from_utc_datetime(&utc.naive_utc()).fix().local_minus_utc();
-        Instant { millis: at.millis + i64::from(offset) * 1000, nanos: at.nanos }
-    }
-}
 
 /// What a debezium-json envelope tells besides its rows.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -252,11 +222,12 @@ impl Layout {
         match (native, &data_type.kind) {
             (Value::TimestampLtz(at), TypeKind::TimestampLtz(p)) => Value::TimestampLtz(cut(at, *p)),
             (Value::TimestampLtz(at), TypeKind::Timestamp(p)) => {
-                Value::Timestamp(cut(self.zone.local(at), *p))
+                let at = Instant { millis: self.zone.local(at.millis), nanos: at.nanos };
+                Value::Timestamp(cut(at, *p))
             }
             (Value::TimestampLtz(at), TypeKind::BigInt) => Value::Int(at.millis.div_euclid(1000)),
             (Value::TimestampLtz(at), TypeKind::Date) => {
-                let days = self.zone.local(at).millis.div_euclid(86_400_000);
+                let days = self.zone.local(at.millis).div_euclid(86_400_000);
                 i32::try_from(days).map_or(Value::Null, Value::Date)
             }
             (Value::Int(n), TypeKind::Varchar(_)) => Value::str(itoa::Buffer::new().format(n)),

@@ -22,8 +22,9 @@ use std::collections::BTreeMap;
 use super::plan::TableRef;
 use super::row::Change;
 
+pub use super::zone::Zone;
 pub use encode::Encoder;
-pub use metadata::{FILE_SIZE, Zone};
+pub use metadata::FILE_SIZE;
 
 /// A record that cannot be decoded, or a row that cannot be encoded. It never holds a value of the row: the
 /// runtime adds topic, partition and offset, by which the record can be looked up.
@@ -119,8 +120,13 @@ impl FormatContext {
     /// # Errors
     /// Where the time zone is unknown.
     pub fn new(options: &BTreeMap<String, String>) -> Result<Self, FormatError> {
+        let zone = options.get("table.local-time-zone").map_or("UTC", String::as_str);
+        let zone = Zone::parse(zone).ok_or_else(|| {
+            FormatError::new(format!("'table.local-time-zone': unknown time zone {zone}"))
+                .next("use a name like Europe/Rome, or an offset like GMT+03:00")
+        })?;
         Ok(Self {
-            zone: Zone::parse(options.get("table.local-time-zone").map_or("UTC", String::as_str))?,
+            zone,
             strict: options.get("millstream.compat.strict").is_some_and(|v| v == "true"),
             registries: None,
         })

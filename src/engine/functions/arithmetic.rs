@@ -423,8 +423,8 @@ fn time_plus(call: &Call<'_>, sign: i64) -> Result<Value, EvalError> {
     let months = |at: usize| matches!(call.types.get(at).map(|t| &t.kind), Some(TypeKind::IntervalMonths));
     Ok(match (left, right) {
         (Value::Interval(l), Value::Interval(r)) => Value::Interval(l.wrapping_add(sign.wrapping_mul(*r))),
-        (_, Value::Interval(r)) => time::plus(left, sign.wrapping_mul(*r), months(1), call.context)?,
-        (Value::Interval(l), _) if sign > 0 => time::plus(right, *l, months(0), call.context)?,
+        (_, Value::Interval(r)) => time::plus(left, sign.wrapping_mul(*r), months(1))?,
+        (Value::Interval(l), _) if sign > 0 => time::plus(right, *l, months(0))?,
         _ => {
             let (l, r) = (time_millis(left), time_millis(right));
             let (Some(l), Some(r)) = (l, r) else {

@@ -77,9 +77,7 @@ pub(crate) fn cast(
             Value::Date(_) => value.clone(),
             Value::Str(text) => time::date_value(parse(pattern::parse_date(text), text)?),
             Value::Timestamp(at) => time::date_value(at.millis.div_euclid(time::DAY)),
-            Value::TimestampLtz(at) => {
-                time::date_value(time::to_local(at.millis, context.zone).div_euclid(time::DAY))
-            }
+            Value::TimestampLtz(at) => time::date_value(context.zone.local(at.millis).div_euclid(time::DAY)),
             _ => return Err(unsupported()),
         },
         TypeKind::Time(precision) => {
@@ -87,7 +85,7 @@ pub(crate) fn cast(
                 Value::Time(_) => return Ok(value.clone()),
                 Value::Str(text) => parse(pattern::parse_time(text), text)?.0,
                 Value::Timestamp(at) => at.millis,
-                Value::TimestampLtz(at) => time::to_local(at.millis, context.zone),
+                Value::TimestampLtz(at) => context.zone.local(at.millis),
                 _ => return Err(unsupported()),
             };
             time::time_value(pattern::cut(Instant::from_millis(millis), *precision).millis)
@@ -95,9 +93,7 @@ pub(crate) fn cast(
         TypeKind::Timestamp(precision) => Value::Timestamp(pattern::cut(
             match value {
                 Value::Timestamp(at) => *at,
-                Value::TimestampLtz(at) => {
-                    Instant { millis: time::to_local(at.millis, context.zone), nanos: at.nanos }
-                }
+                Value::TimestampLtz(at) => Instant { millis: context.zone.local(at.millis), nanos: at.nanos },
                 Value::Date(day) => Instant::from_millis(i64::from(*day) * time::DAY),
                 Value::Time(millis) => Instant::from_millis(i64::from(*millis)),
                 Value::Str(text) => parse(pattern::parse_timestamp(text), text)?,
@@ -114,11 +110,15 @@ pub(crate) fn cast(
                 Value::Str(text) => parse(pattern::parse_timestamp(text), text)?,
                 _ => return Err(unsupported()),
             };
-            let millis = time::to_instant(local.millis, context.zone);
+            let millis = context.zone.instant(local.millis);
             Value::TimestampLtz(pattern::cut(Instant { millis, nanos: local.nanos }, *precision))
         }
         TypeKind::IntervalMonths | TypeKind::IntervalMillis => match value {
             Value::Interval(_) => value.clone(),
+            // months are counted in 32 bits
+            Value::Int(number) if *to == TypeKind::IntervalMonths => {
+                Value::Interval(Width::Int.wrap(*number))
+            }
             Value::Int(number) => Value::Interval(*number),
             _ => return Err(unsupported()),
         },
@@ -393,7 +393,7 @@ pub(crate) fn write(text: &mut String, value: &Value, kind: &TypeKind, context: 
             text.push_str(&pattern::timestamp_text(*at, *precision));
         }
         (Value::TimestampLtz(at), TypeKind::TimestampLtz(precision)) => {
-            let local = Instant { millis: time::to_local(at.millis, context.zone), nanos: at.nanos };
+            let local = Instant { millis: context.zone.local(at.millis), nanos: at.nanos };
             text.push_str(&pattern::timestamp_text(local, *precision));
         }
         (Value::Interval(v), TypeKind::IntervalMonths) => {

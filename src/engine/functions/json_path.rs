@@ -24,6 +24,7 @@ enum Step {
     Descend(String),
     Filter(Filter),
     Length,
+    Keys,
 }
 
 /// `?(@.x > 1 && @.y)`
@@ -52,7 +53,15 @@ impl Step {
 
 /// Follows a JSON path (`$.a[1].b`, `$['x']`, `$..k`, `$[*]`, `$[0:2]`, `$[?(@.a > 1)]`).
 pub(crate) fn find(json: &Json, path: &str) -> Found {
-    let Some(steps) = path.trim().strip_prefix('$').and_then(steps) else { return Found::Invalid };
+    let path = path.trim();
+    let parsed = match path.strip_prefix(['$', '@']) {
+        Some(rest) => steps(rest),
+        None if path.is_empty() => None,
+        // a path without a root begins there
+        None if path.starts_with('[') => steps(path),
+        None => steps(&format!(".{path}")),
+    };
+    let Some(steps) = parsed else { return Found::Invalid };
     let many = steps.iter().any(Step::is_many);
     let mut found = follow(json, &steps);
     if many {
@@ -102,6 +111,9 @@ fn follow(json: &Json, steps: &[Step]) -> Vec<Json> {
         }
         (Step::Filter(filter), place) if filter.holds(place) => go(place),
         (Step::Length, Json::Array(items)) => go(&Json::Number(items.len().to_string())),
+        (Step::Keys, Json::Object(entries)) => {
+            go(&Json::Array(entries.iter().map(|entry| Json::String(entry.0.clone())).collect()));
+        }
         (Step::Length, Json::Object(entries)) => go(&Json::Number(entries.len().to_string())),
         _ => {}
     }
@@ -164,7 +176,10 @@ impl Operand {
 
 fn compare(left: &Json, right: &Json) -> Option<Ordering> {
     match (left, right) {
-        (Json::Number(l), Json::Number(r)) => l.parse::<f64>().ok()?.partial_cmp(&r.parse::<f64>().ok()?),
+        // a text beside a number counts as the number in it
+        (Json::Number(l) | Json::String(l), Json::Number(r)) | (Json::Number(l), Json::String(r)) => {
+            l.parse::<f64>().ok()?.partial_cmp(&r.parse::<f64>().ok()?)
+        }
         (Json::String(l), Json::String(r)) => Some(l.cmp(r)),
         _ => (left == right).then_some(Ordering::Equal),
     }
@@ -186,6 +201,7 @@ fn steps(path: &str) -> Option<Vec<Step>> {
                 "" => return None,
                 "*" => Step::Wildcard,
                 "length()" | "size()" => Step::Length,
+                "keys()" => Step::Keys,
                 name if name.contains([' ', '(', ')']) => return None,
                 name => Step::Name(name.to_owned()),
             });
@@ -343,11 +359,16 @@ mod tests {
         assert_eq!(text("$[?(@.id > 1 && @.t)].id"), "[2]");
         assert_eq!(text("$[?(@['id'] == 9)]"), "[]");
         assert_eq!(text("$[0]['id','t']"), r#"{"id":1,"t":["x","y"]}"#);
+        assert_eq!(text("$[?(@.id == '2')].id"), "[2]");
         assert_eq!(text("$.length()"), "3");
+        assert_eq!(text("$[0].keys()"), r#"["id","t"]"#);
+        assert_eq!(text("[1].id"), "2");
+        assert_eq!(text("@[1].id"), "2");
+        assert_eq!(text("id"), "nothing");
         assert_eq!(text("$..id"), "[1,2,3]");
         assert_eq!(text("$[9].id"), "nothing");
         assert_eq!(text("$[0].a b"), "invalid");
-        for broken in ["", "$[", "$['a", "$[?(@.a", "$.", "$[a]", "$)", "$[?(]"] {
+        for broken in ["", "$[", "$['a", "$[?(@.a", "$.", "$[a]", "$)", "$[?(]", "a("] {
             assert_eq!(text(broken), "invalid", "{broken}");
         }
     }

@@ -41,6 +41,7 @@ mod math;
 mod network;
 pub(crate) mod pattern;
 mod printf;
+mod simple_date;
 mod string;
 mod text;
 pub(crate) mod time;

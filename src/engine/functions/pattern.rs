@@ -8,7 +8,7 @@ use super::super::error::EvalError;
 use super::super::row::Instant;
 use super::time;
 
-const MONTHS: [&str; 12] = [
+pub(super) const MONTHS: [&str; 12] = [
     "January",
     "February",
     "March",
@@ -22,16 +22,17 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+pub(super) const WEEKDAYS: [&str; 7] =
+    ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 /// A part of a pattern.
-enum Part<'a> {
+pub(super) enum Part<'a> {
     Field(char, usize),
     Text(&'a str),
 }
 
 /// Cuts a pattern into letters and quoted or other text.
-fn parts(pattern: &str) -> Vec<Part<'_>> {
+pub(super) fn parts(pattern: &str) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
     let mut rest = pattern;
     while let Some(first) = rest.chars().next() {
@@ -54,39 +55,51 @@ fn parts(pattern: &str) -> Vec<Part<'_>> {
 
 /// A wall clock by a Java pattern.
 pub(crate) fn format(at: NaiveDateTime, pattern: &str) -> Result<String, EvalError> {
-    format_in(at, None, pattern)
-}
-
-/// A wall clock by a Java pattern, in a zone with its short name and its seconds east of Greenwich.
-pub(crate) fn format_in(
-    at: NaiveDateTime,
-    zone: Option<(&str, i32)>,
-    pattern: &str,
-) -> Result<String, EvalError> {
     if pattern.bytes().filter(|byte| *byte == b'\'').count() % 2 == 1 {
         return Err(EvalError::new(format!("Pattern ends with an incomplete string literal: {pattern}")));
     }
     let mut text = String::with_capacity(pattern.len() + 8);
     for part in parts(pattern) {
-        match (part, zone) {
+        match part {
             // an optional section is there when something is written
-            (Part::Text("[" | "]"), _) => {}
-            (Part::Text(other), _) => text.push_str(other),
-            (Part::Field('z', _), Some((name, _))) => text.push_str(name),
-            (Part::Field('Z' | 'X' | 'x', count), Some((_, offset))) => {
-                let sign = if offset < 0 { '-' } else { '+' };
-                let colon = if count == 3 { ":" } else { "" };
-                let (hours, minutes) = (offset.abs() / 3600, offset.abs() / 60 % 60);
-                let _ = write!(text, "{sign}{hours:02}{colon}{minutes:02}");
+            Part::Text("[" | "]") => {}
+            Part::Text(reserved @ ("{" | "}" | "#")) => {
+                let message = format!("Pattern includes reserved character: '{reserved}'");
+                return Err(EvalError::new(message));
             }
-            (Part::Field(letter, count), _) => format_field(&mut text, at, letter, count)?,
+            Part::Text(other) => text.push_str(other),
+            Part::Field(letter, count) if count > most_letters(letter) => {
+                return Err(EvalError::new(format!("Too many pattern letters: {letter}")));
+            }
+            Part::Field(letter, count) => format_field(&mut text, at, letter, count)?,
         }
     }
     Ok(text)
 }
 
+/// How often a letter may stand in a row.
+fn most_letters(letter: char) -> usize {
+    match letter {
+        'a' | 'F' | 'W' => 1,
+        'd' | 'h' | 'H' | 'k' | 'K' | 'm' | 's' | 'w' => 2,
+        'D' => 3,
+        'c' | 'e' | 'E' | 'L' | 'M' | 'Q' | 'q' | 'G' => 5,
+        'S' => 9,
+        _ => 19,
+    }
+}
+
+/// Whether the pattern has no letter that Java does not know.
+pub(crate) fn is_valid(pattern: &str) -> bool {
+    const LETTERS: &str = "GuyDMLdQqYwWEecFaBhKkHmsSAnNVvzOXxZpg";
+    parts(pattern).iter().all(|part| match part {
+        Part::Field(letter, _) => LETTERS.contains(*letter),
+        Part::Text(_) => true,
+    })
+}
+
 /// The week that holds the date, and its year, where weeks begin on Sunday and the first is that of 1 January.
-fn sunday_week(at: NaiveDateTime) -> (i32, u32) {
+pub(super) fn sunday_week(at: NaiveDateTime) -> (i32, u32) {
     let week = |date: NaiveDate| {
         let first = date.with_ordinal(1).map_or(0, |first| first.weekday().num_days_from_sunday());
         (date.ordinal0() + first) / 7 + 1
@@ -119,7 +132,7 @@ fn format_field(text: &mut String, at: NaiveDateTime, letter: char, count: usize
             text.push_str(name(&MONTHS, at.month0(), count));
             return Ok(());
         }
-        'E' => {
+        'E' | 'e' | 'c' if letter == 'E' || count >= 3 => {
             text.push_str(name(&WEEKDAYS, at.weekday().num_days_from_monday(), count));
             return Ok(());
         }
@@ -172,7 +185,8 @@ fn format_field(text: &mut String, at: NaiveDateTime, letter: char, count: usize
         'w' => sunday_week(at).1,
         'W' => (at.day0() + at.with_day(1).map_or(0, |first| first.weekday().num_days_from_sunday())) / 7 + 1,
         'A' => at.num_seconds_from_midnight() * 1000 + at.nanosecond() % 1_000_000_000 / 1_000_000,
-        'e' => at.weekday().number_from_sunday(),
+        'e' | 'c' => at.weekday().number_from_sunday(),
+        'F' => at.day0() % 7 + 1,
         _ => return Err(EvalError::new(format!("date pattern letter '{letter}' is not known"))),
     };
     let _ = write!(text, "{number:0count$}");
@@ -180,7 +194,7 @@ fn format_field(text: &mut String, at: NaiveDateTime, letter: char, count: usize
 }
 
 /// Takes up to `most` digits from the front.
-fn take_digits<'a>(rest: &mut &'a str, most: usize) -> Option<&'a str> {
+pub(super) fn take_digits<'a>(rest: &mut &'a str, most: usize) -> Option<&'a str> {
     let count = rest.bytes().take(most).take_while(u8::is_ascii_digit).count();
     let (digits, tail) = rest.split_at_checked(count)?;
     *rest = tail;
@@ -191,7 +205,7 @@ fn take_digits<'a>(rest: &mut &'a str, most: usize) -> Option<&'a str> {
 pub(crate) fn parse(text: &str, pattern: &str) -> Option<NaiveDateTime> {
     let (mut year, mut month, mut day) = (1970, 1, 1);
     let (mut hour, mut minute, mut second, mut nanos) = (0, 0, 0, 0);
-    let mut afternoon = None;
+    let (mut afternoon, mut half_day, mut day_of_year) = (None, false, None);
     let parts = parts(pattern);
     let mut rest = text;
     for (at, part) in parts.iter().enumerate() {
@@ -236,6 +250,13 @@ pub(crate) fn parse(text: &str, pattern: &str) -> Option<NaiveDateTime> {
                 let digits = take_digits(&mut rest, count)?;
                 nanos = format!("{digits:0<9}").parse().ok()?;
             }
+            'G' => rest = ["AD", "BC"].iter().find_map(|era| rest.strip_prefix(era))?,
+            // a zone is read and counts for nothing
+            'z' | 'V' => {
+                let of_zone = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '+' | '-' | ':');
+                let end = rest.find(|c| !of_zone(c)).unwrap_or(rest.len());
+                rest = rest.get(end..).filter(|_| end > 0)?;
+            }
             // an offset is read and counts for nothing
             'X' | 'x' | 'Z' => {
                 if letter == 'X' && rest.starts_with('Z') {
@@ -252,7 +273,11 @@ pub(crate) fn parse(text: &str, pattern: &str) -> Option<NaiveDateTime> {
                 match letter {
                     'M' | 'L' => month = number,
                     'd' => day = number,
-                    'H' | 'h' | 'k' | 'K' => hour = if letter == 'k' { number % 24 } else { number },
+                    'D' => day_of_year = Some(number),
+                    'H' => hour = number,
+                    'k' => hour = Some(number).filter(|hour| (1..=24).contains(hour))? % 24,
+                    'h' => (hour, half_day) = (Some(number).filter(|hour| (1..=12).contains(hour))?, true),
+                    'K' => (hour, half_day) = (Some(number).filter(|hour| *hour < 12)?, true),
                     'm' => minute = number,
                     's' => second = number,
                     _ => return None,
@@ -263,10 +288,16 @@ pub(crate) fn parse(text: &str, pattern: &str) -> Option<NaiveDateTime> {
     if !rest.is_empty() {
         return None;
     }
-    if let Some(afternoon) = afternoon {
-        hour = hour % 12 + if afternoon { 12 } else { 0 };
+    match afternoon {
+        Some(afternoon) => hour = hour % 12 + if afternoon { 12 } else { 0 },
+        // an hour of half a day is none
+        None if half_day => hour = 0,
+        None => {}
     }
-    let date = smart_date(year, month, day)?;
+    let date = match day_of_year {
+        Some(day) => NaiveDate::from_yo_opt(year, day)?,
+        None => smart_date(year, month, day)?,
+    };
     if (hour, minute, second, nanos) == (24, 0, 0, 0) {
         return date.succ_opt().map(NaiveDateTime::from);
     }
@@ -279,94 +310,31 @@ fn smart_date(year: i32, month: u32, day: u32) -> Option<NaiveDate> {
     (0..=back).find_map(|less| NaiveDate::from_ymd_opt(year, month, day - less))
 }
 
-/// Parses as Java's lenient `SimpleDateFormat`: what follows the pattern is not looked at, and fields beyond their
-/// range carry over. The wall clock, and the offset in seconds where the text has one.
-pub(crate) fn parse_lenient(text: &str, pattern: &str) -> Option<(NaiveDateTime, Option<i64>)> {
-    let (mut year, mut month, mut day) = (1970_i64, 1_i64, 1_i64);
-    let (mut hour, mut minute, mut second, mut millis) = (0_i64, 0_i64, 0_i64, 0_i64);
-    let (mut afternoon, mut offset) = (None, None);
-    let parts = parts(pattern);
-    let mut rest = text;
-    for (at, part) in parts.iter().enumerate() {
-        let (letter, count) = match part {
-            Part::Text(other) => {
-                rest = rest.strip_prefix(other)?;
-                continue;
-            }
-            Part::Field(letter, count) => (*letter, *count),
-        };
-        let name = |names: &[&str], rest: &mut &str| {
-            names.iter().position(|name| {
-                let short = name.get(..3).unwrap_or(name);
-                let fits = [*name, short].into_iter().find(|name| {
-                    rest.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
-                });
-                if let Some(fits) = fits {
-                    *rest = rest.get(fits.len()..).unwrap_or("");
-                }
-                fits.is_some()
-            })
-        };
-        match letter {
-            'M' | 'L' if count >= 3 => {
-                month = i64::try_from(name(&MONTHS, &mut rest)?).ok()? + 1;
-                continue;
-            }
-            'E' => {
-                name(&WEEKDAYS, &mut rest)?;
-                continue;
-            }
-            'a' => {
-                let (half, tail) = rest.split_at_checked(2)?;
-                afternoon = Some(half.eq_ignore_ascii_case("PM"));
-                rest = tail;
-                continue;
-            }
-            'Z' | 'X' => {
-                if let Some(tail) = rest.strip_prefix('Z') {
-                    (offset, rest) = (Some(0), tail);
-                    continue;
-                }
-                let sign = if rest.starts_with('-') { -1 } else { 1 };
-                rest = rest.strip_prefix(['+', '-'])?;
-                let hours: i64 = take_digits(&mut rest, 2)?.parse().ok()?;
-                rest = rest.strip_prefix(':').unwrap_or(rest);
-                let minutes: i64 = take_digits(&mut rest, 2).unwrap_or("0").parse().ok()?;
-                offset = Some(sign * (hours * 3600 + minutes * 60));
-                continue;
-            }
-            _ => {}
-        }
-        let adjacent = matches!(parts.get(at + 1), Some(Part::Field(..)));
-        let blank = rest.trim_start();
-        let (sign, mut digits) = blank.strip_prefix('-').map_or((1, blank), |tail| (-1, tail));
-        let taken = take_digits(&mut digits, if adjacent { count } else { 9 })?;
-        let number = sign * taken.parse::<i64>().ok()?;
-        rest = digits;
-        match letter {
-            'y' | 'u' | 'Y' => year = if count <= 2 && taken.len() == 2 { number + 2000 } else { number },
-            'M' | 'L' => month = number,
-            'd' => day = number,
-            'H' | 'h' | 'K' => hour = number,
-            'k' => hour = number % 24,
-            'm' => minute = number,
-            's' => second = number,
-            'S' => millis = number,
-            _ => return None,
-        }
+/// A text as `java.sql.Timestamp` and `java.sql.Date` take it, `yyyy-M-d[ H:m:s[.fraction]]`: fields beyond their
+/// range carry over. Flink reads so what does not fit a pattern.
+pub(crate) fn parse_jdbc(text: &str) -> Option<Instant> {
+    let text = text.trim();
+    let (date, clock) = text.split_once(' ').map_or((text, None), |(date, clock)| (date, Some(clock)));
+    let mut fields = date.split('-');
+    let (year, month, day) = (fields.next()?, fields.next()?, fields.next()?);
+    if fields.next().is_some() || year.len() != 4 || month.len() > 2 || day.len() > 2 {
+        return None;
     }
-    if let Some(afternoon) = afternoon {
-        hour = hour % 12 + if afternoon { 12 } else { 0 };
+    let first = NaiveDate::from_ymd_opt(year.parse().ok()?, month.parse().ok()?, 1)?;
+    let day: i64 = day.parse().ok().filter(|day| (1..=31).contains(day))?;
+    let start = (time::days(first) + day - 1) * time::DAY;
+    let Some(clock) = clock else { return Some(Instant::from_millis(start)) };
+    let (whole, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
+    let mut fields = whole.split(':');
+    let mut seconds = 0_i64;
+    for _ in 0..3 {
+        seconds = seconds * 60 + i64::from(fields.next()?.parse::<i32>().ok()?);
     }
-    let months = year.checked_mul(12)?.checked_add(month - 1)?;
-    let first = NaiveDate::from_ymd_opt(
-        i32::try_from(months.div_euclid(12)).ok()?,
-        u32::try_from(months.rem_euclid(12)).ok()? + 1,
-        1,
-    )?;
-    let seconds = (day - 1) * 86_400 + hour * 3600 + minute * 60 + second;
-    let shift = chrono::Duration::try_seconds(seconds)? + chrono::Duration::try_milliseconds(millis)?;
-    Some((NaiveDateTime::from(first).checked_add_signed(shift)?, offset))
+    if fields.next().is_some() || fraction.is_empty() || fraction.len() > 9 {
+        return None;
+    }
+    let nanos: u32 = format!("{fraction:0<9}").parse().ok()?;
+    Some(Instant { millis: start + seconds * 1000 + i64::from(nanos / 1_000_000), nanos: nanos % 1_000_000 })
 }
 
 /// `yyyy[-M[-d]]`, without anything behind it, as a day number.
@@ -404,17 +372,14 @@ pub(crate) fn parse_time(text: &str) -> Option<(i64, u32)> {
     Some((millis, nanos % 1_000_000))
 }
 
-/// `yyyy-MM-dd[ HH:mm:ss[.fraction]]`; no `T`, no zone.
+/// `yyyy-MM-dd[ HH:mm:ss[.fraction]]`; no `T`, no zone, nothing left out of the date.
 pub(crate) fn parse_timestamp(text: &str) -> Option<Instant> {
     let text = text.trim();
     let (date, clock) = text.split_once(' ').unwrap_or((text, ""));
     let mut fields = date.splitn(3, '-').map(|field| field.parse::<u32>().ok());
-    let days = match (fields.next().flatten(), fields.next().flatten(), fields.next().flatten()) {
-        (Some(year), Some(month), Some(day)) if year <= 9999 => {
-            time::days(smart_date(i32::try_from(year).ok()?, month, day)?)
-        }
-        _ => parse_date(date)?,
-    };
+    let (year, month, day) = (fields.next()??, fields.next()??, fields.next()??);
+    let year = i32::try_from(year).ok().filter(|year| (1..=9999).contains(year))?;
+    let days = time::days(smart_date(year, month, day)?);
     let (millis, nanos) = match clock.trim_end_matches(['0', '.']) {
         _ if clock.is_empty() => (0, 0),
         "24:00:" | "24:" if clock.matches(':').count() == 2 => (time::DAY, 0),
@@ -474,8 +439,6 @@ mod tests {
         assert_eq!(parse_date("1970-01-02 10:00:00"), Some(1));
         assert_eq!(parse_timestamp("1970-01-01 24:00:00").map(|at| at.millis), Some(86_400_000));
         assert_eq!(parse_timestamp("1970-01-01 10:00"), None);
-        let (at, offset) = parse_lenient("1970-13-01 00:00:61 +0100x", "yyyy-MM-dd HH:mm:ss Z").unwrap();
-        assert_eq!((at.to_string().as_str(), offset), ("1971-01-01 00:01:01", Some(3600)));
         assert_eq!(parse_date("1970-01-01-01"), None);
         assert_eq!(parse_date(""), None);
         assert_eq!(parse_timestamp("1970-01-01 00:00:01.5").map(|at| at.millis), Some(1500));
@@ -494,6 +457,11 @@ mod tests {
             assert_eq!(format(at, pattern).unwrap(), text);
         }
         assert_eq!(parse("2024-02-30", "yyyy-MM-dd"), parse("2024-02-29", "yyyy-MM-dd"));
+        assert_eq!(parse("2024-060", "yyyy-DDD"), parse("2024-02-29", "yyyy-MM-dd"));
+        assert!(parse("13:04 PM", "hh:mm a").is_none());
+        assert!(format(NaiveDateTime::default(), "HHH").is_err());
+        assert_eq!(parse_jdbc("2024-02-30 23:60:00.5").map(|at| at.millis), Some(1_709_337_600_500));
+        assert_eq!(parse_jdbc("24-02-03"), None);
         assert!(parse("2024-02-32", "yyyy-MM-dd").is_none());
         assert!(parse("2024-02-03x", "yyyy-MM-dd").is_none());
     }

@@ -32,7 +32,7 @@ pub(super) fn lookup(name: &str) -> Option<(Scalar, bool)> {
         "REVERSE" => (|call| Ok(Value::from(call.str(0)?.chars().rev().collect::<String>())), true),
         "REPLACE" => (|call| Ok(Value::from(call.str(0)?.replace(call.str(1)?, call.str(2)?))), true),
         "OVERLAY" => (overlay, true),
-        "TRANSLATE" => (translate, true),
+        "TRANSLATE" => (translate, false),
         "CONCAT" | "||" => (concat, true),
         "CONCAT_WS" => (concat_ws, false),
         "SPLIT_INDEX" => (split_index, true),
@@ -211,7 +211,12 @@ fn overlay(call: &Call<'_>) -> Result<Value, EvalError> {
 }
 
 fn translate(call: &Call<'_>) -> Result<Value, EvalError> {
-    let (from, to) = (call.str(1)?, call.str(2)?);
+    if call.arg(0).is_null() {
+        return Ok(Value::Null);
+    }
+    // nothing to look for, or nothing to put in its place
+    let text_or_none = |at: usize| if call.arg(at).is_null() { Ok("") } else { call.str(at) };
+    let (from, to) = (text_or_none(1)?, text_or_none(2)?);
     let mapped = call.str(0)?.chars().filter_map(|c| match from.chars().position(|f| f == c) {
         Some(at) => to.chars().nth(at),
         None => Some(c),

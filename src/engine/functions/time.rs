@@ -1,13 +1,13 @@
 //! Dates, times, timestamps, zones: calendar arithmetic and the functions on them.
 
-use chrono::{Datelike, Days, Months, NaiveDate, NaiveDateTime, Offset, TimeZone, Timelike};
-use chrono_tz::Tz;
+use chrono::{Datelike, Days, Months, NaiveDate, NaiveDateTime, Timelike};
 
 use super::super::error::EvalError;
 use super::super::eval::{Context, Width};
 use super::super::row::{Instant, Value};
 use super::super::types::TypeKind;
-use super::{Call, Scalar, pattern};
+use super::super::zone::Zone;
+use super::{Call, Scalar, pattern, simple_date};
 
 /// Milliseconds of a day.
 pub(crate) const DAY: i64 = 86_400_000;
@@ -32,73 +32,6 @@ pub(super) fn lookup(name: &str) -> Option<(Scalar, bool)> {
         "CURRENT_TIME" | "LOCALTIME" => (current_time, true),
         _ => return None,
     })
-}
-
-/// A time zone by IANA name, `UTC+8`, `GMT+08:00`, `+08:00`.
-pub(crate) fn zone(name: &str) -> Option<Tz> {
-    if let Ok(zone) = name.parse::<Tz>() {
-        return Some(zone);
-    }
-    let offset = name.trim_start_matches("UTC").trim_start_matches("GMT").trim_start_matches("UT");
-    let (sign, hours) = match offset.as_bytes().first()? {
-        b'+' => ('-', &offset[1..]),
-        b'-' => ('+', &offset[1..]),
-        b'Z' => return Some(Tz::UTC),
-        _ => return None,
-    };
-    let hours: u32 = hours.strip_suffix(":00").unwrap_or(hours).parse().ok()?;
-    // The Etc zones count the other way round.
-    if hours == 0 { Some(Tz::UTC) } else { format!("Etc/GMT{sign}{hours}").parse().ok() }
-}
-
-/// A time zone as Java's `TimeZone.getTimeZone` reads it: what it does not know is GMT.
-fn java_zone(name: &str) -> Tz {
-    match name {
-        "PST" => Tz::America__Los_Angeles,
-        "CST" => Tz::America__Chicago,
-        "AST" => Tz::America__Anchorage,
-        "JST" => Tz::Asia__Tokyo,
-        "IST" => Tz::Asia__Kolkata,
-        "CTT" => Tz::Asia__Shanghai,
-        "ECT" => Tz::Europe__Paris,
-        "AET" => Tz::Australia__Sydney,
-        _ if name.starts_with(['+', '-', 'Z']) => Tz::UTC,
-        _ => zone(name).unwrap_or(Tz::UTC),
-    }
-}
-
-/// Wall clock (milliseconds) of an instant in a zone.
-pub(crate) fn to_local(millis: i64, zone: Tz) -> i64 {
-    if zone == Tz::UTC {
-        return millis;
-    }
-    let Some(utc) = chrono::DateTime::from_timestamp_millis(millis) else { return millis };
-    millis + i64::from(zone.offset_from_utc_datetime(&utc.naive_utc()).fix().local_minus_utc()) * 1000
-}
-
-/// Instant of a wall clock: one in a gap goes forward by the gap, of an ambiguous one the earlier counts.
-pub(crate) fn to_instant(local: i64, zone: Tz) -> i64 {
-    if zone == Tz::UTC {
-        return local;
-    }
-    let Some(at) = chrono::DateTime::from_timestamp_millis(local) else { return local };
-    let naive = at.naive_utc();
-    let offset = match zone.offset_from_local_datetime(&naive) {
-        chrono::LocalResult::Single(offset) | chrono::LocalResult::Ambiguous(offset, _) => offset,
-        chrono::LocalResult::None => zone.offset_from_utc_datetime(&(naive - chrono::Duration::days(1))),
-    };
-    local - i64::from(offset.fix().local_minus_utc()) * 1000
-}
-
-/// The last instant at which a wall clock stood so: when a window of wall-clock time is complete.
-pub(crate) fn to_instant_late(local: i64, zone: Tz) -> i64 {
-    let at = chrono::DateTime::from_timestamp_millis(local).map(|at| at.naive_utc());
-    match at.map(|at| zone.offset_from_local_datetime(&at)) {
-        Some(chrono::LocalResult::Ambiguous(_, late)) => {
-            local - i64::from(late.fix().local_minus_utc()) * 1000
-        }
-        _ => to_instant(local, zone),
-    }
 }
 
 /// Date of a day number since 1970.
@@ -146,12 +79,7 @@ fn add_months(date: NaiveDate, months: i64) -> NaiveDate {
 }
 
 /// Adds an interval of months, or of milliseconds.
-pub(crate) fn plus(
-    value: &Value,
-    interval: i64,
-    months: bool,
-    context: &Context,
-) -> Result<Value, EvalError> {
+pub(crate) fn plus(value: &Value, interval: i64, months: bool) -> Result<Value, EvalError> {
     let shift = |millis: i64| {
         if months {
             days(add_months(date(millis.div_euclid(DAY)), interval)) * DAY + millis.rem_euclid(DAY)
@@ -165,11 +93,7 @@ pub(crate) fn plus(
             time_value(if months { i64::from(*millis) } else { i64::from(*millis) + interval })
         }
         Value::Timestamp(at) => Value::Timestamp(Instant { millis: shift(at.millis), nanos: at.nanos }),
-        // Flink shifts the instant itself; months by the UTC calendar of the session's wall clock.
-        Value::TimestampLtz(at) if months => Value::TimestampLtz(Instant {
-            millis: to_instant(shift(to_local(at.millis, context.zone)), context.zone),
-            nanos: at.nanos,
-        }),
+        // Flink shifts the instant itself; months by the UTC calendar, whatever the session's zone
         Value::TimestampLtz(at) => Value::TimestampLtz(Instant { millis: shift(at.millis), nanos: at.nanos }),
         _ => return Err(EvalError::new("an interval is added to a date, time or timestamp")),
     })
@@ -196,7 +120,7 @@ fn wall(value: &Value, context: &Context) -> Option<Instant> {
         Value::Date(day) => Instant::from_millis(i64::from(*day) * DAY),
         Value::Time(millis) => Instant::from_millis(i64::from(*millis)),
         Value::Timestamp(at) => *at,
-        Value::TimestampLtz(at) => Instant { millis: to_local(at.millis, context.zone), nanos: at.nanos },
+        Value::TimestampLtz(at) => Instant { millis: context.zone.local(at.millis), nanos: at.nanos },
         _ => return None,
     })
 }
@@ -224,9 +148,13 @@ fn extract(call: &Call<'_>) -> Result<Value, EvalError> {
         }));
     }
     let at = wall(call.arg(1), call.context).ok_or_else(unknown)?;
-    let day = date(at.millis.div_euclid(DAY));
-    // Flink divides towards zero here, before 1970 too
-    let time = at.millis % DAY;
+    // Flink divides towards zero here: before 1970 a time of day belongs to the day after
+    let day = date(at.millis / DAY);
+    let time = match call.arg(1) {
+        // of a DATE it takes the day's number for milliseconds
+        Value::Date(days) => i64::from(*days),
+        _ => at.millis % DAY,
+    };
     let year = i64::from(day.year());
     Ok(Value::Int(match unit {
         "YEAR" => year,
@@ -258,7 +186,8 @@ pub(super) fn round_to(call: &Call<'_>, up: bool) -> Result<Value, EvalError> {
     let value = call.arg(0);
     let at =
         wall(value, call.context).ok_or_else(|| EvalError::new("FLOOR and CEIL to a unit take a time"))?;
-    let day = date(at.millis.div_euclid(DAY));
+    // towards zero, as EXTRACT
+    let day = date(at.millis / DAY);
     let first = |year: i32, month: u32| NaiveDate::from_ymd_opt(year, month, 1).unwrap_or(day);
     let fixed = |length: i64| at.millis.div_euclid(length) * length;
     let (floor, next) = match unit {
@@ -285,7 +214,13 @@ pub(super) fn round_to(call: &Call<'_>, up: bool) -> Result<Value, EvalError> {
             (days(start) * DAY, if start == day { days(day) } else { days(add_months(start, months)) } * DAY)
         }
     };
-    let result = if up && (floor != at.millis || at.nanos != 0) { next } else { floor };
+    // Flink does not look at what an instant has beyond its milliseconds, and a DATE never is at a day's begin
+    let above = match value {
+        Value::Timestamp(at) => floor != at.millis || at.nanos != 0,
+        Value::Date(_) if unit == "DAY" => true,
+        _ => floor != at.millis,
+    };
+    let result = if up && above { next } else { floor };
     Ok(match value {
         Value::Date(_) => date_value(result.div_euclid(DAY)),
         Value::Time(_) => time_value(result),
@@ -351,25 +286,34 @@ fn timestamp_add(call: &Call<'_>) -> Result<Value, EvalError> {
         }
         (other, _) => other.clone(),
     };
-    plus(&value, call.int(1)?.wrapping_mul(length), months, call.context)
+    plus(&value, call.int(1)?.wrapping_mul(length), months)
 }
 
 fn date_format(call: &Call<'_>) -> Result<Value, EvalError> {
     let at = match call.arg(0) {
-        Value::Str(text) => match pattern::parse_timestamp(text).filter(|_| text.contains(':')) {
-            Some(at) => at,
-            None => return Ok(Value::Null),
-        },
+        Value::Str(text) => {
+            let Some((at, _)) = simple_date::parse(text, simple_date::SQL)? else { return Ok(Value::Null) };
+            let text = simple_date::format(at, instant(at).millis, Zone::UTC, call.str(1)?)?;
+            return Ok(Value::from(text));
+        }
         other => wall(other, call.context).ok_or_else(|| EvalError::new("DATE_FORMAT takes a timestamp"))?,
     };
     Ok(Value::from(pattern::format(datetime(at), call.str(1)?)?))
+}
+
+/// A text by a pattern, or, where it does not fit, in the form JDBC has.
+fn by_pattern(text: &str, form: &str) -> Option<Instant> {
+    if !pattern::is_valid(form) {
+        return None;
+    }
+    pattern::parse(text, form).map(instant).or_else(|| pattern::parse_jdbc(text))
 }
 
 fn to_timestamp(call: &Call<'_>) -> Result<Value, EvalError> {
     let text = call.str(0)?;
     let parsed = match call.args.len() {
         1 => pattern::parse_timestamp(text),
-        _ => pattern::parse(text, call.str(1)?).map(instant),
+        _ => by_pattern(text, call.str(1)?),
     };
     Ok(parsed.map_or(Value::Null, |at| Value::Timestamp(pattern::cut(at, 3))))
 }
@@ -382,19 +326,16 @@ fn to_timestamp_ltz(call: &Call<'_>) -> Result<Value, EvalError> {
                 pattern::parse_timestamp(text)
                     .ok_or_else(|| EvalError::new(format!("Text '{text}' could not be parsed")))?,
             ),
-            _ => pattern::parse(text, call.str(1)?).map(instant),
+            _ => by_pattern(text, call.str(1)?),
         };
         let zone = match call.args.len() {
-            3 => zone(call.str(2)?)
+            3 => Zone::parse(call.str(2)?)
                 .ok_or_else(|| EvalError::new("TO_TIMESTAMP_LTZ: the time zone is not known"))?,
             // Without a zone of its own the text is in UTC.
-            _ => Tz::UTC,
+            _ => Zone::UTC,
         };
         return Ok(parsed.map_or(Value::Null, |at| {
-            Value::TimestampLtz(pattern::cut(
-                Instant { millis: to_instant(at.millis, zone), nanos: at.nanos },
-                3,
-            ))
+            Value::TimestampLtz(pattern::cut(Instant { millis: zone.instant(at.millis), nanos: at.nanos }, 3))
         }));
     }
     let precision = if call.args.len() > 1 { call.int(1)? } else { 3 };
@@ -427,11 +368,15 @@ fn to_timestamp_ltz(call: &Call<'_>) -> Result<Value, EvalError> {
     Ok(if at.millis > 253_402_300_799_999 { Value::Null } else { Value::TimestampLtz(at) })
 }
 
+/// 5471-09-27: what Flink's TO_DATE makes of the smallest BIGINT, its sign of a text that does not fit the pattern.
+const FAR_OFF: i64 = 1_278_983;
+
 fn to_date(call: &Call<'_>) -> Result<Value, EvalError> {
     let text = call.str(0)?;
     let parsed = match call.args.len() {
         1 => pattern::parse_date(text),
-        _ => pattern::parse_lenient(text, call.str(1)?).map(|(at, _)| days(at.date())),
+        // a text that does not fit becomes a day far off, not NULL
+        _ => Some(simple_date::parse(text, call.str(1)?)?.map_or(FAR_OFF, |(at, _)| days(at.date()))),
     };
     Ok(parsed.map_or(Value::Null, date_value))
 }
@@ -440,34 +385,31 @@ fn unix_timestamp(call: &Call<'_>) -> Result<Value, EvalError> {
     if call.args.is_empty() {
         return Ok(Value::Int(call.context.clock.now().div_euclid(1000)));
     }
-    let format = if call.args.len() > 1 { call.str(1)? } else { "yyyy-MM-dd HH:mm:ss" };
-    let parsed = pattern::parse_lenient(call.str(0)?, format).map(|(at, offset)| match offset {
+    let format = if call.args.len() > 1 { call.str(1)? } else { simple_date::SQL };
+    let parsed = simple_date::parse(call.str(0)?, format)?.map(|(at, offset)| match offset {
         Some(offset) => instant(at).millis - offset * 1000,
         // of an hour that comes twice Java's calendar takes the second
-        None => to_instant_late(instant(at).millis, call.context.zone),
+        None => call.context.zone.instant_late(instant(at).millis),
     });
     Ok(Value::Int(parsed.map_or(i64::MIN, |at| at.div_euclid(1000))))
 }
 
 fn from_unixtime(call: &Call<'_>) -> Result<Value, EvalError> {
-    let format = if call.args.len() > 1 { call.str(1)? } else { "yyyy-MM-dd HH:mm:ss" };
+    let format = if call.args.len() > 1 { call.str(1)? } else { simple_date::SQL };
     let zone = call.context.zone;
     let millis = call.int(0)?.wrapping_mul(1000);
-    let local = to_local(millis, zone);
-    let name = chrono::DateTime::from_timestamp_millis(millis)
-        .map(|at| at.with_timezone(&zone).format("%Z").to_string())
-        .unwrap_or_default();
-    let offset = i32::try_from((local - millis) / 1000).unwrap_or(0);
-    let text = pattern::format_in(datetime(Instant::from_millis(local)), Some((&name, offset)), format)?;
-    Ok(Value::from(text))
+    let local = datetime(Instant::from_millis(zone.local(millis)));
+    Ok(Value::from(simple_date::format(local, millis, zone, format)?))
 }
 
 fn convert_tz(call: &Call<'_>) -> Result<Value, EvalError> {
-    const FORMAT: &str = "yyyy-MM-dd HH:mm:ss";
-    let (from, to) = (java_zone(call.str(1)?), java_zone(call.str(2)?));
-    let Some((local, _)) = pattern::parse_lenient(call.str(0)?, FORMAT) else { return Ok(Value::Null) };
-    let there = to_local(to_instant_late(instant(local).millis, from), to);
-    Ok(Value::from(pattern::format(datetime(Instant::from_millis(there)), FORMAT)?))
+    let (from, to) = (Zone::parse_java(call.str(1)?), Zone::parse_java(call.str(2)?));
+    let Some((local, _)) = simple_date::parse(call.str(0)?, simple_date::SQL)? else {
+        return Ok(Value::Null);
+    };
+    let at = from.instant_late(instant(local).millis);
+    let there = datetime(Instant::from_millis(to.local(at)));
+    Ok(Value::from(simple_date::format(there, at, to, simple_date::SQL)?))
 }
 
 /// `(start, end or length) OVERLAPS (start, end or length)` with four arguments.
@@ -479,7 +421,7 @@ fn overlaps(call: &Call<'_>) -> Result<Value, EvalError> {
         Value::Interval(length) => {
             let months = matches!(call.types.get(start + 1).map(|t| &t.kind), Some(TypeKind::IntervalMonths));
             let at = Value::Timestamp(Instant::from_millis(bound(start)?));
-            Ok(plus(&at, *length, months, call.context)?.as_millis().unwrap_or_default())
+            Ok(plus(&at, *length, months)?.as_millis().unwrap_or_default())
         }
         _ => bound(start + 1),
     };
@@ -502,13 +444,13 @@ fn current_watermark(call: &Call<'_>) -> Result<Value, EvalError> {
 }
 
 fn local_timestamp(call: &Call<'_>) -> Result<Value, EvalError> {
-    Ok(Value::Timestamp(Instant::from_millis(to_local(call.context.clock.now(), call.context.zone))))
+    Ok(Value::Timestamp(Instant::from_millis(call.context.zone.local(call.context.clock.now()))))
 }
 
 fn current_date(call: &Call<'_>) -> Result<Value, EvalError> {
-    Ok(date_value(to_local(call.context.clock.now(), call.context.zone).div_euclid(DAY)))
+    Ok(date_value(call.context.zone.local(call.context.clock.now()).div_euclid(DAY)))
 }
 
 fn current_time(call: &Call<'_>) -> Result<Value, EvalError> {
-    Ok(time_value(to_local(call.context.clock.now(), call.context.zone)))
+    Ok(time_value(call.context.zone.local(call.context.clock.now())))
 }

@@ -23,6 +23,7 @@ mod interval;
 mod join;
 mod keyed;
 mod over;
+mod over_sorted;
 mod pane;
 mod rank;
 #[cfg(test)]
@@ -243,7 +244,7 @@ pub(crate) fn waits_below(plan: &Plan) -> Vec<bool> {
         let below = waits.get(id).copied().unwrap_or(true);
         let here = match &node.op {
             Op::Source(_) | Op::Sink(_) | Op::Union | Op::DropUpdateBefore | Op::NotNull { .. } => false,
-            Op::Values(_) | Op::SetOp { .. } | Op::Aggregate(_) | Op::Rank(_) => false,
+            Op::Values(_) | Op::SetOp { .. } | Op::Aggregate(_) | Op::Rank(_) | Op::SortedOver(_) => false,
             Op::Normalize { .. } | Op::Materialize { .. } => false,
             Op::Join(join) => join.residual.as_ref().is_some_and(asks_watermark),
             Op::Filter(predicate) => asks_watermark(predicate),
@@ -311,6 +312,7 @@ fn build_one(builder: &mut Builder<'_>) -> Result<Box<dyn Operator>, EngineError
         Op::IntervalJoin(spec) => Box::new(interval::IntervalJoin::new(builder, spec)?),
         Op::TemporalJoin(spec) => Box::new(temporal::TemporalJoin::new(builder, spec)?),
         Op::Over(spec) => Box::new(over::Over::new(builder, spec)?),
+        Op::SortedOver(spec) => Box::new(over_sorted::SortedOver::new(builder, spec)?),
         Op::Source(_) | Op::Sink(_) => {
             return Err(EngineError::Plan(format!("{} is no operator of the engine", node.name)));
         }

@@ -24,7 +24,7 @@ use crate::state::{StateError, StateTable};
 const PARTITION_WEIGHT: usize = 320;
 
 /// A function of an OVER window.
-enum Function {
+pub(super) enum Function {
     Aggregate(Call),
     RowNumber,
     Rank,
@@ -34,7 +34,11 @@ enum Function {
 }
 
 impl Function {
-    fn new(builder: &Builder<'_>, call: &AggregateCall, retract: bool) -> Result<Self, EngineError> {
+    pub(super) fn new(
+        builder: &Builder<'_>,
+        call: &AggregateCall,
+        retract: bool,
+    ) -> Result<Self, EngineError> {
         Ok(match call.function {
             "ROW_NUMBER" => Self::RowNumber,
             "LAG" => Self::Lag(call.args.clone()),

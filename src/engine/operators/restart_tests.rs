@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::super::plan::{
     Aggregate, AggregateCall, Deduplicate, Frame, IntervalJoin, Join, JoinKind, NodeId, NormalizeMode,
-    OnConflict, Op, Over, Plan, Rank, RankFunction, SortKey, TemporalJoin, Window, WindowAggregate,
-    WindowInput, WindowJoin, WindowKind, WindowProperty, WindowRank,
+    OnConflict, Op, Over, Plan, Rank, RankFunction, SortKey, SortedOver, TemporalJoin, Window,
+    WindowAggregate, WindowInput, WindowJoin, WindowKind, WindowProperty, WindowRank,
 };
 use super::super::row::{Change, Instant, RowKind, Value};
 use super::super::testing::{ALL, INSERTS, PlanBuilder, Runner, schema};
@@ -152,6 +152,18 @@ fn over(frame: Frame) -> Case {
     Case { unordered: true, ..case(Op::Over(spec), 1, true, &columns) }
 }
 
+fn sorted_over(peers: bool) -> Case {
+    let mut all = calls();
+    all.extend([
+        call("ROW_NUMBER", &[], "bigint"),
+        call("RANK", &[], "bigint"),
+        call("DENSE_RANK", &[], "bigint"),
+    ]);
+    let spec = SortedOver { partition: vec![1], column: 2, peers, calls: all };
+    let columns = columns(&[ROW, CALLS, "rn:bigint r:bigint dr:bigint"]);
+    case(Op::SortedOver(spec), 1, false, &columns)
+}
+
 fn interval(kind: JoinKind, lower: i64, upper: i64) -> Case {
     let spec = IntervalJoin {
         kind,
@@ -264,6 +276,9 @@ fn cases() -> BTreeMap<String, Case> {
     }
     for frame in [Frame::Range(None), Frame::Range(Some(5000)), Frame::Rows(None), Frame::Rows(Some(2))] {
         add(format!("over {frame:?}"), over(frame));
+    }
+    for peers in [false, true] {
+        add(format!("sorted over {peers}"), sorted_over(peers));
     }
     for kind in [JoinKind::Inner, JoinKind::Left, JoinKind::Right, JoinKind::Full] {
         add(format!("interval {kind:?}"), interval(kind, -3000, 4000));

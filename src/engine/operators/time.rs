@@ -8,10 +8,10 @@ use smallvec::SmallVec;
 use super::super::error::EngineError;
 use super::super::eval::{Evaluator, Input};
 use super::super::expr::Expr;
-use super::super::functions::time::{to_instant_late, to_local};
 use super::super::graph::Clock;
 use super::super::plan::{Op, SortKey, WindowKind};
 use super::super::row::{Change, Value};
+use super::super::zone;
 use super::buffer::{Waiting, key_time, put_sort_key, row_time, time_key};
 use super::row::failed;
 use super::timed::TimedRows;
@@ -223,25 +223,25 @@ pub(super) type Span = (i64, i64);
 /// How a time becomes windows: TIMESTAMP_LTZ in the session's zone.
 #[derive(Clone, Copy)]
 pub(super) struct Zone {
-    pub(super) zone: chrono_tz::Tz,
+    pub(super) zone: zone::Zone,
     pub(super) ltz: bool,
 }
 
 impl Zone {
     /// Wall clock of a time.
     pub(super) fn local(self, millis: i64) -> i64 {
-        if self.ltz { to_local(millis, self.zone) } else { millis }
+        if self.ltz { self.zone.local(millis) } else { millis }
     }
 
     /// The watermark at which a window with this end is complete.
     pub(super) fn fires_at(self, end: i64) -> i64 {
-        if self.ltz { to_instant_late(end - 1, self.zone) } else { end - 1 }
+        if self.ltz { self.zone.instant_late(end - 1) } else { end - 1 }
     }
 
     /// `window_time` of a window: its last millisecond, as the time attribute's type.
     pub(super) fn window_time(self, end: i64) -> Value {
         if self.ltz {
-            let millis = super::super::functions::time::to_instant(end - 1, self.zone);
+            let millis = self.zone.instant(end - 1);
             Value::TimestampLtz(super::super::row::Instant::from_millis(millis))
         } else {
             super::buffer::timestamp(end - 1)

@@ -180,6 +180,20 @@ pub struct Over {
     pub calls: Vec<AggregateCall>,
 }
 
+/// An OVER window from the first row on, ordered by a column that is no time attribute. Output is the input's columns,
+/// then one per call, and changes as rows come and go before others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SortedOver {
+    /// PARTITION BY columns.
+    pub partition: Vec<usize>,
+    /// ORDER BY column, ascending, NULL first.
+    pub column: usize,
+    /// Rows that are equal in the order share their results (RANGE); else they count one by one (ROWS).
+    pub peers: bool,
+    /// Aggregates; also ROW_NUMBER, RANK, DENSE_RANK.
+    pub calls: Vec<AggregateCall>,
+}
+
 /// Frame of an OVER window; its end is always the current row (RANGE: with its peers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame {

@@ -1,6 +1,7 @@
 //! The syntax tree: what the parser saw, with places, before any name is resolved.
 
 mod ddl;
+mod walk;
 
 pub use ddl::{AlterAction, ColumnDef, ColumnKind, CreateTable, Place};
 

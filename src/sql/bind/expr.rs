@@ -155,18 +155,13 @@ impl Binder<'_> {
                     Some(otherwise) => self.expr(otherwise, env)?,
                     None => null_of(TypeKind::Null),
                 };
-                // Flink brings neither dates and timestamps nor texts and numbers together here
-                let dates = bound.iter().map(|(_, r)| &r.data_type.kind).chain([&otherwise.data_type.kind]);
-                let (mut date, mut stamp) = (false, false);
-                dates.for_each(|kind| {
-                    date |= *kind == TypeKind::Date;
-                    stamp |= types::is_timestamp(kind);
-                });
+                let none = DataType::not_null(TypeKind::Null);
                 let target = bound
                     .iter()
-                    .filter(|_| !(date && stamp))
-                    .try_fold(otherwise.data_type.clone(), |t, (_, result)| common(&t, &result.data_type));
-                let Some(target) = target.filter(|_| !(date && stamp)) else {
+                    .map(|(_, result)| &result.data_type)
+                    .chain(std::iter::once(&otherwise.data_type))
+                    .try_fold(none, |t, result| common(&t, result));
+                let Some(target) = target else {
                     return Err(SqlError::plan(
                         span,
                         "Illegal mixing of types in CASE or COALESCE statement",
@@ -388,16 +383,17 @@ fn explicit_cast(
 }
 
 fn in_list(value: Expr, list: Vec<Expr>, span: crate::sql::error::Span) -> SqlResult<Expr> {
-    let kind = list
+    let incompatible = || SqlError::plan(span, "Values in expression list must have compatible types");
+    // the list has one type, and what `=` refuses, IN refuses
+    let of_list = list
         .iter()
-        .try_fold(value.data_type.kind.clone(), |kind, item| common_kind(&kind, &item.data_type.kind));
-    // what `=` refuses, IN refuses
+        .try_fold(TypeKind::Null, |kind, item| common_kind(&kind, &item.data_type.kind))
+        .ok_or_else(incompatible)?;
     for item in &list {
-        operators::comparable("IN", value.clone(), item.clone(), span).map_err(|error| {
-            let cause = error.message.clone();
-            SqlError::plan(span, "Values in expression list must have compatible types").help(cause)
-        })?;
+        operators::comparable("=", value.clone(), item.clone(), span)
+            .map_err(|error| incompatible().help(error.message.clone()))?;
     }
+    let kind = common_kind(&value.data_type.kind, &of_list);
     if let Some(kind) = kind.filter(|_| !types::is_temporal(&value.data_type.kind)) {
         let nullable = value.data_type.nullable || functions::any_nullable(&list);
         let mut args = vec![cast_to(value, &kind)];

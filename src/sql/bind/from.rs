@@ -12,7 +12,7 @@ use crate::sql::functions::operators;
 use crate::sql::rel::{Col, JoinRel, Rel, RelNode, TimeAttribute, WindowInfo, WindowRole};
 use crate::sql::types::{and_all, column};
 
-use super::aggregate::property_col;
+use super::aggregate_rel::property_col;
 use super::select::renamed;
 use super::{Binder, Env, OUTER, Scope};
 

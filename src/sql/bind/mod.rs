@@ -1,6 +1,7 @@
 //! Names to columns, texts to types: the syntax tree becomes a logical plan.
 
 pub(super) mod aggregate;
+mod aggregate_rel;
 pub(super) mod expr;
 mod from;
 mod literal;

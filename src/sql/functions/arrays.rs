@@ -3,7 +3,7 @@
 use crate::engine::expr::Expr;
 use crate::engine::types::{DataType, TypeKind};
 use crate::sql::error::{Span, SqlError, SqlResult};
-use crate::sql::types::{UNBOUNDED, assignable, call, cast_to, common, common_kind, is_nested, is_string};
+use crate::sql::types::{UNBOUNDED, assignable, call, cast_to, common, is_nested, is_string};
 
 use super::{any_nullable, misfit, pair, unknown};
 
@@ -20,18 +20,12 @@ pub(super) fn resolve(name: &str, args: Vec<Expr>, span: Span) -> SqlResult<Expr
     let (function, args, result) = match (name, arity) {
         ("ARRAY_CONTAINS" | "ARRAY_POSITION" | "ARRAY_REMOVE" | "ARRAY_APPEND" | "ARRAY_PREPEND", 2) => {
             let [array, value] = pair(args)?;
-            // the array's element type stands; the value is widened to it, never the other way round
+            // the array's element type stands; the value is brought to it (a text is cut), never the other way round
             if !assignable(&value.data_type.kind, &element.kind) {
                 return fail(&[array, value]);
             }
-            let kind = if is_string(&element.kind) {
-                common_kind(&element.kind, &value.data_type.kind).unwrap_or(element.kind.clone())
-            } else {
-                element.kind.clone()
-            };
+            let kind = element.kind.clone();
             let value_nullable = value.data_type.nullable;
-            let wide = DataType { kind: kind.clone(), nullable: element.nullable };
-            let array = cast_to(array, &same(wide.clone()));
             let args = vec![array, cast_to(value, &kind)];
             let grown = DataType { kind, nullable: element.nullable || value_nullable };
             match name {
@@ -40,7 +34,7 @@ pub(super) fn resolve(name: &str, args: Vec<Expr>, span: Span) -> SqlResult<Expr
                 }
                 "ARRAY_POSITION" => ("ARRAY_POSITION", args, DataType { kind: TypeKind::Int, nullable }),
                 "ARRAY_REMOVE" => {
-                    ("ARRAY_REMOVE", args, DataType { kind: same(wide), nullable: array_nullable })
+                    ("ARRAY_REMOVE", args, DataType { kind: same(*element), nullable: array_nullable })
                 }
                 "ARRAY_APPEND" => {
                     ("ARRAY_APPEND", args, DataType { kind: same(grown), nullable: array_nullable })
@@ -55,13 +49,13 @@ pub(super) fn resolve(name: &str, args: Vec<Expr>, span: Span) -> SqlResult<Expr
                 "ARRAY_SORT" => "ARRAY_SORT",
                 _ => "ARRAY_SLICE",
             };
-            if name == "ARRAY_SORT" && is_nested(&element.kind) {
+            if name == "ARRAY_SORT" && !ordered(&element.kind) {
                 return fail(&args);
             }
             (function, args, DataType { kind: same(*element), nullable })
         }
         ("ARRAY_MAX" | "ARRAY_MIN", 1) => {
-            if is_nested(&element.kind) {
+            if !ordered(&element.kind) {
                 return Err(SqlError::plan(
                     span,
                     format!(
@@ -72,7 +66,7 @@ pub(super) fn resolve(name: &str, args: Vec<Expr>, span: Span) -> SqlResult<Expr
             let function = if name == "ARRAY_MAX" { "ARRAY_MAX" } else { "ARRAY_MIN" };
             (function, args, DataType::new(element.kind))
         }
-        ("ARRAY_CONCAT" | "ARRAY_UNION" | "ARRAY_EXCEPT" | "ARRAY_INTERSECT", 1..) => {
+        ("ARRAY_CONCAT", 1..) | ("ARRAY_UNION" | "ARRAY_EXCEPT" | "ARRAY_INTERSECT", 2) => {
             let target = args
                 .iter()
                 .skip(1)
@@ -96,4 +90,9 @@ pub(super) fn resolve(name: &str, args: Vec<Expr>, span: Span) -> SqlResult<Expr
         _ => return Err(unknown(name, &args, span)),
     };
     Ok(call(function, args, result))
+}
+
+/// Whether Flink orders values of this kind.
+fn ordered(kind: &TypeKind) -> bool {
+    !is_nested(kind) && *kind != TypeKind::Boolean
 }

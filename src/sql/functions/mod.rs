@@ -2,18 +2,19 @@
 
 pub mod aggregates;
 mod arrays;
+mod collections;
 mod json;
 pub mod operators;
 mod table;
 
 use crate::engine::expr::{Expr, ExprNode};
 use crate::engine::row::Value;
-use crate::engine::types::{DataType, Field, TypeKind};
+use crate::engine::types::{DataType, TypeKind};
 
 use super::error::{Span, SqlError, SqlResult, nearest};
 use super::types::{
-    UNBOUNDED, calcite, call, cast_to, common, common_kind, family, is_integer, is_interval, is_nested,
-    is_numeric, is_string, is_temporal, is_timestamp, null_of, string_literal,
+    UNBOUNDED, calcite, call, cast_to, common, common_kind, family, is_binary, is_integer, is_interval,
+    is_nested, is_numeric, is_string, is_temporal, is_timestamp, merged_kind, null_of, string_literal,
 };
 use operators::{arithmetic, boolean, compare};
 
@@ -108,10 +109,15 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
         }
         ("GREATEST" | "LEAST", 1..) => {
             let Some(target) =
-                args.iter().skip(1).try_fold(kind, |k, arg| common_kind(&k, &arg.data_type.kind))
+                args.iter().skip(1).try_fold(kind, |k, arg| merged_kind(&k, &arg.data_type.kind))
             else {
                 return wrong(&args, "<FUNCTION>(<COMPARABLE_TYPE>...)");
             };
+            // Flink takes DATE for it and then cannot compare
+            let mixed = |a: &Expr| is_timestamp(&a.data_type.kind) && !is_timestamp(&target);
+            if args.iter().any(mixed) {
+                return wrong(&args, "<FUNCTION>(<COMPARABLE_TYPE>...)");
+            }
             if is_nested(&target) {
                 return Err(SqlError::plan(span, format!("Comparable type expected, but was '{target}'.")));
             }
@@ -148,6 +154,10 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             }
         }
         ("ROUND" | "TRUNCATE", 1 | 2) if is_numeric(&kind) => {
+            no_bare_null(&args, span)?;
+            if !args.iter().skip(1).all(|digits| is_integer(&digits.data_type.kind)) {
+                return wrong(&args, &format!("{upper}(<NUMERIC>, <INTEGER>)"));
+            }
             let function = if upper == "ROUND" { "ROUND" } else { "TRUNCATE" };
             let kind = match kind {
                 TypeKind::Decimal(p, s) => {
@@ -206,15 +216,12 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             let kind = TypeKind::Varchar(length.min(UNBOUNDED));
             Ok(call("OVERLAY", args, DataType { kind, nullable }))
         }
-        ("SHA2", 2) => {
-            let kind = match args.get(1).map(|arg| &arg.node) {
-                Some(ExprNode::Literal(Value::Int(bits))) => {
-                    let _ = bits;
-                    TypeKind::Varchar(128)
-                }
-                _ => TypeKind::Varchar(128),
-            };
-            Ok(call("SHA2", args, DataType { kind, nullable }))
+        ("SHA2", 2) if is_string(&kind) || is_binary(&kind) => {
+            no_bare_null(&args, span)?;
+            if !args.iter().skip(1).all(|bits| is_integer(&bits.data_type.kind)) {
+                return wrong(&args, "SHA2(<STRING>, <INTEGER>)");
+            }
+            Ok(call("SHA2", args, DataType { kind: TypeKind::Varchar(128), nullable }))
         }
         ("ELT", 2..) => {
             let target =
@@ -242,17 +249,18 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
         }
         ("EXTRACT", 2) => match args.get(1).map(|arg| arg.data_type.kind.clone()) {
             Some(k) if is_temporal(&k) || is_interval(&k) => {
-                if let (TypeKind::Time(_), Some(ExprNode::Literal(Value::Str(unit)))) =
-                    (&k, args.first().map(|arg| &arg.node))
-                    && !matches!(
-                        &**unit,
-                        "HOUR" | "MINUTE" | "SECOND" | "MILLISECOND" | "MICROSECOND" | "NANOSECOND"
-                    )
-                {
-                    return Err(SqlError::plan(
-                        span,
-                        format!("unit {unit} can not be applied to time variable"),
-                    ));
+                if let Some(ExprNode::Literal(Value::Str(unit))) = args.first().map(|arg| &arg.node) {
+                    let tiny = matches!(&**unit, "MICROSECOND" | "NANOSECOND");
+                    let of_time = tiny || matches!(&**unit, "HOUR" | "MINUTE" | "SECOND" | "MILLISECOND");
+                    let variable = match &k {
+                        TypeKind::Time(_) if !of_time => Some("time".to_owned()),
+                        TypeKind::Time(_) | TypeKind::Date if tiny => Some(k.to_string()),
+                        _ => None,
+                    };
+                    if let Some(variable) = variable {
+                        let message = format!("unit {unit} can not be applied to {variable} variable");
+                        return Err(SqlError::plan(span, message));
+                    }
                 }
                 Ok(call("EXTRACT", args, DataType { kind: TypeKind::BigInt, nullable }))
             }
@@ -310,122 +318,10 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
                 if is_timestamp(&kind) { kind } else { return wrong(&args, "CURRENT_WATERMARK(<rowtime>)") };
             Ok(call("CURRENT_WATERMARK", args, DataType::new(kind)))
         }
-        ("ARRAY", 0) => Err(SqlError::plan(span, "Require at least 1 argument")),
-        ("MAP", 0) => Err(SqlError::plan(span, "Map requires at least 2 arguments")),
-        ("ARRAY", _) => {
-            let element = args
-                .iter()
-                .skip(1)
-                .try_fold(first.clone().unwrap_or(DataType::new(TypeKind::Null)), |t, arg| {
-                    common(&t, &arg.data_type)
-                });
-            let Some(element) = element.filter(|element| element.kind != TypeKind::Null) else {
-                return Err(SqlError::plan(span, "Parameters must be of the same type"));
-            };
-            let args = args.into_iter().map(|arg| cast_to(arg, &element.kind)).collect();
-            Ok(call("ARRAY", args, DataType::not_null(TypeKind::Array(Box::new(element)))))
+        ("ARRAY" | "MAP" | "ROW" | "ITEM" | "CARDINALITY" | "ELEMENT", _) => {
+            collections::resolve(upper, args, span)
         }
-        ("MAP", _) if arity.is_multiple_of(2) => {
-            let side = |parity: usize| {
-                let mut types =
-                    args.iter().enumerate().filter(|(i, _)| i % 2 == parity).map(|(_, a)| &a.data_type);
-                let head = types.next().cloned().unwrap_or(DataType::new(TypeKind::Null));
-                types.try_fold(head, |t, other| common(&t, other))
-            };
-            let (Some(key), Some(value)) = (side(0), side(1)) else {
-                return Err(SqlError::plan(span, "Parameters must be of the same type"));
-            };
-            let args = args
-                .into_iter()
-                .enumerate()
-                .map(|(i, arg)| cast_to(arg, if i % 2 == 0 { &key.kind } else { &value.kind }))
-                .collect();
-            Ok(call("MAP", args, DataType::not_null(TypeKind::Map(Box::new(key), Box::new(value)))))
-        }
-        ("ROW", 1..) => {
-            if args.iter().any(|arg| arg.data_type.kind == TypeKind::Null) {
-                return Err(
-                    SqlError::plan(span, "Illegal type: NULL").help("CAST(NULL AS type) gives it one")
-                );
-            }
-            let fields = args
-                .iter()
-                .enumerate()
-                .map(|(i, arg)| Field { name: format!("EXPR${i}"), data_type: arg.data_type.clone() })
-                .collect();
-            Ok(call("ROW", args, DataType::not_null(TypeKind::Row(fields))))
-        }
-        ("ITEM", 2) => {
-            let [base, index] = pair(args)?;
-            let (kind, index) = match &base.data_type.kind {
-                TypeKind::Row(fields) => {
-                    let at = match &index.node {
-                        ExprNode::Literal(Value::Str(name)) => fields.iter().position(|f| *f.name == **name),
-                        ExprNode::Literal(Value::Int(at)) => usize::try_from(at - 1).ok(),
-                        _ => None,
-                    };
-                    let Some((index, field)) = at.and_then(|at| fields.get(at).map(|field| (at, field)))
-                    else {
-                        return wrong(&[base, index], "<ROW>[<field name or position>]");
-                    };
-                    let nullable = base.data_type.nullable || field.data_type.nullable;
-                    let data_type = field.data_type.clone().with_nullable(nullable);
-                    return Ok(Expr { node: ExprNode::Field { input: Box::new(base), index }, data_type });
-                }
-                TypeKind::Array(element) if is_integer(&index.data_type.kind) => {
-                    if let ExprNode::Literal(Value::Int(at)) = &index.node
-                        && *at < 1
-                    {
-                        return Err(SqlError::plan(
-                            span,
-                            format!("Array element access needs an index starting at 1 but was {at}."),
-                        ));
-                    }
-                    (element.kind.clone(), cast_to(index, &TypeKind::Int))
-                }
-                TypeKind::Map(key, value) if common_kind(&key.kind, &index.data_type.kind).is_some() => {
-                    (value.kind.clone(), cast_to(index, &key.kind))
-                }
-                _ => return wrong(&[base, index], "<ARRAY>[<INTEGER>] <MAP>[<ANY>]"),
-            };
-            Ok(call("ITEM", vec![base, index], DataType::new(kind)))
-        }
-        ("CARDINALITY", 1)
-            if matches!(kind, TypeKind::Array(_) | TypeKind::Map(..) | TypeKind::Multiset(_)) =>
-        {
-            Ok(call("CARDINALITY", args, DataType { kind: TypeKind::Int, nullable }))
-        }
-        ("ELEMENT", 1) => match kind {
-            TypeKind::Array(element) | TypeKind::Multiset(element) => {
-                let nullable = nullable || element.nullable;
-                Ok(call("ELEMENT", args, DataType { kind: element.kind, nullable }))
-            }
-            _ => wrong(&args, "ELEMENT(<ARRAY>)"),
-        },
-        ("MAP_KEYS" | "MAP_VALUES" | "MAP_ENTRIES", 1) => match kind {
-            TypeKind::Map(key, value) => {
-                let (function, element) = match upper {
-                    "MAP_KEYS" => ("MAP_KEYS", *key),
-                    "MAP_VALUES" => ("MAP_VALUES", *value),
-                    _ => (
-                        "MAP_ENTRIES",
-                        DataType::new(TypeKind::Row(vec![
-                            Field { name: "key".to_owned(), data_type: *key },
-                            Field { name: "value".to_owned(), data_type: *value },
-                        ])),
-                    ),
-                };
-                Ok(call(function, args, DataType { kind: TypeKind::Array(Box::new(element)), nullable }))
-            }
-            _ => wrong(&args, "<FUNCTION>(<MAP>)"),
-        },
-        ("MAP_FROM_ARRAYS", 2) => match (&kind, args.get(1).map(|arg| arg.data_type.kind.clone())) {
-            (TypeKind::Array(key), Some(TypeKind::Array(value))) => {
-                let kind = TypeKind::Map(key.clone(), value);
-                Ok(call("MAP_FROM_ARRAYS", args, DataType { kind, nullable }))
-            }
-            _ => wrong(&args, "MAP_FROM_ARRAYS(<ARRAY>, <ARRAY>)"),
-        },
+        (name, _) if name.starts_with("MAP_") => collections::resolve(name, args, span),
         ("MINUS_MONTHS" | "MINUS_MILLIS", 2) => {
             let kind =
                 if upper == "MINUS_MONTHS" { TypeKind::IntervalMonths } else { TypeKind::IntervalMillis };
@@ -434,17 +330,6 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             }
             wrong(&args, "(<DATETIME> - <DATETIME>) <UNIT>")
         }
-        ("MAP_UNION", 1..) if matches!(kind, TypeKind::Map(..)) => {
-            let target =
-                args.iter().skip(1).try_fold(DataType::not_null(kind), |t, arg| common(&t, &arg.data_type));
-            match target {
-                Some(target) => {
-                    let args = args.into_iter().map(|arg| cast_to(arg, &target.kind)).collect();
-                    Ok(call("MAP_UNION", args, DataType { kind: target.kind, nullable }))
-                }
-                None => wrong(&args, "MAP_UNION(<MAP>, …)"),
-            }
-        }
         (name, 1..) if name.starts_with("ARRAY_") => arrays::resolve(name, args, span),
         (name, _) if name.starts_with("JSON_") => json::resolve(name, args, returning, span),
         _ => match table::resolve(upper, args, span)? {
@@ -452,6 +337,14 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             Err(args) => Err(unknown(name, &args, span)),
         },
     }
+}
+
+/// Refuses NULL without a type.
+fn no_bare_null(args: &[Expr], span: Span) -> SqlResult<()> {
+    if args.iter().all(|arg| arg.data_type.kind != TypeKind::Null) {
+        return Ok(());
+    }
+    Err(SqlError::plan(span, "Illegal use of 'NULL'").help("CAST(NULL AS type) gives it one"))
 }
 
 fn pair(args: Vec<Expr>) -> SqlResult<[Expr; 2]> {
@@ -469,7 +362,7 @@ fn coalesce(args: Vec<Expr>, span: Span) -> SqlResult<Expr> {
         .iter()
         .skip(1)
         .try_fold(args.first().map_or(TypeKind::Null, |arg| arg.data_type.kind.clone()), |k, arg| {
-            common_kind(&k, &arg.data_type.kind)
+            merged_kind(&k, &arg.data_type.kind)
         });
     let Some(target) = target else {
         let mut error = misfit("COALESCE", &args, "COALESCE(<ANY>...)", span);

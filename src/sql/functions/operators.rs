@@ -1,11 +1,14 @@
 //! Operators: arithmetic, comparison, logic, concatenation.
 
-use crate::engine::expr::Expr;
+use crate::engine::expr::{Expr, ExprNode};
+use crate::engine::functions::pattern;
+use crate::engine::row::Value;
 use crate::engine::types::{DataType, TypeKind};
 use crate::sql::error::{Span, SqlError, SqlResult};
 use crate::sql::types::{
     UNBOUNDED, calcite, call, cast_to, common_kind, decimal_of, decimal_result, family, is_approximate,
-    is_binary, is_integer, is_interval, is_nested, is_numeric, is_string, is_temporal, is_timestamp, null_of,
+    is_binary, is_integer, is_interval, is_nested, is_numeric, is_string, is_temporal, is_timestamp, literal,
+    null_of,
 };
 
 /// `a op b` does not fit.
@@ -66,9 +69,23 @@ pub fn negate(expr: Expr, span: Span) -> SqlResult<Expr> {
 
 /// `= <> < <= > >=`, and IS [NOT] DISTINCT FROM.
 pub fn compare(op: &'static str, a: Expr, b: Expr, span: Span) -> SqlResult<Expr> {
+    let kinds = [&a.data_type.kind, &b.data_type.kind];
+    if matches!(op, "=" | "<>") && kinds.contains(&&TypeKind::Boolean) && kinds.iter().any(|k| is_string(k)) {
+        // as in Flink a BOOLEAN never equals a text, not even 'true'
+        return Ok(never_equal(op, a, b));
+    }
     let (a, b) = comparable(op, a, b, span)?;
     let nullable = !op.starts_with("IS ") && (a.data_type.nullable || b.data_type.nullable);
     Ok(call(op, vec![a, b], DataType { kind: TypeKind::Boolean, nullable }))
+}
+
+/// `=` of what cannot be equal: FALSE, or NULL where a side is; `<>` the other way round.
+fn never_equal(op: &str, a: Expr, b: Expr) -> Expr {
+    let boolean = DataType::new(TypeKind::Boolean);
+    let known = |e: Expr| call("IS NOT NULL", vec![e], DataType::not_null(TypeKind::Boolean));
+    let both = call("AND", vec![known(a), known(b)], DataType::not_null(TypeKind::Boolean));
+    let result = literal(Value::Bool(op == "<>"), TypeKind::Boolean);
+    super::case(vec![(both, result)], null_of(TypeKind::Boolean), boolean)
 }
 
 /// Both sides in one type.
@@ -102,15 +119,9 @@ pub fn comparable(op: &str, a: Expr, b: Expr, span: Span) -> SqlResult<(Expr, Ex
         (T::Timestamp(p), T::TimestampLtz(q)) | (T::TimestampLtz(q), T::Timestamp(p)) => {
             Some(T::Timestamp(*p.max(q)))
         }
-        (t, s) | (s, t) if is_string(s) && (is_temporal(t) || is_approximate(t)) && *t != TypeKind::Float => {
-            Some(t.clone())
-        }
-        (s, n) | (n, s) if is_string(s) && is_integer(n) && ordering => Some(n.clone()),
-        (s, n) | (n, s)
-            if is_string(s)
-                && (is_integer(n)
-                    || matches!(n, TypeKind::Boolean | TypeKind::Float | TypeKind::Decimal(..))) =>
-        {
+        (t, s) | (s, t) if is_string(s) && is_temporal(t) => Some(t.clone()),
+        (s, n) | (n, s) if is_string(s) && ordering && (is_numeric(n) || *n == T::Boolean) => Some(n.clone()),
+        (s, n) | (n, s) if is_string(s) && is_numeric(n) => {
             let (l, r) = (family(&x), family(&y));
             return Err(SqlError::plan(
                 span,
@@ -121,6 +132,10 @@ pub fn comparable(op: &str, a: Expr, b: Expr, span: Span) -> SqlResult<(Expr, Ex
         _ => common_kind(&x, &y),
     };
     match target {
+        // a text that holds no time makes `=` NULL; `<` and a literal fail
+        Some(kind) if !ordering && is_temporal(&kind) => {
+            Ok((lenient_text(a, &kind, span)?, lenient_text(b, &kind, span)?))
+        }
         Some(kind) => Ok((cast_to(a, &kind), cast_to(b, &kind))),
         None => {
             let forms = format!("'<COMPARABLE_TYPE> {op} <COMPARABLE_TYPE>'");
@@ -129,17 +144,36 @@ pub fn comparable(op: &str, a: Expr, b: Expr, span: Span) -> SqlResult<(Expr, Ex
     }
 }
 
+/// The expression as this kind of time. A text that does not hold one becomes NULL; a literal is refused.
+fn lenient_text(expr: Expr, kind: &TypeKind, span: Span) -> SqlResult<Expr> {
+    if !is_string(&expr.data_type.kind) {
+        return Ok(cast_to(expr, kind));
+    }
+    if let ExprNode::Literal(Value::Str(text)) = &expr.node {
+        let reads = match kind {
+            TypeKind::Date => pattern::parse_date(text).is_some(),
+            TypeKind::Time(_) => pattern::parse_time(text).is_some(),
+            _ => pattern::parse_timestamp(text).is_some(),
+        };
+        if !reads {
+            return Err(SqlError::plan(span, format!("Text '{text}' could not be parsed as {kind}")));
+        }
+        return Ok(cast_to(expr, kind));
+    }
+    Ok(Expr {
+        node: ExprNode::Cast { input: Box::new(expr), lenient: true },
+        data_type: DataType::new(kind.clone()),
+    })
+}
+
 /// `+ - * / %` on numbers, times and intervals.
 pub fn arithmetic(op: &'static str, a: Expr, b: Expr, span: Span) -> SqlResult<Expr> {
     let nullable = a.data_type.nullable || b.data_type.nullable;
     let (x, y) = (a.data_type.kind.clone(), b.data_type.kind.clone());
     let done = |a, b, kind| Ok(call(op, vec![a, b], DataType { kind, nullable }));
     match (&x, &y) {
-        (TypeKind::Null, TypeKind::Null) => return Ok(null_of(TypeKind::Int)),
-        (TypeKind::Null, other) | (other, TypeKind::Null)
-            if is_numeric(other) || is_interval(other) || is_temporal(other) =>
-        {
-            return Ok(null_of(other.clone()));
+        (TypeKind::Null, _) | (_, TypeKind::Null) => {
+            return Err(SqlError::plan(span, "Illegal use of 'NULL'").help("CAST(NULL AS type) gives it one"));
         }
         (t, i) if is_temporal(t) && is_interval(i) && matches!(op, "+" | "-") => {
             let kind = t.clone();
@@ -165,7 +199,7 @@ pub fn arithmetic(op: &'static str, a: Expr, b: Expr, span: Span) -> SqlResult<E
         return Err(misfit(op, &a, &b, "'<EXACT_NUMERIC> % <EXACT_NUMERIC>'", span));
     }
     let constant = |e: &Expr| match &e.node {
-        crate::engine::expr::ExprNode::Literal(crate::engine::row::Value::Int(n)) => Some(*n),
+        ExprNode::Literal(Value::Int(n)) => Some(*n),
         _ => None,
     };
     if matches!(op, "/" | "%") && constant(&a).is_some() && constant(&b) == Some(0) {

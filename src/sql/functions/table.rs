@@ -14,7 +14,7 @@ use super::{misfit, to_double};
 ///
 /// Parameters, a letter each: `s` string, `i` integer (as INT), `l` integer (as BIGINT), `n` number, `d` number
 /// (as DOUBLE), `b` boolean, `y` bytes, `z` string or bytes, `t` DATE, TIME, TIMESTAMP or TIMESTAMP_LTZ, `q` string or integer, `h` string or integer (as BIGINT), `w`
-/// a timestamp or a string, `x` anything; `?` before those that may be left out; `*` repeats the last one.
+/// a timestamp or a string, `a` string or number, `x` anything; `?` before those that may be left out; `*` repeats the last one.
 /// Result: a type, `!` after it where NULL may come of arguments that are not NULL, `#` where it never is NULL.
 const TABLE: &[(&str, &str, &str, &str)] = &[
     ("CHAR_LENGTH", "CHAR_LENGTH", "s", "INT"),
@@ -67,9 +67,9 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("URL_ENCODE", "URL_ENCODE", "s", "STRING!"),
     ("URL_DECODE", "URL_DECODE", "s?s", "STRING!"),
     ("PARSE_URL", "PARSE_URL", "ss?s", "STRING!"),
-    ("IS_ALPHA", "IS_ALPHA", "x", "BOOLEAN#"),
-    ("IS_DIGIT", "IS_DIGIT", "x", "BOOLEAN#"),
-    ("IS_DECIMAL", "IS_DECIMAL", "x", "BOOLEAN#"),
+    ("IS_ALPHA", "IS_ALPHA", "a", "BOOLEAN#"),
+    ("IS_DIGIT", "IS_DIGIT", "a", "BOOLEAN#"),
+    ("IS_DECIMAL", "IS_DECIMAL", "a", "BOOLEAN#"),
     ("PRINTF", "PRINTF", "s?x*", "STRING!"),
     ("UUID", "UUID", "", "CHAR36"),
     ("BIN", "BIN", "l", "STRING"),
@@ -115,6 +115,78 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("CURRENT_TIME", "LOCALTIME", "", "TIME0"),
     ("LOCALTIME", "LOCALTIME", "", "TIME0"),
     ("SOURCE_WATERMARK", "SOURCE_WATERMARK", "", "LTZ3"),
+];
+
+/// Functions that take no bare NULL: Flink's older ones, which Calcite resolves.
+const WITHOUT_BARE_NULL: &[&str] = &[
+    "ACOS",
+    "ASCII",
+    "ASIN",
+    "ATAN",
+    "ATAN2",
+    "BIN",
+    "CHARACTER_LENGTH",
+    "CHAR_LENGTH",
+    "CHR",
+    "CONCAT",
+    "CONCAT_WS",
+    "CONVERT_TZ",
+    "COS",
+    "COSH",
+    "COT",
+    "DATE_FORMAT",
+    "DECODE",
+    "DEGREES",
+    "ENCODE",
+    "EXP",
+    "FROM_BASE64",
+    "FROM_UNIXTIME",
+    "HEX",
+    "INSTR",
+    "IS_ALPHA",
+    "IS_DECIMAL",
+    "IS_DIGIT",
+    "LEFT",
+    "LN",
+    "LOCATE",
+    "LOG",
+    "LOG10",
+    "LOG2",
+    "LPAD",
+    "LTRIM",
+    "MD5",
+    "PARSE_URL",
+    "POWER",
+    "RADIANS",
+    "RAND_INTEGER",
+    "REGEXP",
+    "REGEXP_EXTRACT",
+    "REGEXP_REPLACE",
+    "REPEAT",
+    "REPLACE",
+    "REVERSE",
+    "RIGHT",
+    "RPAD",
+    "RTRIM",
+    "SHA1",
+    "SHA224",
+    "SHA256",
+    "SHA384",
+    "SHA512",
+    "SIN",
+    "SINH",
+    "SPLIT_INDEX",
+    "SQRT",
+    "STR_TO_MAP",
+    "SUBSTR",
+    "SUBSTRING",
+    "TAN",
+    "TANH",
+    "TO_BASE64",
+    "TO_DATE",
+    "TO_TIMESTAMP",
+    "TRANSLATE",
+    "UNIX_TIMESTAMP",
 ];
 
 /// Names of all scalar functions, for the nearest-name help.
@@ -197,7 +269,16 @@ pub fn resolve(name: &str, args: Vec<Expr>, span: Span) -> SqlResult<Result<Expr
     let required = params.split('?').next().unwrap_or("").chars().filter(|c| *c != '*').count();
     let letters: Vec<char> = params.chars().filter(|c| *c != '?' && *c != '*').collect();
     let repeats = params.ends_with('*');
-    if args.len() < required || (!repeats && args.len() > letters.len()) {
+    let odd = name == "STR_TO_MAP" && args.len() == 2;
+    if odd || args.len() < required || (!repeats && args.len() > letters.len()) {
+        return Err(misfit(name, &args, &form(name, &letters), span));
+    }
+    if WITHOUT_BARE_NULL.contains(&name) {
+        super::no_bare_null(&args, span)?;
+    }
+    // STARTSWITH and ENDSWITH look for a text in a text, or for bytes in bytes
+    let bytes = args.iter().filter(|arg| is_binary(&arg.data_type.kind)).count();
+    if matches!(name, "STARTSWITH" | "ENDSWITH") && bytes == 1 {
         return Err(misfit(name, &args, &form(name, &letters), span));
     }
     let nullable = super::any_nullable(&args);
@@ -288,6 +369,7 @@ fn coerce(arg: Expr, letter: char) -> Option<Expr> {
         'w' if null => Some(TypeKind::Timestamp(3)),
         'x' if null => Some(string),
         'x' => None,
+        'a' if is_string(&kind) || is_numeric(&kind) => None,
         _ => return None,
     };
     Some(match target {

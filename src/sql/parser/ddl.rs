@@ -40,19 +40,30 @@ impl Parser {
         }
         if self.eat_word("LIKE") {
             let source = self.table_name()?;
-            let mut options = Vec::new();
+            let mut options: Vec<String> = Vec::new();
             if self.eat("(") {
                 while !self.eat(")") {
-                    let mut words = Vec::new();
-                    for _ in 0..2 {
-                        if let crate::sql::dialect::Token::Word { value, .. } = self.next() {
-                            words.push(value.to_uppercase());
-                        } else {
-                            self.at -= 1;
-                            return Err(self.unexpected(&["INCLUDING", "EXCLUDING", "OVERWRITING"]));
-                        }
+                    let span = self.span();
+                    let mut word = |known: &[&'static str]| {
+                        let found = known.iter().find(|word| self.eat_word(word));
+                        found.copied().ok_or_else(|| self.unexpected(known))
+                    };
+                    let how = word(&["INCLUDING", "EXCLUDING", "OVERWRITING"])?;
+                    let what = word(&[
+                        "ALL",
+                        "CONSTRAINTS",
+                        "DISTRIBUTION",
+                        "GENERATED",
+                        "METADATA",
+                        "OPTIONS",
+                        "PARTITIONS",
+                        "WATERMARKS",
+                    ])?;
+                    if options.iter().any(|option| option.ends_with(what)) {
+                        let message = "Each like option feature can be declared only once.";
+                        return Err(SqlError::plan(span.to(self.before()), message));
                     }
-                    options.push(words.join(" "));
+                    options.push(format!("{how} {what}"));
                 }
             }
             table.like = Some((source, options));

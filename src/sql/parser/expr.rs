@@ -12,10 +12,20 @@ const MAX_CONDITIONS: usize = 10_000;
 /// Operands of one chain: such trees grow to the left, and everything behind walks them by recursion.
 const MAX_OPERANDS: usize = 250;
 
+/// How deep the tree of an expression may be, chains within chains included.
+const MAX_TREE: usize = 300;
+
 impl Parser {
     /// An expression.
     pub(super) fn expr(&mut self) -> SqlResult<Expr> {
-        self.deeper(Self::or_expr)
+        self.expressions += 1;
+        let parsed = self.deeper(Self::or_expr);
+        self.expressions -= 1;
+        let expr = parsed?;
+        if self.expressions == 0 && expr.depth() > MAX_TREE {
+            return Err(SqlError::parse(expr.span, "the expression nests too deep"));
+        }
+        Ok(expr)
     }
 
     fn binary(op: &'static str, left: Expr, right: Expr) -> Expr {
@@ -59,6 +69,8 @@ impl Parser {
 
     /// Refuses chains that are too long.
     pub(super) fn limit(&self, operands: usize, most: usize) -> SqlResult<()> {
+        // chains within chains add up
+        let most = if self.depth > 6 && most == MAX_OPERANDS { 50 } else { most };
         if operands > most {
             return Err(SqlError::parse(self.span(), format!("an expression of more than {most} operands")));
         }

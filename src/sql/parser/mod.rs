@@ -21,6 +21,12 @@ pub(super) struct Parser {
     tokens: Vec<Placed>,
     at: usize,
     depth: usize,
+    /// Expressions being parsed, of the innermost query.
+    expressions: usize,
+    /// Queries being parsed.
+    queries: usize,
+    /// Tables and queries of the outermost query so far.
+    inputs: usize,
 }
 
 /// Parses a script: statements separated by semicolons.
@@ -55,7 +61,7 @@ pub fn parse_type(text: &str) -> SqlResult<crate::engine::types::DataType> {
 
 impl Parser {
     fn new(text: &str) -> SqlResult<Self> {
-        Ok(Self { tokens: tokenize(text)?, at: 0, depth: 0 })
+        Ok(Self { tokens: tokenize(text)?, at: 0, depth: 0, expressions: 0, queries: 0, inputs: 0 })
     }
 
     fn peek(&self) -> &Token {

@@ -8,13 +8,26 @@ use crate::sql::error::{SqlError, SqlResult};
 
 use super::Parser;
 
-/// Tables of one FROM, queries of one UNION.
-const MAX_INPUTS: usize = 200;
+/// Tables and queries of a query and all queries within it: each is one level of the plan.
+const MAX_INPUTS: usize = 400;
 
 impl Parser {
     /// `[WITH …] body [ORDER BY …] [LIMIT …]`.
     pub(super) fn query(&mut self) -> SqlResult<Query> {
-        self.deeper(Self::query_inner)
+        let expressions = std::mem::take(&mut self.expressions);
+        if self.queries == 0 {
+            self.inputs = 0;
+        }
+        self.queries += 1;
+        let query = self.deeper(Self::query_inner);
+        self.queries -= 1;
+        self.expressions = expressions;
+        query
+    }
+
+    fn input(&mut self) -> SqlResult<()> {
+        self.inputs += 1;
+        self.limit(self.inputs, MAX_INPUTS)
     }
 
     fn query_inner(&mut self) -> SqlResult<Query> {
@@ -59,10 +72,8 @@ impl Parser {
 
     fn set_expr(&mut self, level: u8) -> SqlResult<SetExpr> {
         let mut left = self.set_operand()?;
-        let mut operands = 0;
         loop {
-            operands += 1;
-            self.limit(operands, MAX_INPUTS)?;
+            self.input()?;
             let (op, strength) = if self.is_word("UNION") {
                 ("UNION", 1)
             } else if self.is_word("MINUS") && (self.is_word_at(1, "SELECT") || self.is_word_at(1, "ALL")) {
@@ -140,10 +151,8 @@ impl Parser {
         let items = self.list(Self::select_item)?;
         let from = if self.eat_word("FROM") {
             let mut table = self.table_expr()?;
-            let mut operands = 0;
             while self.is(",") {
-                operands += 1;
-                self.limit(operands, MAX_INPUTS)?;
+                self.input()?;
                 let span = self.span();
                 self.at += 1;
                 let right = self.table_expr()?;
@@ -307,10 +316,8 @@ impl Parser {
     /// A table with its joins.
     fn table_expr(&mut self) -> SqlResult<TableExpr> {
         let mut left = self.table_factor()?;
-        let mut operands = 0;
         loop {
-            operands += 1;
-            self.limit(operands, MAX_INPUTS)?;
+            self.input()?;
             let span = self.span();
             let natural = self.is_word("NATURAL");
             if natural {

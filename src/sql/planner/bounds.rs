@@ -50,6 +50,10 @@ pub fn warnings(plan: &Plan, options: &BTreeMap<String, String>) -> Vec<String> 
             Op::SetOp { .. } if input(0) || input(1) => {
                 Some(format!("INTERSECT and EXCEPT keep every row of {}", sources(plan, node.inputs.first())))
             }
+            Op::SortedOver(_) if input(0) => Some(format!(
+                "OVER, ordered by what is no time, keeps every row of {}",
+                sources(plan, node.inputs.first())
+            )),
             _ => None,
         };
         if let Some(what) = what {

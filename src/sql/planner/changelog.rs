@@ -253,6 +253,7 @@ pub fn kind(op: &Op) -> &'static str {
         Op::Deduplicate(_) => "deduplicate",
         Op::TemporalSort { .. } => "sort",
         Op::Over(_) => "over",
+        Op::SortedOver(_) => "sorted-over",
         Op::Expand(_) => "expand",
         Op::Unnest(_) => "unnest",
         Op::SetOp { .. } => "set-operation",

@@ -174,6 +174,12 @@ fn write_op(out: &mut String, op: &Op) {
             }
             calls(out, &over.calls);
         }
+        Op::SortedOver(over) => {
+            list(out, "partition", &over.partition);
+            list(out, "column", [over.column]);
+            list(out, "peers", [over.peers]);
+            calls(out, &over.calls);
+        }
         Op::Unnest(unnest) => {
             exprs(out, "of", [&unnest.collection]);
             list(out, "outer", [unnest.outer, unnest.ordinality]);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::expr::{Expr, ExprNode};
 use crate::engine::plan::{
-    Deduplicate, Op, Over, Rank, RankFunction, TableColumn, TableRef, Unnest, WindowRank,
+    Deduplicate, Frame, Op, Over, Rank, RankFunction, SortedOver, TableColumn, TableRef, Unnest, WindowRank,
 };
 use crate::engine::types::Field;
 use crate::sql::catalog::{ColumnKind, Table};
@@ -352,34 +352,46 @@ fn scan(
 fn over_window(over: OverRel, cols: Vec<crate::sql::rel::Col>, context: &Context<'_>) -> SqlResult<Phys> {
     let OverRel { input, partition, order, frame, calls } = over;
     let input = physical(input, context)?;
-    let ranking = calls.iter().all(|call| matches!(call.function, "ROW_NUMBER" | "RANK" | "DENSE_RANK"));
-    let attribute_of =
-        |k: &crate::engine::plan::SortKey| input.cols.get(k.column).map_or(TimeAttribute::None, |c| c.time);
-    if order.is_empty() {
-        return Err(SqlError::plan(
-            Span::default(),
+    let refuse = |message: &str, help: &str| Err(SqlError::plan(Span::default(), message).help(help));
+    let [key] = order.as_slice() else {
+        return refuse(
             "The window can only be ordered by a single time column.",
-        )
-        .help("OVER (… ORDER BY ts)"));
-    }
-    if order.first().is_some_and(|k| k.descending && attribute_of(k) != TimeAttribute::None) && !ranking {
-        return Err(SqlError::plan(Span::default(), "The window can only be ordered in ASCENDING mode."));
-    }
-    if ranking && order.first().is_some_and(|k| attribute_of(k) == TimeAttribute::None) {
-        return Err(SqlError::plan(
-            Span::default(),
-            "Rank end is not specified. Currently rank only support TopN, which means the rank end must be specified.",
-        )
-        .help("filter the number: WHERE rn <= 10; OVER windows' ordering in stream mode must be defined on a time attribute"));
-    }
-    let time = order
-        .first()
-        .filter(|k| !k.descending)
-        .and_then(|k| input.cols.get(k.column).map(|c| (k.column, c.time)));
-    let Some((time, attribute)) = time.filter(|(_, attribute)| *attribute != TimeAttribute::None) else {
-        return Err(SqlError::plan(Span::default(), "OVER windows' ordering in stream mode must be defined on a time attribute.")
-            .help("order by an event-time column (WATERMARK FOR …) or by PROCTIME(), ascending; with a filter on ROW_NUMBER any order is a Top-N"));
+            "OVER (… ORDER BY ts): one column, the event time or PROCTIME(); a filter on ROW_NUMBER makes a Top-N of any order",
+        );
     };
+    let attribute = input.cols.get(key.column).map_or(TimeAttribute::None, |c| c.time);
+    if attribute == TimeAttribute::None && calls.iter().any(|call| call.function == "ROW_NUMBER") {
+        return refuse(
+            "Rank end is not specified. Currently rank only support TopN, which means the rank end must be specified.",
+            "filter the number: WHERE rn <= 10",
+        );
+    }
+    if key.descending {
+        return refuse("The window can only be ordered in ASCENDING mode.", "order by the column, ascending");
+    }
+    if attribute == TimeAttribute::None {
+        let peers = match frame {
+            Frame::Range(None) => true,
+            Frame::Rows(None) => calls.iter().any(|call| matches!(call.function, "RANK" | "DENSE_RANK")),
+            _ => {
+                return refuse(
+                    "Non-time attribute sort is not supported for bounded OVER window.",
+                    "begin the frame with UNBOUNDED PRECEDING, or order by the event time",
+                );
+            }
+        };
+        if calls.iter().any(|call| call.function == "LAG") {
+            return refuse(
+                "LAG takes a window that is ordered by a time attribute",
+                "order by an event-time column (WATERMARK FOR …) or by PROCTIME()",
+            );
+        }
+        let op = Op::SortedOver(SortedOver { partition, column: key.column, peers, calls });
+        let mut out = Phys::over(op, input);
+        (out.update, out.delete, out.cols) = (true, true, cols);
+        return Ok(out);
+    }
+    let time = key.column;
     input.require_append("StreamPhysicalOverAggregate", Span::default())?;
     let op = Op::Over(Over { partition, time, rowtime: attribute == TimeAttribute::Rowtime, frame, calls });
     let mut out = Phys::over(op, input);
