@@ -47,6 +47,7 @@ mod ttl_tests;
 mod upsert;
 mod window;
 mod window_join;
+mod windowed;
 
 /// What an operator hands on, in order.
 pub(crate) enum Message {

@@ -10,7 +10,8 @@ use super::buffer::{Waiting, key_time, time_key};
 use super::pane::{Pane, Panes};
 use super::time::Span;
 use super::timed::TimedRows;
-use super::{Builder, Emitter, Operator};
+use super::windowed::Windowed;
+use super::{Builder, Emitter};
 use crate::state::StateTable;
 
 /// About what a group takes in memory besides its key and twice what it takes in the state.
@@ -123,6 +124,24 @@ impl SessionAggregate {
         self.ends.put(end_key(span.1, &key), Waiting::new(RowKind::Insert, Row::from([])));
         Ok(())
     }
+}
+
+impl Windowed for SessionAggregate {
+    fn collect(
+        &mut self,
+        _port: usize,
+        rows: &mut Vec<Change>,
+        _out: &mut Emitter,
+    ) -> Result<(), EngineError> {
+        for change in rows.drain(..) {
+            self.change(&change)?;
+        }
+        Ok(())
+    }
+
+    fn by_watermark(&self) -> bool {
+        self.panes.rowtime
+    }
 
     fn fire(&mut self, reached: i64, out: &mut Emitter) -> Result<(), EngineError> {
         let zone = self.panes.zone;
@@ -135,46 +154,16 @@ impl SessionAggregate {
         }
         Ok(())
     }
-}
 
-impl Operator for SessionAggregate {
-    fn process(
-        &mut self,
-        _port: usize,
-        rows: &mut Vec<Change>,
-        _out: &mut Emitter,
-    ) -> Result<(), EngineError> {
-        for change in rows.drain(..) {
-            self.change(&change)?;
-        }
-        Ok(())
-    }
-
-    fn resume(&mut self, watermark: i64) {
+    fn passed(&mut self, watermark: i64) {
         self.watermark = watermark;
     }
 
-    fn watermark(&mut self, watermark: i64, out: &mut Emitter) -> Result<(), EngineError> {
-        self.watermark = watermark;
-        if self.panes.rowtime {
-            self.fire(watermark, out)?;
-        }
-        out.watermark(watermark);
-        Ok(())
-    }
-
-    fn clock(&mut self, now: i64, out: &mut Emitter) -> Result<(), EngineError> {
-        if self.panes.rowtime { Ok(()) } else { self.fire(now, out) }
-    }
-
-    fn next_timer(&self) -> Option<i64> {
-        if self.panes.rowtime {
-            return None;
-        }
+    fn next_end(&self) -> Option<i64> {
         self.ends.first().map(|key| self.panes.zone.fires_at(key_time(key)))
     }
 
-    fn flush(&mut self) -> Result<(), EngineError> {
+    fn write(&mut self) -> Result<(), EngineError> {
         self.ends.flush();
         let mut bytes = Vec::new();
         for key in self.dirty.drain(..) {

@@ -15,7 +15,8 @@ use super::super::row::{Change, Value};
 use super::buffer::{key_time, row_time, time_key};
 use super::pane::{Pane, Panes};
 use super::time::Span;
-use super::{Builder, Emitter, Operator};
+use super::windowed::Windowed;
+use super::{Builder, Emitter};
 use crate::state::StateTable;
 
 /// About what a pane takes in memory besides its key and twice what it takes in the state.
@@ -240,30 +241,6 @@ impl WindowAggregate {
         self.next = self.slices.iter().filter_map(|&(end, start)| self.unfired((start, end))).min();
     }
 
-    fn fire(&mut self, reached: i64, out: &mut Emitter) -> Result<(), EngineError> {
-        while let Some(end) = self.next.filter(|&end| self.panes.zone.fires_at(end) <= reached) {
-            let slices: SmallVec<[Span; 8]> = self
-                .slices
-                .iter()
-                .map(|&(end, start)| (start, end))
-                .filter(|&slice| self.grid.first_end(slice, end - 1) == Some(end))
-                .collect();
-            self.fired = self.fired.max(end);
-            if !self.complete {
-                // All of the slices' panes are read from the table then.
-                self.write();
-            }
-            self.emit(end, &slices, out)?;
-            for slice in slices {
-                if self.grid.first_end(slice, end).is_none() {
-                    self.forget(slice)?;
-                }
-            }
-            self.find_next();
-        }
-        Ok(())
-    }
-
     fn emit(&mut self, end: i64, slices: &[Span], out: &mut Emitter) -> Result<(), EngineError> {
         let Self { panes, grid, table, cache, complete, .. } = self;
         let mut source = if *complete { Stored::Memory(cache) } else { Stored::Table(table.as_mut()) };
@@ -325,7 +302,7 @@ impl WindowAggregate {
     }
 
     /// Writes the panes that changed into the table.
-    fn write(&mut self) {
+    fn write_dirty(&mut self) {
         let mut bytes = Vec::new();
         for key in self.dirty.drain(..) {
             let Some(slot) = self.cache.get_mut(&key).filter(|slot| slot.dirty) else { continue };
@@ -340,8 +317,8 @@ impl WindowAggregate {
     }
 }
 
-impl Operator for WindowAggregate {
-    fn process(
+impl Windowed for WindowAggregate {
+    fn collect(
         &mut self,
         _port: usize,
         rows: &mut Vec<Change>,
@@ -353,30 +330,48 @@ impl Operator for WindowAggregate {
         Ok(())
     }
 
-    fn resume(&mut self, watermark: i64) {
-        self.watermark = watermark;
-        self.find_next();
+    fn by_watermark(&self) -> bool {
+        self.panes.rowtime
     }
 
-    fn watermark(&mut self, watermark: i64, out: &mut Emitter) -> Result<(), EngineError> {
-        if self.panes.rowtime {
-            self.fire(watermark, out)?;
+    fn fire(&mut self, reached: i64, out: &mut Emitter) -> Result<(), EngineError> {
+        while let Some(end) = self.next.filter(|&end| self.panes.zone.fires_at(end) <= reached) {
+            let slices: SmallVec<[Span; 8]> = self
+                .slices
+                .iter()
+                .map(|&(end, start)| (start, end))
+                .filter(|&slice| self.grid.first_end(slice, end - 1) == Some(end))
+                .collect();
+            self.fired = self.fired.max(end);
+            if !self.complete {
+                // All of the slices' panes are read from the table then.
+                self.write_dirty();
+            }
+            self.emit(end, &slices, out)?;
+            for slice in slices {
+                if self.grid.first_end(slice, end).is_none() {
+                    self.forget(slice)?;
+                }
+            }
+            self.find_next();
         }
-        self.watermark = watermark;
-        out.watermark(watermark);
         Ok(())
     }
 
-    fn clock(&mut self, now: i64, out: &mut Emitter) -> Result<(), EngineError> {
-        if self.panes.rowtime { Ok(()) } else { self.fire(now, out) }
+    fn passed(&mut self, watermark: i64) {
+        self.watermark = watermark;
     }
 
-    fn next_timer(&self) -> Option<i64> {
-        if self.panes.rowtime { None } else { self.next.map(|end| self.panes.zone.fires_at(end)) }
+    fn resumed(&mut self) {
+        self.find_next();
     }
 
-    fn flush(&mut self) -> Result<(), EngineError> {
-        self.write();
+    fn next_end(&self) -> Option<i64> {
+        self.next.map(|end| self.panes.zone.fires_at(end))
+    }
+
+    fn write(&mut self) -> Result<(), EngineError> {
+        self.write_dirty();
         if self.fired > i64::MIN {
             self.progress.put(FIRED, &time_key(self.fired));
         }

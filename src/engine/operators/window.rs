@@ -9,7 +9,8 @@ use super::buffer::{Waiting, key_time, row_time, time_key, timestamp};
 use super::keyed::KeyedRows;
 use super::time::{Span, Zone, assign};
 use super::timed::TimedRows;
-use super::{Builder, Emitter, Operator};
+use super::windowed::Windowed;
+use super::{Builder, Emitter};
 
 /// Whether a column of an input is TIMESTAMP_LTZ.
 pub(super) fn is_ltz(input: &[Field], column: usize) -> bool {
@@ -54,33 +55,6 @@ impl WindowTvf {
             watermark: i64::MIN,
         })
     }
-
-    /// Emits the sessions that are complete.
-    fn fire(&mut self, reached: i64, out: &mut Emitter) -> Result<(), EngineError> {
-        let Self { sessions: Some(sessions), zone, .. } = self else { return Ok(()) };
-        while let Some((key, _)) = sessions.ends.pop(|key| zone.fires_at(key_time(key)) <= reached)? {
-            let rows = sessions.rows.edit(key.get(8..).unwrap_or_default())?;
-            // The first session of the partition: up to the first gap.
-            loop {
-                let Some(start) = rows.iter().next().map(|(key, _)| key_time(key)) else { break };
-                let mut end = start.saturating_add(sessions.gap);
-                for (key, _) in rows.iter() {
-                    let time = key_time(key);
-                    if time > end {
-                        break;
-                    }
-                    end = end.max(time.saturating_add(sessions.gap));
-                }
-                if zone.fires_at(end) > reached {
-                    break;
-                }
-                while let Some((_, waiting)) = rows.pop(|key| key_time(key) < end) {
-                    out.row(waiting.kind, windowed(*zone, &waiting.row, (start, end)));
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 fn windowed(zone: Zone, row: &Row, (start, end): Span) -> Row {
@@ -88,8 +62,8 @@ fn windowed(zone: Zone, row: &Row, (start, end): Span) -> Row {
     row.iter().cloned().chain(columns).collect()
 }
 
-impl Operator for WindowTvf {
-    fn process(
+impl Windowed for WindowTvf {
+    fn collect(
         &mut self,
         _port: usize,
         rows: &mut Vec<Change>,
@@ -120,32 +94,46 @@ impl Operator for WindowTvf {
         Ok(())
     }
 
-    fn resume(&mut self, watermark: i64) {
-        self.watermark = watermark;
+    fn by_watermark(&self) -> bool {
+        self.window.rowtime
     }
 
-    fn watermark(&mut self, watermark: i64, out: &mut Emitter) -> Result<(), EngineError> {
-        self.watermark = watermark;
-        if self.window.rowtime {
-            self.fire(watermark, out)?;
+    fn fire(&mut self, reached: i64, out: &mut Emitter) -> Result<(), EngineError> {
+        let Self { sessions: Some(sessions), zone, .. } = self else { return Ok(()) };
+        while let Some((key, _)) = sessions.ends.pop(|key| zone.fires_at(key_time(key)) <= reached)? {
+            let rows = sessions.rows.edit(key.get(8..).unwrap_or_default())?;
+            // The first session of the partition: up to the first gap.
+            loop {
+                let Some(start) = rows.iter().next().map(|(key, _)| key_time(key)) else { break };
+                let mut end = start.saturating_add(sessions.gap);
+                for (key, _) in rows.iter() {
+                    let time = key_time(key);
+                    if time > end {
+                        break;
+                    }
+                    end = end.max(time.saturating_add(sessions.gap));
+                }
+                if zone.fires_at(end) > reached {
+                    break;
+                }
+                while let Some((_, waiting)) = rows.pop(|key| key_time(key) < end) {
+                    out.row(waiting.kind, windowed(*zone, &waiting.row, (start, end)));
+                }
+            }
         }
-        out.watermark(watermark);
         Ok(())
     }
 
-    fn clock(&mut self, now: i64, out: &mut Emitter) -> Result<(), EngineError> {
-        if self.window.rowtime { Ok(()) } else { self.fire(now, out) }
+    fn passed(&mut self, watermark: i64) {
+        self.watermark = watermark;
     }
 
-    fn next_timer(&self) -> Option<i64> {
-        if self.window.rowtime {
-            return None;
-        }
-        let end = self.sessions.as_ref().and_then(|sessions| sessions.ends.first());
-        end.map(|key| self.zone.fires_at(key_time(key)))
+    fn next_end(&self) -> Option<i64> {
+        let end = self.sessions.as_ref()?.ends.first()?;
+        Some(self.zone.fires_at(key_time(end)))
     }
 
-    fn flush(&mut self) -> Result<(), EngineError> {
+    fn write(&mut self) -> Result<(), EngineError> {
         if let Some(sessions) = &mut self.sessions {
             sessions.rows.flush();
             sessions.ends.flush();

@@ -13,7 +13,8 @@ use super::buffer::{Waiting, key_time, put_sort_key, row_time, time_key};
 use super::row::failed;
 use super::time::Zone;
 use super::timed::TimedRows;
-use super::{Builder, Emitter, Operator};
+use super::windowed::Windowed;
+use super::{Builder, Emitter};
 
 /// The window columns of an input.
 #[derive(Clone, Copy)]
@@ -127,26 +128,10 @@ impl WindowJoin {
         let mut keys = self.keys.get(port).into_iter().flatten();
         keys.any(|&column| row.get(column).is_none_or(Value::is_null))
     }
-
-    fn fire(&mut self, reached: i64, out: &mut Emitter) -> Result<(), EngineError> {
-        let zone = self.windows[0].zone;
-        while let Some(end) = self.rows.first().map(key_time).filter(|&end| zone.fires_at(end) <= reached) {
-            let mut sides: [Vec<(Vec<u8>, Row)>; 2] = [Vec::new(), Vec::new()];
-            for (key, waiting) in self.rows.drain(&time_key(end))? {
-                let port = usize::from(key.get(8) == Some(&1));
-                let join_key = key.get(9..key.len().saturating_sub(8)).unwrap_or_default().to_vec();
-                if let Some(side) = sides.get_mut(port) {
-                    side.push((join_key, waiting.row));
-                }
-            }
-            self.join(&sides, out)?;
-        }
-        Ok(())
-    }
 }
 
-impl Operator for WindowJoin {
-    fn process(
+impl Windowed for WindowJoin {
+    fn collect(
         &mut self,
         port: usize,
         rows: &mut Vec<Change>,
@@ -166,33 +151,37 @@ impl Operator for WindowJoin {
         Ok(())
     }
 
-    fn resume(&mut self, watermark: i64) {
+    fn by_watermark(&self) -> bool {
+        self.windows[0].rowtime
+    }
+
+    fn fire(&mut self, reached: i64, out: &mut Emitter) -> Result<(), EngineError> {
+        let zone = self.windows[0].zone;
+        while let Some(end) = self.rows.first().map(key_time).filter(|&end| zone.fires_at(end) <= reached) {
+            let mut sides: [Vec<(Vec<u8>, Row)>; 2] = [Vec::new(), Vec::new()];
+            for (key, waiting) in self.rows.drain(&time_key(end))? {
+                let port = usize::from(key.get(8) == Some(&1));
+                let join_key = key.get(9..key.len().saturating_sub(8)).unwrap_or_default().to_vec();
+                if let Some(side) = sides.get_mut(port) {
+                    side.push((join_key, waiting.row));
+                }
+            }
+            self.join(&sides, out)?;
+        }
+        Ok(())
+    }
+
+    fn passed(&mut self, watermark: i64) {
         self.watermark = watermark;
     }
 
-    fn flush(&mut self) -> Result<(), EngineError> {
+    fn next_end(&self) -> Option<i64> {
+        self.rows.first().map(|key| self.windows[0].zone.fires_at(key_time(key)))
+    }
+
+    fn write(&mut self) -> Result<(), EngineError> {
         self.rows.flush();
         Ok(())
-    }
-
-    fn watermark(&mut self, watermark: i64, out: &mut Emitter) -> Result<(), EngineError> {
-        self.watermark = watermark;
-        if self.windows[0].rowtime {
-            self.fire(watermark, out)?;
-        }
-        out.watermark(watermark);
-        Ok(())
-    }
-
-    fn clock(&mut self, now: i64, out: &mut Emitter) -> Result<(), EngineError> {
-        if self.windows[0].rowtime { Ok(()) } else { self.fire(now, out) }
-    }
-
-    fn next_timer(&self) -> Option<i64> {
-        if self.windows[0].rowtime {
-            return None;
-        }
-        self.rows.first().map(|key| self.windows[0].zone.fires_at(key_time(key)))
     }
 }
 
@@ -218,6 +207,35 @@ impl WindowRank {
             rows: TimedRows::new(builder.table("rows")?)?,
             watermark: i64::MIN,
         })
+    }
+}
+
+impl Windowed for WindowRank {
+    fn collect(
+        &mut self,
+        _port: usize,
+        rows: &mut Vec<Change>,
+        _out: &mut Emitter,
+    ) -> Result<(), EngineError> {
+        for change in rows.drain(..) {
+            let end = row_time(&change.row, self.window.end)?;
+            if self.window.rowtime && self.window.zone.fires_at(end) <= self.watermark {
+                continue;
+            }
+            let mut key = time_key(end).to_vec();
+            codec::put_key(&mut key, &change.row, &self.spec.partition);
+            put_sort_key(&mut key, &change.row, &self.spec.order);
+            if self.spec.last_wins {
+                // One row per sort key: the later one.
+                self.rows.drain(&key)?;
+            }
+            self.rows.push(key, Waiting::new(change.kind, change.row));
+        }
+        Ok(())
+    }
+
+    fn by_watermark(&self) -> bool {
+        self.window.rowtime
     }
 
     fn fire(&mut self, reached: i64, out: &mut Emitter) -> Result<(), EngineError> {
@@ -245,58 +263,17 @@ impl WindowRank {
         }
         Ok(())
     }
-}
 
-impl Operator for WindowRank {
-    fn process(
-        &mut self,
-        _port: usize,
-        rows: &mut Vec<Change>,
-        _out: &mut Emitter,
-    ) -> Result<(), EngineError> {
-        for change in rows.drain(..) {
-            let end = row_time(&change.row, self.window.end)?;
-            if self.window.rowtime && self.window.zone.fires_at(end) <= self.watermark {
-                continue;
-            }
-            let mut key = time_key(end).to_vec();
-            codec::put_key(&mut key, &change.row, &self.spec.partition);
-            put_sort_key(&mut key, &change.row, &self.spec.order);
-            if self.spec.last_wins {
-                // One row per sort key: the later one.
-                self.rows.drain(&key)?;
-            }
-            self.rows.push(key, Waiting::new(change.kind, change.row));
-        }
-        Ok(())
-    }
-
-    fn resume(&mut self, watermark: i64) {
+    fn passed(&mut self, watermark: i64) {
         self.watermark = watermark;
     }
 
-    fn flush(&mut self) -> Result<(), EngineError> {
+    fn next_end(&self) -> Option<i64> {
+        self.rows.first().map(|key| self.window.zone.fires_at(key_time(key)))
+    }
+
+    fn write(&mut self) -> Result<(), EngineError> {
         self.rows.flush();
         Ok(())
-    }
-
-    fn watermark(&mut self, watermark: i64, out: &mut Emitter) -> Result<(), EngineError> {
-        self.watermark = watermark;
-        if self.window.rowtime {
-            self.fire(watermark, out)?;
-        }
-        out.watermark(watermark);
-        Ok(())
-    }
-
-    fn clock(&mut self, now: i64, out: &mut Emitter) -> Result<(), EngineError> {
-        if self.window.rowtime { Ok(()) } else { self.fire(now, out) }
-    }
-
-    fn next_timer(&self) -> Option<i64> {
-        if self.window.rowtime {
-            return None;
-        }
-        self.rows.first().map(|key| self.window.zone.fires_at(key_time(key)))
     }
 }
