@@ -170,9 +170,10 @@ impl CsvDecoder {
 impl CsvOptions {
     /// Reads a field, or a part of one.
     fn value(&self, text: &str, data_type: &DataType) -> Result<Value, FormatError> {
-        let null = self.null_literal.as_deref() == Some(text);
+        // Arrays and rows are looked at element by element.
         let container = matches!(data_type.kind, TypeKind::Array(_) | TypeKind::Row(_));
-        if null || (self.empty_as_null && text.is_empty() && !container) {
+        let null = self.null_literal.as_deref() == Some(text) || (self.empty_as_null && text.is_empty());
+        if null && !container {
             return Ok(Value::Null);
         }
         match self.typed(text, data_type)? {
@@ -189,7 +190,10 @@ impl CsvOptions {
         let body = text.trim();
         let int =
             |low: i64, high: i64| body.parse().ok().filter(|n| (low..=high).contains(n)).map(Value::Int);
-        let mut parts = text.split(self.array_delimiter.as_str()).filter(|_| !text.is_empty());
+        let mut parts = text
+            .split(self.array_delimiter.as_str())
+            .filter(|_| !text.is_empty())
+            .map(|part| if self.trim { part.trim() } else { part });
         Ok(match &data_type.kind {
             TypeKind::Varchar(_) | TypeKind::Char(_) => Some(Value::str(text)),
             TypeKind::Boolean => Some(Value::Bool(body.eq_ignore_ascii_case("true"))),

@@ -131,7 +131,11 @@ fn read_field(
     let text = p.skip()?;
     let mut inside = Parser::new(text.as_bytes())?;
     inside.peek()?;
-    Ok(read_value(&mut inside, &field.data_type, encoding, nested, options).unwrap_or(Value::Null))
+    match read_value(&mut inside, &field.data_type, encoding, nested, options) {
+        // What is no JSON makes the whole record none.
+        Err(error) if error.is_syntax() => Err(error),
+        other => Ok(other.unwrap_or(Value::Null)),
+    }
 }
 
 fn mismatch(kind: Kind, wanted: &DataType) -> FormatError {

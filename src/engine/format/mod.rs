@@ -44,6 +44,11 @@ impl FormatError {
         Self { what: what.into(), column: None, next: None }
     }
 
+    /// Whether the text is no JSON at all, rather than another value than the column's.
+    pub(crate) fn is_syntax(&self) -> bool {
+        self.what.starts_with("not valid JSON")
+    }
+
     pub(crate) fn next(mut self, next: impl Into<Cow<'static, str>>) -> Self {
         self.next = Some(next.into());
         self
