@@ -120,7 +120,7 @@ impl Run {
                 let (writer, session) = started.map_err(|_| {
                     Error::transient("source and log do not answer").because(format!("for {} s", PREPARE.as_secs()))
                 })??;
-                self.live(writer, session).await
+                Box::pin(self.live(writer, session)).await
             }
         }
     }

@@ -349,7 +349,7 @@ fn decimal(
             .map_err(|_| bad());
     }
     let text = scalar_text(p, kind, tree)?.ok_or_else(&bad)?;
-    text::decimal(if tree { &*text } else { text.trim() }, precision, scale).map(value).map_err(|_| {
+    text::decimal(if tree { &text } else { text.trim() }, precision, scale).map(value).map_err(|_| {
         bad().next(
             "Debezium writes numeric columns as base64 unless 'decimal.handling.mode' is 'string' or 'double': set \
              it in the connector, or let the messages carry their schema (value.converter.schemas.enable=true with \

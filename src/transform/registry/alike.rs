@@ -30,10 +30,8 @@ fn bare(schema: &mut Value) {
             });
             map.values_mut().for_each(bare);
             // {"type": "int"} is "int"
-            if let (1, Some(Value::String(_))) = (map.len(), map.get("type")) {
-                if let Some(ty) = map.get_mut("type").map(Value::take) {
-                    *schema = ty;
-                }
+            if let (1, Some(ty @ Value::String(_))) = (map.len(), map.get_mut("type")) {
+                *schema = ty.take();
             }
         }
         Value::Array(all) => all.iter_mut().for_each(bare),
