@@ -1,5 +1,5 @@
 //! `millstream run` as a service: its REST API under many hands, offsets moved by hand, its metrics and health, what
-//! its topics are made with.
+//! its topics are made with, and that no secret leaves it.
 
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
@@ -395,4 +395,142 @@ fn records_that_cannot_be_done_are_left_out_where_that_is_tolerated() {
         service.metric("millstream_connector_skipped_total", "connector=\"e\"") == Some(3.0)
     });
     assert!(service.printed().contains("a record is left out"), "{}", service.printed());
+}
+
+/// Planted wherever a secret may stand.
+const CANARY: &str = "kanarienvogel";
+
+#[test]
+fn secrets_leave_nowhere() {
+    let service = Service::start_at("debug", TABLES);
+    let secret = |place: &str| format!("{CANARY}-{place}");
+    let mut out = String::new();
+    let mut hear = |what: &str, text: String| {
+        assert!(!text.contains(CANARY), "{what} tells a secret: {text}");
+        out.push_str(&text);
+    };
+    let ask = |method: &str, path: &str, body: Value| service.text(method, path, Some(&body)).1;
+    let jaas = format!(
+        "org.apache.kafka.common.security.plain.PlainLoginModule required password=\"{}\";",
+        secret("jaas")
+    );
+    let places: [(&str, String); 9] = [
+        ("database.password", secret("password")),
+        ("database.sslpassword", secret("ssl")),
+        ("producer.override.sasl.jaas.config", jaas),
+        ("producer.override.ssl.keystore.password", secret("keystore")),
+        ("signal.consumer.ssl.truststore.password", secret("truststore")),
+        ("value.converter.basic.auth.user.info", format!("ann:{}", secret("registry"))),
+        ("column.mask.hash.SHA-256.with.salt.kanarienvogel-salt", "shop.none".to_owned()),
+        ("transforms.t.api.token", secret("token")),
+        ("driver.secret", secret("driver")),
+    ];
+    let with = |more: &[(&str, &str)]| {
+        let places: Vec<(&str, &str)> =
+            places.iter().map(|(k, v)| (*k, v.as_str())).chain(more.iter().copied()).collect();
+        service.config("s", &places)
+    };
+    // The name of a property that holds a salt is known to whoever sends it; nothing else may be.
+    let unsalted = |text: String| text.replace("with.salt.kanarienvogel-salt", "with.salt.");
+
+    // Refused in every way, and taken.
+    let wrong = [
+        with(&[("snapshot.mode", "sometimes"), ("tasks.max", "x")]),
+        with(&[("database.port", "1")]),
+        with(&[("database.dbname", "nowhere")]),
+        with(&[("database.user", "nobody")]),
+        with(&[("database.sslmode", "verify-full")]),
+        with(&[("connector.class", "no.such.Class")]),
+        with(&[("transforms", "t"), ("transforms.t.type", "no.such.Class")]),
+        with(&[("value.converter", "io.confluent.connect.avro.AvroConverter")]),
+    ];
+    for config in &wrong {
+        hear("a refusal", unsalted(ask("POST", "/connectors", json!({ "name": "s", "config": config }))));
+        hear(
+            "a validation",
+            unsalted(ask("PUT", "/connector-plugins/Postgres/config/validate", config.clone())),
+        );
+        // What is not refused fails when it starts.
+        hear("a status", service.text("GET", "/connectors/s/status", None).1);
+        hear("an end", service.text("DELETE", "/connectors/s", None).1);
+    }
+    let mut classless = with(&[]);
+    classless.as_object_mut().unwrap().remove("connector.class");
+    hear("a refusal", unsalted(ask("POST", "/connectors", json!({ "name": "s", "config": classless }))));
+    hear(
+        "a mismatch",
+        unsalted(ask("POST", "/connectors", json!({ "name": "other", "config": with(&[("name", "s")]) }))),
+    );
+    let (status, answer) =
+        service.text("POST", "/connectors", Some(&json!({ "name": "s", "config": with(&[]) })));
+    assert_eq!(status, 201, "{answer}");
+    hear("the new connector", unsalted(answer));
+    service.streams("s");
+    for path in [
+        "/connectors/s",
+        "/connectors/s/config",
+        "/connectors/s/tasks",
+        "/connectors/s/status",
+        "/metrics",
+        "/connectors?expand=info&expand=status",
+        "/connectors/s/offsets",
+        "/health/ready",
+        "/admin/loggers",
+    ] {
+        hear(path, unsalted(service.text("GET", path, None).1));
+    }
+    hear("a patch", unsalted(ask("PATCH", "/connectors/s/config", json!({ "tasks.max": "x" }))));
+    hear("a patch", unsalted(ask("PATCH", "/connectors/s/config", json!({ "max.batch.size": "1000" }))));
+    service.streams("s");
+
+    // SQL with secrets in its options, right and wrong.
+    let sql = |more: &str| {
+        format!(
+            "create table t (id int, primary key (id) not enforced) with ('connector' = 'jdbc', \
+             'url' = 'jdbc:postgresql://127.0.0.1:1/shop?password={}', 'table-name' = 't', 'username' = 'u', \
+             'password' = '{}'{more}); create table k (id int) with ('connector' = 'kafka', 'topic' = 'k', \
+             'properties.bootstrap.servers' = 'x:1', 'format' = 'json', 'properties.sasl.jaas.config' = 'x {}', \
+             'properties.ssl.key.password' = '{}', 'scan.startup.mode' = 'earliest-offset'); ",
+            secret("url"),
+            secret("jdbc"),
+            secret("sqljaas"),
+            secret("key")
+        )
+    };
+    let file = service.dir.path().join("canary.sql");
+    for (options, statement) in [
+        ("", "insert into t select id from k"),
+        (", 'no.such' = 'x'", "insert into t select id from k"),
+        ("", "explain insert into t select id from k"),
+        ("", "explain plan for select * from t"),
+        ("", "insert into t select nothing from k"),
+        ("", "show create table t"),
+        ("", "describe t"),
+        ("", "insert into t selec id from k"),
+    ] {
+        let text = format!("{}{statement};", sql(options));
+        std::fs::write(&file, &text).unwrap();
+        hear(statement, service.command(&["sql", "-f", file.to_str().unwrap(), "--until-idle", "100ms"]));
+        hear(statement, ask("POST", "/pipelines", json!({ "name": "canary", "sql": text })));
+    }
+    hear("the pipelines", service.text("GET", "/pipelines", None).1);
+    hear("a pipeline", service.text("GET", "/pipelines/canary", None).1);
+    hear("a pipeline", service.command(&["pipelines", "status", "canary"]));
+
+    // Commands.
+    let connector = service.dir.path().join("canary.json");
+    std::fs::write(&connector, json!({ "name": "d", "config": with(&[]) }).to_string()).unwrap();
+    let connector = connector.to_str().unwrap().to_owned();
+    let connector = connector.as_str();
+    for args in [
+        vec!["doctor", connector],
+        vec!["grants", connector],
+        vec!["connectors", "status", "s"],
+        vec!["connectors", "list"],
+        vec!["offsets", "show", "s"],
+    ] {
+        hear(args[0], unsalted(service.command(&args)));
+    }
+    hear("the service's log", unsalted(service.printed()));
+    assert!(out.contains("********"), "nothing was asked for");
 }
