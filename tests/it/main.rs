@@ -45,7 +45,7 @@ mod snapshots;
 mod sql_oracle;
 mod sql_text;
 mod support;
-mod takeover;
 mod tables;
+mod takeover;
 mod transforms;
 mod values;

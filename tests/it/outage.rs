@@ -196,7 +196,8 @@ async fn what_cannot_heal_fails_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let log = log_at(dir.path()).await;
     let mine = [("publication.name", "mine"), ("publication.autocreate.mode", "disabled")];
-    let cases: [(&str, Vec<(&str, &str)>, &[&str]); 8] = [
+    type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a [&'a str]);
+    let cases: [Case<'_>; 8] = [
         (
             "wrong password",
             vec![("database.user", "secretive"), ("database.password", "wrong-canary")],

@@ -302,7 +302,7 @@ async fn signals_from_a_topic_of_kafka() {
         writer.commit(batch).await.unwrap();
     };
     let order = r#"{"id": "k", "type": "execute-snapshot", "data": {"data-collections": ["public.item"]}}"#;
-    let log: Arc<dyn Log> = log.clone();
+    let log: Arc<dyn Log> = Arc::clone(&log);
     let table = format!("{}.public.item", place.name);
     let count = async |wanted: usize| {
         let deadline = Instant::now() + Duration::from_secs(40);

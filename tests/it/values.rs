@@ -180,10 +180,10 @@ fn date(mode: &Mode) -> (String, Read) {
 fn time_of(mode: &Mode, short: bool) -> (String, Read) {
     let micros = "(extract(epoch from c) * 1000000)::int8";
     match mode.time {
-        "isostring" => text(&format!(
+        "isostring" => text(
             "case when c = '24:00' then '00:00:00' else to_char(c, 'HH24:MI:SS') || \
-             rtrim(rtrim(to_char(c, '.US'), '0'), '.') end || 'Z'"
-        )),
+             rtrim(rtrim(to_char(c, '.US'), '0'), '.') end || 'Z'",
+        ),
         "connect" => plain(&format!("{micros} / 1000")),
         "adaptive" if short => plain(&format!("{micros} / 1000")),
         "nanoseconds" => plain(&format!("{micros} * 1000")),
@@ -593,7 +593,10 @@ async fn generated_values_are_what_the_server_says_they_are() {
 
 /// A value that Debezium loses or changes: the column's type, a literal, the time precision mode, what the event has
 /// by default (`None`: the column is left out), and with strict values (`None`: an error).
-const LOST: [(&str, &str, &str, Option<&str>, Option<&str>); 20] = [
+type Lost = (&'static str, &'static str, &'static str, Option<&'static str>, Option<&'static str>);
+
+/// All of them.
+const LOST: [Lost; 20] = [
     ("date", "infinity", "adaptive", Some("-2147472692"), None),
     ("date", "-infinity", "isostring", Some("\"-5877611-06-22Z\""), Some("\"-infinity\"")),
     ("date", "infinity", "connect", Some("-2147472692"), None),

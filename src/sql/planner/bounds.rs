@@ -34,7 +34,7 @@ pub fn warnings(plan: &Plan, options: &BTreeMap<String, String>) -> Vec<String> 
                 (!sides.is_empty()).then(|| format!("the join keeps every row of {}", sides.join(" and of ")))
             }
             Op::Aggregate(aggregate)
-                if input(0) && !aggregate.group.is_empty() && !aggregate.ttl.is_some_and(|ttl| ttl > 0) =>
+                if input(0) && !aggregate.group.is_empty() && aggregate.ttl.is_none_or(|ttl| ttl <= 0) =>
             {
                 Some(format!(
                     "GROUP BY keeps a row for every value of ({}) in {}",
