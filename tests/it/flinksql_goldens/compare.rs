@@ -154,6 +154,9 @@ pub fn compare(
     have: &[String],
     keys: &BTreeMap<String, Vec<usize>>,
 ) -> Result<(), String> {
+    // A recording is a text of lines: a row with a line break in it is two of them there.
+    let have: Vec<String> = have.iter().flat_map(|row| row.split('\n')).map(str::to_owned).collect();
+    let have = have.as_slice();
     if rule == "exact" {
         let names: BTreeSet<String> = plain(want)
             .into_iter()
