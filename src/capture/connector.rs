@@ -266,7 +266,7 @@ async fn supervise(mut run: Run) {
             tracing::error!(connector = run.options.name, %error, "connector failed");
             return run.status.failed(Phase::Failed, Arc::new(error));
         };
-        tracing::warn!(connector = run.options.name, %error, "next try in {} ms", pause.as_millis());
+        tracing::warn!(connector = run.options.name, %error, "RECONNECTING: next try in {} ms", pause.as_millis());
         run.status.failed(Phase::Reconnecting, Arc::new(error));
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

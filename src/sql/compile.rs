@@ -431,10 +431,21 @@ fn create_text(table: &Table) -> String {
         lines.push(format!("  PRIMARY KEY ({}) NOT ENFORCED", names.join(", ")));
     }
     let secret = |key: &str| key.contains("password") || key.contains("jaas") || key.contains("secret");
-    let options: Vec<String> = table
-        .options
-        .iter()
-        .map(|(k, v)| format!("  '{k}' = '{}'", if secret(k) { "******" } else { v.as_str() }))
-        .collect();
+    let shown =
+        |key: &str, value: &str| if secret(key) { "******".to_owned() } else { without_password(value) };
+    let options: Vec<String> =
+        table.options.iter().map(|(k, v)| format!("  '{k}' = '{}'", shown(k, v))).collect();
     format!("CREATE TABLE `{}` (\n{}\n) WITH (\n{}\n)", table.name, lines.join(",\n"), options.join(",\n"))
+}
+
+/// A URL without the value of its parameter `password`.
+fn without_password(url: &str) -> String {
+    let parts = url.split_inclusive(['?', '&', ';']).map(|part| match part.split_once('=') {
+        Some((name, value)) if name.to_ascii_lowercase().contains("password") => {
+            let end = value.get(value.trim_end_matches(['?', '&', ';']).len()..).unwrap_or_default();
+            format!("{name}=******{end}")
+        }
+        _ => part.to_owned(),
+    });
+    parts.collect()
 }

@@ -107,7 +107,7 @@ async fn events(log: &Arc<dyn Log>, topics: &[String]) -> Vec<(Event, Seen)> {
     all.into_iter().map(|(_, event, seen)| (event, seen)).collect()
 }
 
-async fn write_events(log: &Arc<dyn Log>, events: &[(Event, Seen)]) {
+async fn write_events<'e>(log: &Arc<dyn Log>, events: impl Iterator<Item = &'e (Event, Seen)>) {
     let mut writer = log.writer("earlier").await.unwrap();
     let mut batch = Batch::new();
     for (event, seen) in events {
@@ -171,8 +171,20 @@ async fn goes_on(case: &str, every: usize) -> usize {
     case.run(&log).await;
     let ours = events(&log, &topics).await;
     assert_eq!(ours.len(), recorded.len());
+    // Theirs come as they were sent: what commits later may stand before it in the WAL. A tombstone has its delete's LSN.
+    let sent_at = recorded.iter().scan(0, |last, (event, _, _)| {
+        *last = event.lsn.unwrap_or(*last);
+        Some(*last)
+    });
+    let mut sent: Vec<(u64, usize)> = sent_at.zip(0..).collect();
+    sent.sort_by_key(|(lsn, _)| *lsn);
+    let mut of_ours: Vec<usize> = vec![0; ours.len()];
+    for (at, (_, number)) in sent.iter().enumerate() {
+        of_ours[*number] = at;
+    }
     let (mut lsns, mut xids) = (HashMap::new(), HashMap::new());
-    for ((theirs, value, _), (event, seen)) in recorded.iter().zip(&ours) {
+    for ((theirs, value, _), at) in recorded.iter().zip(&of_ours) {
+        let (event, seen) = &ours[*at];
         assert_eq!((&theirs.topic, &theirs.key, &theirs.op), (&event.topic, &event.key, &event.op));
         let xid = |value: &Value| without_schema(value)["source"]["txId"].as_u64();
         if let (Some(theirs), Some(ours)) = (theirs.lsn, event.lsn) {
@@ -191,7 +203,7 @@ async fn goes_on(case: &str, every: usize) -> usize {
         }
         let Some(offset) = translated(&line["offset"], &lsns, &xids) else { continue };
         let log = open(&dir.path().join(format!("from-{number}"))).await;
-        write_events(&log, &ours[..=number]).await;
+        write_events(&log, of_ours[..=number].iter().map(|at| &ours[*at])).await;
         let written = [(line["partition"].clone(), Some(offset))];
         offsets::write(&log, OFFSETS_TOPIC, "debezium", &case.name, &written).await.unwrap();
         case.run(&log).await;
