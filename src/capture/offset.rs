@@ -244,8 +244,10 @@ impl Offset {
                 let mut position = Position::before(restart);
                 // BEGIN names the first change, which is not there yet; behind COMMIT nothing is left to know.
                 let change = message_type.is_some_and(|kind| !matches!(kind, "BEGIN" | "COMMIT"));
-                // The first change of a transaction may stand where the commit before it ends.
-                let within = lsn_commit.is_none() || last > restart || last == restart && tx_id.is_some();
+                // The first change of a transaction may stand where the commit before it ends, and all of them before
+                // it, where that other transaction came later and was done sooner. Where the change belongs to what
+                // that commit ended, no transaction with its id comes any more.
+                let within = lsn_commit.is_none() || last > restart || tx_id.is_some();
                 if change && within {
                     position.through = Some(Through { lsn: last, xid: tx_id, at_lsn: None });
                 }
@@ -321,6 +323,10 @@ mod tests {
             (Lsn(30), Some(Through { lsn: Lsn(40), xid: Some(5), at_lsn: None }))
         );
         assert_eq!(offset.binding, None);
+        // Another transaction began later and was done sooner.
+        let woven = Offset::read(br#"{"messageType":"INSERT","lsn_commit":50,"lsn":40,"txId":5}"#).unwrap();
+        let known = Through { lsn: Lsn(40), xid: Some(5), at_lsn: None };
+        assert_eq!((woven.restart, woven.position.through), (Lsn(50), Some(known)));
         // A change right behind the commit before it is in the log; what BEGIN names is not.
         let behind = |kind: &str| {
             let text =

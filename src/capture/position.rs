@@ -97,6 +97,10 @@ impl Position {
     }
 
     fn resume_through(&mut self, xid: Option<u64>) -> Resume {
+        if xid.is_none() && self.through.is_some_and(|through| through.xid.is_some()) {
+            // A message outside of transactions, which may come before the one that is named.
+            return Resume::Whole;
+        }
         match self.through.take() {
             // The first transaction after Debezium's last commit; if its offset named one, it is this one or
             // that one has been sent whole before.
@@ -126,6 +130,7 @@ mod tests {
     fn an_offset_of_debezium_names_an_lsn_once() {
         let through = Through { lsn: Lsn(70), xid: Some(9), at_lsn: Some(2) };
         let mut p = Position { through: Some(through), ..Position::before(Lsn(50)) };
+        assert_eq!(p.resume(Lsn(75), None), Resume::Whole);
         assert_eq!(p.resume(Lsn(80), Some(9)), Resume::Through(through));
         assert_eq!(p.resume(Lsn(90), Some(10)), Resume::Whole);
         let mut p = Position { through: Some(through), ..Position::before(Lsn(50)) };
