@@ -293,7 +293,7 @@ fn build(
         let mut field = (*column.schema).clone();
         column.mask = columns::apply(options, &name, type_name, characters, length, scale, &mut field);
         column.schema = Arc::new(field);
-        finish(options, &mut column, input.name, columns.is_empty(), &value_json);
+        finish(options, &mut column, input, columns.is_empty(), &value_json);
         fields.push(Field {
             name: names::adjust_field(input.name, options.field_adjustment),
             schema: Arc::clone(&column.schema),
@@ -339,7 +339,8 @@ fn column(
         let is_enum = matches!(pg.kind, TypeKind::Enum(_));
         defaults::parse(expression, &pg.name, is_enum, input.typmod, &mapped)
     });
-    mapped.schema.optional = input.optional;
+    // some types are optional whatever the column says
+    mapped.schema.optional |= input.optional;
     mapped.schema.default = default;
     let required = !mapped.schema.optional && mapped.schema.default.is_none();
     Some(ColumnPlan {
@@ -362,8 +363,14 @@ fn column(
 }
 
 /// Renders what does not depend on the row.
-fn finish(options: &EventOptions, column: &mut ColumnPlan, name: &str, first: bool, json: &JsonOptions) {
-    let name = names::adjust_field(name, options.field_adjustment);
+fn finish(
+    options: &EventOptions,
+    column: &mut ColumnPlan,
+    input: &Input<'_>,
+    first: bool,
+    json: &JsonOptions,
+) {
+    let name = names::adjust_field(input.name, options.field_adjustment);
     if !first {
         column.lead.push(b',');
     }
@@ -373,7 +380,7 @@ fn finish(options: &EventOptions, column: &mut ColumnPlan, name: &str, first: bo
         Some(mask) => mask.apply(datum),
         None => datum,
     };
-    let null = if column.schema.optional {
+    let null = if input.optional {
         Datum::Null
     } else {
         match (&column.schema.default, &column.conv) {
@@ -425,7 +432,7 @@ fn key_plan(
         if input.unread {
             column.wire = NOWHERE;
         }
-        finish(options, &mut column, input.name, columns.is_empty(), json);
+        finish(options, &mut column, input, columns.is_empty(), json);
         fields.push(Field {
             name: names::adjust_field(input.name, options.field_adjustment),
             schema: Arc::clone(&column.schema),

@@ -138,7 +138,14 @@ fn map_array(
         // the schema is that of one element, which the array then is not
         "bit" if typmod <= 1 => Some(Mapped { conv: Conv::Null, schema: Schema::new(Kind::Boolean) }),
         "bit" => Some(Mapped { conv: Conv::Null, schema: bit_schema(typmod) }),
-        "tsvector" => scalar(options, element_type, typmod, origin).map(|m| make(m, false, true)),
+        "tsvector" | "vector" | "halfvec" => {
+            scalar(options, element_type, typmod, origin).map(|m| make(m, false, true))
+        }
+        // Debezium reads each element as null, which the element's schema does not allow
+        "sparsevec" => {
+            let element = Mapped { conv: Conv::Null, schema: sparse_schema() };
+            Some(make(element, false, true))
+        }
         name => match scalar(options, element_type, typmod, origin) {
             Some(m) => {
                 // Debezium asks each ltree for its text, null or not
@@ -258,7 +265,8 @@ fn scalar(options: &EventOptions, pg: &PgType, typmod: i32, origin: Origin) -> O
             Some(Mapped { conv: Conv::Hstore(options.hstore), schema })
         }
         "point" => Some(Mapped { conv: Conv::Point, schema: point_schema() }),
-        "geometry" => Some(Mapped { conv: Conv::Geometry, schema: geometry_schema("Geometry") }),
+        // a NOT NULL geometry's field is optional too; a geography's is not
+        "geometry" => Some(Mapped { conv: Conv::Geometry, schema: geometry_schema("Geometry").optional() }),
         "geography" => Some(Mapped { conv: Conv::Geometry, schema: geometry_schema("Geography") }),
         "vector" => Some(Mapped {
             conv: Conv::Vector(false),
@@ -397,6 +405,7 @@ fn sparse_schema() -> Schema {
         ),
     ])
     .named("io.debezium.data.SparseDoubleVector", 1)
+    .documented("Sparse double vector")
 }
 
 /// Whether JDBC has the type as one of characters: the only ones that masks and hashes reach.
@@ -466,3 +475,6 @@ fn described<'t>(types: &'t TypeRegistry, mut r: Resolved<'t>) -> (i32, i32) {
         _ => (UNKNOWN, 0),
     }
 }
+
+#[cfg(test)]
+mod tests;

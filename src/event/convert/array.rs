@@ -18,7 +18,7 @@ enum Element<'a> {
 pub enum Elements {
     /// Null: those of more dimensions and those that cannot be converted.
     Lenient,
-    /// A null, or an element of more dimensions, makes the whole array unconvertible (enums).
+    /// A null, an element of more dimensions or one that cannot be read makes the whole array unconvertible (enums).
     NullIsFatal,
     /// The whole array is unconvertible; a null is a null.
     Strict,
@@ -53,7 +53,7 @@ pub(super) fn convert<'a>(
                 };
                 match converted {
                     Ok(datum) => datum,
-                    Err(e) if elements == Elements::Strict || matches!(element, Conv::FiniteNumeric(_)) => {
+                    Err(e) if elements != Elements::Lenient || matches!(element, Conv::FiniteNumeric(_)) => {
                         return Err(e);
                     }
                     Err(_) => Datum::Null,

@@ -50,8 +50,8 @@ pub fn run(selection: &Selection) -> Outcome {
 #[derive(Clone)]
 struct Case<'r> {
     folder: PathBuf,
-    /// Listed in the suite's xml-cases.txt.
-    has_xml: bool,
+    /// What the suite's needs.txt says that not every server has: `xml`, or an extension.
+    need: Option<String>,
     registry: Option<&'r Registry>,
     name: String,
     /// The form in which headers are compared.
@@ -92,11 +92,14 @@ impl Case<'_> {
             Ok(text) => serde_json::from_str(&text).map_err(|e| format!("case.json: {e}"))?,
             Err(_) => Value::Null,
         };
-        let listed = folder.parent().map(|suite| suite.join("xml-cases.txt"));
+        let listed = folder.parent().map(|suite| suite.join("needs.txt"));
         let listed = listed.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
         Ok(Self {
             folder: folder.to_owned(),
-            has_xml: listed.lines().any(|line| line == super::name(folder)),
+            need: listed
+                .lines()
+                .filter_map(|l| l.split_once(' '))
+                .find_map(|(case, need)| (case == super::name(folder)).then(|| need.to_owned())),
             registry: None,
             name,
             headers: Headers::Wire,
@@ -135,8 +138,8 @@ impl Case<'_> {
         let work = tempfile::tempdir().map_err(|e| e.to_string())?;
         let database = self.config.get("database.dbname").cloned().unwrap_or_else(|| "golden".into());
         psql(&postgres, "postgres", &format!("CREATE DATABASE \"{database}\""))?;
-        if self.has_xml && psql(&postgres, &database, "SELECT '<a/>'::xml").is_err() {
-            return Err(format!("{LEFT_OUT}PostgreSQL was built without libxml (xml-cases.txt)"));
+        if let Some(need) = self.need.as_deref().filter(|need| !has(&postgres, &database, need)) {
+            return Err(format!("{LEFT_OUT}this PostgreSQL has no {need} (needs.txt)"));
         }
         psql(&postgres, &database, &self.setup)?;
         let port = postgres.port().to_string();
@@ -258,6 +261,13 @@ impl Case<'_> {
 
 fn psql(postgres: &TemporaryPostgres, database: &str, sql: &str) -> Result<String, String> {
     postgres.psql(database, sql).map(|t| t.trim().to_owned()).map_err(|e| e.screen())
+}
+
+/// Whether the server has the type `xml` (it has not where it was built without libxml), or an extension.
+fn has(postgres: &TemporaryPostgres, database: &str, need: &str) -> bool {
+    let extension = format!("SELECT 1 FROM pg_available_extensions WHERE name = '{need}'");
+    let query = if need == "xml" { "SELECT '<a/>'::xml" } else { extension.as_str() };
+    psql(postgres, database, query).is_ok_and(|found| !found.is_empty())
 }
 
 /// Signals server processes.

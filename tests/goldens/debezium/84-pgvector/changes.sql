@@ -1,0 +1,15 @@
+INSERT INTO vectors SELECT id + 10, v, anyv, h, s, va, ha, sa FROM vectors ORDER BY id;
+UPDATE vectors SET v = '[9,9,9]', s = NULL WHERE id = 1;
+UPDATE vectors SET id = 30 WHERE id = 3;
+DELETE FROM vectors WHERE id = 2;
+INSERT INTO defaults (id) VALUES (2);
+UPDATE defaults SET dv = NULL WHERE id = 1;
+DELETE FROM defaults WHERE id = 2;
+INSERT INTO dom VALUES (3, NULL, '[1,1,1]');
+UPDATE wide SET t = 'b' WHERE id = 1;
+UPDATE wide SET v = NULL, s = NULL WHERE id = 1;
+DELETE FROM wide WHERE id = 1;
+UPDATE full_rows SET t = 'c';
+DELETE FROM full_rows WHERE t = 'c';
+ALTER TABLE dom ADD more extschema.vector(2) NOT NULL DEFAULT '[5,5]';
+INSERT INTO dom VALUES (4, NULL, '[1,1,1]', '[6,6]');
