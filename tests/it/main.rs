@@ -38,6 +38,7 @@ mod protobuf_reader;
 #[allow(dead_code, reason = "the golden runner has more use for it")]
 #[path = "support/goldens/registry.rs"]
 mod registry;
+mod registry_tls;
 mod replication;
 mod service;
 mod slot_identity;

@@ -1,14 +1,13 @@
-//! One request and its answer over HTTP/1.1, with TLS by PEM files.
+//! One request and its answer over HTTP/1.1, plain or with TLS.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use openssl::ssl::{SslConnector, SslFiletype, SslMethod};
+use openssl::ssl::SslConnector;
 use serde_json::Value;
 
-use super::super::config::Options;
-use crate::event::EventError;
+use super::tls::{handshake_failed, io_failed};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT: &str = "application/vnd.schemaregistry.v1+json";
@@ -55,31 +54,18 @@ impl Endpoint {
 trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
-/// TLS by `schema.registry.ssl.*` (or `ssl.*`): PEM files.
-pub(super) fn tls(own: &Options<'_>) -> Result<SslConnector, EventError> {
-    let find = |name: &str| -> Option<(String, String)> {
-        [format!("schema.registry.ssl.{name}"), format!("ssl.{name}")]
-            .into_iter()
-            .find_map(|n| own.get(&n).filter(|v| !v.is_empty()).map(|v| (n, v.to_owned())))
-    };
-    let failed =
-        |name: &str, e: &dyn std::fmt::Display| own.error(name, format!("a file that can be used ({e})"));
-    let mut builder =
-        SslConnector::builder(SslMethod::tls()).map_err(|e| failed("schema.registry.url", &e))?;
-    for kind in ["truststore.type", "keystore.type"] {
-        if let Some((name, _)) = find(kind).filter(|(_, v)| !v.eq_ignore_ascii_case("PEM")) {
-            let convert = "keytool -importkeystore -deststoretype PKCS12, then openssl pkcs12 -nodes";
-            return Err(own.error(&name, format!("PEM (a Java key store becomes one by {convert})")));
-        }
-    }
-    if let Some((name, path)) = find("truststore.location") {
-        builder.set_ca_file(&path).map_err(|e| failed(&name, &e))?;
-    }
-    if let Some((name, path)) = find("keystore.location") {
-        builder.set_certificate_chain_file(&path).map_err(|e| failed(&name, &e))?;
-        builder.set_private_key_file(&path, SslFiletype::PEM).map_err(|e| failed(&name, &e))?;
-    }
-    Ok(builder.build())
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// Nobody is there, or the connection broke off.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The server's certificate is not trusted, and why.
+    #[error("its certificate is not trusted: {0}")]
+    Untrusted(String),
+    /// The server refused our certificate, or that there is none, and its word.
+    #[error("it asks for a client certificate that it trusts: {0}")]
+    Refused(String),
 }
 
 /// How requests are made.
@@ -99,7 +85,7 @@ impl Client {
         endpoint: &Endpoint,
         path: &str,
         body: Option<&str>,
-    ) -> std::io::Result<(u16, Value)> {
+    ) -> Result<(u16, Value), Failure> {
         let (host, port) = match &endpoint.to {
             Some((host, port)) => (host.as_str(), *port),
             None => (endpoint.host.as_str(), endpoint.port),
@@ -113,8 +99,8 @@ impl Client {
         tcp.set_write_timeout(Some(TIMEOUT))?;
         let mut stream: Box<dyn Stream> = match &self.tls {
             Some(tls) if endpoint.tls => {
-                let tls = tls.configure()?.verify_hostname(self.check_name);
-                Box::new(tls.connect(&endpoint.host, tcp).map_err(std::io::Error::other)?)
+                let tls = tls.configure().map_err(std::io::Error::from)?.verify_hostname(self.check_name);
+                Box::new(tls.connect(&endpoint.host, tcp).map_err(handshake_failed)?)
             }
             _ => Box::new(tcp),
         };
@@ -132,10 +118,9 @@ impl Client {
             head.push_str(&format!("Content-Type: {ACCEPT}\r\nContent-Length: {}\r\n", body.len()));
         }
         head.push_str("\r\n");
-        stream.write_all(head.as_bytes())?;
-        stream.write_all(body.unwrap_or("").as_bytes())?;
-        stream.flush()?;
-        answer(&mut BufReader::new(stream))
+        head.push_str(body.unwrap_or(""));
+        stream.write_all(head.as_bytes()).and_then(|()| stream.flush()).map_err(io_failed)?;
+        answer(&mut BufReader::new(stream)).map_err(io_failed)
     }
 }
 

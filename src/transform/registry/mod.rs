@@ -7,13 +7,14 @@ mod alike;
 mod http;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use self::alike::writes_alike;
-use self::http::{Client, Endpoint, tls};
+use self::http::{Client, Endpoint, Failure};
 use super::config::Options;
 use crate::config::AddressMap;
 use crate::event::EventError;
@@ -163,7 +164,7 @@ impl Registry {
             (false, false) => Mode::Find,
         };
         let normalize = own.flag("normalize.schemas", false)?;
-        let tls = if endpoints.iter().any(|e| e.tls) { Some(tls(own)?) } else { None };
+        let tls = if endpoints.iter().any(|e| e.tls) { Some(tls::connector(own)?) } else { None };
         let check_name = !["schema.registry.ssl.", "ssl."]
             .iter()
             .filter_map(|prefix| own.get(&format!("{prefix}endpoint.identification.algorithm")))
@@ -229,7 +230,7 @@ impl Registry {
                     };
                     return Err(format!("the registry refused subject {subject} ({status}: {why}){hint}"));
                 }
-                Err(e) => last = format!("{UNAVAILABLE}{at} (schema.registry.url): {e}"),
+                Err(e) => last = self.no_answer(&format!("{at} (schema.registry.url)"), &e),
             }
         }
         Err(last)
@@ -256,7 +257,7 @@ impl Registry {
                 Ok((status, answer)) => {
                     return Err(format!("the registry refused schema {id} ({status}: {})", message(&answer)));
                 }
-                Err(e) => last = format!("{UNAVAILABLE}{at}: {e}"),
+                Err(e) => last = self.no_answer(&at, &e),
             }
         }
         Err(last)
@@ -283,10 +284,22 @@ impl Registry {
                     last = format!("{UNAVAILABLE}{at} answered {status}: {}", message(&answer));
                 }
                 Ok(_) => return Ok(()),
-                Err(e) => last = format!("{UNAVAILABLE}{at}: {e}"),
+                Err(e) => last = self.no_answer(&at, &e),
             }
         }
-        failed(last, true)
+        let may_heal = unavailable(&last);
+        failed(last, may_heal)
+    }
+
+    /// Why an address gave no answer. What is wrong with certificates does not heal by itself.
+    fn no_answer(&self, at: &str, failure: &Failure) -> String {
+        let ssl = format!("{}ssl", self.property.strip_suffix("url").unwrap_or(&self.property));
+        let see = match failure {
+            Failure::Io(e) => return format!("{UNAVAILABLE}{at}: {e}"),
+            Failure::Untrusted(_) => format!("{ssl}.truststore.location and {ssl}.truststore.certificates"),
+            Failure::Refused(_) => format!("{ssl}.keystore.location and {ssl}.keystore.key"),
+        };
+        format!("the registry at https://{at} cannot be used: {failure}; see {see}")
     }
 }
 
