@@ -35,6 +35,26 @@ fn rows_as_json_need_no_allocation() {
     }
 }
 
+/// A chain that looks at neither key nor value asks for a record's list of headers, however wide the row is.
+#[test]
+fn rows_behind_a_router_need_one_allocation_per_record() {
+    for format in ["json-route", "json-unwrap-route"] {
+        for columns in [5, 200] {
+            let (info, types, row) = table(columns);
+            let mut encoder = encoder(format);
+            let plan = encoder.snapshot_plan(&info, &types).unwrap();
+            for run in [inserts, updates_and_deletes] {
+                let mut batch = Batch::new();
+                run(&mut encoder, &plan, &row, ROWS, &mut batch);
+                assert!(batch.iter().all(|r| r.topic == "lake.public.orders"), "{format}");
+                let records = batch.len() as u64;
+                let ((), counts) = counted(|| run(&mut encoder, &plan, &row, ROWS, &mut batch));
+                assert!(records >= ROWS && counts.allocations <= records, "{format}, {columns}: {counts:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_counter_counts() {
     let (text, counts) = counted(|| "x".repeat(1000));

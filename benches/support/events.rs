@@ -143,9 +143,21 @@ pub fn encoder(format: &str) -> Encoder {
             .extend([("key.converter.schemas.enable", "false"), ("value.converter.schemas.enable", "false")]);
     }
     if format.starts_with("json-unwrap") {
+        properties.push(("transforms.unwrap.type", "io.debezium.transforms.ExtractNewRecordState"));
+        if format != "json-unwrap-route" {
+            properties.push(("transforms", "unwrap"));
+        }
+    }
+    if let Some(transforms) = match format {
+        "json-route" => Some("route"),
+        "json-unwrap-route" => Some("unwrap,route"),
+        _ => None,
+    } {
         properties.extend([
-            ("transforms", "unwrap"),
-            ("transforms.unwrap.type", "io.debezium.transforms.ExtractNewRecordState"),
+            ("transforms", transforms),
+            ("transforms.route.type", "org.apache.kafka.connect.transforms.RegexRouter"),
+            ("transforms.route.regex", "bench\\.(.*)"),
+            ("transforms.route.replacement", "lake.$1"),
         ]);
     }
     if format == "json-unwrap-rewrite" {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::datum::Datum;
-use super::flat::Flattening;
+use super::flat::Shortcut;
 use super::options::Converter;
 use super::plan::{self, TablePlan};
 use super::record::{Pipeline, Record};
@@ -34,6 +34,19 @@ impl<'r, 'a> OldRow<'r, 'a> {
     }
 }
 
+/// How the records of a table are made.
+enum Way {
+    /// From the row's bytes into the batch.
+    Written,
+    /// From the row's bytes, then through the pipeline for topic and headers.
+    Forwarded,
+    /// As whole records, through the pipeline.
+    Whole,
+}
+
+/// Memory kept for what is written before it goes through the pipeline, in bytes.
+const SCRATCH: usize = 1 << 20;
+
 /// Makes Debezium's records from rows. One per connector; keeps scratch memory.
 ///
 /// Rows are slices of columns in the order of the plan: for a stream that of the Relation message, for a
@@ -43,7 +56,9 @@ pub struct Encoder {
     pub(super) writer: Writer,
     pipeline: Option<Box<dyn Pipeline>>,
     /// What stands for the pipeline where a table's rows need no record as a whole.
-    flattening: Option<Flattening>,
+    shortcut: Option<Shortcut>,
+    /// What is written before it goes through the pipeline; empty between changes.
+    scratch: Batch,
     counter: TransactionCounter,
     pub(super) schemas: super::special::Schemas,
 }
@@ -79,16 +94,27 @@ impl Encoder {
         self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.ready())
     }
 
-    /// Writes rows flat, straight from their bytes, where the pipeline would do nothing else: it is one
-    /// `ExtractNewRecordState` with JSON converters.
-    pub fn flattening(mut self, flattening: Flattening) -> Self {
-        self.flattening = Some(flattening);
+    /// Writes rows straight from their bytes, where nothing in the pipeline needs them as whole records; both
+    /// converters are JSON.
+    pub fn shortcut(mut self, shortcut: Shortcut) -> Self {
+        self.shortcut = Some(shortcut);
         self
     }
 
     fn flat(&self, mut plan: TablePlan) -> TablePlan {
-        plan.flat = self.flattening.as_ref().and_then(|f| f.plan(&plan, &self.writer.value_json));
+        let flattening = self.shortcut.as_ref().and_then(|s| s.flattening.as_ref());
+        plan.flat = flattening.and_then(|f| f.plan(&plan, &self.writer.value_json));
         plan
+    }
+
+    fn way(&self, plan: &TablePlan) -> Way {
+        match (&self.pipeline, &self.shortcut) {
+            (None, _) => Way::Written,
+            (Some(_), Some(shortcut)) if plan.flat.is_some() || shortcut.flattening.is_none() => {
+                if shortcut.forwards { Way::Forwarded } else { Way::Written }
+            }
+            _ => Way::Whole,
+        }
     }
 
     fn build(options: EventOptions, pipeline: Option<Box<dyn Pipeline>>) -> Self {
@@ -97,7 +123,8 @@ impl Encoder {
             schemas,
             writer: Writer::new(Arc::new(options)),
             pipeline,
-            flattening: None,
+            shortcut: None,
+            scratch: Batch::new(),
             counter: TransactionCounter::default(),
         }
     }
@@ -288,11 +315,17 @@ impl Encoder {
         batch: &mut Batch,
     ) -> Result<(), EventError> {
         let order = self.order(&plan.table_id, change.source);
-        let Self { writer, pipeline, .. } = self;
-        match pipeline {
-            Some(pipeline) if plan.flat.is_none() => {
+        let way = self.way(plan);
+        let Self { writer, pipeline, scratch, .. } = self;
+        match (pipeline, way) {
+            (Some(pipeline), Way::Whole) => {
                 let record = writer.record(plan, change, order)?;
                 run(pipeline.as_mut(), record, batch)
+            }
+            (Some(pipeline), Way::Forwarded) => {
+                writer.write(plan, change, order, scratch)?;
+                let null = plan.flat.as_ref().is_some_and(|flat| flat.leaves_null(change));
+                forward(pipeline.as_mut(), scratch, null, batch)
             }
             _ => writer.write(plan, change, order, batch),
         }
@@ -304,13 +337,18 @@ impl Encoder {
         change: &Change<'_, '_, '_>,
         batch: &mut Batch,
     ) -> Result<(), EventError> {
-        let Self { writer, pipeline, .. } = self;
-        match pipeline {
-            Some(pipeline) if plan.flat.is_none() => {
+        let way = self.way(plan);
+        let Self { writer, pipeline, scratch, .. } = self;
+        match (pipeline, way) {
+            (Some(pipeline), Way::Whole) => {
                 let mut record = writer.record(plan, change, None)?;
                 record.value = Datum::Null;
                 record.value_schema = None;
                 run(pipeline.as_mut(), record, batch)
+            }
+            (Some(pipeline), Way::Forwarded) => {
+                writer.tombstone(plan, change, scratch);
+                forward(pipeline.as_mut(), scratch, true, batch)
             }
             _ => {
                 writer.tombstone(plan, change, batch);
@@ -343,6 +381,20 @@ impl Encoder {
 fn run(pipeline: &mut dyn Pipeline, record: Record<'_>, batch: &mut Batch) -> Result<(), EventError> {
     let start = batch.len();
     pipeline.process(record, batch).inspect_err(|_| batch.truncate(start))
+}
+
+/// Sends what is written through the pipeline.
+fn forward(
+    pipeline: &mut dyn Pipeline,
+    written: &mut Batch,
+    null: bool,
+    batch: &mut Batch,
+) -> Result<(), EventError> {
+    let start = batch.len();
+    let result = written.iter().try_for_each(|record| pipeline.forward(&record, null, batch));
+    written.clear();
+    written.shrink(SCRATCH);
+    result.inspect_err(|_| batch.truncate(start))
 }
 
 fn check(plan: &TablePlan, row: &[Column<'_>]) -> Result<(), EventError> {

@@ -124,6 +124,16 @@ pub struct Flattening {
     pub headers: Vec<Added>,
 }
 
+/// What the encoder does in place of a pipeline where both converters are JSON: records are written straight from the
+/// row's bytes.
+#[derive(Clone, Debug)]
+pub struct Shortcut {
+    /// Rows are flat, where the table's plan can be.
+    pub flattening: Option<Flattening>,
+    /// What is written goes through [`record::Pipeline::forward`], for its topic and its headers.
+    pub forwards: bool,
+}
+
 impl Flattening {
     /// What does not depend on the row; `None` where the table's records must be made as a whole.
     pub(super) fn plan(&self, plan: &TablePlan, json: &JsonOptions) -> Option<FlatPlan> {
@@ -226,6 +236,11 @@ impl FlatPlan {
     /// Whether a change's value is a null.
     pub fn is_null(&self, change: &Change<'_, '_, '_>) -> bool {
         change.after.is_none() && self.deletes == Deletes::DeleteToTombstone
+    }
+
+    /// Whether a change's value is a null, be it one with a schema.
+    pub fn leaves_null(&self, change: &Change<'_, '_, '_>) -> bool {
+        change.after.is_none() && !self.deletes.rewrites()
     }
 
     /// Whether the tombstone of a delete stays.

@@ -1,5 +1,6 @@
 //! A whole record with its schemas: what transforms and converters other than JSON work on.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -8,24 +9,38 @@ use super::datum::Datum;
 use super::json::{self, JsonOptions};
 use super::schema::Schema;
 use crate::log::Batch;
-use crate::log::batch::RecordBuilder;
+use crate::log::batch::{BatchRecord, RecordBuilder};
 
 /// A header of a [`Record`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Header<'a> {
     /// Name.
-    pub name: String,
+    pub name: Cow<'a, str>,
     /// Schema; `None` for a value without one.
     pub schema: Option<Arc<Schema>>,
     /// Value.
     pub value: Datum<'a>,
 }
 
-impl Header<'_> {
+impl<'a> Header<'a> {
+    /// A header whose value a converter has written already: bytes without a schema, which no transform makes.
+    pub fn written(name: &'a str, value: Option<&'a [u8]>) -> Self {
+        let value = value.map_or(Datum::Null, |bytes| Datum::Bytes(Cow::Borrowed(bytes)));
+        Self { name: Cow::Borrowed(name), schema: None, value }
+    }
+
+    /// The value of a header that is written already.
+    pub fn as_written(&self) -> Option<&[u8]> {
+        match (&self.schema, &self.value) {
+            (None, Datum::Bytes(bytes)) => Some(bytes),
+            _ => None,
+        }
+    }
+
     /// A copy that borrows nothing.
     pub fn to_owned(&self) -> Header<'static> {
         let value = self.value.clone().into_owned();
-        Header { name: self.name.clone(), schema: self.schema.clone(), value }
+        Header { name: Cow::Owned(self.name.as_ref().to_owned()), schema: self.schema.clone(), value }
     }
 }
 
@@ -54,6 +69,24 @@ pub struct Record<'a> {
 pub trait Pipeline: Send {
     /// Takes a record; appends none, one or several to the batch.
     fn process(&mut self, record: Record<'_>, batch: &mut Batch) -> Result<(), EventError>;
+
+    /// Takes a record whose key, value and headers are written; `null` says whether its value is a null, which may
+    /// have bytes all the same. Only asked for where a [`super::flat::Shortcut`] says so.
+    fn forward(
+        &mut self,
+        record: &BatchRecord<'_>,
+        _null: bool,
+        batch: &mut Batch,
+    ) -> Result<(), EventError> {
+        let topic = batch.topic(record.topic);
+        let mut out = batch.record(topic);
+        copy_content(record, &mut out);
+        for (name, value) in record.headers() {
+            out.header(name, value);
+        }
+        out.finish();
+        Ok(())
+    }
 
     /// Whether what lies outside of the program, and is needed for every record, is there: a schema registry.
     fn ready(&self) -> Result<(), EventError> {
@@ -97,10 +130,24 @@ impl JsonConverters {
     }
 }
 
+/// Copies key and value as they are.
+pub fn copy_content(from: &BatchRecord<'_>, out: &mut RecordBuilder<'_>) {
+    if let Some(bytes) = from.key {
+        out.key(|key| key.extend_from_slice(bytes));
+    }
+    if let Some(bytes) = from.value {
+        out.value(|value| value.extend_from_slice(bytes));
+    }
+}
+
 /// Appends a record's headers.
 pub fn write_headers(record: &Record<'_>, json: Option<&JsonOptions>, out: &mut RecordBuilder<'_>) {
     let mut bytes = Vec::new();
     for header in &record.headers {
+        if let Some(written) = header.as_written() {
+            out.header(header.name.as_bytes(), Some(written));
+            continue;
+        }
         bytes.clear();
         if header.value.is_null() && json.is_none() {
             out.header(header.name.as_bytes(), None);

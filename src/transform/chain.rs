@@ -13,10 +13,12 @@ use super::{
 };
 use crate::config::AddressMap;
 use crate::event::EventError;
-use crate::event::flat::Flattening;
+use crate::event::datum::Datum;
+use crate::event::flat::Shortcut;
 use crate::event::json::JsonOptions;
 use crate::event::record::{self, Header, Pipeline, Record};
 use crate::log::Batch;
+use crate::log::batch::{BatchRecord, RecordBuilder};
 
 struct Link {
     name: String,
@@ -37,6 +39,8 @@ pub struct Chain {
     left_by_delete: Option<(String, Vec<Header<'static>>)>,
     /// The topic of the record under work, for errors.
     topic: String,
+    /// Memory for the topic of a record that is written already.
+    spare: String,
     /// `errors.tolerance=all`: records that cannot be done are left out.
     tolerant: bool,
     /// `errors.log.enable`.
@@ -86,6 +90,7 @@ impl Chain {
             adds_headers: links.iter().any(adds),
             left_by_delete: None,
             topic: String::new(),
+            spare: String::new(),
             links,
             key: Converter::new("key.converter", true, all, addresses)?,
             value: Converter::new("value.converter", false, all, addresses)?,
@@ -96,8 +101,12 @@ impl Chain {
         })
     }
 
-    /// Runs the transforms; `None` where one drops the record.
-    fn transform<'a>(&mut self, mut record: Record<'a>) -> Result<Option<Record<'a>>, EventError> {
+    /// Runs the transforms from this one on; `None` where one drops the record.
+    fn transform<'a>(
+        &mut self,
+        first: usize,
+        mut record: Record<'a>,
+    ) -> Result<Option<Record<'a>>, EventError> {
         let tombstone = record.value.is_null() && record.value_schema.is_none();
         if let Some((topic, headers)) = self.left_by_delete.take()
             && tombstone
@@ -109,14 +118,11 @@ impl Chain {
         let mut shared = self.adds_headers && is_delete(&record);
         let origin = if shared { record.topic.clone() } else { String::new() };
         let mut left = Vec::new();
-        for link in &mut self.links {
+        for link in self.links.iter_mut().skip(first) {
             if link.predicate.as_ref().is_some_and(|(p, negate)| p.test(&record) == *negate) {
                 continue;
             }
-            let topic = if record.topic == self.topic { None } else { Some(record.topic.clone()) };
-            if let Some(topic) = topic {
-                self.topic = topic;
-            }
+            record.topic.as_str().clone_into(&mut self.topic);
             let before = record.headers.len();
             match link.transform.apply(record) {
                 Ok(Some(next)) => record = next,
@@ -138,12 +144,20 @@ impl Chain {
         Ok(Some(record))
     }
 
-    /// What the encoder can do in place of the whole chain, with a JSON converter of these settings.
-    pub(super) fn flattening(&self, value: &JsonOptions) -> Option<Flattening> {
-        match self.links.as_slice() {
-            [Link { transform, predicate: None, .. }] => transform.flattening(value),
-            _ => None,
-        }
+    /// What the encoder can do in place of building whole records, with a JSON converter of these settings: all
+    /// transforms leave key and value alone, or only the first does not and the encoder can do that one's work.
+    pub(super) fn shortcut(&self, value: &JsonOptions) -> Option<Shortcut> {
+        let (flattening, rest) = match self.links.split_first() {
+            Some((Link { transform, predicate: None, .. }, rest)) if transform.looks_inside() => {
+                (Some(transform.flattening(value)?), rest)
+            }
+            _ => (None, self.links.as_slice()),
+        };
+        // a tombstone shows what is added in place to its delete's headers: that takes both as whole records
+        let outside = |l: &Link| {
+            !l.transform.looks_inside() && matches!(l.transform.headers(), Headers::Copied | Headers::Kept)
+        };
+        rest.iter().all(outside).then_some(Shortcut { flattening, forwards: !rest.is_empty() })
     }
 
     /// Whether there are no transforms.
@@ -238,6 +252,10 @@ impl Transform for SchemaChanges {
         super::Headers::Kept
     }
 
+    fn looks_inside(&self) -> bool {
+        false
+    }
+
     fn apply<'a>(&mut self, record: Record<'a>) -> Transformed<'a> {
         Ok(Some(record))
     }
@@ -254,7 +272,24 @@ impl Pipeline for Chain {
     }
 
     fn process(&mut self, record: Record<'_>, batch: &mut Batch) -> Result<(), EventError> {
-        match self.write(record, batch) {
+        let result = self.write(record, batch);
+        self.tolerate(result)
+    }
+
+    fn forward(&mut self, record: &BatchRecord<'_>, null: bool, batch: &mut Batch) -> Result<(), EventError> {
+        let result = self.write_on(record, null, batch);
+        self.tolerate(result)
+    }
+
+    fn count_skipped(&mut self, counter: Arc<AtomicU64>) {
+        self.skipped = counter;
+    }
+}
+
+impl Chain {
+    /// Counts a record that cannot be done, where such are left out.
+    fn tolerate(&mut self, result: Result<(), EventError>) -> Result<(), EventError> {
+        match result {
             // A registry that is away comes back: what waits for it is not lost.
             Err(error) if self.tolerant && !matches!(error, EventError::Converter { may_heal: true, .. }) => {
                 self.skipped.fetch_add(1, Ordering::Relaxed);
@@ -267,21 +302,46 @@ impl Pipeline for Chain {
         }
     }
 
-    fn count_skipped(&mut self, counter: Arc<AtomicU64>) {
-        self.skipped = counter;
-    }
-}
-
-impl Chain {
-    fn write(&mut self, record: Record<'_>, batch: &mut Batch) -> Result<(), EventError> {
-        let Some(record) = self.transform(record)? else { return Ok(()) };
-        let Self { key, value, header, .. } = self;
-        let failed = |converter: &'static str, cause: String| EventError::Converter {
-            converter: converter.into(),
-            topic: record.topic.clone(),
-            may_heal: registry::unavailable(&cause),
-            cause,
+    /// Runs transforms that leave key and value alone on a record that is written, see [`Chain::shortcut`]. They see
+    /// a value that stands for the written one.
+    fn write_on(
+        &mut self,
+        written: &BatchRecord<'_>,
+        null: bool,
+        batch: &mut Batch,
+    ) -> Result<(), EventError> {
+        // the encoder has done the first one's work where that one does look
+        let first = usize::from(self.links.first().is_some_and(|l| l.transform.looks_inside()));
+        let mut topic = std::mem::take(&mut self.spare);
+        written.topic.clone_into(&mut topic);
+        let mut headers = Vec::with_capacity(written.headers().len());
+        for (name, value) in written.headers() {
+            // names are text: the encoder's own, or of the connector's properties
+            headers.push(Header::written(std::str::from_utf8(name).unwrap_or_default(), value));
+        }
+        let record = Record {
+            topic,
+            partition: written.partition,
+            timestamp: written.timestamp,
+            key_schema: None,
+            key: Datum::Null,
+            value_schema: None,
+            value: if null { Datum::Null } else { Datum::Struct(Vec::new()) },
+            headers,
         };
+        let Some(record) = self.transform(first, record)? else { return Ok(()) };
+        let topic = batch.topic(&record.topic);
+        let mut out = batch.record(topic);
+        record::copy_content(written, &mut out);
+        write_headers(&mut self.header, &record, &mut out)?;
+        finish(&record, out);
+        self.spare = record.topic;
+        Ok(())
+    }
+
+    fn write(&mut self, record: Record<'_>, batch: &mut Batch) -> Result<(), EventError> {
+        let Some(record) = self.transform(0, record)? else { return Ok(()) };
+        let Self { key, value, header, .. } = self;
         let topic = batch.topic(&record.topic);
         let mut out = batch.record(topic);
         for (converter, schema, datum, is_key) in [
@@ -296,33 +356,64 @@ impl Chain {
             } else {
                 converter.check_null(schema.as_deref())
             };
-            result.map_err(|e| failed(converter.name(), e))?;
+            result.map_err(|e| failed(&record, converter, e))?;
         }
-        match header {
-            HeaderConverter::Simple => record::write_headers(&record, None, &mut out),
-            HeaderConverter::Other(converter) => {
-                let mut bytes = Vec::new();
-                for h in &record.headers {
-                    bytes.clear();
-                    let schema = h.schema.as_ref();
-                    if converter.present(schema.map(AsRef::as_ref), &h.value, &[]) {
-                        converter
-                            .write(&mut bytes, &record.topic, schema, &h.value, &[])
-                            .map_err(|e| failed(converter.name(), format!("header {}: {e}", h.name)))?;
-                        out.header(h.name.as_bytes(), Some(&bytes));
-                    } else {
-                        out.header(h.name.as_bytes(), None);
-                    }
-                }
-            }
-        }
-        if let Some(partition) = record.partition {
-            out.partition(partition);
-        }
-        if let Some(timestamp) = record.timestamp {
-            out.timestamp(timestamp);
-        }
-        out.finish();
+        write_headers(header, &record, &mut out)?;
+        finish(&record, out);
         Ok(())
     }
 }
+
+/// A converter refused a part of a record.
+fn failed(record: &Record<'_>, converter: &Converter, cause: String) -> EventError {
+    EventError::Converter {
+        converter: converter.name().into(),
+        topic: record.topic.clone(),
+        may_heal: registry::unavailable(&cause),
+        cause,
+    }
+}
+
+/// Writes headers through their converter.
+fn write_headers(
+    converter: &mut HeaderConverter,
+    record: &Record<'_>,
+    out: &mut RecordBuilder<'_>,
+) -> Result<(), EventError> {
+    let HeaderConverter::Other(converter) = converter else {
+        record::write_headers(record, None, out);
+        return Ok(());
+    };
+    let mut bytes = Vec::new();
+    for h in &record.headers {
+        if let Some(written) = h.as_written() {
+            out.header(h.name.as_bytes(), Some(written));
+            continue;
+        }
+        bytes.clear();
+        let schema = h.schema.as_ref();
+        if converter.present(schema.map(AsRef::as_ref), &h.value, &[]) {
+            converter
+                .write(&mut bytes, &record.topic, schema, &h.value, &[])
+                .map_err(|e| failed(record, converter, format!("header {}: {e}", h.name)))?;
+            out.header(h.name.as_bytes(), Some(&bytes));
+        } else {
+            out.header(h.name.as_bytes(), None);
+        }
+    }
+    Ok(())
+}
+
+/// Sets what the transforms chose, and ends the record.
+fn finish(record: &Record<'_>, mut out: RecordBuilder<'_>) {
+    if let Some(partition) = record.partition {
+        out.partition(partition);
+    }
+    if let Some(timestamp) = record.timestamp {
+        out.timestamp(timestamp);
+    }
+    out.finish();
+}
+
+#[cfg(test)]
+mod tests;

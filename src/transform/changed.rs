@@ -51,7 +51,7 @@ impl Transform for ChangedRecordState {
         for (header, names) in [(&self.changed, changed), (&self.unchanged, unchanged)] {
             if let Some((name, schema)) = header {
                 record.headers.push(Header {
-                    name: name.clone(),
+                    name: name.clone().into(),
                     schema: Some(Arc::clone(schema)),
                     value: Datum::Array(names),
                 });

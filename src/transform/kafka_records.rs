@@ -1,5 +1,6 @@
 //! Kafka's transforms of topics, headers and schema names.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::config::Options;
@@ -17,20 +18,39 @@ use crate::event::schema::{Field, Schema};
 pub(super) struct RegexRouter {
     regex: JavaRegex,
     replacement: String,
+    /// What became of topics; `None` for those that stay.
+    known: HashMap<String, Option<String>>,
 }
 
 impl RegexRouter {
+    /// Topics are few; a router before this one that makes many must not fill memory.
+    const KNOWN: usize = 1024;
+
     pub(super) fn new(own: &Options<'_>) -> Result<Self, EventError> {
         let replacement =
             own.get("replacement").ok_or_else(|| own.error("replacement", "a value"))?.to_owned();
-        Ok(Self { regex: own.regex("regex")?, replacement })
+        Ok(Self { regex: own.regex("regex")?, replacement, known: HashMap::new() })
     }
 }
 
 impl Transform for RegexRouter {
+    fn looks_inside(&self) -> bool {
+        false
+    }
+
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {
-        if let Some(topic) = self.regex.replace(&record.topic, &self.replacement)? {
-            record.topic = topic;
+        let routed = match self.known.get(&record.topic) {
+            Some(routed) => routed,
+            None => {
+                let routed = self.regex.replace(&record.topic, &self.replacement)?;
+                if self.known.len() >= Self::KNOWN {
+                    self.known.clear();
+                }
+                self.known.entry(record.topic.clone()).or_insert(routed)
+            }
+        };
+        if let Some(routed) = routed {
+            routed.as_str().clone_into(&mut record.topic);
         }
         Ok(Some(record))
     }
@@ -51,6 +71,10 @@ impl TimestampRouter {
 }
 
 impl Transform for TimestampRouter {
+    fn looks_inside(&self) -> bool {
+        false
+    }
+
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {
         let ms = record.timestamp.ok_or("the record has no timestamp")?;
         let time = self.format.format(ms).ok_or("the timestamp is out of range")?;
@@ -76,9 +100,13 @@ impl InsertHeader {
 }
 
 impl Transform for InsertHeader {
+    fn looks_inside(&self) -> bool {
+        false
+    }
+
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {
         record.headers.push(Header {
-            name: self.name.clone(),
+            name: self.name.clone().into(),
             schema: self.schema.clone(),
             value: self.value.clone(),
         });
@@ -99,8 +127,12 @@ impl DropHeaders {
 }
 
 impl Transform for DropHeaders {
+    fn looks_inside(&self) -> bool {
+        false
+    }
+
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {
-        record.headers.retain(|h| !self.names.contains(&h.name));
+        record.headers.retain(|h| !self.names.iter().any(|name| *name == h.name));
         Ok(Some(record))
     }
 }
@@ -144,7 +176,8 @@ impl Transform for HeaderFrom {
             let at = schema.position(field).ok_or_else(|| format!("field does not exist: {field}"))?;
             let (Some(f), Some(v)) = (schema.fields().get(at), values.get(at)) else { continue };
             let value = if self.replace_nulls { edit::or_default(&f.schema, v.clone()) } else { v.clone() };
-            record.headers.push(Header { name: header.clone(), schema: Some(Arc::clone(&f.schema)), value });
+            let name = header.clone().into();
+            record.headers.push(Header { name, schema: Some(Arc::clone(&f.schema)), value });
         }
         if !self.remove {
             edit::set_side(&mut record, self.key, Some(schema), Datum::Struct(values));
@@ -166,6 +199,10 @@ impl Transform for HeaderFrom {
 pub(super) struct Filter;
 
 impl Transform for Filter {
+    fn looks_inside(&self) -> bool {
+        false
+    }
+
     fn apply<'a>(&mut self, _record: Record<'a>) -> Transformed<'a> {
         Ok(None)
     }

@@ -1,6 +1,7 @@
 //! Single message transforms and predicates, and the encoder of a connector's configuration.
 //!
-//! A chain works on whole [`Record`]s; without transforms, and with JSON converters, none is ever built.
+//! A chain works on whole [`Record`]s. With JSON converters none is built where there are no transforms, or only such
+//! as look at neither key nor value: those run on what the encoder has written, see [`crate::event::flat::Shortcut`].
 
 mod avro_converter;
 mod cast;
@@ -71,6 +72,11 @@ trait Transform: Send {
         Headers::Copied
     }
 
+    /// Whether it asks for a record's key or value, more than whether the value is a null.
+    fn looks_inside(&self) -> bool {
+        true
+    }
+
     /// The same as what the encoder can do by itself, with a JSON converter of these settings; `None` where it needs
     /// the record.
     fn flattening(&self, _value: &JsonOptions) -> Option<Flattening> {
@@ -94,10 +100,10 @@ pub fn encoder<'p>(
     match (&options.key_converter, &options.value_converter) {
         (Converter::Json(_), Converter::Json(_)) if plain && chain.is_empty() => Encoder::new(options),
         (Converter::Json(_), Converter::Json(value)) if plain => {
-            let flattening = chain.flattening(value);
+            let shortcut = chain.shortcut(value);
             let encoder = Encoder::with_pipeline(options, Box::new(chain));
-            Ok(match flattening {
-                Some(flattening) => encoder.flattening(flattening),
+            Ok(match shortcut {
+                Some(shortcut) => encoder.shortcut(shortcut),
                 None => encoder,
             })
         }

@@ -247,7 +247,7 @@ impl EventRouter {
             let Some((schema, value)) = self.additional(row, column)? else { continue };
             match place {
                 Place::Header => {
-                    record.headers.push(Header { name: alias.clone(), schema: Some(schema), value });
+                    record.headers.push(Header { name: alias.clone().into(), schema: Some(schema), value });
                 }
                 Place::Envelope => beside.push(value),
                 Place::Partition if schema.kind != Kind::Int32 => {

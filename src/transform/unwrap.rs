@@ -104,7 +104,7 @@ impl Unwrap {
         for (added, header_schema) in headers.iter().zip(schemas.iter()) {
             if header_schema.is_some() {
                 record.headers.push(Header {
-                    name: added.name.clone(),
+                    name: added.name.clone().into(),
                     schema: header_schema.clone(),
                     value: added_value(added, schema, value),
                 });
@@ -232,7 +232,7 @@ impl Unwrap {
         }
         for added in self.headers.iter().filter(|a| a.field == "op") {
             let schema = Some(Arc::new(Schema::new(Kind::String)));
-            record.headers.push(Header { name: added.name.clone(), schema, value: Datum::str("d") });
+            record.headers.push(Header { name: added.name.clone().into(), schema, value: Datum::str("d") });
         }
         Some(record)
     }

@@ -122,7 +122,7 @@ pub fn record(schemas: &mut Schemas, json: &Json) -> Record<'static> {
     let Some(Json::Array(headers)) = json.get("headers") else { panic!("no headers") };
     let headers = headers.iter().map(|h| {
         let (schema, value) = side(schemas, h.get("value"));
-        Header { name: h.get("key").and_then(Json::as_str).unwrap().to_owned(), schema, value }
+        Header { name: h.get("key").and_then(Json::as_str).unwrap().to_owned().into(), schema, value }
     });
     Record {
         topic: json.get("topic").and_then(Json::as_str).unwrap().to_owned(),
