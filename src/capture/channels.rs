@@ -214,7 +214,7 @@ impl TopicReader {
                         .map(|(name, value)| (name.clone(), value.expose().to_owned()))
                         .collect(),
                     addresses: self.addresses.clone(),
-                    data: Vec::new(),
+                    ..OpenOptions::default()
                 };
                 crate::log::open(&format!("kafka://{servers}"), &options).await?
             }

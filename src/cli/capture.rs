@@ -46,6 +46,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
             .collect(),
         addresses: global.addresses()?,
         data: vec![global.data.clone()],
+        brief: false,
     };
     let log = crate::log::open(&global.log_url(), &options).await?;
     let mut env = Env::new(log, config.name());

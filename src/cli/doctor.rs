@@ -108,7 +108,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
         // Opening an embedded log would make it; that is for the service to do.
         None
     } else {
-        Some(global.open_log().await)
+        Some(global.look_at_log().await)
     };
     let findings = match &log {
         Some(log) => doctor::log(log, dir.as_deref()).await,

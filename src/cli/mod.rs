@@ -92,14 +92,27 @@ impl GlobalArgs {
         Ok(AddressMap::new(mappings))
     }
 
-    /// Opens the log of [`Self::log_url`].
+    /// Opens the log of [`Self::log_url`] to work with it.
     ///
     /// # Errors
     /// When it cannot be opened: see [`crate::log::open`].
     pub async fn open_log(&self) -> Result<Arc<dyn Log>> {
+        self.log(false).await
+    }
+
+    /// Opens the log of [`Self::log_url`] for a moment, to look at it.
+    ///
+    /// # Errors
+    /// When it cannot be opened: see [`crate::log::open`].
+    pub async fn look_at_log(&self) -> Result<Arc<dyn Log>> {
+        self.log(true).await
+    }
+
+    async fn log(&self, brief: bool) -> Result<Arc<dyn Log>> {
         let options = OpenOptions {
             addresses: self.addresses()?,
             data: vec![self.data.clone()],
+            brief,
             ..OpenOptions::default()
         };
         crate::log::open(&self.log_url(), &options).await

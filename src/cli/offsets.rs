@@ -54,7 +54,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
                 show_pipeline(&name, &status, global.json);
                 return Ok(());
             }
-            let log = global.open_log().await?;
+            let log = global.look_at_log().await?;
             let found = offsets::read_all(&log, &topic(offsets_topic)?, &name).await?;
             if found.is_empty() {
                 return Err(unknown(global, &name));
@@ -78,7 +78,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
             }
             let group = Settings::load(None)?.worker.group_id;
             let topic = topic(offsets_topic)?;
-            let log = global.open_log().await?;
+            let log = global.look_at_log().await?;
             if offsets::read_all(&log, &topic, &name).await?.is_empty() {
                 return Err(unknown(global, &name));
             }

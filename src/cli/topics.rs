@@ -67,7 +67,7 @@ struct Read {
 /// # Errors
 /// A log that cannot be opened, a topic that does not exist, a position that is none.
 pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
-    let log = global.open_log().await?;
+    let log = global.look_at_log().await?;
     match args.command {
         Command::List => list(&*log, global.json).await,
         Command::Describe { topic } => describe(&*log, &topic, global.json).await,

@@ -52,6 +52,26 @@ pub(super) struct ColumnPlan {
 }
 
 impl ColumnPlan {
+    /// A column that may be left out and whose texts are still to be written.
+    fn new(wire: usize, name: &str, conv: Conv, schema: Schema) -> Self {
+        Self {
+            wire,
+            name: name.to_owned(),
+            must_convert: false,
+            must_be_sent: false,
+            conv,
+            schema: Arc::new(schema),
+            mask: None,
+            lead: Vec::new(),
+            null: Datum::Null,
+            null_json: Vec::new(),
+            failed: Datum::Null,
+            failed_json: Vec::new(),
+            toast: Datum::Null,
+            toast_json: Vec::new(),
+        }
+    }
+
     /// The value for transforms and converters other than JSON.
     pub fn datum<'a>(&self, column: Column<'a>) -> Result<Datum<'a>, Lost> {
         let text = match column {
@@ -344,21 +364,10 @@ fn column(
     mapped.schema.default = default;
     let required = !mapped.schema.optional && mapped.schema.default.is_none();
     Some(ColumnPlan {
-        wire,
-        name: input.name.to_owned(),
         must_convert: mapped.conv != Conv::Null
             && (required || options.converting_fails || options.strict_values),
         must_be_sent: options.strict_values && !mapped.conv.placeholder_tells(),
-        conv: mapped.conv,
-        schema: Arc::new(mapped.schema),
-        mask: None,
-        lead: Vec::new(),
-        null: Datum::Null,
-        null_json: Vec::new(),
-        failed: Datum::Null,
-        failed_json: Vec::new(),
-        toast: Datum::Null,
-        toast_json: Vec::new(),
+        ..ColumnPlan::new(wire, input.name, mapped.conv, mapped.schema)
     })
 }
 
@@ -456,22 +465,7 @@ fn key_plan(
 /// A field that holds the same text in every record.
 fn constant(field: &str, text: String, first: bool, json: &JsonOptions) -> ColumnPlan {
     let null = Datum::string(text);
-    let mut column = ColumnPlan {
-        wire: NOWHERE,
-        name: field.to_owned(),
-        must_convert: false,
-        must_be_sent: false,
-        conv: Conv::Text,
-        schema: Arc::new(Schema::new(Kind::String)),
-        mask: None,
-        lead: Vec::new(),
-        null: Datum::Null,
-        null_json: Vec::new(),
-        failed: Datum::Null,
-        failed_json: Vec::new(),
-        toast: Datum::Null,
-        toast_json: Vec::new(),
-    };
+    let mut column = ColumnPlan::new(NOWHERE, field, Conv::Text, Schema::new(Kind::String));
     // its name is not adjusted; what a row does not hold is null: there the text stands
     if !first {
         column.lead.push(b',');

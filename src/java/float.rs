@@ -271,26 +271,26 @@ fn small(fraction: u64, p: &Powers, mut decimal: i32, narrow: bool) -> (Digits, 
         let quotient = b.checked_div(s).unwrap_or(0);
         b = wrap(b.checked_rem(s).unwrap_or(0).wrapping_mul(10));
         m = wrap(m.wrapping_mul(10));
-        let (mut low, mut high) = (m <= 0 || b < m, m <= 0 || wrap(b.wrapping_add(m)) > tens);
+        let ends = (m <= 0 || b < m, m <= 0 || wrap(b.wrapping_add(m)) > tens);
         let quotient = u64::try_from(quotient).unwrap_or(0);
-        if first {
-            first = false;
-            if quotient == 0 && !high {
-                decimal -= 1;
-            } else {
-                out.push(digit(quotient));
-            }
-            if scientific(decimal) {
-                (low, high) = (false, false);
-            }
-        } else {
-            out.push(digit(quotient));
-        }
+        let (low, high) = put(&mut out, &mut decimal, quotient, ends, std::mem::take(&mut first));
         if low || high {
             let rest = wrap(b.wrapping_mul(2).wrapping_sub(tens)).cmp(&0);
             return rounded(out, decimal, &End { low, high, rest });
         }
     }
+}
+
+/// Takes the next digit. `ends` says whether what is out names the number already, rounded down or up; so does
+/// what this gives. The first digit may be a nought that is left out, and moves the point then.
+fn put(out: &mut Digits, decimal: &mut i32, quotient: u64, ends: (bool, bool), first: bool) -> (bool, bool) {
+    if first && quotient == 0 && !ends.1 {
+        *decimal -= 1;
+    } else {
+        out.push(digit(quotient));
+    }
+    // Java wants a second digit in scientific notation.
+    if first && scientific(*decimal) { (false, false) } else { ends }
 }
 
 /// Numbers far from one: exact arithmetic of any length.
@@ -311,20 +311,8 @@ fn big(fraction: u64, p: &Powers, mut decimal: i32) -> (Digits, i32) {
             m *= 10u8;
         }
         let quotient = quotient.iter_u64_digits().next().unwrap_or(0);
-        let (mut low, mut high) = (b < m, &b + &m >= tens);
-        if first {
-            first = false;
-            if quotient == 0 && !high {
-                decimal -= 1;
-            } else {
-                out.push(digit(quotient));
-            }
-            if scientific(decimal) {
-                (low, high) = (false, false);
-            }
-        } else {
-            out.push(digit(quotient));
-        }
+        let ends = (b < m, &b + &m >= tens);
+        let (low, high) = put(&mut out, &mut decimal, quotient, ends, std::mem::take(&mut first));
         if low || high {
             return rounded(out, decimal, &End { low, high, rest: (b * 2u8).cmp(&tens) });
         }

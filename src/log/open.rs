@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::Log;
-use super::embedded::EmbeddedLog;
+use super::embedded::{EmbeddedLog, Purpose};
 use super::kafka::KafkaLog;
 use super::remote::RemoteLog;
 use crate::config::AddressMap;
@@ -21,7 +22,13 @@ pub struct OpenOptions {
     /// Data directories whose control sockets may lead to the process that holds an embedded log; the directory
     /// above the log's is asked in any case.
     pub data: Vec<PathBuf>,
+    /// Opened by a tool that looks and lets go: a service that starts meanwhile waits for it, and a service that
+    /// has just started is waited for until it answers.
+    pub brief: bool,
 }
+
+/// How long a tool waits for the process that holds a log to answer: it may just be starting.
+const STARTING: Duration = Duration::from_secs(3);
 
 /// The log through the process that holds it.
 async fn remote(dir: &Path, options: &OpenOptions) -> Option<RemoteLog> {
@@ -44,15 +51,24 @@ pub async fn open(url: &str, options: &OpenOptions) -> Result<Arc<dyn Log>> {
     match url.split_once(':') {
         Some(("file", dir)) => {
             let dir = Path::new(dir.strip_prefix("//").unwrap_or(dir)).to_owned();
-            let path = dir.clone();
-            let opened = tokio::task::spawn_blocking(move || EmbeddedLog::open(path)).await;
-            match opened.map_err(|e| Error::internal("opening the log failed").with_source(e))? {
-                Ok(log) => Ok(Arc::new(log)),
-                Err(error) if error.kind() == Kind::Fenced => match remote(&dir, options).await {
-                    Some(log) => Ok(Arc::new(log)),
-                    None => Err(error),
-                },
-                Err(error) => Err(error),
+            let purpose = if options.brief { Purpose::Look } else { Purpose::Serve };
+            let started = Instant::now();
+            loop {
+                let path = dir.clone();
+                let opened = tokio::task::spawn_blocking(move || EmbeddedLog::open_to(&path, purpose)).await;
+                match opened.map_err(|e| Error::internal("opening the log failed").with_source(e))? {
+                    Ok(log) => return Ok(Arc::new(log)),
+                    Err(error) if error.kind() == Kind::Fenced => {
+                        if let Some(log) = remote(&dir, options).await {
+                            return Ok(Arc::new(log));
+                        }
+                        if !options.brief || started.elapsed() >= STARTING {
+                            return Err(error);
+                        }
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         Some(("kafka", rest)) => {

@@ -34,6 +34,7 @@ use tokio::sync::oneshot;
 
 use self::committer::{Command, Commit, Committer};
 use self::lock::DirectoryLock;
+pub use self::lock::Purpose;
 use self::maintain::Job;
 use self::manifest::io;
 use self::store::Shared;
@@ -56,9 +57,9 @@ pub struct Inner {
 }
 
 impl Inner {
-    fn open(dir: &Path) -> Result<Self> {
+    fn open(dir: &Path, purpose: Purpose) -> Result<Self> {
         allow_many_files();
-        let lock = DirectoryLock::take(dir)?;
+        let lock = DirectoryLock::take(dir, purpose)?;
         let manifest = manifest::read(dir)?;
         let shared = Arc::new(Shared::load(dir, manifest.as_ref())?);
         let journal = recover::recover(&shared, manifest)?;
@@ -123,7 +124,14 @@ impl EmbeddedLog {
     /// # Errors
     /// [`crate::Kind::Fenced`] when another process owns it; [`crate::Kind::Data`] when committed data is damaged.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
-        let dir = dir.as_ref();
+        Self::open_to(dir.as_ref(), Purpose::Serve)
+    }
+
+    /// [`Self::open`] for a purpose: one that only looks steps aside for one that works.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn open_to(dir: &Path, purpose: Purpose) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(|e| io("cannot make the log's directory", dir, e))?;
         let dir = dir.canonicalize().map_err(|e| io("cannot open", dir, e))?;
         let mut open = OPEN.lock();
@@ -131,7 +139,7 @@ impl EmbeddedLog {
         if let Some(inner) = open.get(&dir).and_then(Weak::upgrade) {
             return Ok(Self { inner });
         }
-        let inner = Arc::new(Inner::open(&dir)?);
+        let inner = Arc::new(Inner::open(&dir, purpose)?);
         open.insert(dir, Arc::downgrade(&inner));
         Ok(Self { inner })
     }

@@ -235,7 +235,7 @@ fn a_second_process_is_refused() {
     let log = EmbeddedLog::open(dir.path()).unwrap();
     // The lock belongs to the open file, so a second one stands for a second process; only the pid differs.
     std::fs::write(dir.path().join("lock"), "1\n").unwrap();
-    let error = DirectoryLock::take(dir.path()).unwrap_err();
+    let error = DirectoryLock::take(dir.path(), Purpose::Serve).unwrap_err();
     assert_eq!(error.kind(), Kind::Fenced);
     assert!(error.screen().contains("process 1 holds it"), "{}", error.screen());
     drop(log);
