@@ -1,6 +1,7 @@
 //! `millstream pipelines`.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -9,6 +10,10 @@ use crate::error::{Error, Result};
 use crate::runtime::job::Job;
 use crate::runtime::saved;
 use crate::server::control::{self, segment};
+use crate::state::Head;
+
+/// How long a process that is starting may take to serve its control socket.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Arguments of `millstream pipelines`.
 #[derive(Debug, clap::Args)]
@@ -132,7 +137,7 @@ async fn list(global: &GlobalArgs) -> Result<()> {
     let mut all = running.clone();
     for known in saved::list(&global.data)? {
         if !running.iter().any(|r| r.get("name").and_then(Value::as_str) == Some(known.name.as_str())) {
-            all.push(stopped(global, &known.name)?);
+            all.push(stopped(&known.name, saved::head(&global.data, &known.name)?));
         }
     }
     if global.json {
@@ -155,17 +160,25 @@ async fn list(global: &GlobalArgs) -> Result<()> {
 /// Where a pipeline stands, from its process or from its state.
 pub(super) async fn status(global: &GlobalArgs, name: &str) -> Result<Value> {
     let path = format!("/pipelines/{}", segment(name));
-    if let Some(answer) = control::request(&global.data, "GET", &path, None).await?
-        && answer.status != 404
-    {
-        return answer.json();
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = control::request(&global.data, "GET", &path, None).await?
+            && answer.status != 404
+        {
+            return answer.json();
+        }
+        saved::find(&global.data, name)?;
+        // A process that has the state open and no socket yet is starting, or about to end.
+        match saved::head(&global.data, name)? {
+            None if Instant::now() < until => tokio::time::sleep(Duration::from_millis(50)).await,
+            head => return Ok(stopped(name, head)),
+        }
     }
-    saved::find(&global.data, name)?;
-    stopped(global, name)
 }
 
-fn stopped(global: &GlobalArgs, name: &str) -> Result<Value> {
-    Ok(match saved::head(&global.data, name)? {
+/// A pipeline that answers on no socket, by its state; `None`: another process has that open.
+fn stopped(name: &str, head: Option<Head>) -> Value {
+    match head {
         Some(head) => json!({
             "name": name,
             "state": "STOPPED",
@@ -182,7 +195,7 @@ fn stopped(global: &GlobalArgs, name: &str) -> Result<Value> {
             "positions": {},
             "sinks": [],
         }),
-    })
+    }
 }
 
 async fn start(global: &GlobalArgs, name: &str) -> Result<()> {

@@ -102,11 +102,14 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     }
     let name = args.name.clone().unwrap_or(job.name);
     environment.script = Some(text);
-    let handle = Pipeline::start(&job.script.plan, &name, environment).await?;
-    // Where another process (a service with its own pipelines) serves the socket already, this pipeline is
-    // controlled by its terminal alone.
+    // From the moment the log is held on, so that others who want to read it meanwhile find this process. Where
+    // another one (a service with its own pipelines) serves the socket already, this pipeline is controlled by its
+    // terminal alone.
     let socket = control::serve(&global.data, control::router()).await?;
-    let result = drive(handle, &args, global).await;
+    let result = match Pipeline::start(&job.script.plan, &name, environment).await {
+        Ok(handle) => drive(handle, &args, global).await,
+        Err(error) => Err(error),
+    };
     if let Some(socket) = socket {
         socket.close().await;
     }
@@ -199,6 +202,7 @@ mod tests {
             name: "totals".into(),
             target: "topic totals".into(),
             epoch: 2,
+            due: 2,
             rows: 7,
         }];
         let status = PipelineStatus {

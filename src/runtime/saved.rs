@@ -124,7 +124,7 @@ pub fn reset(data: &Path, name: &str) -> Result<()> {
     let options = StoreOptions::default();
     if dir.exists() {
         // Whoever runs it holds the lock. Damaged state, or that of a newer version, may go.
-        if let Err(error @ StateError::Locked { .. }) = Store::open(&dir, options).map(drop) {
+        if let Err(error @ StateError::Locked { .. }) = Store::open_when_free(&dir, options).map(drop) {
             return Err(state_error(error).next(format!("stop it first: `millstream pipelines stop {name}`")));
         }
         std::fs::remove_dir_all(&dir).map_err(|e| failed(&dir, e))?;
@@ -142,7 +142,7 @@ pub fn reset(data: &Path, name: &str) -> Result<()> {
 pub fn savepoint(data: &Path, name: &str, path: &Path) -> Result<Option<u64>> {
     let known = find(data, name)?;
     let script = script(&known)?;
-    match Store::open(&state_directory(data, name), StoreOptions::default()) {
+    match Store::open_when_free(&state_directory(data, name), StoreOptions::default()) {
         Ok(store) => savepoint::write(&store.freeze(), name, &script, path).map(Some).map_err(state_error),
         Err(StateError::Locked { .. }) => Ok(None),
         Err(error) => Err(state_error(error)),
@@ -160,7 +160,8 @@ pub fn restore(data: &Path, path: &Path, name: Option<&str>) -> Result<Savepoint
     let name = name.unwrap_or(&savepoint.name).to_owned();
     let dir = state_directory(data, &name);
     if dir.exists()
-        && let Err(error @ StateError::Locked { .. }) = Store::open(&dir, StoreOptions::default()).map(drop)
+        && let Err(error @ StateError::Locked { .. }) =
+            Store::open_when_free(&dir, StoreOptions::default()).map(drop)
     {
         return Err(state_error(error).next(format!("stop it first: `millstream pipelines stop {name}`")));
     }

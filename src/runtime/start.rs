@@ -219,7 +219,7 @@ impl Launch {
         self.shared.retrying("start", None);
         let head = self.store.head().clone();
         let sinks = self.sink_tasks(&head, &writer);
-        self.shared.committed(head.epoch, &head.inputs, None);
+        self.shared.committed(head.epoch, &head.inputs, None, std::iter::empty());
         self.shared.held(self.environment.held);
         self.source_tasks(&head);
         let Self { name, environment, sources, store, graph, events_in, shared, stop, batching, .. } = self;
@@ -256,7 +256,7 @@ impl Launch {
         for (index, opening) in std::mem::take(&mut self.sinks).into_iter().enumerate() {
             let epoch = head.sinks.get(&opening.name).copied().unwrap_or(0);
             let target = opening.sink.describe();
-            statuses.push(SinkStatus { name: opening.name.clone(), target, epoch, rows: 0 });
+            statuses.push(SinkStatus { name: opening.name.clone(), target, epoch, due: epoch, rows: 0 });
             let (writes, writes_in) = mpsc::unbounded_channel();
             slots.push(SinkSlot {
                 node: opening.node,
@@ -408,7 +408,7 @@ pub(super) async fn open_state(
     let (plan, directory) = (plan.clone(), directory.to_owned());
     tokio::task::spawn_blocking(move || {
         let options = StoreOptions { durable, ..StoreOptions::default() };
-        let mut store = Store::open(&directory, options).map_err(state_error)?;
+        let mut store = Store::open_when_free(&directory, options).map_err(state_error)?;
         let environment = graph::Environment { clock: Arc::new(SystemClock), lookup: &mut lookups };
         let graph = Graph::build(&plan, &mut store, environment).map_err(engine_error)?;
         Ok((store, graph))

@@ -60,6 +60,8 @@ pub struct SinkStatus {
     pub target: String,
     /// Last epoch of this sink that the target holds.
     pub epoch: u64,
+    /// Last epoch of this sink in the state: above `epoch` while the target takes it.
+    pub due: u64,
     /// Rows written since the start.
     pub rows: u64,
 }
@@ -244,9 +246,19 @@ impl Shared {
         self.change(|s| s.status.sinks = sinks);
     }
 
-    pub(super) fn committed(&self, epoch: u64, positions: &BTreeMap<String, i64>, newest: Option<i64>) {
+    /// An epoch is in the state; `due`: the last epoch of each sink in it.
+    pub(super) fn committed(
+        &self,
+        epoch: u64,
+        positions: &BTreeMap<String, i64>,
+        newest: Option<i64>,
+        due: impl Iterator<Item = u64>,
+    ) {
         self.change(|s| {
             s.status.epoch = epoch;
+            for (sink, due) in s.status.sinks.iter_mut().zip(due) {
+                sink.due = due;
+            }
             s.status.positions.clone_from(positions);
             s.status.newest = newest.or(s.status.newest);
         });

@@ -434,7 +434,7 @@ impl Worker {
         failpoint!("pipeline.after_state");
         let work = &mut self.work;
         (work.dirty, work.since, work.record_bytes, work.records) = (false, None, 0, 0);
-        self.shared.committed(epoch, &work.positions, work.newest);
+        self.shared.committed(epoch, &work.positions, work.newest, self.sinks.iter().map(|s| s.epoch));
         if let Some(watcher) = &self.watcher {
             // Whoever watches too slowly misses hops.
             let positions = Arc::new(work.positions.clone());

@@ -47,7 +47,7 @@ pub fn status_json(status: &PipelineStatus) -> Value {
             (table.clone(), json!({"records": skipped.records, "last": skipped.last}))
         }).collect::<serde_json::Map<_, _>>(),
         "sinks": status.sinks.iter().map(|s| json!({
-            "name": s.name, "target": s.target, "epoch": s.epoch, "rows": s.rows,
+            "name": s.name, "target": s.target, "epoch": s.epoch, "due": s.due, "rows": s.rows,
         })).collect::<Vec<_>>(),
         "warnings": status.warnings,
     })

@@ -22,6 +22,7 @@ use crate::config::{AddressMap, Secret};
 use crate::engine::plan::TableRef;
 use crate::engine::row::{Row, RowKind, Value};
 use crate::error::{Error, Kind, Result};
+use crate::failpoint;
 use crate::pg::{ConnectConfig, sql_error, sqlstate};
 
 pub(crate) use encode::{ColumnParameter, Wire};
@@ -189,7 +190,10 @@ impl Session {
             .collect();
         let parameters: Vec<&(dyn ToSql + Sync)> =
             parameters.iter().map(|p| -> &(dyn ToSql + Sync) { p }).collect();
-        match self.client.execute(statement, &parameters).await {
+        let executed = self.client.execute(statement, &parameters).await;
+        // COMMIT may be on its way already: whether this epoch is there, only the fence knows.
+        failpoint!("sink.rows_sent");
+        match executed {
             Ok(_) => Ok(()),
             Err(error) => Err(self.write_error(error)),
         }

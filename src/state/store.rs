@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use parking_lot::Mutex;
@@ -22,6 +23,8 @@ use super::{Head, StateBackend, StateError, StateTable};
 const HEAD: &[u8] = b"head";
 const TABLE: &str = "table/";
 const OUTBOX: &str = "outbox/";
+/// How long a start waits for the state's lock.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Entries that are deleted together.
 const PURGED: usize = if cfg!(test) { 3 } else { 10_000 };
 
@@ -114,6 +117,23 @@ impl Store {
             new_ids: Vec::new(),
             tables: BTreeMap::new(),
         })
+    }
+
+    /// As [`Self::open`], and waits a little where another process has the state open: one that only looks into it,
+    /// or is about to end. Blocks for up to two seconds.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_when_free(directory: &Path, options: StoreOptions) -> Result<Self, StateError> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match Self::open(directory, options) {
+                Err(StateError::Locked { .. }) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                opened => return opened,
+            }
+        }
     }
 
     /// The head as of the last commit; the default one (epoch 0, no writers) where nothing was committed.

@@ -32,7 +32,7 @@ impl Drop for Running {
 impl Running {
     /// Waits for an end that is near.
     pub fn ended(mut self) -> bool {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline {
             if let Some(status) = self.0.try_wait().unwrap() {
                 return status.success();
@@ -151,16 +151,19 @@ impl Place {
         });
     }
 
-    /// Waits until the pipeline is in this state and has read up to this offset.
+    /// Waits until the pipeline is in this state, has read up to this offset, and its targets hold all of it.
     pub fn wait(&self, name: &str, state: &str, offset: i64) -> Value {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let output = self.output(&["--json", "pipelines", "status", name]);
             let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
             let read = status["positions"]
                 .as_object()
                 .is_some_and(|p| p.values().all(|o| o == offset) && !p.is_empty());
-            if status["state"] == state && read {
+            let written = status["sinks"]
+                .as_array()
+                .is_some_and(|sinks| sinks.iter().all(|sink| sink["epoch"] == sink["due"]));
+            if status["state"] == state && read && written {
                 return status;
             }
             let out = std::fs::read_to_string(self.dir.path().join("out.txt")).unwrap_or_default();
@@ -220,12 +223,13 @@ fn a_pipeline_of_its_own_process() {
 
     // It goes on where it stopped.
     place.send(&[delete(3, 3), create(21, 100)]);
-    let _running = place.spawn(&["pipelines", "start", "p"]);
+    let running = place.spawn(&["pipelines", "start", "p"]);
     place.wait("p", "RUNNING", 22);
     let now = place.newest("totals");
     // Group 0: 3 + 6 + … + 18, less 3, and 100.
     assert!(now.values().any(|value| value.to_string().contains("160")), "{now:?}");
     assert!(place.ok(&["pipelines", "stop", "p"]).contains("STOPPED"));
+    assert!(running.ended());
 
     // Another query needs another state, and the script that is refused is not kept.
     let changed = place.file("p2.sql", &format!("{ORDERS}{TOTALS}{}", QUERY.replace("SUM(v)", "MAX(v)")));
@@ -381,13 +385,14 @@ fn savepoints_are_gone_back_to() {
     // Back to ten: it reads on from there and comes to the same result.
     assert!(place.ok(&["pipelines", "restore", "ten.savepoint"]).contains("pipelines start p"));
     assert!(place.ok(&["pipelines", "status", "p"]).contains("next offset 10"));
-    let _running = place.spawn(&["pipelines", "start", "p"]);
+    let running = place.spawn(&["pipelines", "start", "p"]);
     place.wait("p", "RUNNING", 11);
     assert_eq!(place.newest("totals"), right);
     assert!(
         place.refused(&["pipelines", "restore", "ten.savepoint"]).contains("millstream pipelines stop p")
     );
     place.ok(&["pipelines", "stop", "p"]);
+    assert!(running.ended());
 
     // A pipeline of another name, and a file that is damaged or none.
     place.ok(&["pipelines", "restore", "eleven.savepoint", "--name", "q"]);

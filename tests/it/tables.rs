@@ -58,7 +58,7 @@ fn send(place: &Place, topic: &str, partitions: i32, records: &[Sent<'_>]) {
             let info = log.topic(topic).await.unwrap().unwrap();
             info.partitions.iter().map(|range| range.end - range.earliest).sum::<i64>()
         };
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while usize::try_from(read().await).unwrap() < records.len() {
             assert!(Instant::now() < deadline, "the records of {topic} do not show");
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -78,14 +78,23 @@ fn printed(place: &Place, sql: &str) -> Vec<String> {
     lines
 }
 
-fn records(place: &Place, topic: &str) -> Vec<Value> {
-    let text = place.ok(&["topics", "read", topic, "--jsonl"]);
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+/// The records of a topic, once there are so many: on Kafka a transaction shows a moment after its commit.
+fn records(place: &Place, topic: &str, count: usize) -> Vec<Value> {
+    until(&format!("topic {topic} does not come to {count} records"), || {
+        records_if(place, topic).filter(|found| found.len() >= count)
+    })
+}
+
+/// Records of a topic that may not be there yet.
+fn records_if(place: &Place, topic: &str) -> Option<Vec<Value>> {
+    let output = place.output(&["topics", "read", topic, "--jsonl"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    output.status.success().then(|| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
 
 /// Waits for something that a running process brings about.
 fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(answer) = ask() {
             return answer;
@@ -206,7 +215,7 @@ fn metadata_is_read_and_written() {
         };
         assert_eq!(printed(place, &format!("{tables} {seen} s;")), wanted(&source, [1, 0], [0, 0]));
         printed(place, &format!("{tables} INSERT INTO c SELECT k_k, v, h, ts FROM s;"));
-        assert_eq!(records(place, &copy).len(), 2);
+        assert_eq!(records(place, &copy, 2).len(), 2);
         let read = printed(place, &format!("{tables} SELECT k_k, v, CAST(h['h'] AS STRING), ts FROM c;"));
         assert_eq!(
             read,
@@ -225,7 +234,7 @@ fn sinks_choose_partitions() {
             let table = with(&topic, &format!(", 'format'='json'{options}"));
             printed(place, &format!("CREATE TABLE t (id INT) {table}; INSERT INTO t VALUES {rows};"));
             let mut count = BTreeMap::new();
-            for record in records(place, &topic) {
+            for record in records(place, &topic, 9) {
                 *count.entry(record["partition"].as_i64().unwrap()).or_insert(0) += 1;
             }
             count
@@ -244,7 +253,7 @@ fn sinks_choose_partitions() {
         let rows = "('a', 1), ('b', 2), ('c', 3), ('a', 4), ('b', 5), ('c', 6)";
         printed(place, &format!("CREATE TABLE t (k STRING, v INT) {table}; INSERT INTO t VALUES {rows};"));
         let mut partitions: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-        for record in records(place, &topic) {
+        for record in records(place, &topic, 6) {
             partitions
                 .entry(record["key"].to_string())
                 .or_default()
@@ -295,13 +304,6 @@ fn topics_that_appear_are_read_from_their_start() {
     assert!(running.ended());
 }
 
-/// Records of a topic that may not be there yet.
-fn records_if(place: &Place, topic: &str) -> Option<Vec<Value>> {
-    let output = place.output(&["topics", "read", topic, "--jsonl"]);
-    let text = String::from_utf8(output.stdout).unwrap();
-    output.status.success().then(|| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
-}
-
 #[test]
 fn a_silent_partition_holds_time_back_until_it_is_idle() {
     both(|place, prefix| {
@@ -311,20 +313,30 @@ fn a_silent_partition_holds_time_back_until_it_is_idle() {
         let sent: Vec<Sent<'_>> = sent.iter().map(|value| Sent { value, ..Sent::default() }).collect();
         // All in partition 0 of two.
         send(place, &topic, 2, &sent);
-        let count = |set: &str, option: &str| {
+        let sql = |set: &str, option: &str| {
             let table =
                 with(&topic, &format!(", 'format'='json', 'scan.startup.mode'='earliest-offset'{option}"));
-            let sql = format!(
+            format!(
                 "{set} CREATE TABLE t (id INT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) {table}; \
                  SELECT window_start, COUNT(*) FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND)) \
                  GROUP BY window_start, window_end;"
-            );
-            place.ok(&["sql", "-e", &sql, "--until-idle", "1500ms"]).lines().count()
+            )
+        };
+        let count = |set: &str, option: &str| {
+            place.ok(&["sql", "-e", &sql(set, option), "--until-idle", "1500ms"]).lines().count()
+        };
+        // Runs until so many windows are out.
+        let comes_to = |windows: usize, set: &str, option: &str| {
+            let _running = place.spawn(&["sql", "-e", &sql(set, option)]);
+            let printed = || std::fs::read_to_string(place.dir.path().join("out.txt")).unwrap();
+            until(&format!("{windows} windows are not printed"), || {
+                (printed().lines().filter(|line| line.starts_with("+I[")).count() == windows).then_some(())
+            });
         };
         assert_eq!(count("", ""), 0, "partition 1 may still give earlier rows");
         // The last row's window is not over.
-        assert_eq!(count("", ", 'scan.watermark.idle-timeout'='200 ms'"), 4);
-        assert_eq!(count("SET 'table.exec.source.idle-timeout' = '200 ms';", ""), 4);
+        comes_to(4, "", ", 'scan.watermark.idle-timeout'='200 ms'");
+        comes_to(4, "SET 'table.exec.source.idle-timeout' = '200 ms';", "");
         assert_eq!(
             count(
                 "SET 'table.exec.source.idle-timeout' = '200 ms';",
@@ -361,7 +373,7 @@ fn what_cannot_be_read_is_named_or_kept_aside() {
         let skipping =
             format!(", 'json.ignore-parse-errors'='true', 'millstream.dead-letter.topic'='{dead}'");
         assert_eq!(printed(place, &sql(&skipping)), ["+I[1]", "+I[2]"]);
-        let kept = records(place, &dead);
+        let kept = records(place, &dead, 1);
         assert_eq!(kept.len(), 1);
         assert!(
             kept[0].to_string().contains("{broken")

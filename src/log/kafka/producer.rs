@@ -16,6 +16,7 @@ use super::KafkaLog;
 use super::client::{self, Context, Undelivered, kafka_error, of_code};
 use super::properties::ClientSettings;
 use crate::error::{Error, Kind, Result};
+use crate::failpoint;
 use crate::log::batch::BatchRecord;
 use crate::log::{Batch, Log, LogWriter, TooLarge, TopicDefaults};
 
@@ -235,6 +236,7 @@ impl Transactions {
             self.send(&record).map_err(|(error, undelivered)| self.abort(&error, Some(undelivered)))?;
         }
         self.await_delivery(started);
+        failpoint!("kafka.before_commit");
         loop {
             let error = match self.producer.commit_transaction(STEP) {
                 Ok(()) => return Ok(()),
