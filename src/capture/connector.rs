@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::committer::Committed;
+use super::owner::{self, Owner};
 use super::run::{Ended, Run};
 use super::status::{ConnectorStatus, Phase, StatusCell};
 use super::topics;
@@ -25,6 +26,12 @@ const FIRST_SLOT_RETRY: Duration = Duration::from_millis(50);
 const FAIL_FAST: Duration = Duration::from_secs(10);
 /// A connector of which nothing moves for so long, not even its clock, is begun again.
 const STALLED: Duration = Duration::from_secs(300);
+/// Before a fenced writer looks who has fenced it: whoever takes the connector over has said so by then.
+const IN_DOUBT: Duration = Duration::from_secs(3);
+/// Fenced so often, and never by one who says so: the connector gives way.
+const MOST_FENCED: u32 = 3;
+/// A run that held this long was not fenced over and over.
+const UNFENCED: Duration = Duration::from_secs(60);
 /// A run that held this long starts the count of tries anew.
 const HEALTHY: Duration = Duration::from_secs(10);
 
@@ -113,6 +120,8 @@ impl Connector {
             stop: stopped,
             streaming: true,
             walsender: None,
+            owner: Owner::new_name(),
+            claimed: false,
             lacks: None,
         };
         let task = tokio::spawn(Box::pin(supervise(run)));
@@ -220,7 +229,7 @@ fn restate(error: &Error) -> Error {
 
 /// Runs until a stop or a failure that no retry heals.
 async fn supervise(mut run: Run) {
-    let (mut tries, mut slot_tries) = (0u32, 0u32);
+    let (mut tries, mut slot_tries, mut fenced) = (0u32, 0u32, 0u32);
     // A few seconds suffice to see a crashed predecessor's session go.
     let patience = if run.env.fail_fast { FAIL_FAST } else { Duration::MAX };
     loop {
@@ -232,6 +241,9 @@ async fn supervise(mut run: Run) {
         };
         if begun.elapsed() >= HEALTHY {
             (tries, slot_tries) = (0, 0);
+        }
+        if begun.elapsed() >= UNFENCED {
+            fenced = 0;
         }
         let error = match result {
             Ok(Ended::Stopped) => return run.status.phase(Phase::Stopped),
@@ -257,6 +269,12 @@ async fn supervise(mut run: Run) {
                 let spent =
                     run.options.slot_retry_delay.saturating_mul(run.options.slot_max_retries).min(patience);
                 (waited(FIRST_SLOT_RETRY, slot_tries, run.options.slot_retry_delay) <= spent).then_some(pause)
+            }
+            // A Kafka broker fences a writer, too, whose transaction took too long: one that stood still, or could not
+            // reach the broker. Whether there is another one, the offset will tell.
+            Kind::Fenced if run.has_claimed() && !owner::is_taken_over(&error) && fenced < MOST_FENCED => {
+                fenced += 1;
+                Some(IN_DOUBT)
             }
             _ => None,
         };

@@ -15,6 +15,7 @@ mod keys;
 mod notify;
 pub mod offset;
 pub mod offsets;
+pub mod owner;
 pub mod position;
 mod pour;
 pub(crate) mod precheck;

@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::owner::Owner;
 use super::position::{Position, Stamp, Through};
 use crate::pg::Lsn;
 
@@ -62,6 +63,8 @@ pub struct Offset {
     pub extra: Map<String, Value>,
     /// The slot; `None` in an offset that Debezium, or a person, has written.
     pub binding: Option<SlotBinding>,
+    /// Who wrote it; `None` as for [`Self::binding`].
+    pub owner: Option<Owner>,
 }
 
 /// An offset value that cannot be used.
@@ -93,6 +96,7 @@ impl Offset {
             transaction: None,
             extra: Map::new(),
             binding: Some(binding),
+            owner: None,
         }
     }
 
@@ -147,6 +151,9 @@ impl Offset {
             map.insert("millstream.timeline".into(), json!(binding.timeline));
             map.insert("millstream.slot".into(), json!(binding.slot));
             map.insert("millstream.server_version".into(), json!(binding.version));
+        }
+        if let Some(owner) = &self.owner {
+            owner.write(&mut map);
         }
         Value::Object(map)
     }
@@ -265,6 +272,7 @@ impl Offset {
             message_type,
             snapshot,
             transaction,
+            owner: Owner::take(&mut map),
             extra: map,
             binding,
         })

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::committer::{Committer, Note};
 use super::offset::{Offset, SnapshotState};
+use super::owner::Owner;
 use super::position::Position;
 use super::status::StatusCell;
 use crate::error::{Error, Result};
@@ -45,6 +46,7 @@ pub(super) struct Pump {
     offsets_topic: String,
     offset_key: Vec<u8>,
     offset_bytes: Vec<u8>,
+    owner: Owner,
     status: Arc<StatusCell>,
     /// Where to confirm; `None` before streaming and when something else moves the slot on.
     pub(super) acknowledger: Option<Acknowledger>,
@@ -62,6 +64,7 @@ impl Pump {
         offset: Offset,
         offsets_topic: &str,
         offset_key: Vec<u8>,
+        owner: Owner,
         status: Arc<StatusCell>,
         queue_bytes: usize,
     ) -> Self {
@@ -79,6 +82,7 @@ impl Pump {
             offsets_topic: offsets_topic.to_owned(),
             offset_key,
             offset_bytes: Vec::new(),
+            owner,
             status,
             acknowledger: None,
             target: None,
@@ -221,6 +225,7 @@ impl Pump {
     async fn hand_over(&mut self) -> Result<()> {
         crate::failpoint!("capture.hand_over");
         self.offset_bytes.clear();
+        self.offset.owner = Some(self.owner.clone());
         self.offset.write(&mut self.offset_bytes);
         let topic = self.batch.topic(&self.offsets_topic);
         let mut record = self.batch.record(topic);

@@ -14,6 +14,7 @@ use super::decide::{SnapshotBase, Start, decide};
 use super::incremental::Incremental;
 use super::notify::Notifier;
 use super::offset::{self, Offset, SlotBinding};
+use super::owner::{self, Owner};
 use super::position::{Position, Stamp};
 use super::pour::Flow;
 use super::pump::Pump;
@@ -62,6 +63,10 @@ pub(super) struct Run {
     pub(super) streaming: bool,
     /// The server's process behind the last stream.
     pub(super) walsender: Option<i32>,
+    /// This start's name, as its offsets say it.
+    pub(super) owner: String,
+    /// An offset says that name, or did.
+    pub(super) claimed: bool,
     /// What the last stream has shown to be missing in the server's WAL: the commit of a transaction in the log.
     pub(super) lacks: Option<Lsn>,
 }
@@ -125,6 +130,22 @@ impl Run {
         }
     }
 
+    /// Whether an offset was written in this start's name.
+    pub(super) fn has_claimed(&self) -> bool {
+        self.claimed || self.status.has_committed()
+    }
+
+    /// Whether the connector, if it was this start's, still is: asked before its writer is opened, which would end
+    /// that of whoever has it now, and once more when nobody else can write.
+    async fn check_owner(&self, topic: &str, key: &[u8]) -> Result<()> {
+        if !self.has_claimed() {
+            return Ok(());
+        }
+        let stored = offsets::read(&self.env.log, topic, key).await?;
+        let stored = stored.and_then(|bytes| Offset::read(&bytes).ok());
+        owner::check(&self.options.name, &self.owner, stored.as_ref())
+    }
+
     fn offsets_topic(&self) -> &str {
         self.options.offsets_topic.as_deref().unwrap_or(&self.env.offsets_topic)
     }
@@ -139,26 +160,41 @@ impl Run {
         facts.check_capture()?;
         // The writer comes first: it fences a task of this connector that still runs somewhere, so that the
         // offset read next is the last there will be.
+        let topic = self.offsets_topic();
+        let key = offset::key(&options.name, &options.topic_prefix);
+        self.check_owner(topic, &key).await?;
         let id = &self.env.transactional_id;
         let mut writer = match self.env.exactly_once {
             true => self.env.log.writer(id).await?,
             false => self.env.log.writer_at_least_once(id).await?,
         };
         writer.topic_defaults(self.topics.clone());
-        let topic = self.offsets_topic();
         self.env.log.create_topic(&offsets::topic_spec(topic)).await?;
-        let key = offset::key(&options.name, &options.topic_prefix);
-        let offset = match offsets::read(&self.env.log, topic, &key).await? {
+        let stored = offsets::read(&self.env.log, topic, &key).await?;
+        let offset = match &stored {
             None => None,
-            Some(bytes) => Some(Offset::read(&bytes).map_err(|e| {
+            Some(bytes) => Some(Offset::read(bytes).map_err(|e| {
                 Error::data(format!("the stored offset of connector {} cannot be used", options.name))
                     .because(e)
                     .next(format!("millstream offsets show {0}; millstream offsets reset {0}", options.name))
             })?),
         };
+        if self.has_claimed() {
+            owner::check(&options.name, &self.owner, offset.as_ref())?;
+        }
         let database = self.database.clone().with_application_name("Debezium Streaming");
         let mut replication = ReplicationClient::connect(&database).await?;
         let system = replication.identify_system().await?;
+        if let Some(stored) = &stored {
+            let owner = Owner { name: self.owner.clone(), walsender: replication.backend_pid() };
+            owner::claim(&mut *writer, topic, &key, stored, &owner).await?;
+            self.claimed = true;
+        }
+        // The one before cannot write any more, but may not have seen it, or its server not that it is gone.
+        if let Some(before) = offset.as_ref().and_then(|o| o.owner.as_ref()).filter(|o| o.name != self.owner)
+        {
+            source::end_walsender(&side, &options.slot, before.walsender).await;
+        }
         let slot = source::slot_state(&side, options).await?;
         // What a session that was just ending has confirmed meanwhile, the server need not send again.
         let lacks = self.lacks.filter(|commit| slot.as_ref().is_some_and(|slot| slot.confirmed <= *commit));
@@ -242,6 +278,7 @@ impl Run {
             session.offset.clone().unwrap_or_else(|| Offset::start(Lsn::ZERO, binding.clone())),
             self.offsets_topic(),
             offset::key(&options.name, &options.topic_prefix),
+            Owner { name: self.owner.clone(), walsender: session.replication.backend_pid() },
             Arc::clone(&self.status),
             options.queue_bytes,
         );

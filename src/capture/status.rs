@@ -329,6 +329,11 @@ impl StatusCell {
         }
     }
 
+    /// Whether a batch has become durable.
+    pub(super) fn has_committed(&self) -> bool {
+        self.batches.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether it was in a running phase before.
     pub(super) fn has_moved(&self) -> bool {
         self.moved.load(Ordering::Relaxed)

@@ -14,7 +14,7 @@ use super::store::Store;
 use crate::capture::{self, Connector, ConnectorStatus, Phase, transactional_id};
 use crate::config::connector::ConnectorConfig;
 use crate::config::{AddressMap, settings};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::log::Log;
 
 #[derive(Debug)]
@@ -425,12 +425,18 @@ impl Worker {
         }
         let start = || {
             let config = ConnectorConfig::from_map(name, texts(&held.config))?;
+            let exactly_once = self.env.topics.exactly_once_source_support;
+            if !exactly_once && config.text("exactly.once.support").eq_ignore_ascii_case("required") {
+                return Err(Error::config(format!("connector {name} cannot run on this worker"))
+                    .because("exactly.once.support is required, and the worker has it switched off")
+                    .next("set exactly_once_source_support = true under [worker], or exactly.once.support=requested"));
+            }
             let env = capture::Env {
                 log: Arc::clone(&self.env.log),
                 offsets_topic: self.env.topics.offset_storage_topic.clone(),
                 // Connect's own: whoever takes the connector over fences the one who had it.
                 transactional_id: transactional_id(&self.env.topics.group_id, name),
-                exactly_once: self.env.topics.exactly_once_source_support,
+                exactly_once,
                 addresses: self.env.addresses.clone(),
                 tls: self.env.tls,
                 spill: self.env.spill.clone(),

@@ -12,6 +12,7 @@
     reason = "a test program; some of what it shares with tests/goldens.rs is only used there"
 )]
 
+mod at_least_once;
 mod bad_config;
 mod capture;
 mod catalog;
@@ -49,4 +50,5 @@ mod support;
 mod tables;
 mod takeover;
 mod transforms;
+mod two_instances;
 mod values;

@@ -15,14 +15,14 @@ use crate::support::proxy::{Mode, Proxy};
 const FAULTS: [Mode; 4] = [Mode::Delay(Duration::from_millis(150)), Mode::Drop, Mode::Reset, Mode::HalfOpen];
 
 /// Writes rows 1, 2, 3, … until it is told to stop.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     written: Arc<AtomicU32>,
     thread: std::thread::JoinHandle<()>,
 }
 
 impl Load {
-    fn start(server: &Arc<TemporaryPostgres>) -> Self {
+    pub(crate) fn start(server: &Arc<TemporaryPostgres>) -> Self {
         let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
         let thread = std::thread::spawn({
             let (server, stop, written) = (Arc::clone(server), Arc::clone(&stop), Arc::clone(&written));
@@ -39,14 +39,14 @@ impl Load {
         Self { stop, written, thread }
     }
 
-    fn end(self) -> u32 {
+    pub(crate) fn end(self) -> u32 {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap();
         self.written.load(Ordering::Relaxed)
     }
 }
 
-async fn server() -> Arc<TemporaryPostgres> {
+pub(crate) async fn server() -> Arc<TemporaryPostgres> {
     // The server gives up a silent client soon, and we a silent server after twice that.
     let settings = vec!["wal_sender_timeout = '2s'".to_owned()];
     let options = PostgresOptions { settings, ..PostgresOptions::default() };
@@ -57,7 +57,7 @@ async fn server() -> Arc<TemporaryPostgres> {
     Arc::new(server)
 }
 
-async fn phase(handle: &ConnectorHandle, wanted: Phase, within: Duration) {
+pub(crate) async fn phase(handle: &ConnectorHandle, wanted: Phase, within: Duration) {
     let deadline = Instant::now() + within;
     while handle.status().phase != wanted {
         assert!(Instant::now() < deadline, "not {wanted:?}: {:?}", handle.status());

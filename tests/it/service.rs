@@ -1,182 +1,12 @@
 //! `millstream run` as a service: its REST API under many hands, offsets moved by hand, its metrics and health, what
 //! its topics are made with, and that no secret leaves it.
 
-use std::path::PathBuf;
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
-
-use millstream::demo::postgres::{PostgresOptions, TemporaryPostgres, free_port};
 use serde_json::{Value, json};
 
-use crate::support::{http, millstream};
-
-/// A service on a data directory of its own, its source, and all that it prints.
-struct Service {
-    source: TemporaryPostgres,
-    dir: tempfile::TempDir,
-    port: u16,
-    child: Child,
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::support::service::Service;
 
 const TABLES: &str = "create table items (id int primary key, name text);
     insert into items values (1, 'a'), (2, 'b')";
-
-impl Service {
-    fn start(sql: &str) -> Self {
-        Self::start_at("info", sql)
-    }
-
-    fn start_at(level: &str, sql: &str) -> Self {
-        let source = TemporaryPostgres::start(&PostgresOptions::default()).unwrap();
-        source.psql("postgres", "create database shop").unwrap();
-        source.psql("shop", sql).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let port = free_port().unwrap();
-        let settings = dir.path().join("millstream.toml");
-        let text = format!("connectors = []\npipelines = []\n[server]\nbind = '127.0.0.1:{port}'\n");
-        std::fs::write(&settings, text).unwrap();
-        let out = std::fs::File::create(dir.path().join("out.txt")).unwrap();
-        let child = millstream()
-            .args(["run", "-c"])
-            .arg(&settings)
-            .arg("--data")
-            .arg(dir.path().join("data"))
-            .env("RUST_LOG", level)
-            .stdin(Stdio::null())
-            .stdout(Stdio::from(out.try_clone().unwrap()))
-            .stderr(Stdio::from(out))
-            .spawn()
-            .unwrap();
-        let service = Self { source, dir, port, child };
-        service.until("it answers", || service.ask("GET", "/health", None).0 == 200);
-        service
-    }
-
-    fn data(&self) -> PathBuf {
-        self.dir.path().join("data")
-    }
-
-    fn printed(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("out.txt")).unwrap()
-    }
-
-    fn sql(&self, sql: &str) -> String {
-        self.source.psql("shop", sql).unwrap()
-    }
-
-    /// Status and body of an answer, as texts.
-    fn text(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
-        let headers = [("Content-Type".to_owned(), "application/json".to_owned())];
-        let body = body.map(Value::to_string);
-        // A service that starts is not there yet.
-        match http::request(self.port, method, path, &headers, body.as_deref().map(str::as_bytes)) {
-            Ok(answer) => (answer.status, String::from_utf8_lossy(&answer.body).into_owned()),
-            Err(error) => (0, error.to_string()),
-        }
-    }
-
-    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
-        let (status, text) = self.text(method, path, body);
-        (status, serde_json::from_str(&text).unwrap_or(Value::Null))
-    }
-
-    fn good(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
-        let (status, answer) = self.ask(method, path, body);
-        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
-        answer
-    }
-
-    fn until(&self, what: &str, ready: impl Fn() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !ready() {
-            assert!(Instant::now() < deadline, "{what}: not within 30 s\n{}", self.printed());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    fn config(&self, name: &str, more: &[(&str, &str)]) -> Value {
-        let mut config = json!({
-            "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
-            "database.hostname": "127.0.0.1",
-            "database.port": self.source.port().to_string(),
-            "database.user": "postgres",
-            "database.dbname": "shop",
-            "topic.prefix": name,
-            "slot.name": name,
-            "publication.name": format!("{name}_pub"),
-            "publication.autocreate.mode": "filtered",
-            "plugin.name": "pgoutput",
-            "table.include.list": "public.items",
-        });
-        for (key, value) in more {
-            config[*key] = json!(value);
-        }
-        config
-    }
-
-    fn create(&self, name: &str, more: &[(&str, &str)]) {
-        let body = json!({ "name": name, "config": self.config(name, more) });
-        let (status, answer) = self.ask("POST", "/connectors", Some(&body));
-        assert_eq!(status, 201, "{answer}");
-    }
-
-    fn state(&self, name: &str) -> (String, String) {
-        let (_, status) = self.ask("GET", &format!("/connectors/{name}/status"), None);
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        (text(&status["connector"]["state"]), text(&status["tasks"][0]["state"]))
-    }
-
-    fn streams(&self, name: &str) {
-        let labels = format!("connector=\"{name}\",state=\"STREAMING\"");
-        self.until("it streams", || self.metric("millstream_connector_state", &labels) == Some(1.0));
-    }
-
-    /// A sample of `/metrics` by name and part of its labels.
-    fn metric(&self, name: &str, labels: &str) -> Option<f64> {
-        let (_, page) = self.text("GET", "/metrics", None);
-        page.lines()
-            .filter_map(|line| line.rsplit_once(' '))
-            .find(|(sample, _)| sample.split('{').next() == Some(name) && sample.contains(labels))
-            .and_then(|(_, value)| value.parse().ok())
-    }
-
-    /// Runs a command on the service's data directory: everything that it prints.
-    fn command(&self, args: &[&str]) -> String {
-        let output = millstream()
-            .arg("--data")
-            .arg(self.data())
-            .args(args)
-            .env("RUST_LOG", "debug")
-            .current_dir(self.dir.path())
-            .output()
-            .unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        format!("{}{}", text(&output.stdout), text(&output.stderr))
-    }
-
-    /// Values of a topic's records.
-    fn values(&self, topic: &str) -> Vec<Value> {
-        let text = self.command(&["topics", "read", topic, "--jsonl"]);
-        text.lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .map(|record| {
-                let value: Value = serde_json::from_str(record["value"].as_str().unwrap_or("null")).unwrap();
-                value.get("payload").cloned().unwrap_or(value)
-            })
-            .collect()
-    }
-
-    fn ids(&self, topic: &str) -> Vec<i64> {
-        self.values(topic).iter().filter_map(|value| value["after"]["id"].as_i64()).collect()
-    }
-}
 
 #[test]
 fn offsets_are_moved_by_hand_within_what_the_slot_holds() {
@@ -318,14 +148,14 @@ fn metrics_move_and_health_tells_the_truth() {
     assert!(service.metric("millstream_connector_records_total", "connector=\"h\"").unwrap() >= 5.0);
 
     // The source goes, and comes back.
-    service.source.stop(true).unwrap();
+    service.server().stop(true).unwrap();
     service.until("it is not ready", || ready(&service) == 503);
     let (_, health) = service.ask("GET", "/health/ready", None);
     assert_eq!(health["not_running"][0]["connector"], "h", "{health}");
     assert_eq!(service.ask("GET", "/health/live", None).0, 200);
     let (_, status) = service.ask("GET", "/connectors/h/status", None);
     assert!(status["tasks"][0]["trace"].is_string(), "{status}");
-    service.source.boot().unwrap();
+    service.server().boot().unwrap();
     service.until("it is ready again", || ready(&service) == 200);
     service.sql("insert into items values (4, 'd')");
     service.until("changes flow again", || service.ids("h.public.items").contains(&4));

@@ -12,7 +12,8 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::ProducerContext;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-use crate::error::{Error, Kind, Result};
+use super::codes::of_code;
+use crate::error::{Error, Result};
 
 /// Gets librdkafka's log lines and the failures of single records.
 #[derive(Clone, Default)]
@@ -23,6 +24,8 @@ pub struct Context {
 #[derive(Default)]
 struct State {
     last_failure: Mutex<Option<String>>,
+    /// The broker has refused the login, and nothing has gone well since.
+    denied: Mutex<Option<String>>,
     undelivered: Mutex<Option<Undelivered>>,
 }
 
@@ -41,6 +44,16 @@ impl Context {
     /// The last connection failure, as librdkafka words it.
     pub fn last_failure(&self) -> Option<String> {
         self.state.last_failure.lock().clone()
+    }
+
+    /// What the broker said when it refused the login, where it did last.
+    pub fn denied(&self) -> Option<String> {
+        self.state.denied.lock().clone()
+    }
+
+    /// The broker has answered: it is not refused.
+    pub fn answered(&self) {
+        self.state.denied.lock().take();
     }
 
     /// Takes the first undelivered record since the last call.
@@ -71,6 +84,9 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         *self.state.last_failure.lock() = Some(reason.to_owned());
+        if matches!(error.rdkafka_error_code(), Some(Code::Authentication | Code::SaslAuthenticationFailed)) {
+            *self.state.denied.lock() = Some(reason.to_owned());
+        }
         tracing::info!("Kafka client: {error}: {reason}");
     }
 }
@@ -96,7 +112,7 @@ impl ProducerContext for Context {
 /// Makes a client.
 ///
 /// # Errors
-/// [`Kind::Config`] with librdkafka's words on the setting it does not take.
+/// [`crate::Kind::Config`] with librdkafka's words on the setting it does not take.
 pub fn create<T: FromClientConfigAndContext<Context>>(config: &ClientConfig, context: Context) -> Result<T> {
     T::from_config_and_context(config, context.clone()).map_err(|e| match e {
         KafkaError::ClientConfig(_, description, name, _) => {
@@ -122,36 +138,4 @@ pub fn kafka_error(what: &str, error: &KafkaError) -> Error {
             None => Error::transient(what.to_owned()).because(other),
         },
     }
-}
-
-/// An error code of librdkafka or the broker.
-pub fn of_code(what: &str, code: Code) -> Error {
-    let what = what.to_owned();
-    let error = match code {
-        Code::Fenced
-        | Code::ProducerFenced
-        | Code::InvalidProducerEpoch
-        | Code::TransactionCoordinatorFenced => Error::new(Kind::Fenced, what),
-        Code::TopicAuthorizationFailed
-        | Code::ClusterAuthorizationFailed
-        | Code::GroupAuthorizationFailed
-        | Code::TransactionalIdAuthorizationFailed => {
-            Error::refused(what).next("grant the Kafka user this privilege (kafka-acls), or use another user")
-        }
-        Code::SaslAuthenticationFailed | Code::Authentication => {
-            Error::refused(what).next("check sasl.mechanism, and user and password in sasl.jaas.config")
-        }
-        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => Error::refused(what),
-        Code::InvalidTopic
-        | Code::InvalidPartitions
-        | Code::InvalidReplicationFactor
-        | Code::InvalidConfig
-        | Code::PolicyViolation
-        | Code::InvalidRequest => Error::config(what),
-        Code::MessageSizeTooLarge | Code::InvalidRecord | Code::OffsetOutOfRange | Code::AutoOffsetReset => {
-            Error::data(what)
-        }
-        _ => Error::transient(what),
-    };
-    error.because(code)
 }

@@ -8,7 +8,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::{self, Context, kafka_error, of_code};
+use super::client::{self, Context, kafka_error};
+use super::codes::of_code;
 use super::properties::ClientSettings;
 use super::queue::{ConsumerQueue, RawMessage};
 use crate::error::{Error, Result};

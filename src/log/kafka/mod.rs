@@ -4,6 +4,7 @@
 //! state, and no consumer group takes part. Calls of librdkafka that wait run on threads of their own.
 
 mod client;
+mod codes;
 mod consumer;
 pub(crate) mod jaas;
 mod producer;
@@ -24,7 +25,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
-use self::client::{Context, kafka_error, of_code};
+use self::client::{Context, kafka_error};
+use self::codes::of_code;
 pub use self::properties::ClientSettings;
 use super::{Log, LogReader, LogWriter, OffsetRange, Position, TopicInfo, TopicPartition, TopicSpec};
 use crate::config::AddressMap;
@@ -109,7 +111,14 @@ impl KafkaLog {
         question: impl FnOnce(&Inner) -> Result<R> + Send + 'static,
     ) -> Result<R> {
         let inner = Arc::clone(&self.inner);
-        let answer = tokio::task::spawn_blocking(move || question(&inner)).await;
+        let asked = move || {
+            let answer = question(&inner);
+            if answer.is_ok() {
+                inner.context.answered();
+            }
+            answer
+        };
+        let answer = tokio::task::spawn_blocking(asked).await;
         answer.map_err(|e| Error::internal("asking Kafka failed").with_source(e))?
     }
 
@@ -145,7 +154,11 @@ impl KafkaLog {
 
 impl Inner {
     fn error(&self, what: &str, error: KafkaError) -> Error {
-        let mut out = kafka_error(&format!("{what} at {}", self.settings.bootstrap()), &error);
+        let what = format!("{what} at {}", self.settings.bootstrap());
+        if let Some(reason) = self.context.denied() {
+            return of_code(&what, Code::Authentication).because(reason);
+        }
+        let mut out = kafka_error(&what, &error);
         if out.is_transient()
             && let Some(reason) = self.context.last_failure()
         {

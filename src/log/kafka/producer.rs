@@ -13,7 +13,8 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::oneshot;
 
 use super::KafkaLog;
-use super::client::{self, Context, Undelivered, kafka_error, of_code};
+use super::client::{self, Context, Undelivered, kafka_error};
+use super::codes::of_code;
 use super::properties::ClientSettings;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
@@ -24,6 +25,8 @@ use crate::log::{Batch, Log, LogWriter, TooLarge, TopicDefaults};
 const STEP: Duration = Duration::from_secs(10);
 /// A batch that the cluster has not taken for so long fails.
 const GIVE_UP: Duration = Duration::from_secs(120);
+/// A broker that starts may refuse a login that it takes a moment later.
+const DENIED: Duration = Duration::from_secs(10);
 
 struct Request {
     batch: Batch,
@@ -175,7 +178,11 @@ impl Transactions {
         loop {
             match self.producer.init_transactions(STEP) {
                 Ok(()) => return Ok(()),
-                Err(KafkaError::Transaction(e)) if e.is_retriable() && started.elapsed() < GIVE_UP / 2 => {
+                Err(KafkaError::Transaction(e))
+                    if e.is_retriable()
+                        && started.elapsed() < GIVE_UP / 2
+                        && self.denied(started).is_none() =>
+                {
                     std::thread::sleep(Duration::from_millis(100));
                 }
                 Err(e) => return Err(self.error("cannot start Kafka transactions", &e)),
@@ -191,7 +198,16 @@ impl Transactions {
         }
     }
 
+    /// The broker has refused the login, and that does not pass.
+    fn denied(&self, since: Instant) -> Option<Error> {
+        let reason = self.context.denied().filter(|_| since.elapsed() >= DENIED)?;
+        Some(of_code("the Kafka broker refuses the login", Code::Authentication).because(reason))
+    }
+
     fn error(&self, what: &str, error: &KafkaError) -> Error {
+        if let Some(reason) = self.context.denied() {
+            return of_code(what, Code::Authentication).because(reason);
+        }
         let out = kafka_error(&format!("{what} (transactional id {})", self.id), error);
         match (out.kind(), self.context.last_failure()) {
             (Kind::Fenced, _) => out.because("a newer producer with the same transactional id has started"),
@@ -214,7 +230,10 @@ impl Transactions {
             let result =
                 if self.exact { self.attempt(batch, started) } else { self.attempt_plain(batch, started) };
             match result {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.context.answered();
+                    return Ok(());
+                }
                 Err(Failure::Again(error)) if started.elapsed() < GIVE_UP => {
                     tracing::info!(%error, "a batch was not taken by Kafka and is written again");
                     std::thread::sleep(pause);
@@ -238,6 +257,9 @@ impl Transactions {
         self.await_delivery(started);
         failpoint!("kafka.before_commit");
         loop {
+            if let Some(error) = self.denied(started) {
+                return Err(Failure::Producer(error));
+            }
             let error = match self.producer.commit_transaction(STEP) {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
@@ -263,6 +285,7 @@ impl Transactions {
         for (number, record) in batch.iter().enumerate() {
             if number == last {
                 self.delivered(started)?;
+                crate::failpoint!("log.before_last_record");
             }
             self.send(&record).map_err(|(_, undelivered)| refused(undelivered))?;
         }
@@ -271,6 +294,9 @@ impl Transactions {
 
     fn delivered(&self, started: Instant) -> Result<(), Failure> {
         self.await_delivery(started);
+        if let Some(error) = self.denied(started) {
+            return Err(Failure::Producer(error));
+        }
         if let Some((code, reason)) = self.producer.client().fatal_error() {
             let error = of_code("a Kafka producer failed", code);
             return Err(Failure::Producer(error.because(reason).next("the writer is made anew")));
@@ -319,7 +345,10 @@ impl Transactions {
     /// Waits until every record has been taken or has failed. The wait inside `commit_transaction` serves
     /// delivery reports in steps of 100 ms; only failures are reported here, so each commit would take that long.
     fn await_delivery(&self, started: Instant) {
-        while self.producer.in_flight_count() > 0 && started.elapsed() < GIVE_UP {
+        while self.producer.in_flight_count() > 0
+            && started.elapsed() < GIVE_UP
+            && self.denied(started).is_none()
+        {
             self.producer.poll(Duration::from_millis(1));
         }
     }

@@ -4,6 +4,7 @@ pub mod http;
 pub mod kafka;
 pub mod postgres;
 pub mod proxy;
+pub mod service;
 
 use std::process::Command;
 
