@@ -6,7 +6,7 @@
 
 #![allow(clippy::panic, clippy::print_stdout, reason = "a benchmark prints, and ends at its first fault")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Instant;
@@ -17,12 +17,14 @@ use millstream::engine::row::{Change, RowKind, Value};
 use millstream::sql::{CompileOptions, compile};
 use millstream::state::store::StoreOptions;
 use millstream::state::{Head, Store};
+use mimalloc::MiMalloc;
 
 mod large;
 mod nexmark;
 
 use nexmark::{Generator, Table};
 
+/// The allocator of the product, counted.
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
@@ -40,19 +42,26 @@ fn signed(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-// SAFETY: every call goes to the system's allocator unchanged; only counters are added.
+// SAFETY: every call goes to the allocator of the product unchanged; only counters are added.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         count(signed(layout.size()));
         // SAFETY: the caller's contract is passed on.
-        unsafe { System.alloc(layout) }
+        unsafe { MiMalloc.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         count(-signed(layout.size()));
         // SAFETY: the caller's contract is passed on.
-        unsafe { System.dealloc(pointer, layout) }
+        unsafe { MiMalloc.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        count(signed(size) - signed(layout.size()));
+        // SAFETY: the caller's contract is passed on.
+        unsafe { MiMalloc.realloc(pointer, layout, size) }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Operators change state in memory during an epoch; at its end the dirty entries of all operators, the
 //! input offsets, the epoch number and the sinks' outboxes become one atomic batch on disk (design §1.4).
 
+mod dirty;
 pub mod head;
 pub mod memory;
 pub mod savepoint;

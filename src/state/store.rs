@@ -34,7 +34,8 @@ pub(super) type EachEntry<'a> = dyn FnMut(u8, &[u8], &[u8]) -> Result<(), StateE
 /// How a [`Store`] uses memory and the disk.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
-    /// Bytes of clean entries that the tables keep in memory together.
+    /// Bytes of clean entries that the tables keep in memory together. Those that were read from the disk, and, of
+    /// tables that are read again, those that were written.
     pub cache_bytes: usize,
     /// Bytes of blocks of files that the database keeps in memory.
     pub block_cache_bytes: u64,

@@ -112,19 +112,22 @@ fn tables_that_nobody_opens_can_be_purged() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Put(u8, Vec<u8>, u8),
+    Put(u8, Vec<u8>, Vec<u8>),
     Delete(u8, Vec<u8>),
     Commit,
     Reopen,
+    /// What is there is compared by key, or by scans as well.
+    Look(bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let key = || proptest::collection::vec(0u8..3, 0..4);
     prop_oneof![
-        6 => (0u8..2, key(), any::<u8>()).prop_map(|(t, k, v)| Step::Put(t, k, v)),
+        6 => (0u8..2, key(), proptest::collection::vec(any::<u8>(), 0..4)).prop_map(|(t, k, v)| Step::Put(t, k, v)),
         3 => (0u8..2, key()).prop_map(|(t, k)| Step::Delete(t, k)),
         1 => Just(Step::Commit),
         1 => Just(Step::Reopen),
+        4 => any::<bool>().prop_map(Step::Look),
     ]
 }
 
@@ -140,11 +143,12 @@ proptest! {
         let mut tables = [store.table("0").unwrap(), store.table("1").unwrap()];
         let mut model: [BTreeMap<Vec<u8>, Vec<u8>>; 2] = Default::default();
         let mut committed = model.clone();
-        for step in steps {
+        for step in steps.into_iter().chain([Step::Look(true)]) {
+            let look = if let Step::Look(scan) = step { Some(scan) } else { None };
             match step {
                 Step::Put(t, k, v) => {
-                    tables[usize::from(t)].put(&k, &[v]);
-                    model[usize::from(t)].insert(k, vec![v]);
+                    tables[usize::from(t)].put(&k, &v);
+                    model[usize::from(t)].insert(k, v);
                 }
                 Step::Delete(t, k) => {
                     tables[usize::from(t)].delete(&k);
@@ -162,9 +166,11 @@ proptest! {
                     tables = [store.table("0").unwrap(), store.table("1").unwrap()];
                     model = committed.clone();
                 }
+                Step::Look(_) => {}
             }
+            let Some(scan) = look else { continue };
             for (table, model) in tables.iter_mut().zip(&model) {
-                for prefix in [&b""[..], &[1], &[2, 0]] {
+                for prefix in [&b""[..], &[1], &[2, 0]].iter().filter(|_| scan) {
                     let wanted: Vec<_> = model
                         .iter()
                         .filter(|(k, _)| k.starts_with(prefix))

@@ -1,13 +1,12 @@
 //! One table of a [`super::Store`]: dirty entries of the epoch over a bounded cache over fjall.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use fjall::Keyspace;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
+use super::dirty::Dirty;
 use super::{StateError, StateTable, Visit};
 
 pub(super) const PREFIX: usize = 4;
@@ -30,12 +29,13 @@ struct CleanCache {
 }
 
 impl CleanCache {
-    fn get(&mut self, key: &[u8]) -> Option<Entry> {
+    fn get(&mut self, key: &[u8]) -> Option<Option<Vec<u8>>> {
+        let copy = |entry: &Entry| entry.as_deref().map(<[u8]>::to_vec);
         if let Some(entry) = self.young.get(key) {
-            return Some(entry.clone());
+            return Some(copy(entry));
         }
         let (key, entry) = self.old.remove_entry(key)?;
-        let found = entry.clone();
+        let found = copy(&entry);
         self.insert(key, entry);
         Some(found)
     }
@@ -59,19 +59,17 @@ impl CleanCache {
 #[derive(Debug)]
 pub(super) struct Shared {
     prefix: [u8; PREFIX],
-    dirty: BTreeMap<Box<[u8]>, Entry>,
-    dirty_bytes: usize,
+    dirty: Dirty,
     clean: CleanCache,
+    /// Since the last commit entries were asked for that had not changed: whoever uses the table does not keep in
+    /// memory what it wrote, so that it is worth to do that here.
+    read: bool,
 }
 
 impl Shared {
     pub(super) fn new(id: u32) -> Self {
-        Self {
-            prefix: id.to_be_bytes(),
-            dirty: BTreeMap::new(),
-            dirty_bytes: 0,
-            clean: CleanCache::default(),
-        }
+        let prefix = id.to_be_bytes();
+        Self { prefix, dirty: Dirty::new(prefix), clean: CleanCache::default(), read: false }
     }
 
     /// Says how many bytes of clean entries may be kept.
@@ -80,46 +78,36 @@ impl Shared {
     }
 
     pub(super) fn dirty_bytes(&self) -> usize {
-        self.dirty_bytes
+        self.dirty.weight()
     }
 
     /// Hands every dirty entry to `write`, with its full key.
-    pub(super) fn for_each_dirty(&self, mut write: impl FnMut(Vec<u8>, Option<&[u8]>)) {
-        for (key, entry) in &self.dirty {
-            write(full_key(self.prefix, key), entry.as_deref());
-        }
+    pub(super) fn for_each_dirty(&self, write: impl FnMut(&[u8], Option<&[u8]>)) {
+        self.dirty.for_each(write);
     }
 
     /// The dirty entries are on disk now: they become clean ones.
     pub(super) fn committed(&mut self) {
-        for (key, entry) in std::mem::take(&mut self.dirty) {
-            self.clean.insert(key, entry);
+        let Self { dirty, clean, read, .. } = self;
+        if std::mem::take(read) {
+            dirty.drain(|key, value| clean.insert(key.into(), value.map(Into::into)));
+        } else {
+            dirty.clear();
         }
-        self.dirty_bytes = 0;
     }
 
     /// An entry that is in memory.
-    fn get(&mut self, key: &[u8]) -> Option<Entry> {
+    fn get(&mut self, key: &[u8]) -> Option<Option<Vec<u8>>> {
         if let Some(entry) = self.dirty.get(key) {
-            return Some(entry.clone());
+            return Some(entry.map(<[u8]>::to_vec));
         }
+        self.read = true;
         self.clean.get(key)
     }
 
-    fn set(&mut self, key: &[u8], entry: Entry) {
+    fn set(&mut self, key: &[u8], value: Option<&[u8]>) {
         self.clean.remove(key);
-        let new = entry.as_ref().map_or(0, |v| v.len());
-        match self.dirty.get_mut(key) {
-            Some(slot) => {
-                let old = slot.as_ref().map_or(0, |v| v.len());
-                self.dirty_bytes = (self.dirty_bytes + new).saturating_sub(old);
-                *slot = entry;
-            }
-            None => {
-                self.dirty_bytes += key.len() + new + OVERHEAD;
-                self.dirty.insert(key.into(), entry);
-            }
-        }
+        self.dirty.set(key, value);
     }
 }
 
@@ -146,7 +134,7 @@ impl StateTable for Table {
     fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         let mut shared = self.shared.lock();
         if let Some(entry) = shared.get(key) {
-            return Ok(entry.map(<[u8]>::into_vec));
+            return Ok(entry);
         }
         self.buffer.clear();
         self.buffer.extend_from_slice(&shared.prefix);
@@ -160,7 +148,7 @@ impl StateTable for Table {
     }
 
     fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.shared.lock().set(key, Some(value.into()));
+        self.shared.lock().set(key, Some(value));
     }
 
     fn delete(&mut self, key: &[u8]) {
@@ -168,7 +156,8 @@ impl StateTable for Table {
     }
 
     fn scan_from(&mut self, from: &[u8], each: &mut Visit<'_>) -> Result<(), StateError> {
-        let shared = self.shared.lock();
+        let mut shared = self.shared.lock();
+        shared.dirty.sort();
         // Ends where the next table begins.
         let end = u32::from_be_bytes(shared.prefix).saturating_add(1).to_be_bytes();
         let stored = self.data.range(full_key(shared.prefix, from)..end.to_vec());
@@ -192,7 +181,8 @@ impl StateTable for Table {
 
     // The database is told where the prefix ends: what was deleted behind it is not looked at.
     fn scan(&mut self, prefix: &[u8], each: &mut Visit<'_>) -> Result<(), StateError> {
-        let shared = self.shared.lock();
+        let mut shared = self.shared.lock();
+        shared.dirty.sort();
         let stored = self.data.prefix(full_key(shared.prefix, prefix));
         merge(&shared, prefix, prefix, stored, each)
     }
@@ -207,11 +197,7 @@ fn merge(
     mut stored: fjall::Iter,
     each: &mut Visit<'_>,
 ) -> Result<(), StateError> {
-    let mut dirty = shared
-        .dirty
-        .range::<[u8], _>((Bound::Included(from), Bound::Unbounded))
-        .take_while(|(key, _)| key.starts_with(prefix))
-        .peekable();
+    let mut dirty = shared.dirty.from(from).take_while(|(key, _)| key.starts_with(prefix)).peekable();
     let mut next_stored = || -> Result<Option<fjall::KvPair>, StateError> {
         stored.next().map(|guard| guard.into_inner().map_err(|e| store_error(&e))).transpose()
     };
@@ -222,11 +208,11 @@ fn merge(
             (None, None) => return Ok(()),
             (Some(_), None) => true,
             (None, Some(_)) => false,
-            (Some((key, _)), Some(disk)) => key.as_ref() <= disk,
+            (Some((key, _)), Some(disk)) => *key <= disk,
         };
         if take_dirty {
             let Some((key, entry)) = dirty.next() else { return Ok(()) };
-            if disk_key == Some(key.as_ref()) {
+            if disk_key == Some(key) {
                 on_disk = next_stored()?;
             }
             if let Some(value) = entry

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::super::codec::{self, CodecError, Reader};
 use super::super::error::EngineError;
 use super::super::row::Row;
+use super::Key;
 use super::buffer::row_weight;
 use crate::state::{StateError, StateTable};
 
@@ -38,7 +39,7 @@ pub(super) struct Entry {
 #[derive(Default)]
 pub(super) struct Bucket {
     pub entries: SmallVec<[Entry; 1]>,
-    index: Option<HashMap<Box<[u8]>, usize, RandomState>>,
+    index: Option<HashMap<Key, usize, RandomState>>,
     /// Places of the entries that changed since the last flush.
     changed: SmallVec<[usize; 2]>,
     /// The generation of the cache that it was used in.
@@ -48,7 +49,7 @@ pub(super) struct Bucket {
 /// The buckets that are in memory, and the table.
 struct Buckets {
     table: Box<dyn StateTable>,
-    map: HashMap<Box<[u8]>, Bucket, RandomState>,
+    map: HashMap<Key, Bucket, RandomState>,
     /// Everything that the table has is in memory.
     complete: bool,
     bytes: usize,
@@ -61,7 +62,7 @@ struct Buckets {
 pub(super) struct Side {
     buckets: Buckets,
     /// Keys of the buckets that changed since the last flush.
-    dirty: Vec<Box<[u8]>>,
+    dirty: Vec<Key>,
     /// Columns that tell rows apart; `None`: all of them, with a count.
     unique: Option<Vec<usize>>,
     /// Bytes that may stay in memory over a flush.
@@ -151,7 +152,7 @@ impl Side {
 
     /// Notes that a bucket has its first change since the last flush.
     pub(super) fn changed(&mut self, key: &[u8]) {
-        self.dirty.push(key.into());
+        self.dirty.push(Key::from_slice(key));
     }
 
     /// Adds a row: one more of it, or, with a unique key, in place of the one that was there.
@@ -159,7 +160,7 @@ impl Side {
         let unique = self.unique.as_deref();
         let bucket = self.buckets.get(key, unique)?;
         if bucket.changed.is_empty() {
-            self.dirty.push(key.into());
+            self.dirty.push(Key::from_slice(key));
         }
         let less = bucket.add(unique, row, degree, &mut self.buffer);
         self.buckets.bytes = (self.buckets.bytes + weight(row)).saturating_sub(less);
@@ -176,7 +177,7 @@ impl Side {
             entry.count -= 1;
             bucket.note(at);
             if first {
-                self.dirty.push(key.into());
+                self.dirty.push(Key::from_slice(key));
             }
         }
         Ok(())
@@ -187,7 +188,7 @@ impl Side {
         let unique = self.unique.as_deref();
         let mut full = Vec::new();
         for key in self.dirty.drain(..) {
-            let Some(bucket) = self.buckets.map.get_mut(&key) else { continue };
+            let Some(bucket) = self.buckets.map.get_mut(key.as_slice()) else { continue };
             full.clear();
             full.extend_from_slice(&key);
             let less = bucket.write(unique, &mut full, self.buckets.table.as_mut());
@@ -215,7 +216,7 @@ impl Bucket {
         let at = self.entries.len();
         self.entries.push(entry);
         match &mut self.index {
-            Some(index) => drop(index.insert(identity.into(), at)),
+            Some(index) => drop(index.insert(Key::from_slice(identity), at)),
             None if self.entries.len() > INDEXED => self.make_index(unique),
             None => {}
         }
@@ -227,7 +228,7 @@ impl Bucket {
         for (at, entry) in self.entries.iter().enumerate() {
             buffer.clear();
             put_identity(&mut buffer, unique, &entry.row);
-            index.insert(buffer.as_slice().into(), at);
+            index.insert(Key::from_slice(&buffer), at);
         }
         self.index = Some(index);
     }
@@ -321,7 +322,7 @@ impl Bucket {
             if let (Some(index), Some(moved)) = (&mut self.index, self.entries.get(at)) {
                 full.truncate(start);
                 put_identity(full, unique, &moved.row);
-                index.insert(full.get(start..).unwrap_or_default().into(), at);
+                index.insert(Key::from_slice(full.get(start..).unwrap_or_default()), at);
             }
         }
         less

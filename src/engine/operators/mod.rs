@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use smallvec::SmallVec;
+
 use super::error::EngineError;
 use super::eval::{Context, Evaluator};
 use super::expr::Expr;
@@ -48,6 +50,9 @@ mod upsert;
 mod window;
 mod window_join;
 mod windowed;
+
+/// Bytes of a key, such as operators keep many of: those of a number, or two, need no memory of their own.
+pub(crate) type Key = SmallVec<[u8; 23]>;
 
 /// What an operator hands on, in order.
 pub(crate) enum Message {

@@ -14,7 +14,7 @@ use super::super::plan::{
 use super::super::row::{Change, Row, RowKind, Value};
 use super::buffer::{Waiting, key_time, put_sort_key, row_time, row_weight, time_key};
 use super::timed::TimedRows;
-use super::upsert::RowLists;
+use super::upsert::{RowLists, replace};
 use super::{Builder, Emitter, Operator};
 use crate::state::{StateError, StateTable};
 
@@ -287,19 +287,18 @@ impl Deduplicate {
     fn first_by_time(&mut self, key: &[u8], change: Change) -> Result<(), EngineError> {
         let time = row_time(&change.row, self.spec.time)?;
         let Some(waiting) = &mut self.waiting else { return Ok(()) };
-        let rows = self.rows.get(key)?;
-        if time <= self.watermark || rows.len() > 1 {
+        let mut listed = self.rows.get(key)?;
+        if time <= self.watermark || listed.rows().len() > 1 {
             return Ok(());
         }
-        if let Some(known) = rows.first() {
+        if let Some(known) = listed.rows().first() {
             let known = row_time(known, self.spec.time)?;
             if known <= time {
                 return Ok(());
             }
             waiting.remove(&[time_key(known).as_slice(), key].concat())?;
         }
-        *rows = vec![Row::clone(&change.row)];
-        self.rows.changed(key);
+        replace(listed.change(), &change.row);
         let full = [time_key(time).as_slice(), key].concat();
         waiting.put(full, Waiting::new(RowKind::Insert, change.row));
         Ok(())
@@ -321,8 +320,8 @@ impl Operator for Deduplicate {
                 self.first_by_time(&key, change)?;
                 continue;
             }
-            let known = self.rows.get(&key)?;
-            match known.first().map(Row::clone) {
+            let mut listed = self.rows.get(&key)?;
+            match listed.rows().first().map(Row::clone) {
                 None => out.row(RowKind::Insert, Row::clone(&change.row)),
                 Some(_) if !self.spec.last => continue,
                 Some(old) => {
@@ -339,8 +338,7 @@ impl Operator for Deduplicate {
                     out.row(RowKind::UpdateAfter, Row::clone(&change.row));
                 }
             }
-            *known = vec![change.row];
-            self.rows.changed(&key);
+            replace(listed.change(), &change.row);
         }
         Ok(())
     }
@@ -350,8 +348,7 @@ impl Operator for Deduplicate {
         if let Some(waiting) = &mut self.waiting {
             while let Some((full, first)) = waiting.pop(|key| key_time(key) <= watermark)? {
                 let key = full.get(8..).unwrap_or_default();
-                self.rows.get(key)?.push(Row::from([]));
-                self.rows.changed(key);
+                self.rows.get(key)?.change().push(Row::from([]));
                 out.row(RowKind::Insert, first.row);
             }
         }

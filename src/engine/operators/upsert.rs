@@ -1,8 +1,9 @@
 //! Operators that keep rows by key: changelog normalisation and the sink's materialiser.
 
 use ahash::RandomState;
+use hashbrown::HashMap;
 use hashbrown::hash_map::EntryRef;
-use hashbrown::{HashMap, HashSet};
+use smallvec::SmallVec;
 
 use super::super::codec::{self, CodecError, Reader};
 use super::super::error::EngineError;
@@ -11,11 +12,14 @@ use super::super::print;
 use super::super::row::{Change, Row, RowKind};
 use super::super::types::Field;
 use super::buffer::row_weight;
-use super::{Builder, Emitter, Operator};
+use super::{Builder, Emitter, Key, Operator};
 use crate::state::{StateError, StateTable};
 
 /// About what the list of a key takes in memory besides its rows.
 const LIST_WEIGHT: usize = 120;
+
+/// Rows of one key: one of them, as a rule.
+pub(super) type Rows = SmallVec<[Row; 1]>;
 
 /// A list of rows by key, as one entry of a state table; cached, written at a flush.
 pub(super) struct RowLists {
@@ -25,17 +29,46 @@ pub(super) struct RowLists {
     bytes: usize,
     /// Everything that the table has is in memory.
     complete: bool,
-    cache: HashMap<Box<[u8]>, RowList, RandomState>,
-    dirty: Vec<Box<[u8]>>,
+    cache: HashMap<Key, RowList, RandomState>,
+    dirty: Vec<Key>,
 }
 
 struct RowList {
-    rows: Vec<Row>,
+    rows: Rows,
+    /// A mark of the operator's own, of the time between two flushes: see [`Listed::mark`].
+    mark: u32,
     dirty: bool,
     /// The table has an entry for it.
     stored: bool,
     /// What it weighed when it was loaded or written.
     weight: usize,
+}
+
+/// The rows of a key, to be read and changed.
+pub(super) struct Listed<'a> {
+    key: &'a [u8],
+    list: &'a mut RowList,
+    dirty: &'a mut Vec<Key>,
+}
+
+impl Listed<'_> {
+    /// The rows.
+    pub(super) fn rows(&self) -> &[Row] {
+        &self.list.rows
+    }
+
+    /// The rows, which are to be written.
+    pub(super) fn change(&mut self) -> &mut Rows {
+        if !std::mem::replace(&mut self.list.dirty, true) {
+            self.dirty.push(Key::from_slice(self.key));
+        }
+        &mut self.list.rows
+    }
+
+    /// A number that is kept as long as the list is in memory; 0 at first.
+    fn mark(&mut self) -> &mut u32 {
+        &mut self.list.mark
+    }
 }
 
 impl RowLists {
@@ -45,14 +78,14 @@ impl RowLists {
         Ok(Self { table, cached, bytes: 0, complete, cache: HashMap::default(), dirty: Vec::new() })
     }
 
-    /// The rows of a key. Whoever changes them calls [`RowLists::changed`].
-    pub(super) fn get(&mut self, key: &[u8]) -> Result<&mut Vec<Row>, EngineError> {
+    /// The rows of a key.
+    pub(super) fn get<'a>(&'a mut self, key: &'a [u8]) -> Result<Listed<'a>, EngineError> {
         let list = match self.cache.entry_ref(key) {
             EntryRef::Occupied(entry) => entry.into_mut(),
             EntryRef::Vacant(entry) => {
                 let known = if self.complete { None } else { self.table.get(key)? };
                 let stored = known.is_some();
-                let mut rows = Vec::new();
+                let mut rows = Rows::new();
                 if let Some(bytes) = known {
                     let damaged = |error: CodecError| StateError::Corrupt {
                         table: "rows by key".to_owned(),
@@ -65,25 +98,16 @@ impl RowLists {
                 }
                 let weight = weight(key, &rows);
                 self.bytes += weight;
-                entry.insert(RowList { rows, dirty: false, stored, weight })
+                entry.insert(RowList { rows, mark: 0, dirty: false, stored, weight })
             }
         };
-        Ok(&mut list.rows)
-    }
-
-    /// Notes that the rows of a key are to be written.
-    pub(super) fn changed(&mut self, key: &[u8]) {
-        if let Some(list) = self.cache.get_mut(key)
-            && !std::mem::replace(&mut list.dirty, true)
-        {
-            self.dirty.push(key.into());
-        }
+        Ok(Listed { key, list, dirty: &mut self.dirty })
     }
 
     pub(super) fn flush(&mut self) {
         let mut buffer = Vec::new();
         for key in self.dirty.drain(..) {
-            let Some(list) = self.cache.get_mut(&key) else { continue };
+            let Some(list) = self.cache.get_mut(key.as_slice()) else { continue };
             list.dirty = false;
             let before = std::mem::replace(&mut list.weight, weight(&key, &list.rows));
             self.bytes = (self.bytes + list.weight).saturating_sub(before);
@@ -92,7 +116,7 @@ impl RowLists {
                     self.table.delete(&key);
                 }
                 self.bytes = self.bytes.saturating_sub(list.weight);
-                self.cache.remove(&key);
+                self.cache.remove(key.as_slice());
                 continue;
             }
             list.stored = true;
@@ -121,9 +145,9 @@ pub(super) struct Normalize {
     update_before: bool,
     state: RowLists,
     buffer: Vec<u8>,
-    /// Keys of which a `-U` was handed on and whose `+U` is still to come. Both come from one record, so that no
-    /// epoch ends between them.
-    pending: HashSet<Box<[u8]>, RandomState>,
+    /// Mark of the keys of which a `-U` was handed on and whose `+U` is still to come. Both come from one record, so
+    /// that no epoch ends between them: at each flush it becomes another number.
+    announced: u32,
 }
 
 impl Normalize {
@@ -138,36 +162,34 @@ impl Normalize {
             update_before: builder.node.changelog.update_before,
             state: RowLists::new(builder.expiring_table("rows", None)?, builder.cached(None))?,
             buffer: Vec::new(),
-            pending: HashSet::default(),
+            announced: 1,
         })
     }
 
     fn upsert(&mut self, change: Change, out: &mut Vec<Change>) -> Result<(), EngineError> {
         self.buffer.clear();
         codec::put_key(&mut self.buffer, &change.row, &self.key);
-        let rows = self.state.get(&self.buffer)?;
-        let known = rows.first().map(Row::clone);
+        let mut listed = self.state.get(&self.buffer)?;
+        let known = listed.rows().first().map(Row::clone);
         match (change.kind, known) {
-            (RowKind::UpdateBefore, _) | (RowKind::Delete, None) => return Ok(()),
+            (RowKind::UpdateBefore, _) | (RowKind::Delete, None) => {}
             (RowKind::Delete, Some(known)) => {
-                rows.clear();
+                listed.change().clear();
                 out.push(Change { kind: RowKind::Delete, row: known });
             }
             (_, None) => {
-                rows.push(Row::clone(&change.row));
+                listed.change().push(Row::clone(&change.row));
                 out.push(Change { kind: RowKind::Insert, row: change.row });
             }
-            (_, Some(known)) if known == change.row => return Ok(()),
+            (_, Some(known)) if known == change.row => {}
             (_, Some(known)) => {
-                rows.clear();
-                rows.push(Row::clone(&change.row));
+                replace(listed.change(), &change.row);
                 if self.update_before {
                     out.push(Change { kind: RowKind::UpdateBefore, row: known });
                 }
                 out.push(Change { kind: RowKind::UpdateAfter, row: change.row });
             }
         }
-        self.state.changed(&self.buffer);
         Ok(())
     }
 
@@ -179,10 +201,10 @@ impl Normalize {
     ) -> Result<(), EngineError> {
         self.buffer.clear();
         codec::put_key(&mut self.buffer, &change.row, &self.key);
-        let rows = self.state.get(&self.buffer)?;
-        let known = rows.first().map(Row::clone);
+        let mut listed = self.state.get(&self.buffer)?;
+        let known = listed.rows().first();
         // The input's old row, where it agrees with the one in state; else the one in state.
-        let old = |given: &Row| match &known {
+        let old = |given: &Row| match known {
             Some(known) if compare.iter().any(|&column| known.get(column) != given.get(column)) => {
                 Row::clone(known)
             }
@@ -193,15 +215,15 @@ impl Normalize {
                 if self.update_before {
                     out.push(Change { kind: change.kind, row: old(&change.row) });
                 }
-                self.pending.insert(self.buffer.as_slice().into());
-                return Ok(());
+                *listed.mark() = self.announced;
             }
             RowKind::Delete => {
                 out.push(Change { kind: change.kind, row: old(&change.row) });
-                rows.clear();
+                listed.change().clear();
             }
             RowKind::Insert | RowKind::UpdateAfter => {
-                let announced = self.pending.remove(self.buffer.as_slice());
+                let known = known.map(Row::clone);
+                let announced = std::mem::take(listed.mark()) == self.announced;
                 if change.kind == RowKind::UpdateAfter
                     && !announced
                     && self.update_before
@@ -209,13 +231,20 @@ impl Normalize {
                 {
                     out.push(Change { kind: RowKind::UpdateBefore, row: known });
                 }
-                rows.clear();
-                rows.push(Row::clone(&change.row));
+                replace(listed.change(), &change.row);
                 out.push(change);
             }
         }
-        self.state.changed(&self.buffer);
         Ok(())
+    }
+}
+
+/// Puts one row in the place of all.
+pub(super) fn replace(rows: &mut Rows, row: &Row) {
+    rows.truncate(1);
+    match rows.first_mut() {
+        Some(first) => *first = Row::clone(row),
+        None => rows.push(Row::clone(row)),
     }
 }
 
@@ -238,7 +267,7 @@ impl Operator for Normalize {
     }
 
     fn flush(&mut self) -> Result<(), EngineError> {
-        self.pending.clear();
+        self.announced = self.announced.wrapping_add(1).max(1);
         self.state.flush();
         Ok(())
     }
@@ -303,14 +332,15 @@ impl Operator for Materialize {
         for change in rows.drain(..) {
             self.buffer.clear();
             codec::put_key(&mut self.buffer, &change.row, &self.key);
-            let live = self.state.get(&self.buffer)?;
+            let mut listed = self.state.get(&self.buffer)?;
+            let live = listed.rows();
             let deduplicate = self.conflict == OnConflict::Deduplicate;
             if change.kind.is_add() {
                 let first = live.is_empty();
                 if !first && self.conflict == OnConflict::Error && live.iter().any(|row| *row != change.row) {
                     return Err(self.conflict_error(&change.row));
                 }
-                live.push(Row::clone(&change.row));
+                listed.change().push(Row::clone(&change.row));
                 if first {
                     out.push(Change { kind: RowKind::Insert, row: change.row });
                 } else if deduplicate {
@@ -318,6 +348,7 @@ impl Operator for Materialize {
                 }
             } else {
                 let Some(at) = live.iter().position(|row| *row == change.row) else { continue };
+                let live = listed.change();
                 live.remove(at);
                 // The row that the sink shows: the last one, or the first with DO NOTHING.
                 let shown = if deduplicate { at == live.len() } else { at == 0 };
@@ -330,7 +361,6 @@ impl Operator for Materialize {
                     Some(_) => {}
                 }
             }
-            self.state.changed(&self.buffer);
         }
         Ok(())
     }

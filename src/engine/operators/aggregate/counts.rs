@@ -1,11 +1,12 @@
 //! How often values are in a group: what DISTINCT, COLLECT, and MIN and MAX under retraction need.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::collections::btree_map::Entry as BTreeEntry;
 
 use super::super::super::codec::{self, CodecError, Reader};
 use super::super::super::error::EngineError;
 use super::super::super::row::Value;
+use super::ordered::OrderedKey;
 use crate::state::{StateError, StateTable};
 
 /// Counts of values by key; the first byte of a key is the number of the aggregate call.
@@ -33,9 +34,9 @@ fn read(bytes: &[u8]) -> Result<(i64, Value), StateError> {
 /// The counts of one group that are in memory, over a state table with one entry a value: a group may have very many.
 #[derive(Default)]
 pub(in super::super) struct GroupCounts {
-    entries: BTreeMap<Box<[u8]>, Entry>,
+    entries: BTreeMap<OrderedKey, Entry>,
     /// Keys of entries that are to be written.
-    fresh: Vec<Box<[u8]>>,
+    fresh: Vec<OrderedKey>,
     /// What the table has of the group is in memory.
     complete: bool,
     /// The table has more than is taken into memory at once.
@@ -75,7 +76,7 @@ impl GroupCounts {
         for key in self.fresh.drain(..) {
             let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.dirty) else { continue };
             full.truncate(group.len());
-            full.extend_from_slice(&key);
+            key.put(&mut full);
             if entry.count == 0 {
                 if entry.stored {
                     table.delete(&full);
@@ -94,8 +95,8 @@ impl GroupCounts {
 
     fn of_call(&self, call: u8) -> impl Iterator<Item = &Entry> {
         self.entries
-            .range::<[u8], _>((Bound::Included([call].as_slice()), Bound::Unbounded))
-            .take_while(move |(key, _)| key.first() == Some(&call))
+            .range(OrderedKey::new(&[call])..)
+            .take_while(move |(key, _)| key.first() == call)
             .map(|(_, entry)| entry)
             .filter(|entry| entry.count > 0)
     }
@@ -146,7 +147,7 @@ impl TableCounts<'_> {
         let mut loaded = Vec::new();
         table.scan(group, &mut |key, bytes| {
             let (count, value) = read(bytes)?;
-            loaded.push((Box::<[u8]>::from(key.get(group.len()..).unwrap_or_default()), count, value));
+            loaded.push((OrderedKey::new(key.get(group.len()..).unwrap_or_default()), count, value));
             Ok(loaded.len() <= LOADED)
         })?;
         if loaded.len() > LOADED {
@@ -187,25 +188,31 @@ impl TableCounts<'_> {
 
 impl Counts for TableCounts<'_> {
     fn add(&mut self, key: &[u8], value: &Value, delta: i64) -> Result<(i64, i64), EngineError> {
-        let entry = match self.counts.entries.get_mut(key) {
-            Some(entry) => entry,
-            None => {
+        let counts = &mut *self.counts;
+        let mut entry = match counts.entries.entry(OrderedKey::new(key)) {
+            BTreeEntry::Occupied(entry) => entry,
+            BTreeEntry::Vacant(entry) => {
                 let stored =
-                    if self.counts.complete { None } else { self.table.get(&[self.group, key].concat())? };
+                    if counts.complete { None } else { self.table.get(&[self.group, key].concat())? };
                 let count = stored.as_deref().map(read).transpose()?.map_or(0, |(count, _)| count);
-                let entry = Entry { count, value: value.clone(), stored: stored.is_some(), dirty: false };
-                self.counts.bytes += key.len() + OVERHEAD;
-                self.counts.entries.entry(key.into()).or_insert(entry)
+                counts.bytes += key.len() + OVERHEAD;
+                entry.insert_entry(Entry {
+                    count,
+                    value: value.clone(),
+                    stored: stored.is_some(),
+                    dirty: false,
+                })
             }
         };
-        let before = entry.count;
-        entry.count += delta;
-        let after = entry.count;
-        if after == 0 && !entry.stored {
-            self.counts.entries.remove(key);
-            self.counts.bytes = self.counts.bytes.saturating_sub(key.len() + OVERHEAD);
-        } else if !std::mem::replace(&mut entry.dirty, true) {
-            self.counts.fresh.push(key.into());
+        let Entry { count, stored, dirty, .. } = entry.get_mut();
+        let before = *count;
+        *count += delta;
+        let after = *count;
+        if after == 0 && !*stored {
+            entry.remove();
+            counts.bytes = counts.bytes.saturating_sub(key.len() + OVERHEAD);
+        } else if !std::mem::replace(dirty, true) {
+            counts.fresh.push(OrderedKey::new(key));
         }
         Ok((before, after))
     }

@@ -8,12 +8,13 @@ use super::super::codec::{self, CodecError, Reader};
 use super::super::error::EngineError;
 use super::super::plan::Aggregate as Spec;
 use super::super::row::{Change, Row, RowKind, Value};
-use super::{Builder, Emitter, Operator};
+use super::{Builder, Emitter, Key, Operator};
 use crate::state::{StateError, StateTable};
 
 pub(super) mod accumulator;
 pub(super) mod bytes;
 pub(super) mod counts;
+mod ordered;
 mod result;
 
 use accumulator::{Accumulators, Call};
@@ -47,8 +48,8 @@ pub(super) struct Aggregate {
     stored: Stored,
     /// Every group that the state has is in memory.
     complete: bool,
-    cache: HashMap<Box<[u8]>, Group, RandomState>,
-    dirty: Vec<Box<[u8]>>,
+    cache: HashMap<Key, Group, RandomState>,
+    dirty: Vec<Key>,
     key: Vec<u8>,
 }
 
@@ -140,7 +141,7 @@ impl Aggregate {
             Ok(())
         })?;
         if !std::mem::replace(&mut group.dirty, true) {
-            self.dirty.push(key.into());
+            self.dirty.push(Key::from_slice(key));
         }
         if group.rows <= 0 {
             if let Some(row) = group.shown.take() {
@@ -237,7 +238,7 @@ impl Operator for Aggregate {
     fn flush(&mut self) -> Result<(), EngineError> {
         let mut bytes = Vec::new();
         for key in self.dirty.drain(..) {
-            let Some(group) = self.cache.get_mut(&key) else { continue };
+            let Some(group) = self.cache.get_mut(key.as_slice()) else { continue };
             group.dirty = false;
             if let Some(table) = &mut self.stored.counts {
                 group.counts.write(&key, table.as_mut());
@@ -245,7 +246,7 @@ impl Operator for Aggregate {
             if group.shown.is_none() {
                 self.stored.groups.delete(&key);
                 self.bytes = self.bytes.saturating_sub(group.weight);
-                self.cache.remove(&key);
+                self.cache.remove(key.as_slice());
                 continue;
             }
             bytes.clear();
