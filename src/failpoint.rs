@@ -2,11 +2,12 @@
 //!
 //! `MILLSTREAM_FAILPOINTS="name=abort@3;other=pause"`: at the third hit of `name` the process is aborted (as
 //! by SIGKILL: no destructor runs, nothing is flushed); without `@N` at the first. `pause@N` waits there for
-//! ever, so that a test can kill the process itself. Without the variable a point costs one atomic load.
+//! ever, so that a test can kill the process itself. `slow@N` takes 20 ms there, from the Nth hit on. Without the variable a point costs one atomic load.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
 const UNKNOWN: u8 = 0;
 const OFF: u8 = 1;
@@ -19,6 +20,7 @@ static POINTS: OnceLock<HashMap<String, Point>> = OnceLock::new();
 enum Action {
     Abort,
     Pause,
+    Slow,
 }
 
 #[derive(Debug)]
@@ -54,10 +56,11 @@ fn slow(name: &str) {
         points
     });
     let Some(point) = points.get(name) else { return };
-    if point.hits.fetch_add(1, Ordering::Relaxed) + 1 != point.at {
-        return;
-    }
+    let hit = point.hits.fetch_add(1, Ordering::Relaxed) + 1;
     match point.action {
+        Action::Slow if hit >= point.at => std::thread::sleep(Duration::from_millis(20)),
+        _ if hit != point.at => {}
+        Action::Slow => {}
         Action::Abort => std::process::abort(),
         Action::Pause => loop {
             std::thread::park();
@@ -73,6 +76,7 @@ fn parse(text: &str) -> HashMap<String, Point> {
         let action = match action.trim() {
             "abort" => Action::Abort,
             "pause" => Action::Pause,
+            "slow" => Action::Slow,
             _ => continue,
         };
         let at = at.trim().parse().unwrap_or(1);

@@ -23,6 +23,10 @@ use crate::pg::{Lsn, WalChunk, WalFrame, WalStream, XLogData};
 /// How often time-driven work (idle offsets, heartbeats) is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
+/// So many reads may go into one batch before anything else is looked at: a server that always has more must not
+/// keep stops, confirmations and heartbeats waiting.
+const AT_HAND: usize = 64;
+
 /// What the changes pass through.
 pub(super) struct Flow<'f> {
     pub(super) stream: &'f mut Stream,
@@ -146,8 +150,12 @@ impl Run {
                 }
                 chunk = wal.next_chunk(), if pending.is_none() && !flow.pump.is_full() => {
                     let mut worked = self.chunk(&chunk?, flow).await?;
-                    // Whatever else has arrived meanwhile goes into the same batch.
-                    while matches!(worked, Worked::Whole) && !flow.pump.is_full() {
+                    // Whatever else has arrived meanwhile goes into the same batch, until one is on its way.
+                    for _ in 1..AT_HAND {
+                        let more = matches!(worked, Worked::Whole) && !flow.pump.is_full();
+                        if !more || flow.pump.in_flight() {
+                            break;
+                        }
                         match wal.try_next_chunk()? {
                             Some(chunk) => worked = self.chunk(&chunk, flow).await?,
                             None => break,

@@ -118,6 +118,26 @@ impl Case {
         std::fs::read_to_string(self.dir.path().join("out.txt")).unwrap_or_default()
     }
 
+    /// Runs until it is killed at `NAME[@HIT]`.
+    fn killed(&self, point: &str) {
+        let (name, hit) = point.split_once('@').unwrap_or((point, "1"));
+        // With `+slow` the log takes its time.
+        let (name, slow) = match name.strip_suffix("+slow") {
+            Some(name) => (name, ";capture.before_commit=slow"),
+            None => (name, ""),
+        };
+        let mut child = self.spawn(&format!("{name}=abort@{hit}{slow}"), false);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!("{point} was not reached:\n{}", self.output());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Runs until everything is in the log.
     fn finish(&self) {
         let mut child = self.spawn("", true);
@@ -286,21 +306,11 @@ async fn killed_at(server: &Arc<TemporaryPostgres>, kafka: Option<&str>, points:
     let case = Arc::new(Case::new(server, kafka, threads));
     let done = Arc::new(AtomicBool::new(false));
     let load = case.load_until(&done, 0);
-    for point in points {
-        let (name, hit) = point.split_once('@').unwrap_or((point, "1"));
-        let mut child = case.spawn(&format!("{name}=abort@{hit}"), false);
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while child.try_wait().unwrap().is_none() {
-            if Instant::now() > deadline {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                done.store(true, Ordering::Relaxed);
-                panic!("{point} was not reached:\n{}", case.output());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
+    let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        points.iter().for_each(|point| case.killed(point));
+    }));
     done.store(true, Ordering::Relaxed);
+    killed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let rounds = load.join().unwrap();
     case.finish();
     let events = case.verify().await;
@@ -369,6 +379,24 @@ async fn kafka_killed_at_random() {
     if let Some(url) = broker() {
         killed_at_random(&server(), Some(&url), 10, seed()).await;
     }
+}
+
+/// A server that always has more to send keeps no confirmation waiting: its WAL would grow for as long.
+#[tokio::test]
+async fn a_backlog_is_confirmed_while_it_is_read() {
+    let case = Case::new(&server(), None, 1);
+    case.finish();
+    // In the log and not confirmed: the next stream has to show it before anything is.
+    case.load(0);
+    case.killed("capture.before_feedback");
+    for _ in 0..20 {
+        case.server.psql(&case.database, "UPDATE item SET n = n + 1").unwrap();
+    }
+    let all = 20 * 600;
+    case.killed("capture.after_feedback+slow");
+    let log = millstream::log::open(&case.log_url, &OpenOptions::default()).await.unwrap();
+    let read = read_topic(&log, &format!("{}.public.item", case.database)).await.len();
+    assert!(read < all / 2, "nothing was confirmed before {read} of {all} changes were in the log");
 }
 
 async fn chaos_round(server: &Arc<TemporaryPostgres>, url: Option<&str>, round: u64, seed: u64) {
