@@ -24,6 +24,7 @@ pub struct TemporaryKafka {
     keeper: Child,
     port: u16,
     proxied: (u16, u16),
+    guarded: u16,
     log: PathBuf,
 }
 
@@ -33,6 +34,15 @@ impl TemporaryKafka {
     /// # Errors
     /// Without Java, without a way to the jars, or when the broker does not come up (with the end of its log).
     pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// As [`TemporaryKafka::start`], with users (name and password) who log in on a listener of their own and may do
+    /// nothing there; everybody else may do everything.
+    ///
+    /// # Errors
+    /// As [`TemporaryKafka::start`].
+    pub fn start_with(users: &[(&str, &str)]) -> Result<Self> {
         let jars = jars()?;
         let root = tempfile::Builder::new()
             .prefix("millstream-kafka-")
@@ -41,8 +51,12 @@ impl TemporaryKafka {
             .keep();
         let (port, controller) = (free_port()?, free_port()?);
         let proxied = (free_port()?, free_port()?);
+        let guarded = free_port()?;
         let properties = root.join("server.properties");
-        let text = server_properties(&root, port, controller, proxied);
+        let mut text = server_properties(&root, port, controller, proxied);
+        if !users.is_empty() {
+            guard(&mut text, guarded, users);
+        }
         fs::write(&properties, text)
             .map_err(|e| Error::config("cannot write Kafka's configuration").with_source(e))?;
         let log = root.join("server.log");
@@ -55,7 +69,7 @@ impl TemporaryKafka {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|e| Error::config("cannot start Kafka").with_source(e))?;
-        let mut broker = Self { keeper, port, proxied, log };
+        let mut broker = Self { keeper, port, proxied, guarded, log };
         broker.await_port()?;
         Ok(broker)
     }
@@ -69,6 +83,11 @@ impl TemporaryKafka {
     /// port of 127.0.0.1 that it tells clients to use instead.
     pub fn proxied(&self) -> (u16, u16) {
         self.proxied
+    }
+
+    /// The port of 127.0.0.1 where the users of [`TemporaryKafka::start_with`] log in (SASL_PLAINTEXT, PLAIN).
+    pub fn guarded(&self) -> u16 {
+        self.guarded
     }
 
     /// For `--log`.
@@ -142,6 +161,30 @@ fn server_properties(root: &Path, port: u16, controller: u16, (inner, advertised
          auto.create.topics.enable=false\n",
         root.display()
     )
+}
+
+/// Adds a listener for users that log in, and may do nothing.
+fn guard(properties: &mut String, port: u16, users: &[(&str, &str)]) {
+    let mut out = String::new();
+    for line in properties.lines() {
+        out.push_str(line);
+        match line.split('=').next() {
+            Some("listeners" | "advertised.listeners") => {
+                out.push_str(&format!(",GUARDED://127.0.0.1:{port}"))
+            }
+            Some("listener.security.protocol.map") => out.push_str(",GUARDED:SASL_PLAINTEXT"),
+            _ => {}
+        }
+        out.push('\n');
+    }
+    let known: String = users.iter().map(|(name, password)| format!(" user_{name}=\"{password}\"")).collect();
+    out.push_str(&format!(
+        "listener.name.guarded.sasl.enabled.mechanisms=PLAIN\n\
+         listener.name.guarded.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required{known};\n\
+         authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+         super.users=User:ANONYMOUS\n"
+    ));
+    *properties = out;
 }
 
 /// The folder with Kafka's jars: `MILLSTREAM_KAFKA_JARS`, else fetched by Maven once into the cache.

@@ -27,6 +27,7 @@ mod failover;
 mod flinksql_goldens;
 #[path = "support/goldens/json.rs"]
 mod json;
+mod kafka_refuses;
 mod large_transactions;
 mod log_contract;
 mod log_crash;

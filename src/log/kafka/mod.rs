@@ -73,11 +73,9 @@ impl KafkaLog {
             loop {
                 match inner.consumer.fetch_metadata(Some("millstream-connection-check"), FIRST) {
                     Ok(_) => return Ok(()),
+                    Err(_) if inner.hears().is_none() && started.elapsed() <= ASK => {}
                     // A refused connection or a name that does not exist need not be waited for.
-                    Err(e) if inner.context.last_failure().is_some() || started.elapsed() > ASK => {
-                        return Err(inner.error("no Kafka broker answers", e));
-                    }
-                    Err(_) => {}
+                    Err(e) => return Err(inner.error("no Kafka broker answers", e)),
                 }
             }
         })
@@ -153,14 +151,23 @@ impl KafkaLog {
 }
 
 impl Inner {
+    /// What has failed on the way, as far as librdkafka tells: its events are taken first, for nobody else does.
+    fn hears(&self) -> Option<String> {
+        for _ in 0..20 {
+            let _ = self.consumer.poll(Duration::ZERO);
+        }
+        self.context.last_failure()
+    }
+
     fn error(&self, what: &str, error: KafkaError) -> Error {
         let what = format!("{what} at {}", self.settings.bootstrap());
+        let heard = self.hears();
         if let Some(reason) = self.context.denied() {
             return of_code(&what, Code::Authentication).because(reason);
         }
         let mut out = kafka_error(&what, &error);
         if out.is_transient()
-            && let Some(reason) = self.context.last_failure()
+            && let Some(reason) = heard
         {
             out = out
                 .because(reason)

@@ -27,6 +27,8 @@ const STEP: Duration = Duration::from_secs(10);
 const GIVE_UP: Duration = Duration::from_secs(120);
 /// A broker that starts may refuse a login that it takes a moment later.
 const DENIED: Duration = Duration::from_secs(10);
+/// A batch that is not taken for so long: perhaps a topic was deleted.
+const LONG: Duration = Duration::from_secs(5);
 
 struct Request {
     batch: Batch,
@@ -108,6 +110,20 @@ impl KafkaWriter {
         Ok(Self { log, requests, context, defaults: TopicDefaults::default(), known: HashSet::new() })
     }
 
+    /// A topic that was there when it was last written to, and is not any more.
+    async fn deleted_topic(&self) -> Option<Error> {
+        for topic in &self.known {
+            if let Ok(false) = self.log.topic_exists(topic).await {
+                return Some(
+                    Error::transient(format!("topic {topic} was deleted"))
+                        .because("it was there when it was last written to")
+                        .next("it is made anew; what it held is gone from the log"),
+                );
+            }
+        }
+        None
+    }
+
     async fn make_missing_topics(&mut self, batch: &Batch) -> Result<()> {
         let mut last = None;
         for record in batch.iter() {
@@ -133,9 +149,19 @@ impl LogWriter for KafkaWriter {
     async fn commit(&mut self, batch: Batch) -> Result<Batch> {
         self.make_missing_topics(&batch).await?;
         let ended = || Error::internal("the Kafka producer ended");
-        let (reply, answer) = oneshot::channel();
+        let (reply, mut answer) = oneshot::channel();
         self.requests.send(Request { batch, reply }).map_err(|_| ended())?;
-        let result = answer.await.map_err(|_| ended())?;
+        // librdkafka goes on trying to write to a topic that is gone. What it still writes is this transaction's, and
+        // whoever makes the writer anew ends that.
+        let result = loop {
+            tokio::select! {
+                biased;
+                result = &mut answer => break result.map_err(|_| ended())?,
+                () = tokio::time::sleep(LONG) => if let Some(error) = self.deleted_topic().await {
+                    break Err(error);
+                },
+            }
+        };
         if result.is_err() {
             // A topic may have been deleted.
             self.known.clear();

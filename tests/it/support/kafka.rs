@@ -5,6 +5,9 @@ use std::sync::OnceLock;
 
 use millstream::demo::kafka::TemporaryKafka;
 
+/// Who may log in on the guarded listener, and do nothing.
+pub const USER: (&str, &str) = ("ann", "right");
+
 static BROKER: OnceLock<Result<Broker, String>> = OnceLock::new();
 
 enum Broker {
@@ -18,7 +21,7 @@ enum Broker {
 pub fn broker() -> Option<String> {
     let broker = BROKER.get_or_init(|| match std::env::var("MILLSTREAM_TEST_KAFKA") {
         Ok(given) if !given.is_empty() => Ok(Broker::Given(format!("kafka://{given}"))),
-        _ => TemporaryKafka::start().map(Broker::Started).map_err(|e| e.screen()),
+        _ => TemporaryKafka::start_with(&[USER]).map(Broker::Started).map_err(|e| e.screen()),
     });
     match broker {
         Ok(Broker::Given(url)) => Some(url.clone()),
@@ -31,6 +34,14 @@ pub fn broker() -> Option<String> {
             let _ = std::io::stderr().write_all(text.as_bytes());
             None
         }
+    }
+}
+
+/// The port where [`USER`] logs in, of the broker that [`broker`] has started.
+pub fn guarded() -> Option<u16> {
+    match BROKER.get()? {
+        Ok(Broker::Started(kafka)) => Some(kafka.guarded()),
+        _ => None,
     }
 }
 
