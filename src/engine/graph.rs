@@ -165,15 +165,17 @@ impl Graph {
                 })?;
                 slot.users.push((id, port));
             }
-            let mut watermarks = vec![i64::MIN; node.inputs.len().max(1)];
-            for (port, watermark) in watermarks.iter_mut().enumerate() {
-                if let Some(bytes) = progress.get(&watermark_key(&node.name, port))?
-                    && let Ok(bytes) = <[u8; 8]>::try_from(bytes.as_slice())
-                {
-                    *watermark = i64::from_be_bytes(bytes);
-                }
-            }
-            let watermark = watermarks.iter().copied().min().unwrap_or(i64::MIN);
+            let mut reached = |key: Vec<u8>| -> Result<i64, EngineError> {
+                let bytes = progress.get(&key)?.and_then(|bytes| bytes.try_into().ok());
+                Ok(bytes.map_or(i64::MIN, i64::from_be_bytes))
+            };
+            let watermarks = (0..node.inputs.len().max(1))
+                .map(|port| reached(port_key(&node.name, port)))
+                .collect::<Result<Vec<_>, _>>()?;
+            // The least of the inputs' or, where one of them was idle, what had been reached without it: windows
+            // that came out then stay closed.
+            let least = watermarks.iter().copied().min().unwrap_or(i64::MIN);
+            let watermark = least.max(reached(node_key(&node.name))?);
             visible.store(watermark, Ordering::Relaxed);
             let mut kind = kind;
             if let Kind::Operator(operator) = &mut kind {
@@ -303,13 +305,17 @@ impl Graph {
             }
         }
         if std::mem::take(&mut self.progress_changed) {
-            for slot in &self.slots {
-                for (port, &watermark) in slot.watermarks.iter().enumerate() {
-                    // The end of an input is not kept: a later run may read more.
-                    if watermark > i64::MIN && watermark < i64::MAX {
-                        self.progress.put(&watermark_key(&slot.name, port), &watermark.to_be_bytes());
-                    }
+            let progress = &mut self.progress;
+            // The end of an input is not kept: a later run may read more.
+            let mut keep = |key: Vec<u8>, watermark: i64| {
+                if watermark > i64::MIN && watermark < i64::MAX {
+                    progress.put(&key, &watermark.to_be_bytes());
                 }
+            };
+            for slot in &self.slots {
+                let ports = slot.watermarks.iter().enumerate();
+                ports.for_each(|(port, &watermark)| keep(port_key(&slot.name, port), watermark));
+                keep(node_key(&slot.name), slot.watermark);
             }
         }
         Ok(())
@@ -419,6 +425,12 @@ impl Graph {
     }
 }
 
-fn watermark_key(name: &str, port: usize) -> Vec<u8> {
+/// Key of the watermark that an input of a node has reached.
+fn port_key(name: &str, port: usize) -> Vec<u8> {
     format!("watermark/{name}/{port}").into_bytes()
+}
+
+/// Key of the watermark that a node has reached.
+fn node_key(name: &str) -> Vec<u8> {
+    format!("reached/{name}").into_bytes()
 }

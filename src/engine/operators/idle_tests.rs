@@ -1,23 +1,27 @@
 //! Watermarks do not wait for partitions and tables that give nothing for the time that an option names.
 
 use super::super::expr::{Expr, ExprNode};
-use super::super::plan::{NodeId, Op, Window, WindowAggregate, WindowInput, WindowKind, WindowProperty};
+use super::super::plan::{
+    JoinKind, NodeId, Op, Window, WindowAggregate, WindowInput, WindowJoin, WindowKind, WindowProperty,
+};
 use super::super::testing::{INSERTS, PlanBuilder, Runner, lines, schema};
 
 const ROW: &str = "k:int ts:ts";
 
-/// Rows per window of ten seconds, of the union of tables; the watermark is the greatest time of a partition.
+/// A table with options of its own; its watermark is the greatest time of a partition.
+fn source(plan: &mut PlanBuilder, options: &[(&str, &str)]) -> NodeId {
+    let source = plan.source(ROW, INSERTS);
+    if let Op::Source(table) = &mut plan.plan.nodes[source].op {
+        table.options.extend(options.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+    }
+    let watermark = Expr { node: ExprNode::Column(1), data_type: schema(ROW).remove(1).data_type };
+    plan.node(Op::WatermarkAssigner { rowtime: 1, watermark }, &[source], ROW, INSERTS)
+}
+
+/// Rows per window of ten seconds, of the union of tables.
 fn windows(options: &[(&str, &str)], tables: &[&[(&str, &str)]]) -> Runner {
     let mut plan = PlanBuilder::default();
-    let mut inputs: Vec<NodeId> = Vec::new();
-    for options in tables {
-        let source = plan.source(ROW, INSERTS);
-        if let Op::Source(table) = &mut plan.plan.nodes[source].op {
-            table.options.extend(options.iter().map(|(name, value)| (name.to_string(), value.to_string())));
-        }
-        let watermark = Expr { node: ExprNode::Column(1), data_type: schema(ROW).remove(1).data_type };
-        inputs.push(plan.node(Op::WatermarkAssigner { rowtime: 1, watermark }, &[source], ROW, INSERTS));
-    }
+    let inputs: Vec<NodeId> = tables.iter().map(|options| source(&mut plan, options)).collect();
     let union = plan.node(Op::Union, &inputs, ROW, INSERTS);
     let spec = WindowAggregate {
         window: WindowInput::Assign(Window {
@@ -81,4 +85,39 @@ fn without_the_option_watermarks_wait_for_ever() {
     runner.push_partition(0, 0, 2, "+I[1, 100]");
     runner.wait_until(86_400_000);
     assert_eq!((runner.take().as_str(), runner.next_timer()), ("", None));
+}
+
+#[test]
+fn what_was_reached_without_an_idle_table_is_not_forgotten_at_a_restart() {
+    let mut plan = PlanBuilder::default();
+    let windowed = "k:int ts:ts ws:ts we:ts wt:ts";
+    let tumble =
+        || Window { kind: WindowKind::Tumble { size: 10_000, offset: 0 }, time: 1, rowtime: true };
+    let tables: [&[(&str, &str)]; 2] = [&[], &[("scan.watermark.idle-timeout", "1 s")]];
+    let inputs: Vec<NodeId> = tables
+        .iter()
+        .map(|options| {
+            let table = source(&mut plan, options);
+            plan.node(Op::WindowTvf(tumble()), &[table], windowed, INSERTS)
+        })
+        .collect();
+    let window = || WindowInput::Attached { start: Some(2), end: 3, rowtime: true, ltz: false };
+    let (kind, on) = (JoinKind::Anti, vec![(0, 0)]);
+    let join = WindowJoin { kind, on, residual: None, left: window(), right: window() };
+    let node = plan.node(Op::WindowJoin(join), &inputs, windowed, INSERTS);
+    plan.sink(node, windowed);
+    let mut runner = Runner::new(plan.plan);
+    runner.push_partition(0, 0, 1, "+I[1, 1]");
+    runner.push_partition(0, 0, 1, "+I[2, 12]");
+    assert_eq!(runner.take(), "", "the second table has given nothing yet");
+    runner.wait_until(1000);
+    let window = "1970-01-01T00:00, 1970-01-01T00:00:10, 1970-01-01T00:00:09.999";
+    assert_eq!(runner.take(), format!("+I[1, 1970-01-01T00:00:01, {window}]\n"));
+
+    runner.restart();
+    runner.push_partition(0, 0, 1, "+I[3, 3]");
+    runner.push_partition(0, 0, 1, "+I[4, 25]");
+    runner.wait_until(2000);
+    let window = "1970-01-01T00:00:10, 1970-01-01T00:00:20, 1970-01-01T00:00:19.999";
+    assert_eq!(runner.take(), format!("+I[2, 1970-01-01T00:00:12, {window}]\n"), "row 3 is late");
 }
