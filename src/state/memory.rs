@@ -65,6 +65,14 @@ impl StateTable for MemoryTable {
         Ok(())
     }
 
+    fn put_greater(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        let mut entries = self.entries.lock();
+        if entries.get(key).is_none_or(|known| known.as_slice() < value) {
+            entries.insert(key.to_vec(), value.to_vec());
+        }
+        Ok(())
+    }
+
     fn scan_from(&mut self, from: &[u8], each: &mut Visit<'_>) -> Result<(), StateError> {
         let entries = self.entries.lock();
         for (key, value) in entries.range::<[u8], _>((Bound::Included(from), Bound::Unbounded)) {

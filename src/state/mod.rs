@@ -63,6 +63,10 @@ pub trait StateTable: Send {
     /// Removes a key if its value passes a test, as one step beside what others do who have the same table open.
     fn delete_if(&mut self, key: &[u8], test: &dyn Fn(&[u8]) -> bool) -> Result<(), StateError>;
 
+    /// Sets a key whose value is less than this one or absent, as one step beside what others do who have the same
+    /// table open.
+    fn put_greater(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError>;
+
     /// Calls `each` with every entry from the key `from` on, in key order, until it says `false`.
     fn scan_from(&mut self, from: &[u8], each: &mut Visit<'_>) -> Result<(), StateError>;
 

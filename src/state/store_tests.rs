@@ -110,6 +110,25 @@ fn tables_that_nobody_opens_can_be_purged() {
     assert!(!store.table("b").unwrap().is_empty().unwrap());
 }
 
+#[test]
+fn the_greatest_of_several_values_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let (mut one, mut other) = (store.table("a").unwrap(), store.table("a").unwrap());
+    one.put_greater(b"k", &[0, 7]).unwrap();
+    other.put_greater(b"k", &[0, 5]).unwrap();
+    assert_eq!(one.get(b"k").unwrap().as_deref(), Some(&[0, 7][..]));
+    store.commit(head(&store, 1), &[]).unwrap();
+    drop((one, other, store));
+    // Of what is on disk only, too.
+    let mut store = open(dir.path());
+    let mut table = store.table("a").unwrap();
+    table.put_greater(b"k", &[0, 6]).unwrap();
+    assert_eq!(table.get(b"k").unwrap().as_deref(), Some(&[0, 7][..]));
+    table.put_greater(b"k", &[1, 0]).unwrap();
+    assert_eq!(table.get(b"k").unwrap().as_deref(), Some(&[1, 0][..]));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Put(u8, Vec<u8>, Vec<u8>),

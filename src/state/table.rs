@@ -63,13 +63,13 @@ pub(super) struct Shared {
     clean: CleanCache,
     /// Since the last commit entries were asked for that had not changed: whoever uses the table does not keep in
     /// memory what it wrote, so that it is worth to do that here.
-    read: bool,
+    asked: bool,
 }
 
 impl Shared {
     pub(super) fn new(id: u32) -> Self {
         let prefix = id.to_be_bytes();
-        Self { prefix, dirty: Dirty::new(prefix), clean: CleanCache::default(), read: false }
+        Self { prefix, dirty: Dirty::new(prefix), clean: CleanCache::default(), asked: false }
     }
 
     /// Says how many bytes of clean entries may be kept.
@@ -88,8 +88,8 @@ impl Shared {
 
     /// The dirty entries are on disk now: they become clean ones.
     pub(super) fn committed(&mut self) {
-        let Self { dirty, clean, read, .. } = self;
-        if std::mem::take(read) {
+        let Self { dirty, clean, asked, .. } = self;
+        if std::mem::take(asked) {
             dirty.drain(|key, value| clean.insert(key.into(), value.map(Into::into)));
         } else {
             dirty.clear();
@@ -101,8 +101,17 @@ impl Shared {
         if let Some(entry) = self.dirty.get(key) {
             return Some(entry.map(<[u8]>::to_vec));
         }
-        self.read = true;
+        self.asked = true;
         self.clean.get(key)
+    }
+
+    /// An entry, wherever it is.
+    fn read(&mut self, key: &[u8], data: &Keyspace) -> Result<Option<Vec<u8>>, StateError> {
+        if let Some(entry) = self.get(key) {
+            return Ok(entry);
+        }
+        let stored = data.get(full_key(self.prefix, key)).map_err(|e| store_error(&e))?;
+        Ok(stored.map(|value| value.to_vec()))
     }
 
     fn set(&mut self, key: &[u8], value: Option<&[u8]>) {
@@ -166,15 +175,16 @@ impl StateTable for Table {
 
     fn delete_if(&mut self, key: &[u8], test: &dyn Fn(&[u8]) -> bool) -> Result<(), StateError> {
         let mut shared = self.shared.lock();
-        let remove = match shared.get(key) {
-            Some(entry) => entry.is_some_and(|value| test(&value)),
-            None => {
-                let stored = self.data.get(full_key(shared.prefix, key)).map_err(|e| store_error(&e))?;
-                stored.is_some_and(|value| test(&value))
-            }
-        };
-        if remove {
+        if shared.read(key, &self.data)?.is_some_and(|value| test(&value)) {
             shared.set(key, None);
+        }
+        Ok(())
+    }
+
+    fn put_greater(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        let mut shared = self.shared.lock();
+        if shared.read(key, &self.data)?.is_none_or(|known| known.as_slice() < value) {
+            shared.set(key, Some(value));
         }
         Ok(())
     }

@@ -41,9 +41,8 @@ const QUERIES: &[(usize, &str, &str)] = &[
     ),
     (
         4,
-        "SELECT s, SUM(d), AVG(d), MIN(d) FROM (SELECT s, CAST(v AS DECIMAL(10, 2)) / 4 AS d FROM a) GROUP BY s",
-        "SELECT s, round(SUM(d), 13), round(AVG(d), 13), round(MIN(d), 13)
-           FROM (SELECT s, v::numeric(10, 2) / 4 AS d FROM a) q GROUP BY s",
+        "SELECT s, SUM(d), AVG(d), MIN(d) FROM (SELECT s, CAST(v AS DECIMAL(10, 2)) * 0.25 AS d FROM a) GROUP BY s",
+        "SELECT s, SUM(d), round(AVG(d), 6), MIN(d) FROM (SELECT s, v::numeric(10, 2) * 0.25 AS d FROM a) q GROUP BY s",
     ),
     (
         4,

@@ -32,6 +32,8 @@ pub(super) fn keys(op: &Op, width: usize) -> Option<Vec<Vec<usize>>> {
         Op::Rank(spec) => vec![spec.partition.clone()],
         Op::Deduplicate(spec) if spec.last || !spec.rowtime => vec![spec.key.clone()],
         Op::SetOp { .. } => vec![(0..width).collect(); 2],
+        Op::Over(spec) if !spec.rowtime => vec![spec.partition.clone()],
+        Op::SortedOver(spec) => vec![spec.partition.clone()],
         _ => return None,
     };
     keys.iter().all(|columns: &Vec<usize>| !columns.is_empty()).then_some(keys)

@@ -91,8 +91,7 @@ fn without_the_option_watermarks_wait_for_ever() {
 fn what_was_reached_without_an_idle_table_is_not_forgotten_at_a_restart() {
     let mut plan = PlanBuilder::default();
     let windowed = "k:int ts:ts ws:ts we:ts wt:ts";
-    let tumble =
-        || Window { kind: WindowKind::Tumble { size: 10_000, offset: 0 }, time: 1, rowtime: true };
+    let tumble = || Window { kind: WindowKind::Tumble { size: 10_000, offset: 0 }, time: 1, rowtime: true };
     let tables: [&[(&str, &str)]; 2] = [&[], &[("scan.watermark.idle-timeout", "1 s")]];
     let inputs: Vec<NodeId> = tables
         .iter()

@@ -17,6 +17,7 @@ use crate::state::{StateBackend, StateTable};
 mod aggregate;
 mod bucket;
 mod buffer;
+mod deduplicate;
 mod exchange;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -25,6 +26,7 @@ mod interval;
 mod join;
 mod keyed;
 mod over;
+mod over_functions;
 mod over_sorted;
 mod pane;
 mod rank;
@@ -309,7 +311,7 @@ fn build_one(builder: &mut Builder<'_>) -> Result<Box<dyn Operator>, EngineError
             _ => Box::new(slices::WindowAggregate::new(builder, spec)?),
         },
         Op::Rank(spec) => Box::new(rank::Rank::new(builder, spec)?),
-        Op::Deduplicate(spec) => Box::new(rank::Deduplicate::new(builder, spec)?),
+        Op::Deduplicate(spec) => Box::new(deduplicate::Deduplicate::new(builder, spec)?),
         Op::SetOp { intersect, all } => Box::new(sets::SetOp::new(builder, *intersect, *all)?),
         Op::Unnest(spec) => Box::new(sets::Unnest::new(builder, spec)?),
         Op::LookupJoin(spec) => Box::new(sets::LookupJoin::new(builder, spec)?),

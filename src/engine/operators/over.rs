@@ -9,52 +9,20 @@ use smallvec::SmallVec;
 
 use super::super::codec::{self, CodecError, Reader};
 use super::super::error::EngineError;
-use super::super::plan::{AggregateCall, Frame, Over as Spec};
+use super::super::plan::{Frame, Over as Spec};
 use super::super::row::{Change, Row, RowKind, Value};
-use super::aggregate::accumulator::{Accumulators, Call};
+use super::aggregate::accumulator::Accumulators;
 use super::aggregate::bytes;
 use super::aggregate::counts::MemoryCounts;
 use super::buffer::{Waiting, key_time, row_time, time_key};
 use super::keyed::KeyedRows;
+use super::over_functions::{Functions, Place};
 use super::timers::Timers;
 use super::{Builder, Emitter, Operator};
 use crate::state::{StateError, StateTable};
 
 /// About what a partition takes in memory besides its key and twice what it takes in the state.
 const PARTITION_WEIGHT: usize = 320;
-
-/// A function of an OVER window.
-pub(super) enum Function {
-    Aggregate(Call),
-    RowNumber,
-    Rank,
-    DenseRank,
-    /// Value, offset and default columns.
-    Lag(Vec<usize>),
-}
-
-impl Function {
-    pub(super) fn new(
-        builder: &Builder<'_>,
-        call: &AggregateCall,
-        retract: bool,
-    ) -> Result<Self, EngineError> {
-        Ok(match call.function {
-            "ROW_NUMBER" => Self::RowNumber,
-            "LAG" => Self::Lag(call.args.clone()),
-            "RANK" => Self::Rank,
-            "DENSE_RANK" => Self::DenseRank,
-            // They need rows that are still to come.
-            "NTILE" | "LEAD" | "CUME_DIST" | "PERCENT_RANK" => {
-                return Err(EngineError::Plan(format!(
-                    "{} Function is not supported in stream mode.",
-                    call.function
-                )));
-            }
-            _ => Self::Aggregate(Call::new(call, builder.input(0)?, retract)?),
-        })
-    }
-}
 
 /// What a partition has seen.
 #[derive(Default)]
@@ -78,7 +46,7 @@ struct Partition {
 
 pub(super) struct Over {
     spec: Spec,
-    functions: Vec<Function>,
+    functions: Functions,
     clock: std::sync::Arc<dyn super::super::graph::Clock>,
     table: Box<dyn StateTable>,
     partitions: HashMap<Vec<u8>, Partition, RandomState>,
@@ -103,11 +71,7 @@ pub(super) struct Over {
 impl Over {
     pub(super) fn new(builder: &mut Builder<'_>, spec: &Spec) -> Result<Self, EngineError> {
         let retract = matches!(spec.frame, Frame::Range(Some(_)) | Frame::Rows(Some(_)));
-        let functions = spec
-            .calls
-            .iter()
-            .map(|call| Function::new(builder, call, retract))
-            .collect::<Result<Vec<_>, _>>()?;
+        let functions = Functions::new(builder, &spec.calls, retract)?;
         let pending = KeyedRows::new(builder.table("pending")?)?;
         let frames = KeyedRows::new(builder.table("frames")?)?;
         let mut over = Self {
@@ -171,15 +135,9 @@ impl Over {
         if self.partitions.contains_key(key) {
             return Ok(());
         }
-        let lags = self.functions.iter().filter(|function| matches!(function, Function::Lag(_))).count();
-        let calls = || {
-            self.functions
-                .iter()
-                .filter_map(|f| if let Function::Aggregate(call) = f { Some(call) } else { None })
-        };
         let mut partition = Partition {
-            accumulators: calls().map(Call::create).collect(),
-            lags: vec![Vec::new(); lags],
+            accumulators: self.functions.accumulators(),
+            lags: vec![Vec::new(); self.functions.lags().count()],
             ..Partition::default()
         };
         if let Some(bytes) = self.table.get(key)? {
@@ -221,25 +179,12 @@ impl Over {
             partition.rank = partition.rows;
             partition.dense_rank += 1;
         }
-        let mut accumulators = partition.accumulators.iter_mut();
-        let mut lags = partition.lags.iter_mut();
-        for (at, function) in (0..).zip(&self.functions) {
-            match function {
-                Function::Aggregate(call) => {
-                    if let Some(accumulator) = accumulators.next() {
-                        call.apply(at, accumulator, row, add, &mut partition.counts)?;
-                    }
-                }
-                Function::Lag(args) => {
-                    if let (Some(lag), true) = (lags.next(), add) {
-                        lag.push(argument(args, 0, row).cloned().unwrap_or(Value::Null));
-                        let keep = offset(args, row).saturating_add(1);
-                        let over = lag.len().saturating_sub(keep);
-                        lag.drain(..over);
-                    }
-                }
-                Function::RowNumber | Function::Rank | Function::DenseRank => {}
-            }
+        self.functions.apply(&mut partition.accumulators, &mut partition.counts, row, add)?;
+        for (lag, args) in partition.lags.iter_mut().zip(self.functions.lags()).filter(|_| add) {
+            lag.push(argument(args, 0, row).cloned().unwrap_or(Value::Null));
+            let keep = offset(args, row).saturating_add(1);
+            let over = lag.len().saturating_sub(keep);
+            lag.drain(..over);
         }
         Ok(())
     }
@@ -247,27 +192,17 @@ impl Over {
     /// Emits a row with the values of its partition's frame.
     fn emit(&mut self, key: &[u8], row: &Row, out: &mut Emitter) -> Result<(), EngineError> {
         let Some(partition) = self.partitions.get_mut(key) else { return Ok(()) };
-        let mut accumulators = partition.accumulators.iter();
-        let mut lags = partition.lags.iter();
+        let Partition { accumulators, counts, lags, rows, rank, dense_rank, .. } = partition;
+        let place = Place { row: *rows, rank: *rank, dense_rank: *dense_rank };
+        let mut lags = lags.iter();
         let mut values: Vec<Value> = row.to_vec();
-        for (at, function) in (0..).zip(&self.functions) {
-            values.push(match function {
-                Function::Aggregate(call) => match accumulators.next() {
-                    Some(accumulator) => call.value(at, accumulator, &mut partition.counts)?,
-                    None => Value::Null,
-                },
-                Function::RowNumber => Value::Int(partition.rows),
-                Function::Rank => Value::Int(partition.rank),
-                Function::DenseRank => Value::Int(partition.dense_rank),
-                Function::Lag(args) => {
-                    let lag = lags.next().map(Vec::as_slice).unwrap_or_default();
-                    let back = lag.len().checked_sub(offset(args, row).saturating_add(1));
-                    // The default also stands for a NULL that is there, as in Flink.
-                    let value = back.and_then(|back| lag.get(back)).filter(|value| !value.is_null());
-                    value.or_else(|| argument(args, 2, row)).cloned().unwrap_or(Value::Null)
-                }
-            });
-        }
+        self.functions.put_values(&mut values, accumulators, counts, place, |args| {
+            let lag = lags.next().map(Vec::as_slice).unwrap_or_default();
+            let back = lag.len().checked_sub(offset(args, row).saturating_add(1));
+            // The default also stands for a NULL that is there, as in Flink.
+            let value = back.and_then(|back| lag.get(back)).filter(|value| !value.is_null());
+            value.or_else(|| argument(args, 2, row)).cloned().unwrap_or(Value::Null)
+        })?;
         out.row(RowKind::Insert, Row::from(values));
         Ok(())
     }

@@ -17,7 +17,7 @@ use super::aggregate::accumulator::Accumulators;
 use super::aggregate::counts::MemoryCounts;
 use super::buffer::{Waiting, put_sort_key};
 use super::keyed::{KeyedRows, Partition};
-use super::over::Function;
+use super::over_functions::{Functions, Place};
 use super::{Builder, Emitter, Operator};
 
 /// Rows between two remembered aggregates.
@@ -43,7 +43,7 @@ struct Running {
 
 /// What a window computes.
 struct Calls {
-    functions: Vec<Function>,
+    functions: Functions,
     /// Rows that are equal in the order share the result (RANGE).
     peers: bool,
 }
@@ -56,42 +56,20 @@ type Results = BTreeMap<Vec<u8>, (Row, Vec<Value>)>;
 
 impl Calls {
     fn start(&self) -> Running {
-        let calls = self.functions.iter().filter_map(|function| match function {
-            Function::Aggregate(call) => Some(call.create()),
-            _ => None,
-        });
-        let counts = MemoryCounts::default();
-        Running { accumulators: calls.collect(), counts, rows: 0, before: 0, groups: 0 }
+        let (accumulators, counts) = (self.functions.accumulators(), MemoryCounts::default());
+        Running { accumulators, counts, rows: 0, before: 0, groups: 0 }
     }
 
     fn add(&self, running: &mut Running, row: &Row) -> Result<(), EngineError> {
         running.rows += 1;
-        let mut accumulators = running.accumulators.iter_mut();
-        for (at, function) in (0..).zip(&self.functions) {
-            if let Function::Aggregate(call) = function
-                && let Some(accumulator) = accumulators.next()
-            {
-                call.apply(at, accumulator, row, true, &mut running.counts)?;
-            }
-        }
-        Ok(())
+        self.functions.apply(&mut running.accumulators, &mut running.counts, row, true)
     }
 
     fn values(&self, running: &mut Running) -> Result<Vec<Value>, EngineError> {
-        let mut accumulators = running.accumulators.iter();
-        let mut values = Vec::with_capacity(self.functions.len());
-        for (at, function) in (0..).zip(&self.functions) {
-            values.push(match function {
-                Function::Aggregate(call) => match accumulators.next() {
-                    Some(accumulator) => call.value(at, accumulator, &mut running.counts)?,
-                    None => Value::Null,
-                },
-                Function::RowNumber => Value::Int(running.rows),
-                Function::Rank => Value::Int(running.before + 1),
-                Function::DenseRank => Value::Int(running.groups),
-                Function::Lag(_) => Value::Null,
-            });
-        }
+        let Running { accumulators, counts, rows, before, groups } = running;
+        let place = Place { row: *rows, rank: *before + 1, dense_rank: *groups };
+        let mut values = Vec::new();
+        self.functions.put_values(&mut values, accumulators, counts, place, |_| Value::Null)?;
         Ok(values)
     }
 
@@ -145,14 +123,10 @@ pub(super) struct SortedOver {
 
 impl SortedOver {
     pub(super) fn new(builder: &mut Builder<'_>, spec: &Spec) -> Result<Self, EngineError> {
-        let functions = spec
-            .calls
-            .iter()
-            .map(|call| match call.function {
-                "LAG" => Err(EngineError::Plan("LAG takes a window ordered by time".to_owned())),
-                _ => Function::new(builder, call, false),
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let functions = Functions::new(builder, &spec.calls, false)?;
+        if functions.lags().next().is_some() {
+            return Err(EngineError::Plan("LAG takes a window ordered by time".to_owned()));
+        }
         Ok(Self {
             partition: spec.partition.clone(),
             order: [SortKey { column: spec.column, descending: false, nulls_first: true }],

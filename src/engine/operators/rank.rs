@@ -1,4 +1,4 @@
-//! Top-N, and deduplication by time.
+//! Top-N.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,10 @@ use hashbrown::HashMap;
 use super::super::codec;
 use super::super::error::EngineError;
 use super::super::expr::ExprNode;
-use super::super::plan::{
-    ChangelogMode, Deduplicate as DeduplicateSpec, Node, Op, Rank as Spec, RankFunction, SortKey,
-};
+use super::super::plan::{ChangelogMode, Node, Op, Rank as Spec, RankFunction, SortKey};
 use super::super::row::{Change, Row, RowKind, Value};
-use super::buffer::{Waiting, key_time, put_sort_key, row_time, row_weight, time_key};
-use super::timed::TimedRows;
-use super::upsert::{RowLists, replace};
-use super::{Builder, Emitter, Operator};
+use super::buffer::{put_sort_key, row_weight};
+use super::{Builder, Emitter, Key, Operator};
 use crate::state::{StateError, StateTable};
 
 /// `ROW_NUMBER() … BETWEEN from AND to` over a changing input.
@@ -29,17 +25,29 @@ pub(super) struct Rank {
     /// A row with a known key replaces the one with that key: no `-U` comes, or it need not be looked at.
     upsert: bool,
     table: Box<dyn StateTable>,
-    partitions: HashMap<Box<[u8]>, BTreeMap<Vec<u8>, Row>, RandomState>,
+    partitions: HashMap<Key, Partition, RandomState>,
     /// Bytes that may stay in memory over a flush, and those that are there.
     cached: usize,
     bytes: usize,
     sequence: u64,
+    sequence_changed: bool,
     sequences: Box<dyn StateTable>,
+}
+
+/// The rows of a partition.
+#[derive(Default)]
+struct Partition {
+    /// By order, then arrival.
+    rows: BTreeMap<Vec<u8>, Row>,
+    /// Where the row of each input key stands; of upserts only.
+    places: HashMap<Key, Vec<u8>, RandomState>,
 }
 
 const SEQUENCE: &[u8] = b"next";
 /// About what a row takes in memory besides its key and its values.
 const ROW_WEIGHT: usize = 64;
+/// The same of its place.
+const PLACE_WEIGHT: usize = 96;
 
 /// Whether updates only ever move a row up in the order: it is by COUNT or MAX descending, or MIN ascending, of
 /// an insert-only input (Flink's `UpdateFastStrategy`). Then an update is one step, without its old row leaving.
@@ -95,6 +103,7 @@ impl Rank {
             cached: builder.cached(None),
             bytes: 0,
             sequence,
+            sequence_changed: false,
             sequences,
         })
     }
@@ -103,26 +112,51 @@ impl Rank {
         if self.partitions.contains_key(partition) {
             return Ok(());
         }
-        let mut rows = BTreeMap::new();
+        let mut loaded = Partition::default();
+        let mut found = Vec::new();
         self.table.scan(partition, &mut |key, bytes| {
             let row = codec::get_row(bytes).map_err(|error| StateError::Corrupt {
                 table: "ranked rows".to_owned(),
                 what: error.to_string(),
             })?;
-            self.bytes += ROW_WEIGHT + key.len() + row_weight(&row);
-            rows.insert(key.get(partition.len()..).unwrap_or_default().to_vec(), row);
+            found.push((key.get(partition.len()..).unwrap_or_default().to_vec(), row));
             Ok(true)
         })?;
-        self.partitions.insert(partition.into(), rows);
+        for (key, row) in found {
+            self.bytes += self.weight(partition, &key, &row);
+            if let Some(input_key) = self.input_key(&row) {
+                loaded.places.insert(input_key, key.clone());
+            }
+            loaded.rows.insert(key, row);
+        }
+        self.partitions.insert(Key::from_slice(partition), loaded);
         Ok(())
     }
 
+    /// The key by which a row is replaced.
+    fn input_key(&self, row: &Row) -> Option<Key> {
+        let columns = self.spec.input_key.as_ref().filter(|_| self.upsert)?;
+        let mut key = Vec::with_capacity(24);
+        codec::put_key(&mut key, row, columns);
+        Some(Key::from_vec(key))
+    }
+
+    fn weight(&self, partition: &[u8], key: &[u8], row: &Row) -> usize {
+        let place = if self.upsert { PLACE_WEIGHT + key.len() } else { 0 };
+        ROW_WEIGHT + partition.len() + key.len() + row_weight(row) + place
+    }
+
     fn remove(&mut self, partition: &[u8], key: &[u8]) {
-        if let Some(rows) = self.partitions.get_mut(partition)
-            && let Some(row) = rows.remove(key)
+        if let Some(known) = self.partitions.get_mut(partition)
+            && let Some(row) = known.rows.remove(key)
         {
-            let weight = ROW_WEIGHT + partition.len() + key.len() + row_weight(&row);
+            let weight = self.weight(partition, key, &row);
             self.bytes = self.bytes.saturating_sub(weight);
+            if let Some(input_key) = self.input_key(&row)
+                && let Some(known) = self.partitions.get_mut(partition)
+            {
+                known.places.remove(&input_key);
+            }
         }
         self.table.delete(&[partition, key].concat());
     }
@@ -134,12 +168,14 @@ impl Rank {
         let before = self.top(&partition);
         let mut sort_key = Vec::new();
         put_sort_key(&mut sort_key, &change.row, &self.spec.order);
-        let known = match (&self.spec.input_key, change.kind.is_add()) {
-            (Some(key), _) if self.upsert => self.find(&partition, &[], |row| {
-                key.iter().all(|&column| row.get(column) == change.row.get(column))
-            }),
-            (_, false) => self.find(&partition, &sort_key, |row| *row == change.row),
-            _ => None,
+        let input_key = self.input_key(&change.row);
+        let known = match &input_key {
+            Some(input_key) => self
+                .partitions
+                .get(partition.as_slice())
+                .and_then(|known| known.places.get(input_key).cloned()),
+            None if change.kind.is_add() => None,
+            None => self.find(&partition, &sort_key, |row| *row == change.row),
         };
         if let Some(known) = known {
             self.remove(&partition, &known);
@@ -147,12 +183,16 @@ impl Rank {
         if change.kind.is_add() {
             sort_key.extend_from_slice(&self.sequence.to_be_bytes());
             self.sequence += 1;
+            self.sequence_changed = true;
             let mut bytes = Vec::new();
             codec::put_row(&mut bytes, &change.row);
             self.table.put(&[partition.as_slice(), &sort_key].concat(), &bytes);
-            self.bytes += ROW_WEIGHT + partition.len() + sort_key.len() + row_weight(&change.row);
-            if let Some(rows) = self.partitions.get_mut(partition.as_slice()) {
-                rows.insert(sort_key, Row::clone(&change.row));
+            self.bytes += self.weight(&partition, &sort_key, &change.row);
+            if let Some(known) = self.partitions.get_mut(partition.as_slice()) {
+                if let Some(input_key) = input_key {
+                    known.places.insert(input_key, sort_key.clone());
+                }
+                known.rows.insert(sort_key, Row::clone(&change.row));
             }
             if let (true, Some(to)) = (self.append_only, self.spec.to) {
                 self.prune(&partition, usize::try_from(to).unwrap_or(usize::MAX));
@@ -165,16 +205,16 @@ impl Rank {
 
     /// Forgets rows behind the last rank: in an insert-only input they never come back.
     fn prune(&mut self, partition: &[u8], keep: usize) {
-        while let Some(rows) = self.partitions.get(partition)
-            && rows.len() > keep
-            && let Some(key) = rows.last_key_value().map(|(key, _)| key.clone())
+        while let Some(known) = self.partitions.get(partition)
+            && known.rows.len() > keep
+            && let Some(key) = known.rows.last_key_value().map(|(key, _)| key.clone())
         {
             self.remove(partition, &key);
         }
     }
 
     fn find(&self, partition: &[u8], prefix: &[u8], test: impl Fn(&Row) -> bool) -> Option<Vec<u8>> {
-        let rows = self.partitions.get(partition)?;
+        let rows = &self.partitions.get(partition)?.rows;
         rows.range(prefix.to_vec()..)
             .take_while(|(key, _)| key.starts_with(prefix))
             .find(|(_, row)| test(row))
@@ -183,10 +223,10 @@ impl Rank {
 
     /// The rows whose ranks count.
     fn top(&self, partition: &[u8]) -> Vec<Row> {
-        let Some(rows) = self.partitions.get(partition) else { return Vec::new() };
+        let Some(known) = self.partitions.get(partition) else { return Vec::new() };
         let from = usize::try_from(self.spec.from.saturating_sub(1)).unwrap_or(usize::MAX);
         let to = self.spec.to.map_or(usize::MAX, |to| usize::try_from(to).unwrap_or(usize::MAX));
-        rows.values().take(to).skip(from).cloned().collect()
+        known.rows.values().take(to).skip(from).cloned().collect()
     }
 
     fn emit(&self, before: &[Row], after: &[Row], out: &mut Vec<Change>) {
@@ -246,125 +286,15 @@ impl Operator for Rank {
 
     fn flush(&mut self) -> Result<(), EngineError> {
         // Instances of the operator share it: the greatest number of them counts.
-        let stored = self.sequences.get(SEQUENCE)?.and_then(|bytes| bytes.try_into().ok());
-        if stored.is_none_or(|stored| u64::from_be_bytes(stored) < self.sequence) {
-            self.sequences.put(SEQUENCE, &self.sequence.to_be_bytes());
+        if std::mem::take(&mut self.sequence_changed) {
+            self.sequences.put_greater(SEQUENCE, &self.sequence.to_be_bytes())?;
         }
         if self.bytes > self.cached {
             self.partitions.clear();
             self.bytes = 0;
         } else {
-            self.partitions.retain(|_, rows| !rows.is_empty());
+            self.partitions.retain(|_, known| !known.rows.is_empty());
         }
         Ok(())
-    }
-}
-
-/// The first or last row per key of an insert-only input.
-pub(super) struct Deduplicate {
-    spec: DeduplicateSpec,
-    /// The row that counts; of a first row by event time that was emitted, also an empty row as a mark.
-    rows: RowLists,
-    /// First rows by event time that wait for the watermark: by time, then key.
-    waiting: Option<TimedRows>,
-    /// State has a time to live: unchanged rows are emitted too, so that what is behind stays alive.
-    ttl: bool,
-    watermark: i64,
-}
-
-impl Deduplicate {
-    pub(super) fn new(builder: &mut Builder<'_>, spec: &DeduplicateSpec) -> Result<Self, EngineError> {
-        let waits = spec.rowtime && !spec.last;
-        Ok(Self {
-            spec: spec.clone(),
-            rows: RowLists::new(builder.expiring_table("rows", None)?, builder.cached(None))?,
-            ttl: builder.ttl(None).is_some(),
-            waiting: if waits { Some(TimedRows::new(builder.table("waiting")?)?) } else { None },
-            watermark: i64::MIN,
-        })
-    }
-
-    fn first_by_time(&mut self, key: &[u8], change: Change) -> Result<(), EngineError> {
-        let time = row_time(&change.row, self.spec.time)?;
-        let Some(waiting) = &mut self.waiting else { return Ok(()) };
-        let mut listed = self.rows.get(key)?;
-        if time <= self.watermark || listed.rows().len() > 1 {
-            return Ok(());
-        }
-        if let Some(known) = listed.rows().first() {
-            let known = row_time(known, self.spec.time)?;
-            if known <= time {
-                return Ok(());
-            }
-            waiting.remove(&[time_key(known).as_slice(), key].concat())?;
-        }
-        replace(listed.change(), &change.row);
-        let full = [time_key(time).as_slice(), key].concat();
-        waiting.put(full, Waiting::new(RowKind::Insert, change.row));
-        Ok(())
-    }
-}
-
-impl Operator for Deduplicate {
-    fn process(
-        &mut self,
-        _port: usize,
-        rows: &mut Vec<Change>,
-        out: &mut Emitter,
-    ) -> Result<(), EngineError> {
-        let mut key = Vec::new();
-        for change in rows.drain(..) {
-            key.clear();
-            codec::put_key(&mut key, &change.row, &self.spec.key);
-            if self.waiting.is_some() {
-                self.first_by_time(&key, change)?;
-                continue;
-            }
-            let mut listed = self.rows.get(&key)?;
-            match listed.rows().first().map(Row::clone) {
-                None => out.row(RowKind::Insert, Row::clone(&change.row)),
-                Some(_) if !self.spec.last => continue,
-                Some(old) => {
-                    if !self.spec.rowtime && !self.ttl && old == change.row {
-                        continue;
-                    }
-                    let time = |row: &Row| row_time(row, self.spec.time);
-                    if self.spec.rowtime && time(&change.row)? < time(&old)? {
-                        continue;
-                    }
-                    if self.spec.emit_update_before {
-                        out.row(RowKind::UpdateBefore, old);
-                    }
-                    out.row(RowKind::UpdateAfter, Row::clone(&change.row));
-                }
-            }
-            replace(listed.change(), &change.row);
-        }
-        Ok(())
-    }
-
-    fn watermark(&mut self, watermark: i64, out: &mut Emitter) -> Result<(), EngineError> {
-        self.watermark = watermark;
-        if let Some(waiting) = &mut self.waiting {
-            while let Some((full, first)) = waiting.pop(|key| key_time(key) <= watermark)? {
-                let key = full.get(8..).unwrap_or_default();
-                self.rows.get(key)?.change().push(Row::from([]));
-                out.row(RowKind::Insert, first.row);
-            }
-        }
-        out.watermark(watermark);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), EngineError> {
-        self.rows.flush();
-        if let Some(waiting) = &mut self.waiting {
-            waiting.flush();
-        }
-        Ok(())
-    }
-
-    fn resume(&mut self, watermark: i64) {
-        self.watermark = watermark;
     }
 }

@@ -91,6 +91,13 @@ impl StateTable for ExpiringTable {
         self.table.delete_if(key, &|value| stamp(value).is_none_or(|(_, value)| test(value)))
     }
 
+    fn put_greater(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        if self.get(key)?.is_none_or(|known| known.as_slice() < value) {
+            self.put(key, value);
+        }
+        Ok(())
+    }
+
     fn scan_from(&mut self, from: &[u8], each: &mut Visit<'_>) -> Result<(), StateError> {
         let limit = self.limit();
         self.table.scan_from(from, &mut |key, value| match stamp(value) {
