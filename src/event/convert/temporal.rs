@@ -350,17 +350,16 @@ pub fn interval(text: &[u8]) -> Option<Interval> {
             // Debezium holds the parts as 32-bit integers
             let hours = number(parts.next()?).filter(|h| i32::try_from(*h).is_ok())?;
             out.hours = sign * hours;
-            out.minutes = sign * number(parts.next()?)?;
+            let sexagesimal = |digits: &[u8]| number(digits).filter(|n| (0..=60).contains(n));
+            out.minutes = sign * sexagesimal(parts.next()?)?;
             let seconds = parts.next().unwrap_or(b"0");
             let mut halves = seconds.splitn(2, |b| *b == b'.');
-            let whole = number(halves.next()?)?;
-            let mut fraction = 0;
-            if let Some(digits) = halves.next() {
-                fraction = number(digits)?;
-                for _ in digits.len()..6 {
-                    fraction *= 10;
-                }
-            }
+            let whole = sexagesimal(halves.next()?)?;
+            let fraction = match halves.next() {
+                None => 0,
+                Some(digits) if digits.len() <= 6 => (digits.len()..6).fold(number(digits)?, |f, _| f * 10),
+                Some(_) => return None,
+            };
             out.micros = sign * (whole * 1_000_000 + fraction);
         } else {
             let n = i64::from(word.parse::<i32>().ok()?);
@@ -489,6 +488,9 @@ mod tests {
         assert_eq!(small.iso(), Datum::Text(Inline::from_slice(b"P0Y0M0DT0H0M-0.000001S")));
         assert_eq!(interval(b"00:00:10").unwrap().iso(), Datum::Text(Inline::from_slice(b"P0Y0M0DT0H0M10S")));
         assert_eq!(interval(b"2562047788:00:54.775807"), None);
+        for odd in ["00:00:9901773333200", "00:61:00", "00:00:00.0000001", "00", "00:", "1 day 00:00:x"] {
+            assert_eq!(interval(odd.as_bytes()), None, "{odd}");
+        }
         assert_eq!(interval(b"178000000 years").unwrap().duration_micros(), i64::MAX);
     }
 }
