@@ -89,6 +89,7 @@ fn decode(c: &mut Criterion, name: &str, options: &[(&str, &str)], messages: &[S
                     partition: 0,
                     offset,
                     timestamp: 0,
+                    leader_epoch: None,
                     headers: &[],
                 };
                 decoder.decode(&input, &mut out).expect("valid messages");

@@ -62,7 +62,8 @@ fuzz_target!(|bytes: &[u8]| {
             partition: 0,
             offset: 0,
             timestamp: 0,
-            headers: &[],
+            leader_epoch: None,
+headers: &[],
         };
         let mut rows = Vec::new();
         if decoders[format].decode(&input, &mut rows).is_err() {

@@ -152,6 +152,11 @@ async fn list(global: &GlobalArgs) -> Result<()> {
                 text(status, "state"),
                 status.get("epoch").and_then(Value::as_u64).unwrap_or(0)
             );
+            // What is wrong; `status` says the rest.
+            let cause = status.pointer("/causes/0").and_then(Value::as_str).and_then(|c| c.lines().next());
+            if let Some(cause) = cause {
+                println!("  {cause}");
+            }
         }
     }
     Ok(())

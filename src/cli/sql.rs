@@ -214,6 +214,7 @@ mod tests {
             positions: std::collections::BTreeMap::new(),
             newest: None,
             skipped: std::collections::BTreeMap::new(),
+            behind: std::collections::BTreeSet::new(),
             sinks,
             warnings: Vec::new(),
         };

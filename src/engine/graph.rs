@@ -274,8 +274,18 @@ impl Graph {
         Ok(())
     }
 
-    /// Processing time has come to `now` (milliseconds): fires timers that are due.
+    /// Processing time has come to `now` (milliseconds): fires timers that are due, of all operators in the order of
+    /// their times, however late it is. A table that became idle long ago does not hold back one that has just done so.
     pub fn advance_clock(&mut self, now: i64, out: &mut dyn Output) -> Result<(), EngineError> {
+        let mut last = i64::MIN;
+        while let Some(at) = self.next_timer().filter(|at| (last + 1..now).contains(at)) {
+            self.fire(at, out)?;
+            last = at;
+        }
+        self.fire(now, out)
+    }
+
+    fn fire(&mut self, now: i64, out: &mut dyn Output) -> Result<(), EngineError> {
         for id in 0..self.slots.len() {
             self.call(id, out, |operator, emitter| operator.clock(now, emitter))?;
         }

@@ -18,6 +18,8 @@ pub struct Record<'a> {
     pub key: Option<&'a [u8]>,
     /// Value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
+    /// The partition leader's epoch when it was written; the embedded log has no leaders.
+    pub leader_epoch: Option<i32>,
     headers: &'a [(Range<usize>, Option<Range<usize>>)],
     arena: &'a [u8],
 }
@@ -35,6 +37,7 @@ struct Entry {
     at: u32,
     offset: i64,
     timestamp: i64,
+    leader_epoch: Option<i32>,
     key: Option<Range<usize>>,
     value: Option<Range<usize>>,
     headers: Range<usize>,
@@ -72,6 +75,7 @@ impl Fetched {
             at: &self.partitions[e.at as usize],
             offset: e.offset,
             timestamp: e.timestamp,
+            leader_epoch: e.leader_epoch,
             key: e.key.clone().map(|r| &self.arena[r]),
             value: e.value.clone().map(|r| &self.arena[r]),
             headers: &self.headers[e.headers.clone()],
@@ -112,8 +116,15 @@ impl Fetched {
         }
         let headers = first..self.headers.len();
         let at_id = u32::try_from(at_id).unwrap_or(u32::MAX);
-        self.entries.push(Entry { at: at_id, offset, timestamp, key, value, headers });
+        self.entries.push(Entry { at: at_id, offset, timestamp, leader_epoch: None, key, value, headers });
         self.moved(at, offset + 1);
+    }
+
+    /// For stores: the leader's epoch of the record that was added last.
+    pub fn leader_epoch(&mut self, epoch: Option<i32>) {
+        if let Some(last) = self.entries.last_mut() {
+            last.leader_epoch = epoch;
+        }
     }
 
     /// For stores: a partition's next offset moved on.

@@ -82,6 +82,7 @@ impl Worker {
                 partition: record.at.partition,
                 offset: record.offset,
                 timestamp: record.timestamp,
+                leader_epoch: record.leader_epoch,
                 headers: &headers,
             };
             if let Err(error) = slot.decoder.decode(&input, &mut changes) {

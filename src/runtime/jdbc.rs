@@ -133,6 +133,7 @@ pub(super) fn read_row(decoder: &mut dyn Decoder, table: &str, json: &str) -> Re
         partition: 0,
         offset: 0,
         timestamp: 0,
+        leader_epoch: None,
         headers: &[],
     };
     decoder.decode(&input, &mut changes).map_err(|e| {

@@ -13,9 +13,10 @@ use super::datagen::Generator;
 use super::jdbc::OutsideTable;
 use super::options::Pattern;
 use super::source::{POLL_BYTES, SourceEvent, SourceTask, position_key};
-use crate::engine::format::FILE_SIZE;
+use crate::engine::format::{FILE_SIZE, partitions};
 use crate::error::{Error, Result};
 use crate::log::{Fetched, TopicPartition};
+use crate::sink::format_error;
 
 impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
     /// The only partition of an input that is no topic, and how many of its records the state holds.
@@ -119,7 +120,7 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
         };
         let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
         loop {
-            for file in list_files(path).map_err(failed)? {
+            for file in list_files(path, partitions::names(&self.definition).len()).map_err(failed)? {
                 let fits = pattern.is_none_or(|p| p.0.is_match(&file.to_string_lossy()));
                 if fits && seen.insert(file.clone()) {
                     self.file(&file).await?;
@@ -132,6 +133,8 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
     }
 
     async fn file(&self, file: &Path) -> Result<()> {
+        partitions::check(&self.definition, &file.to_string_lossy())
+            .map_err(|e| format_error(&self.table, e).because(file.display()))?;
         let failed = |e: std::io::Error| {
             Error::config(format!("table {}: cannot read {}", self.table, file.display())).with_source(e)
         };
@@ -170,8 +173,9 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
     }
 }
 
-/// The files of a path: itself, or what a directory holds but for hidden files, by name.
-fn list_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// The files of a path: itself, or what a directory and those in it hold but for hidden files, by name. Those of a
+/// partitioned table lie so many directories `k=v` below it.
+fn list_files(path: &Path, depth: usize) -> std::io::Result<Vec<PathBuf>> {
     if !std::fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -179,8 +183,13 @@ fn list_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     for entry in std::fs::read_dir(path)? {
         let entry = entry?;
         let name = entry.file_name();
-        let hidden = name.to_string_lossy().starts_with(['.', '_']);
-        if !hidden && entry.file_type()?.is_file() {
+        if name.to_string_lossy().starts_with(['.', '_']) {
+            continue;
+        }
+        let kind = entry.file_type()?;
+        if kind.is_dir() && (depth == 0 || name.to_string_lossy().contains('=')) {
+            files.extend(list_files(&entry.path(), depth.saturating_sub(1))?);
+        } else if kind.is_file() && depth == 0 {
             files.push(entry.path());
         }
     }

@@ -227,6 +227,7 @@ impl Core {
                 partition: record.at.partition,
                 offset: record.offset,
                 timestamp: record.timestamp,
+                leader_epoch: record.leader_epoch,
                 headers: &headers,
             };
             slot.decoder

@@ -323,6 +323,7 @@ fn cut(fetched: &Fetched, assigned: &BTreeMap<TopicPartition, Assigned>) -> Fetc
             }
         };
         kept.push(&at, record.offset, record.timestamp, record.key, record.value, record.headers());
+        kept.leader_epoch(record.leader_epoch);
     }
     for (at, next) in fetched.next_offsets() {
         kept.moved(at, (*next).min(end(at)));

@@ -189,7 +189,7 @@ impl Launch {
     async fn run(mut self, patient: bool) -> Result<()> {
         let writer = uuid::Uuid::new_v4().simple().to_string();
         let mut stopped = self.stop.subscribe();
-        let mut moved = 0;
+        let (mut moved, mut last) = (0, None);
         loop {
             let Self { store, sinks, plan, environment, shared, .. } = &mut self;
             match recover(store, sinks, plan, &writer, environment.fresh, shared).await {
@@ -204,8 +204,12 @@ impl Launch {
                     .next("stop the other process, then start this one again"));
                 }
                 Err(error) if patient && error.is_transient() => {
-                    shared.retrying("start", Some(error.screen()));
-                    tracing::warn!(pipeline = self.name, %error, "a target cannot be reached, trying again");
+                    let screen = error.screen();
+                    shared.retrying("start", Some(screen.clone()));
+                    if last.as_ref() != Some(&screen) {
+                        tracing::warn!(pipeline = self.name, %error, "a target cannot be reached, trying again");
+                        last = Some(screen);
+                    }
                 }
                 Err(error) => return Err(error),
             }

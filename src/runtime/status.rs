@@ -1,6 +1,6 @@
 //! What a pipeline does and how far it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -94,6 +94,8 @@ pub struct PipelineStatus {
     pub newest: Option<i64>,
     /// Records since the start that could not be read and were left out, by table, and why the last one was.
     pub skipped: BTreeMap<String, Skipped>,
+    /// Sources that have not come to the end of what was in the log when they began.
+    pub behind: BTreeSet<String>,
     /// Its sinks.
     pub sinks: Vec<SinkStatus>,
     /// Rows of the last start's warnings (of the planner, of options that are ignored).
@@ -133,8 +135,6 @@ struct Inner {
     retrying: BTreeMap<String, String>,
     held: bool,
     started: bool,
-    /// Sources that have not come to the end of what was in the log when they began.
-    behind: std::collections::BTreeSet<String>,
     /// Epochs handed to sinks and not written yet, and records in an epoch that is not cut yet.
     busy: bool,
     last_work: Instant,
@@ -160,6 +160,7 @@ impl Shared {
             positions: BTreeMap::new(),
             newest: None,
             skipped: BTreeMap::new(),
+            behind: BTreeSet::new(),
             sinks: Vec::new(),
             warnings,
         };
@@ -169,7 +170,6 @@ impl Shared {
             retrying: BTreeMap::new(),
             held: false,
             started: false,
-            behind: std::collections::BTreeSet::new(),
             busy: true,
             last_work: Instant::now(),
             failure: None,
@@ -235,9 +235,9 @@ impl Shared {
     pub(super) fn behind(&self, source: &str, behind: bool) {
         self.change(|s| {
             if behind {
-                s.behind.insert(source.to_owned());
+                s.status.behind.insert(source.to_owned());
             } else {
-                s.behind.remove(source);
+                s.status.behind.remove(source);
             }
         });
     }
@@ -307,7 +307,7 @@ impl Shared {
         let inner = self.inner.lock();
         let quiet = inner.started
             && !inner.busy
-            && inner.behind.is_empty()
+            && inner.status.behind.is_empty()
             && inner.waiting.is_empty()
             && inner.retrying.is_empty();
         quiet.then_some(inner.last_work)

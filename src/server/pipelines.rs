@@ -46,6 +46,7 @@ pub fn status_json(status: &PipelineStatus) -> Value {
         "skipped": status.skipped.iter().map(|(table, skipped)| {
             (table.clone(), json!({"records": skipped.records, "last": skipped.last}))
         }).collect::<serde_json::Map<_, _>>(),
+        "behind": status.behind,
         "sinks": status.sinks.iter().map(|s| json!({
             "name": s.name, "target": s.target, "epoch": s.epoch, "due": s.due, "rows": s.rows,
         })).collect::<Vec<_>>(),

@@ -4,7 +4,10 @@
 //! the pipeline's state (a pipeline that is reset begins another one). While it grows it is hidden, and its name
 //! ends with the number of bytes that count: `.part-…-BYTES.inprogress`. The name changes after the bytes are on
 //! disk, so that what a crash left half written is cut off, and an epoch that comes again is known.
+//!
+//! A partitioned table's files lie in directories `k=v/…` (see [`partitions`]), each with its own part files.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,7 +16,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use super::{Output, Reduction, Sink, SinkId, format_error};
-use crate::engine::format::{self, Encoder, FormatContext};
+use crate::engine::format::{self, Encoder, FormatContext, partitions};
 use crate::engine::options;
 use crate::engine::plan::TableRef;
 use crate::error::{Error, Result};
@@ -22,6 +25,7 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub struct FilesystemSink {
     directory: PathBuf,
+    table: TableRef,
     sink: String,
     /// What the names of its files begin with.
     prefix: String,
@@ -60,11 +64,18 @@ impl Rolling {
     }
 }
 
-/// What the directory holds of this sink.
+/// What the directories hold of this sink.
 #[derive(Debug)]
 struct Files {
     life: u64,
-    /// The last epoch that is written.
+    /// By path below the table's; one with an empty path where the table is not partitioned.
+    directories: BTreeMap<String, Directory>,
+}
+
+/// A partition's directory.
+#[derive(Debug, Default)]
+struct Directory {
+    /// The last epoch that is written here.
     last: u64,
     growing: Option<Growing>,
 }
@@ -93,6 +104,7 @@ impl FilesystemSink {
         let encoder = format::encoder(table, context).map_err(|e| format_error(&table.name, e))?;
         Ok(Self {
             directory: PathBuf::from(path),
+            table: table.clone(),
             prefix: format!("part-{}-{}-", of_files(&id.pipeline), of_files(&id.sink)),
             sink: id.sink.clone(),
             encoder,
@@ -104,11 +116,13 @@ impl FilesystemSink {
     /// Looks what the directory holds, and cuts off what a crash left half written: once, and after a failure.
     /// `anew`: epochs count from 1 again, and what is there is another life's.
     fn look(&mut self, anew: bool) -> Result<()> {
-        let mut files = self.found().map_err(|e| failed(&self.directory, e))?;
-        if anew && (files.last > 0 || files.growing.is_some()) {
-            let next = Files { life: files.life + 1, last: 0, growing: None };
-            self.roll(&mut files)?;
-            files = next;
+        let mut files = self.found().map_err(|e| self.failed(e))?;
+        if anew && (files.life > 1 || !files.directories.is_empty()) {
+            for (relative, directory) in &mut files.directories {
+                self.roll(files.life, relative, directory)?;
+            }
+            files = Files { life: files.life + 1, directories: BTreeMap::new() };
+            self.mark(files.life).map_err(|e| self.failed(e))?;
         }
         self.files = Some(files);
         Ok(())
@@ -117,72 +131,136 @@ impl FilesystemSink {
     fn found(&self) -> std::io::Result<Files> {
         std::fs::create_dir_all(&self.directory)?;
         let mut parts = Vec::new();
-        for entry in std::fs::read_dir(&self.directory)? {
-            let entry = entry?;
-            if let Some(part) = entry.file_name().to_str().and_then(|name| Part::read(name, &self.prefix)) {
-                parts.push((part, entry.path()));
-            }
-        }
-        let life = parts.iter().map(|(part, _)| part.life).max().unwrap_or(1);
-        let mut files = Files { life, last: 0, growing: None };
-        for (part, path) in parts {
-            if let Some(bytes) = part.bytes {
-                let file = OpenOptions::new().append(true).open(&path)?;
-                file.set_len(bytes)?;
-                if part.life == life {
-                    files.growing =
-                        Some(Growing { file, path, first: part.first, bytes, since: Instant::now() });
-                } else {
-                    std::fs::rename(
-                        path,
-                        self.directory.join(Part { bytes: None, ..part }.name(&self.prefix)),
-                    )?;
+        self.walk("", partitions::names(&self.table).len(), &mut parts)?;
+        let of_parts = parts.iter().map(|(part, ..)| part.life).max().unwrap_or(1);
+        let life = self.marks()?.into_iter().map(|(life, _)| life).max().unwrap_or(1).max(of_parts);
+        let mut files = Files { life, directories: BTreeMap::new() };
+        for (part, relative, path) in parts {
+            if part.life != life {
+                if part.bytes.is_some() {
+                    // Cut off first: what can be seen is what counts.
+                    self.reopen(&part, &path)?;
+                    let seen = Part { bytes: None, ..part }.name(&self.prefix);
+                    std::fs::rename(path, self.directory.join(&relative).join(seen))?;
                 }
+                continue;
             }
-            if part.life == life {
-                files.last = files.last.max(part.last);
+            let directory = files.directories.entry(relative).or_default();
+            directory.last = directory.last.max(part.last);
+            if let Some(bytes) = part.bytes {
+                let file = self.reopen(&part, &path)?;
+                directory.growing =
+                    Some(Growing { file, path, first: part.first, bytes, since: Instant::now() });
             }
         }
         Ok(files)
     }
 
+    /// A hidden file without what lies behind the bytes that count.
+    fn reopen(&self, part: &Part, path: &Path) -> std::io::Result<File> {
+        let file = OpenOptions::new().append(true).open(path)?;
+        file.set_len(part.bytes.unwrap_or(0))?;
+        Ok(file)
+    }
+
+    /// This sink's files, in the table's directory and in those of its partitions.
+    fn walk(
+        &self,
+        relative: &str,
+        depth: usize,
+        parts: &mut Vec<(Part, String, PathBuf)>,
+    ) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(self.directory.join(relative))? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if depth > 0 && name.contains('=') && entry.file_type()?.is_dir() {
+                let below = if relative.is_empty() { name.to_owned() } else { format!("{relative}/{name}") };
+                self.walk(&below, depth - 1, parts)?;
+            } else if let Some(part) = Part::read(name, &self.prefix) {
+                parts.push((part, relative.to_owned(), entry.path()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The files that say which life it is: a life's first epoch may be in the state and in no directory yet.
+    fn marks(&self) -> std::io::Result<Vec<(u64, PathBuf)>> {
+        let mut marks = Vec::new();
+        for entry in std::fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let life = name.to_str().and_then(|name| {
+                name.strip_prefix('.')?
+                    .strip_prefix(self.prefix.as_str())?
+                    .strip_suffix(".life")?
+                    .parse()
+                    .ok()
+            });
+            marks.extend(life.map(|life| (life, entry.path())));
+        }
+        Ok(marks)
+    }
+
+    fn mark(&self, life: u64) -> std::io::Result<()> {
+        let old = self.marks()?;
+        File::create(self.directory.join(format!(".{}{life}.life", self.prefix)))?;
+        File::open(&self.directory)?.sync_all()?;
+        old.into_iter().try_for_each(|(_, path)| std::fs::remove_file(path))
+    }
+
     fn write_epoch(&mut self, epoch: u64, output: &Output) -> Result<()> {
-        let mut bytes = Vec::new();
+        let mut written: BTreeMap<String, Vec<u8>> = BTreeMap::new();
         for change in &output.changes {
-            let written = self.encoder.value(change, &mut bytes).map_err(|e| format_error(&self.sink, e))?;
-            if written {
+            let wrong = |e| format_error(&self.sink, e);
+            let relative = partitions::path(&self.table, &change.row).map_err(wrong)?;
+            let bytes = written.entry(relative).or_default();
+            if self.encoder.value(change, bytes).map_err(wrong)? {
                 bytes.push(b'\n');
             }
         }
         if self.files.is_none() {
             self.look(false)?;
         }
-        // After a failure nothing is known, and the directory is looked at again.
+        // After a failure nothing is known, and the directories are looked at again.
         let Some(mut files) = self.files.take() else { return Ok(()) };
-        if epoch > files.last {
-            self.append(&mut files, epoch, &bytes).map_err(|e| failed(&self.directory, e))?;
-        }
         let rolling = self.rolling;
-        if files
-            .growing
-            .as_ref()
-            .is_some_and(|g| g.bytes >= rolling.size || g.since.elapsed() >= rolling.interval)
-        {
-            self.roll(&mut files)?;
+        for (relative, bytes) in &written {
+            let directory = files.directories.entry(relative.clone()).or_default();
+            if epoch > directory.last {
+                self.append(files.life, relative, directory, epoch, bytes).map_err(|e| self.failed(e))?;
+            }
+        }
+        for (relative, directory) in &mut files.directories {
+            if directory
+                .growing
+                .as_ref()
+                .is_some_and(|g| g.bytes >= rolling.size || g.since.elapsed() >= rolling.interval)
+            {
+                self.roll(files.life, relative, directory)?;
+            }
         }
         self.files = Some(files);
         Ok(())
     }
 
-    fn append(&self, files: &mut Files, epoch: u64, bytes: &[u8]) -> std::io::Result<()> {
-        let life = files.life;
+    fn append(
+        &self,
+        life: u64,
+        relative: &str,
+        directory: &mut Directory,
+        epoch: u64,
+        bytes: &[u8],
+    ) -> std::io::Result<()> {
+        let folder = self.directory.join(relative);
         let path = |first: u64, last: u64, bytes: u64| {
-            self.directory.join(Part { life, first, last, bytes: Some(bytes) }.name(&self.prefix))
+            folder.join(Part { life, first, last, bytes: Some(bytes) }.name(&self.prefix))
         };
-        let mut growing = match files.growing.take() {
+        let mut growing = match directory.growing.take() {
             Some(growing) => growing,
             None => {
-                let path = path(epoch, files.last, 0);
+                self.make(&folder)?;
+                let path = path(epoch, directory.last, 0);
                 Growing { file: File::create(&path)?, path, first: epoch, bytes: 0, since: Instant::now() }
             }
         };
@@ -192,32 +270,47 @@ impl FilesystemSink {
         let path = path(growing.first, epoch, growing.bytes);
         std::fs::rename(&growing.path, &path)?;
         growing.path = path;
-        File::open(&self.directory)?.sync_all()?;
-        files.last = epoch;
-        files.growing = Some(growing);
+        File::open(&folder)?.sync_all()?;
+        directory.last = epoch;
+        directory.growing = Some(growing);
         Ok(())
     }
 
-    /// Ends the part file, so that it can be seen.
-    fn roll(&self, files: &mut Files) -> Result<()> {
-        let Some(growing) = files.growing.take() else { return Ok(()) };
-        let part = Part { life: files.life, first: growing.first, last: files.last, bytes: None };
-        std::fs::rename(&growing.path, self.directory.join(part.name(&self.prefix)))
-            .and_then(|()| File::open(&self.directory))
-            .and_then(|directory| directory.sync_all())
-            .map_err(|e| failed(&self.directory, e))
+    /// Makes a partition's directory, for good.
+    fn make(&self, folder: &Path) -> std::io::Result<()> {
+        if folder.is_dir() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(folder)?;
+        for above in folder.ancestors().skip(1).take_while(|above| above.starts_with(&self.directory)) {
+            File::open(above)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// Ends a part file, so that it can be seen.
+    fn roll(&self, life: u64, relative: &str, directory: &mut Directory) -> Result<()> {
+        let Some(growing) = directory.growing.take() else { return Ok(()) };
+        let part = Part { life, first: growing.first, last: directory.last, bytes: None };
+        let folder = self.directory.join(relative);
+        std::fs::rename(&growing.path, folder.join(part.name(&self.prefix)))
+            .and_then(|()| File::open(&folder))
+            .and_then(|folder| folder.sync_all())
+            .map_err(|e| self.failed(e))
     }
 
     fn roll_now(&mut self) -> Result<()> {
         let Some(mut files) = self.files.take() else { return Ok(()) };
-        self.roll(&mut files)?;
+        for (relative, directory) in &mut files.directories {
+            self.roll(files.life, relative, directory)?;
+        }
         self.files = Some(files);
         Ok(())
     }
-}
 
-fn failed(directory: &Path, error: std::io::Error) -> Error {
-    Error::transient(format!("cannot write files in {}", directory.display())).with_source(error)
+    fn failed(&self, error: std::io::Error) -> Error {
+        Error::transient(format!("cannot write files in {}", self.directory.display())).with_source(error)
+    }
 }
 
 /// What a file's name says.
@@ -278,8 +371,9 @@ impl Sink for FilesystemSink {
     }
 
     fn due(&self) -> Option<Instant> {
-        let growing = self.files.as_ref()?.growing.as_ref()?;
-        growing.since.checked_add(self.rolling.interval)
+        let directories = self.files.as_ref()?.directories.values();
+        let first = directories.filter_map(|directory| Some(directory.growing.as_ref()?.since)).min()?;
+        first.checked_add(self.rolling.interval)
     }
 
     async fn tend(&mut self) -> Result<()> {

@@ -90,6 +90,47 @@ fn a_state_that_begins_anew_writes_files_of_its_own() {
     assert_eq!(lines(dir.path()), ["1", "7"]);
 }
 
+/// The new state's first epoch is in the state, and the process dies before it is in a file.
+#[test]
+fn a_new_life_is_known_before_its_first_epoch_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut old = sink(dir.path(), SLOW);
+    old.look(true).unwrap();
+    old.write_epoch(1, &rows(&[1])).unwrap();
+    old.write_epoch(2, &rows(&[2])).unwrap();
+    drop(old);
+    sink(dir.path(), SLOW).look(true).unwrap();
+    let mut recovered = sink(dir.path(), SLOW);
+    recovered.write_epoch(1, &rows(&[7])).unwrap();
+    recovered.roll_now().unwrap();
+    assert_eq!(lines(dir.path()), ["1 2", "7"]);
+}
+
+#[test]
+fn files_of_a_partitioned_table_lie_in_directories_of_their_values() {
+    let dir = tempfile::tempdir().unwrap();
+    let new = || {
+        let mut sink = sink(dir.path(), SLOW);
+        sink.table.options.insert(partitions::OPTION.into(), "id".into());
+        sink
+    };
+    let mut first = new();
+    first.look(true).unwrap();
+    first.write_epoch(1, &rows(&[1, 2, 1])).unwrap();
+    first.write_epoch(2, &rows(&[2])).unwrap();
+    drop(first);
+    // Epoch 3 is written in one directory when the process dies; epoch 2 comes again.
+    let mut half = new();
+    half.write_epoch(3, &rows(&[1])).unwrap();
+    drop(half);
+    let mut second = new();
+    second.write_epoch(3, &rows(&[1, 3])).unwrap();
+    second.roll_now().unwrap();
+    assert_eq!(lines(&dir.path().join("id=1")), ["1 1 1"]);
+    assert_eq!(lines(&dir.path().join("id=2")), ["2 2"]);
+    assert_eq!(lines(&dir.path().join("id=3")), ["3"]);
+}
+
 #[test]
 fn files_end_by_size_and_by_time() {
     let dir = tempfile::tempdir().unwrap();

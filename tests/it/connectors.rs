@@ -235,6 +235,48 @@ fn generated_rows_files_and_a_restart() {
     assert!(count().contains("[500, 500, 4, 500]"), "{}", count());
 }
 
+/// Directories as Flink 2.3 names them, and back.
+#[test]
+fn partitioned_files() {
+    let place = Place::new();
+    let out = place.dir.path().join("files");
+    let table = format!(
+        "CREATE TABLE f (d DATE, id INT, s STRING, t TIMESTAMP(3)) PARTITIONED BY (s, d) WITH \
+         ('connector'='filesystem', 'path'='{}', 'format'='csv');",
+        out.display()
+    );
+    let values = "(DATE '2024-01-01', 1, 'a/b', TIMESTAMP '2024-01-01 00:00:00'), \
+                  (DATE '2024-01-02', 2, 'x', CAST(NULL AS TIMESTAMP(3))), \
+                  (CAST(NULL AS DATE), 3, '', TIMESTAMP '2024-01-01 10:20:30.5')";
+    run(&place, "w", &format!("{table} INSERT INTO f VALUES {values};"));
+    let file = |directory: &str| {
+        let mut files = std::fs::read_dir(out.join(directory)).unwrap();
+        std::fs::read_to_string(files.next().unwrap().unwrap().path()).unwrap()
+    };
+    assert_eq!(file("s=a%2Fb/d=19723"), "1,\"2024-01-01 00:00:00\"\n");
+    assert_eq!(file("s=x/d=19724"), "2,\n");
+    let mut read = run(&place, "r", &format!("{table} SELECT * FROM f;"));
+    read.sort();
+    assert_eq!(
+        read,
+        [
+            "+I[2024-01-01, 1, a/b, 2024-01-01T00:00]",
+            "+I[2024-01-02, 2, x, null]",
+            "+I[null, 3, null, 2024-01-01T10:20:30.500]"
+        ]
+    );
+    let mut read = run(&place, "s", &format!("{table} SELECT s, id FROM f WHERE d > DATE '2024-01-01';"));
+    read.sort();
+    assert_eq!(read, ["+I[x, 2]"]);
+
+    // Other programs write dates; what is none is named with its file.
+    let strange = out.join("s=y/d=2024-02-30");
+    std::fs::create_dir_all(&strange).unwrap();
+    std::fs::write(strange.join("part"), "9,\n").unwrap();
+    let screen = place.refused(&["sql", "-e", &format!("{table} SELECT * FROM f;")]);
+    assert!(screen.contains("column d") && screen.contains("d=2024-02-30"), "{screen}");
+}
+
 /// A schema registry: ids count from 1; answers as Confluent's.
 fn registry() -> String {
     use std::io::{BufRead, BufReader, Read, Write};

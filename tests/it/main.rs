@@ -50,6 +50,7 @@ mod sql_text;
 mod support;
 mod tables;
 mod takeover;
+mod topics_on_kafka;
 mod transforms;
 mod two_instances;
 mod values;

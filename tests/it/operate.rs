@@ -432,20 +432,69 @@ fn a_changed_query_keeps_what_still_fits() {
     let output = run(&QUERY.replace("FROM orders", "FROM orders WHERE v > 5"));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && errors.contains("aggregate over orders"), "{errors}");
+    // A target more would lack what was written before.
+    let more = TOTALS.replace("totals", "more");
+    let both = format!(
+        "{more} EXECUTE STATEMENT SET BEGIN {doubled} {} END;",
+        QUERY.replace("INTO totals", "INTO more")
+    );
+    let output = run(&both);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{errors}");
+    assert!(errors.contains("sink more is new") && errors.contains("--fresh"), "{errors}");
+    // Nothing that was refused has left a trace.
+    place.send(&[create(15, 1000)]);
+    assert!(run(doubled).status.success());
+    let newest = place.newest("totals");
+    assert!(newest.values().any(|v| v.to_string().contains("2236")), "{newest:?}");
 }
 
 #[test]
-fn mini_batches_wait_and_come_to_the_same() {
+fn a_savepoint_goes_on_with_a_changed_query() {
     let place = Place::new();
-    place.send(&(1..=30).map(|id| create(id, id)).collect::<Vec<_>>());
-    let batched = "SET 'table.exec.mini-batch.enabled' = 'true'; SET 'table.exec.mini-batch.allow-latency' = '300 ms'; \
-                   SET 'table.exec.mini-batch.size' = '1000';";
-    let file = place.file("p.sql", &format!("{batched}{ORDERS}{TOTALS}{QUERY}"));
-    let begun = Instant::now();
-    place.ok(&["sql", "-f", file.to_str().unwrap(), "--until-idle", "50ms"]);
-    assert!(begun.elapsed() > Duration::from_millis(300), "it did not wait");
-    assert_eq!(place.newest("totals").len(), 3);
-    let file = place
-        .file("w.sql", &format!("SET 'table.exec.mini-batch.enabled' = 'true'; {ORDERS}{TOTALS}{QUERY}"));
-    assert!(place.refused(&["sql", "-f", file.to_str().unwrap()]).contains("allow-latency"));
+    place.send(&(1..=10).map(|id| create(id, id)).collect::<Vec<_>>());
+    let ttl = |time: &str| format!("SET 'table.exec.state.ttl' = '{time}';");
+    let run = |ttl: &str, query: &str| {
+        let file = place.file("p.sql", &format!("{ttl}{ORDERS}{TOTALS}{query}"));
+        place.output(&["sql", "-f", file.to_str().unwrap(), "--until-idle", "200ms"])
+    };
+    assert!(run(&ttl("1 h"), QUERY).status.success());
+    place.ok(&["pipelines", "savepoint", "p", "p.savepoint"]);
+    place.send(&[create(12, 100)]);
+    assert!(run(&ttl("1 h"), QUERY).status.success());
+
+    // Back, with another time to live and another projection: both fit.
+    place.ok(&["pipelines", "restore", "p.savepoint"]);
+    let changed = "INSERT INTO totals SELECT g, n, total * 2 FROM (SELECT g, COUNT(*) AS n, SUM(v) AS total FROM orders GROUP BY g);";
+    let output = run(&ttl("2 h"), changed);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && errors.contains("state still fits"), "{errors}");
+    // Group 0: 3 + 6 + 9 and what came behind the savepoint, twice.
+    let newest = place.newest("totals");
+    assert!(newest.values().any(|v| v.to_string().contains("236")), "{newest:?}");
+
+    // State that is kept for ever has other entries; and one without the savepoint's operators is of no use.
+    place.ok(&["pipelines", "restore", "p.savepoint"]);
+    let errors = String::from_utf8(run("", QUERY).stderr).unwrap();
+    assert!(errors.contains("kept for ever, and was given a time to live"), "{errors}");
+    let errors = String::from_utf8(run(&ttl("1 h"), &QUERY.replace("SUM", "MAX")).stderr).unwrap();
+    assert!(errors.contains("aggregate over orders") && errors.contains("--fresh"), "{errors}");
+}
+
+/// What cannot be bounded is said before it grows.
+#[test]
+fn state_without_bounds_is_told() {
+    let place = Place::new();
+    place.send(&[r#"{"id":1,"g":1,"v":1}"#.to_owned()]);
+    let unbounded = "its state grows without bound";
+    // Rows that only come; the rows of a table with a key are as many as the table has.
+    let events = ORDERS.replace("debezium-json", "json").replace(", PRIMARY KEY (id) NOT ENFORCED", "");
+    let explained =
+        |set: &str, orders: &str| place.ok(&["sql", "-e", &format!("{set}{orders}{TOTALS}EXPLAIN {QUERY}")]);
+    assert!(explained("", &events).contains(unbounded), "{}", explained("", &events));
+    assert!(!explained("SET 'table.exec.state.ttl' = '1 d';", &events).contains(unbounded));
+    assert!(!explained("", ORDERS).contains(unbounded));
+    let file = place.file("p.sql", &format!("{events}{TOTALS}{QUERY}"));
+    let output = place.output(&["sql", "-f", file.to_str().unwrap(), "--until-idle", "100ms"]);
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stderr).contains(unbounded));
 }

@@ -102,27 +102,24 @@ impl KeyedDecoder {
         })
     }
 
-    /// The key's columns; `None` where the record has no key, or its format skips it.
+    /// The key's columns; `None` where its format gives no row: for a key that is not there (raw gives NULL), or that
+    /// it skips.
     fn read_key(&mut self, input: &Input<'_>) -> Result<Option<Row>, FormatError> {
         self.keys.clear();
-        if input.key.is_some() {
-            self.key.decode(&Input { value: input.key, key: None, ..*input }, &mut self.keys).map_err(
-                |mut error| {
-                    error.what = format!("the key: {}", error.what).into();
-                    error
-                },
-            )?;
-        }
+        let key = Input { value: input.key, key: None, ..*input };
+        self.key.decode(&key, &mut self.keys).map_err(|mut error| {
+            error.what = format!("the key: {}", error.what).into();
+            error
+        })?;
         Ok(self.keys.pop().map(|change| change.row))
     }
 }
 
 impl Decoder for KeyedDecoder {
     fn decode(&mut self, input: &Input<'_>, out: &mut Vec<Change>) -> Result<(), FormatError> {
+        // As in Flink there is a row for each row of the key: none for a record whose key gives none.
+        let Some(key) = self.read_key(input)? else { return Ok(()) };
         if input.value.is_none() && self.upsert {
-            let Some(key) = self.read_key(input)? else {
-                return Err(FormatError::new("a tombstone without a key"));
-            };
             let mut slots = vec![Value::Null; self.layout.physical.len()];
             for (place, value) in self.key_places.iter().zip(key.iter()) {
                 if let Some(slot) = slots.get_mut(*place) {
@@ -139,14 +136,11 @@ impl Decoder for KeyedDecoder {
             self.rows.clear();
             let mut rows = std::mem::take(&mut self.rows);
             let decoded = self.value.decode(input, &mut rows);
-            let key = decoded.and_then(|()| self.read_key(input));
-            match key {
-                Ok(key) => out.extend(rows.drain(..).map(|change| {
+            match decoded {
+                Ok(()) => out.extend(rows.drain(..).map(|change| {
                     let column = |part: &Part| match part {
                         Part::Value(place) => change.row.get(*place).cloned().unwrap_or(Value::Null),
-                        Part::Key(place) => {
-                            key.as_ref().and_then(|key| key.get(*place)).cloned().unwrap_or(Value::Null)
-                        }
+                        Part::Key(place) => key.get(*place).cloned().unwrap_or(Value::Null),
                     };
                     Change { kind: change.kind, row: self.parts.iter().map(column).collect() }
                 })),

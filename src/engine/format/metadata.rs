@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{FormatContext, FormatError, Input};
+use super::{FormatContext, FormatError, Input, partitions};
 use crate::engine::plan::TableRef;
 use crate::engine::row::{Instant, Row, Value};
 use crate::engine::types::{DataType, Field, TypeKind};
@@ -86,6 +86,8 @@ impl Key {
 enum Column {
     Physical(usize),
     Metadata(Key, DataType),
+    /// Of PARTITIONED BY: its value stands in the file's path.
+    OfPath(partitions::PathColumn),
 }
 
 /// Where each column of a table's row comes from.
@@ -115,6 +117,10 @@ impl Layout {
                     position.push(Some(physical.len()));
                     columns.push(Column::Physical(physical.len()));
                     physical.push(column.field.clone());
+                }
+                Some(name) if name.starts_with(partitions::COLUMN) => {
+                    position.push(None);
+                    columns.push(Column::OfPath(partitions::PathColumn::new(table, &column.field)));
                 }
                 Some(name) => {
                     let key = Key::NAMES.iter().find(|(n, _)| n == name).map(|(_, k)| *k);
@@ -176,6 +182,8 @@ impl Layout {
                     slots.get_mut(*index).map_or(Value::Null, |v| std::mem::replace(v, Value::Null))
                 }
                 Column::Metadata(key, data_type) => self.metadata(*key, data_type, input, envelope),
+                // What is none of its type was found when the file was opened.
+                Column::OfPath(column) => column.value(input.topic).unwrap_or(Value::Null),
             })
             .collect();
         slots.clear();
@@ -203,7 +211,7 @@ impl Layout {
             Key::Offset => Value::Int(input.offset),
             Key::Timestamp | Key::FileModified => Value::TimestampLtz(Instant::from_millis(input.timestamp)),
             Key::TimestampType => Value::str("CreateTime"),
-            Key::LeaderEpoch => Value::Null,
+            Key::LeaderEpoch => input.leader_epoch.map_or(Value::Null, |epoch| Value::Int(i64::from(epoch))),
             Key::Headers => headers(input),
             Key::Schema => text(envelope.and_then(|e| e.schema.as_ref())),
             Key::Ingestion => instant(envelope.and_then(|e| e.ingestion)),

@@ -12,6 +12,7 @@ mod json_decoder;
 mod keyed;
 mod metadata;
 mod parser;
+pub mod partitions;
 mod raw;
 mod schema;
 pub mod text;
@@ -79,6 +80,8 @@ pub struct Input<'a> {
     pub offset: i64,
     /// Milliseconds since 1970.
     pub timestamp: i64,
+    /// The partition leader's epoch; `None` where there is none.
+    pub leader_epoch: Option<i32>,
     /// Header names and values; empty unless [`Decoder::wants_headers`].
     pub headers: &'a [(&'a [u8], Option<&'a [u8]>)],
 }

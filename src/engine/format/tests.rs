@@ -48,6 +48,7 @@ fn input<'a>(key: Option<&'a str>, value: Option<&'a str>) -> Input<'a> {
         partition: 2,
         offset: 7,
         timestamp: 1_704_103_201_250,
+        leader_epoch: None,
         headers: &[],
     }
 }

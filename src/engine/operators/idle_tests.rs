@@ -120,3 +120,21 @@ fn what_was_reached_without_an_idle_table_is_not_forgotten_at_a_restart() {
     let window = "1970-01-01T00:00:10, 1970-01-01T00:00:20, 1970-01-01T00:00:19.999";
     assert_eq!(runner.take(), format!("+I[2, 1970-01-01T00:00:12, {window}]\n"), "row 3 is late");
 }
+
+/// A process that stands still for a while finds everything idle at once: as if it had looked in time.
+#[test]
+fn what_is_silent_for_longest_is_idle_first() {
+    let option = ("table.exec.source.idle-timeout", "1 s");
+    let mut runner = windows(&[option], &[&[]]);
+    runner.push_partition(0, 0, 2, "+I[1, 1]");
+    runner.push_partition(0, 0, 2, "+I[2, 12]");
+    runner.wait_until(60_000);
+    assert_eq!(runner.take(), lines(FIRST_WINDOW));
+
+    let mut runner = windows(&[option], &[&[], &[]]);
+    runner.wait_until(10);
+    runner.push_partition(0, 0, 1, "+I[1, 1]");
+    runner.push_partition(0, 0, 1, "+I[2, 12]");
+    runner.wait_until(60_000);
+    assert_eq!(runner.take(), lines(FIRST_WINDOW));
+}

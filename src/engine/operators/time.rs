@@ -82,11 +82,16 @@ impl Idleness {
         }
     }
 
-    /// Time has come to `now`; says whether a partition became idle.
-    fn look(&mut self, now: i64) -> bool {
+    /// Time has come to `now`; makes the partition idle that is silent for longest (of several the one that is behind),
+    /// if there is one, and says so. Asked again for the next: however late this is called, each counts until it is
+    /// its turn.
+    fn look(&mut self, now: i64, greatest: &[i64]) -> bool {
         let late = now.saturating_sub(self.timeout);
-        let idle = self.active.iter_mut().filter(|active| active.is_some_and(|at| at <= late));
-        idle.map(|active| *active = None).count() > 0
+        let silent = self.active.iter().enumerate().filter_map(|(partition, at)| {
+            at.filter(|at| *at <= late).map(|at| (at, greatest.get(partition), partition))
+        });
+        let Some((.., partition)) = silent.min() else { return false };
+        self.active.get_mut(partition).is_some_and(|active| active.take().is_some())
     }
 
     fn next_timer(&self) -> Option<i64> {
@@ -179,7 +184,7 @@ impl Operator for WatermarkAssigner {
 
     fn clock(&mut self, now: i64, out: &mut Emitter) -> Result<(), EngineError> {
         self.know(usize::try_from(self.partitions.load(Ordering::Relaxed)).unwrap_or(1));
-        if self.idle.as_mut().is_some_and(|idle| idle.look(now)) {
+        while self.idle.as_mut().is_some_and(|idle| idle.look(now, &self.greatest)) {
             self.emit(out);
             if let Some(idle) = &mut self.idle
                 && idle.active.iter().all(Option::is_none)

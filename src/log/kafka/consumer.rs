@@ -142,6 +142,7 @@ fn take_one(
                 a.next = message.offset() + 1;
                 let (key, value, headers) = (message.key(), message.value(), message.headers());
                 fetched.push(&a.at, message.offset(), message.timestamp(), key, value, headers);
+                fetched.leader_epoch(message.leader_epoch());
             }
             None
         }

@@ -144,6 +144,12 @@ impl RawMessage<'_> {
         unsafe { c::rd_kafka_message_timestamp(self.message, &raw mut kind) }
     }
 
+    /// The leader's epoch when the record was written; `None` where the broker has none.
+    pub fn leader_epoch(&self) -> Option<i32> {
+        // SAFETY: the message is valid while `self` is.
+        Some(unsafe { c::rd_kafka_message_leader_epoch(self.message) }).filter(|epoch| *epoch >= 0)
+    }
+
     /// Key.
     pub fn key(&self) -> Option<&[u8]> {
         // SAFETY: librdkafka's pointer and length of this message.

@@ -10,7 +10,7 @@ use crate::sql::connectors;
 ///
 /// Tables of changes are not such inputs: what is kept of them is as large as the table.
 pub fn warnings(plan: &Plan, options: &BTreeMap<String, String>) -> Vec<String> {
-    let mut out = unaligned(plan);
+    let mut out = without_effect(plan);
     let ttl = options.get("table.exec.state.ttl").map(|ttl| ttl.trim().to_owned()).unwrap_or_default();
     let forever = ttl.chars().take_while(char::is_ascii_digit).all(|digit| digit == '0');
     if !forever {
@@ -75,9 +75,9 @@ pub fn warnings(plan: &Plan, options: &BTreeMap<String, String>) -> Vec<String> 
     out
 }
 
-/// Sources whose watermarks are to be aligned with others'.
-fn unaligned(plan: &Plan) -> Vec<String> {
-    let aligned = |node: &Node| match &node.op {
+/// Tables with options of Flink that have no effect here.
+fn without_effect(plan: &Plan) -> Vec<String> {
+    let warning = |node: &Node| match &node.op {
         Op::Source(table)
             if table.options.keys().any(|name| name.starts_with("scan.watermark.alignment.")) =>
         {
@@ -87,9 +87,22 @@ fn unaligned(plan: &Plan) -> Vec<String> {
                 table.name
             ))
         }
+        Op::Sink(table)
+            if table.options.keys().any(|name| {
+                ["sink.partition-commit.", "auto-compaction", "compaction."]
+                    .iter()
+                    .any(|o| name.starts_with(o))
+            }) =>
+        {
+            Some(format!(
+                "table {}: 'sink.partition-commit.*' and compaction have no effect: a file can be read as soon as it has \
+                 its final name, and no _SUCCESS file is written",
+                table.name
+            ))
+        }
         _ => None,
     };
-    plan.nodes.iter().filter_map(aligned).collect()
+    plan.nodes.iter().filter_map(warning).collect()
 }
 
 /// The tables below a node.

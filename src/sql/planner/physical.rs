@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::expr::{Expr, ExprNode};
+use crate::engine::format::partitions;
 use crate::engine::plan::{
     Deduplicate, Frame, Op, Over, Rank, RankFunction, SortedOver, TableColumn, TableRef, Unnest, WindowRank,
 };
@@ -305,6 +306,10 @@ pub(super) fn table_ref(
 ) -> TableRef {
     let mut options = table.options.clone();
     options.extend(hints.clone());
+    let in_path = options.get("connector").is_some_and(|c| c == "filesystem");
+    if in_path && !table.partitioned.is_empty() {
+        options.insert(partitions::OPTION.to_owned(), table.partitioned.join("/"));
+    }
     let list = columns
         .iter()
         .zip(cols)
@@ -312,6 +317,10 @@ pub(super) fn table_ref(
             let column = table.columns.get(*index)?;
             let metadata = match &column.kind {
                 ColumnKind::Metadata { key, .. } => Some(key.clone()),
+                // In the names of directories, not in the files.
+                ColumnKind::Physical if in_path && table.partitioned.contains(&column.col.name) => {
+                    Some(format!("{}{}", partitions::COLUMN, column.col.name))
+                }
                 _ => None,
             };
             Some(TableColumn {

@@ -96,6 +96,7 @@ fn row_of(
         partition: 0,
         offset: 0,
         timestamp: 0,
+        leader_epoch: None,
         headers: &[],
     };
     decoder.decode(&input, &mut changes).map_err(|e| e.to_string())?;

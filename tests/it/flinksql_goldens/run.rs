@@ -130,7 +130,16 @@ impl Lookup for FileLookup {
 }
 
 fn plain_input<'a>(value: &'a [u8], topic: &'a str, offset: i64) -> Input<'a> {
-    Input { value: Some(value), key: None, topic, partition: 0, offset, timestamp: 0, headers: &[] }
+    Input {
+        value: Some(value),
+        key: None,
+        topic,
+        partition: 0,
+        offset,
+        timestamp: 0,
+        leader_epoch: None,
+        headers: &[],
+    }
 }
 
 /// Compiles and runs a job; the changelog with steps.
@@ -224,6 +233,7 @@ fn execute(case: &Path, script: &Script) -> Result<Vec<String>, String> {
                     partition: record.partition,
                     offset: *offset,
                     timestamp: record.timestamp,
+                    leader_epoch: None,
                     headers: &headers,
                 };
                 let mut changes = Vec::new();

@@ -90,7 +90,16 @@ fn row() -> Vec<Value> {
 }
 
 fn input<'a>(key: Option<&'a [u8]>, value: &'a [u8]) -> Input<'a> {
-    Input { value: Some(value), key, topic: "t", partition: 0, offset: 0, timestamp: 0, headers: &[] }
+    Input {
+        value: Some(value),
+        key,
+        topic: "t",
+        partition: 0,
+        offset: 0,
+        timestamp: 0,
+        leader_epoch: None,
+        headers: &[],
+    }
 }
 
 #[test]
