@@ -170,6 +170,11 @@ impl Catalog {
         })
     }
 
+    /// Whether the name is that of a temporary table or view.
+    pub fn is_temporary(&self, name: &str) -> bool {
+        self.tables.get(name).is_some_and(|table| table.temporary)
+    }
+
     /// Whether the name is taken.
     pub fn contains(&self, name: &str) -> bool {
         self.tables.contains_key(name)

@@ -11,6 +11,7 @@ use super::bind::{Binder, declare_table, declare_view};
 use super::catalog::{Catalog, Column, ColumnKind, Table, type_text};
 use super::error::{SqlError, SqlResult};
 use super::explain;
+use super::namespaces::Namespaces;
 use super::parser::parse_script;
 use super::planner::{Emitter, plan_insert, warnings};
 use super::rel::Col;
@@ -61,6 +62,7 @@ pub struct Session {
     initial: BTreeMap<String, String>,
     emitter: Emitter,
     outputs: Vec<String>,
+    namespaces: Namespaces,
     ended: bool,
 }
 
@@ -131,11 +133,26 @@ impl Session {
         }
         match &statement.kind {
             StatementKind::CreateTable(create) => self.create_table(create, statement),
-            StatementKind::CreateView { name, columns, if_not_exists, query } => {
-                let table = declare_view(name, columns, query, &self.catalog, &self.options)?;
+            StatementKind::CreateView { name, columns, temporary, if_not_exists, query } => {
+                let mut table = declare_view(name, columns, query, &self.catalog, &self.options)?;
+                table.temporary = *temporary;
                 self.catalog.add(table, *if_not_exists)
             }
-            StatementKind::Drop { name, view, if_exists } => self.catalog.remove(name, *view, *if_exists),
+            StatementKind::Drop { name, view, temporary, if_exists } => {
+                if *temporary && !*if_exists && !self.catalog.is_temporary(&name.value) {
+                    return Err(SqlError::plan(
+                        name.span,
+                        format!(
+                            "Temporary table or view with identifier 'default_catalog.default_database.{}' does not exist.",
+                            name.value
+                        ),
+                    ));
+                }
+                self.catalog.remove(name, *view, *if_exists)
+            }
+            StatementKind::Namespace { verb, catalog, name, lenient } => {
+                self.namespaces.run(verb, *catalog, name, *lenient)
+            }
             StatementKind::ReplaceTable(create) => {
                 self.catalog.remove(&create.name, false, true)?;
                 self.create_table(create, statement)

@@ -12,6 +12,7 @@ pub mod dialect;
 pub mod error;
 pub mod explain;
 pub mod functions;
+mod namespaces;
 pub mod parser;
 pub mod planner;
 pub mod rel;

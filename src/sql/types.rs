@@ -222,6 +222,9 @@ pub fn assignable(from: &TypeKind, to: &TypeKind) -> bool {
             width(a).is_some_and(|from| Some(from) <= width(to))
         }
         (T::Double, T::Float) => false,
+        (T::Varchar(_), T::Char(_)) | (T::Varbinary(_), T::Binary(_)) => false,
+        (T::Date, T::Timestamp(_) | T::TimestampLtz(_)) => false,
+        (T::TimestampLtz(_), T::Date | T::Time(_)) => false,
         (T::Array(a), T::Array(b)) | (T::Multiset(a), T::Multiset(b)) => assignable(&a.kind, &b.kind),
         (T::Map(k, v), T::Map(l, w)) => assignable(&k.kind, &l.kind) && assignable(&v.kind, &w.kind),
         (T::Row(a), T::Row(b)) => {

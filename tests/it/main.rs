@@ -42,6 +42,7 @@ mod protobuf_reader;
 mod registry;
 mod registry_tls;
 mod replication;
+mod scalar_oracle;
 mod service;
 mod slot_identity;
 mod snapshots;

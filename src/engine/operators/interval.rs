@@ -15,7 +15,7 @@ use crate::state::StateTable;
 /// `left.time + lower <= right.time <= left.time + upper`, over insert-only inputs.
 ///
 /// When rows leave the cache, and so what a late row still meets, follows Flink's `TimeIntervalJoin`: rows are
-/// removed by a timer half an interval after they cannot match any more, or when a later row finds them expired.
+/// removed by a timer when they cannot match any more (or `pause` later), or when a later row finds them expired.
 pub(super) struct IntervalJoin {
     name: String,
     spec: Spec,
@@ -85,8 +85,7 @@ impl IntervalJoin {
 
     /// Sets the time at which a key's rows are cleaned, from the time of its first one.
     fn schedule(&mut self, port: usize, key: &[u8], time: i64) -> Result<(), EngineError> {
-        let pause = (self.reach(0) + self.reach(1)) / 2;
-        let at = time.saturating_add(self.reach(port)).saturating_add(pause).saturating_add(1);
+        let at = time.saturating_add(self.reach(port)).saturating_add(self.spec.pause).saturating_add(1);
         if let Some(cache) = self.caches.get_mut(port) {
             cache.edit(key)?.set_tag(Some(at));
         }
@@ -109,10 +108,9 @@ impl IntervalJoin {
         let other = 1 - port;
         let mut key = Vec::new();
         let columns = self.keys.get(port).map(Vec::as_slice).unwrap_or_default();
-        if has_null(row, columns) {
-            if self.is_outer(port) {
-                self.pad(port, row, out);
-            }
+        // a NULL in the key meets nobody, but waits as the others do
+        let lone = has_null(row, columns);
+        if lone && !self.is_outer(port) {
             return Ok(());
         }
         codec::put_key(&mut key, row, columns);
@@ -134,7 +132,8 @@ impl IntervalJoin {
         if self.expired.get(other).is_some_and(|&expired| expired < to) {
             let expiration = self.expiration(other);
             self.expired[other] = expiration;
-            emitted = self.meet(port, &key, row, (from, to), expiration, out)?;
+            let range = if lone { (i64::MAX, i64::MIN) } else { (from, to) };
+            emitted = self.meet(port, &key, row, range, expiration, out)?;
         }
         if self.now < to {
             let Some(cache) = self.caches.get_mut(port) else { return Ok(()) };
@@ -256,10 +255,14 @@ impl Operator for IntervalJoin {
     }
 
     fn watermark(&mut self, watermark: i64, out: &mut Emitter) -> Result<(), EngineError> {
-        if self.spec.rowtime {
-            self.clean(watermark, out)?;
+        if !self.spec.rowtime {
+            out.watermark(watermark);
+            return Ok(());
         }
-        out.watermark(watermark);
+        self.clean(watermark, out)?;
+        // a row may come out as long after its time as rows wait for the other input
+        let delay = self.reach(0).max(self.reach(1));
+        out.watermark(if watermark == i64::MAX { watermark } else { watermark.saturating_sub(delay) });
         Ok(())
     }
 

@@ -174,6 +174,7 @@ fn interval(kind: JoinKind, lower: i64, upper: i64) -> Case {
         lower,
         upper,
         rowtime: true,
+        pause: 0,
     };
     case(Op::IntervalJoin(spec), 2, true, &columns(&[ROW, "id2:int k2:int v2:int ts2:ts"]))
 }

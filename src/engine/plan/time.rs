@@ -148,6 +148,8 @@ pub struct IntervalJoin {
     pub upper: i64,
     /// Event time; else processing time.
     pub rowtime: bool,
+    /// Milliseconds that rows are kept beyond their time (`table.exec.interval-join.min-cleanup-interval`).
+    pub pause: i64,
 }
 
 /// Event-time temporal join: the left row meets the right version valid at its time.

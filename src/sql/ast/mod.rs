@@ -163,6 +163,8 @@ pub enum Over {
 /// A window specification.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct WindowSpec {
+    /// The named window that it starts from.
+    pub base: Option<Ident>,
     /// PARTITION BY.
     pub partition: Vec<Expr>,
     /// ORDER BY.
@@ -393,6 +395,8 @@ pub enum StatementKind {
         name: Ident,
         /// Column names.
         columns: Vec<Ident>,
+        /// TEMPORARY.
+        temporary: bool,
         /// IF NOT EXISTS.
         if_not_exists: bool,
         /// Its query.
@@ -404,6 +408,8 @@ pub enum StatementKind {
         name: Ident,
         /// VIEW.
         view: bool,
+        /// TEMPORARY.
+        temporary: bool,
         /// IF EXISTS.
         if_exists: bool,
     },
@@ -452,6 +458,17 @@ pub enum StatementKind {
     Describe(Ident),
     /// USE, and whatever else changes nothing here.
     Ignored(String),
+    /// CREATE, DROP or USE of a database or catalog: names only, tables are found by their last name.
+    Namespace {
+        /// CREATE, DROP, USE.
+        verb: &'static str,
+        /// A catalog; else a database.
+        catalog: bool,
+        /// Its name.
+        name: Ident,
+        /// IF EXISTS, IF NOT EXISTS.
+        lenient: bool,
+    },
 }
 
 /// INSERT INTO.

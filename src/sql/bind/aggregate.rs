@@ -156,6 +156,16 @@ impl Binder<'_> {
             }
             _ => None,
         };
+        if !crate::sql::types::is_timestamp(&bound.data_type.kind) {
+            let intervals = if name == "HOP" { 2 } else { 1 };
+            let forms = format!("${name}(<DATETIME>{})", ", <DATETIME_INTERVAL>".repeat(intervals));
+            return Err(functions::misfit(
+                &format!("${name}"),
+                std::slice::from_ref(&bound),
+                &forms,
+                time.span,
+            ));
+        }
         let Some(time_col) = time_col else {
             return Err(SqlError::plan(
                 time.span,
@@ -174,13 +184,50 @@ impl Binder<'_> {
             _ => {
                 return Err(SqlError::plan(
                     expr.span,
-                    format!("{name} does not take this number of intervals"),
+                    format!(
+                        "Invalid number of arguments to function '${name}'. Was expecting {} arguments",
+                        if name == "HOP" { 3 } else { 2 }
+                    ),
                 ));
             }
         };
         let window = Window { kind, time: time_col.index, rowtime: time_col.time == TimeAttribute::Rowtime };
         out.window = Some((window, time_col.data_type.kind.clone()));
         Ok(true)
+    }
+
+    fn is_window_property(&self, name: &str) -> bool {
+        name.split_once('_').is_some_and(|(window, property)| {
+            matches!(window, "TUMBLE" | "HOP" | "SESSION")
+                && matches!(property, "START" | "END" | "ROWTIME" | "PROCTIME")
+        })
+    }
+
+    /// `TUMBLE_START(…)` names the window of GROUP BY again: refuses another one.
+    fn matching_window(
+        &self,
+        name: &str,
+        call: &ast::Call,
+        plain: Env<'_>,
+        state: &Aggregates,
+        span: Span,
+    ) -> SqlResult<()> {
+        let window = name.split_once('_').map_or(name, |(window, _)| window);
+        let call =
+            ast::Call { name: ast::Ident { value: window.to_owned(), span: call.name.span }, ..call.clone() };
+        let expr = ast::Expr { kind: ExprKind::Call(Box::new(call)), span };
+        let mut asked = Aggregates::default();
+        self.group_window(&expr, plain, &mut asked)?;
+        if state.window.is_some() && asked.window != state.window {
+            return Err(SqlError::plan(
+                span,
+                format!(
+                    "Call to auxiliary group function '{name}' must have matching call to group function '${window}' in GROUP BY clause"
+                ),
+            )
+            .help(format!("give {name} the arguments that {window} has in GROUP BY")));
+        }
+        Ok(())
     }
 
     /// A constant interval in milliseconds.
@@ -217,6 +264,13 @@ impl Binder<'_> {
             }
             if matches!(name.as_str(), "GROUPING" | "GROUPING_ID") {
                 return self.grouping(call, plain, &cell.borrow(), ast.span).map(Some);
+            }
+            if name == "GROUP_ID" && call.args.is_empty() {
+                // repeated grouping sets are not told apart
+                return Ok(Some(literal(Value::Int(0), TypeKind::BigInt)));
+            }
+            if self.is_window_property(&name) {
+                self.matching_window(&name, call, plain, &cell.borrow(), ast.span)?;
             }
             if let Some(found) = window_property(&name, &mut cell.borrow_mut(), ast.span)? {
                 return Ok(Some(found));
@@ -283,6 +337,7 @@ impl Binder<'_> {
         }
         let mut args = given.iter().map(|arg| self.expr(arg, plain)).collect::<SqlResult<Vec<_>>>()?;
         for arg in &mut args {
+            self.typed(arg, span)?;
             if arg.data_type.kind == TypeKind::Null {
                 *arg = types::null_of(TypeKind::Int);
             }

@@ -25,8 +25,10 @@ impl Binder<'_> {
             cols.push(col);
         }
         let add = |exprs: &mut Vec<Expr>, cols: &mut Vec<Col>, expr: &Expr| -> usize {
-            if let Some(i) = exprs.iter().position(|e| e == expr) {
-                return i;
+            // grouping sets take the value of an absent group away: an argument is a column of its own then
+            let own = if state.sets.is_empty() { 0 } else { state.groups.len() };
+            if let Some(i) = exprs.iter().skip(own).position(|e| e == expr) {
+                return i + own;
             }
             let col = match expr.node {
                 ExprNode::Column(index) => input.cols.get(index).cloned(),

@@ -8,7 +8,7 @@ use crate::sql::error::{SqlError, SqlResult};
 use crate::sql::functions::{self, aggregates, operators};
 use crate::sql::types::{self, call, cast_to, common, common_kind, literal, null_of, string_literal};
 
-use super::{Binder, Env, OUTER, literal as text};
+use super::{Binder, Env, OUTER, Scope, literal as text};
 
 impl Binder<'_> {
     /// Binds an expression.
@@ -210,14 +210,22 @@ impl Binder<'_> {
     }
 
     fn name(&self, parts: &[ast::Ident], env: Env<'_>) -> SqlResult<Expr> {
-        let mut failure = None;
-        for (scope, base) in [(Some(env.scope), 0), (env.outer, OUTER)] {
-            let Some(scope) = scope else { continue };
-            match lookup(scope, parts, base) {
+        let mut failure = match lookup(env.scope, parts, 0) {
+            Ok(found) => return Ok(found),
+            Err(error) => error,
+        };
+        for (level, cols) in env.scope.around.iter().enumerate() {
+            let scope = Scope { cols: cols.clone(), around: Vec::new() };
+            match lookup(&scope, parts, (level + 1) * OUTER) {
                 Ok(found) => return Ok(found),
-                Err(error) => {
-                    failure.get_or_insert(error);
+                // the table is known there: what is missing is the column
+                Err(error)
+                    if parts.len() > 1
+                        && parts.first().is_some_and(|t| scope.tables().any(|n| n == t.value)) =>
+                {
+                    failure = error;
                 }
+                Err(_) => {}
             }
         }
         match parts {
@@ -225,8 +233,7 @@ impl Binder<'_> {
             [word] if word.value.eq_ignore_ascii_case("PI") => {
                 functions::resolve("PI", Vec::new(), None, word.span)
             }
-            _ => Err(failure
-                .unwrap_or_else(|| SqlError::plan(crate::sql::error::Span::default(), "no such column"))),
+            _ => Err(failure),
         }
     }
 

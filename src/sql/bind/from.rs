@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use crate::engine::expr::ExprNode;
 use crate::engine::plan::{JoinKind, Window, WindowKind, WindowProperty};
-use crate::engine::types::{DataType, TypeKind};
+use crate::engine::types::TypeKind;
 use crate::sql::ast::{self, JoinCondition, TableExpr};
 use crate::sql::error::{Span, SqlError, SqlResult};
 use crate::sql::functions::operators;
-use crate::sql::rel::{Col, JoinRel, Rel, RelNode, TimeAttribute, WindowInfo, WindowRole};
+use crate::sql::rel::{JoinRel, Rel, RelNode, TimeAttribute, WindowInfo, WindowRole};
 use crate::sql::types::{and_all, column};
 
 use super::aggregate_rel::property_col;
+use super::correlate::around;
 use super::select::renamed;
-use super::{Binder, Env, OUTER, Scope};
+use super::visit::has_subquery;
+use super::{Binder, Env, Scope};
 
 impl Binder<'_> {
     /// Binds FROM: the relation and the names of its columns.
@@ -43,10 +45,12 @@ impl Binder<'_> {
             }
             TableExpr::Unnest { expr, ordinality, alias } => {
                 let one = Rel { node: RelNode::Values(vec![Vec::new()]), cols: Vec::new() };
-                self.unnest(one, Scope::default(), expr, *ordinality, alias.as_ref(), false)
+                let scope = Scope { cols: Vec::new(), around: around(outer) };
+                self.unnest(one, scope, expr, *ordinality, alias.as_ref(), false)
             }
             TableExpr::Join { left, right, kind, condition, span } => {
-                let (left, left_scope) = self.from(left, outer)?;
+                let (left, mut left_scope) = self.from(left, outer)?;
+                left_scope.around = around(outer);
                 self.join(left, left_scope, right, *kind, condition, *span, outer)
             }
         }
@@ -185,6 +189,10 @@ impl Binder<'_> {
             }
             other => self.from(other, outer)?,
         };
+        if let Some(name) = right_scope.tables().find(|name| left_scope.tables().any(|l| l == *name)) {
+            return Err(SqlError::plan(span, format!("Duplicate relation name '{name}' in FROM clause"))
+                .help("give one of them another name: … JOIN t AS t2 ON …"));
+        }
         let width = left.cols.len();
         let mut scope = left_scope;
         let mut hidden = Vec::new();
@@ -216,14 +224,24 @@ impl Binder<'_> {
             col.hidden |= hidden.contains(&col.index);
             col
         }));
+        let mut late = None;
         if let JoinCondition::On(on) = condition {
-            let bound = self.expr(on, Env { outer, ..Env::plain(&scope) })?;
+            if kind == JoinKind::Inner && system_time.is_none() && has_subquery(on) {
+                late = Some(on);
+            }
+        }
+        if let (JoinCondition::On(on), None) = (condition, late) {
+            let bound = self.expr(on, Env::plain(&scope))?;
             conditions.push(operators::clause("ON", bound, on.span)?);
         }
         let cols = Rel::join_cols(&left, &right, kind);
         let join = JoinRel { left, right, kind, condition: and_all(conditions), system_time, ttl, span };
-        let rel = Rel { node: RelNode::Join(Box::new(join)), cols };
+        let mut rel = Rel { node: RelNode::Join(Box::new(join)), cols };
         scope.refresh(&rel);
+        if let Some(on) = late {
+            // as WHERE has it: what the subqueries add stays behind the columns of the join
+            rel = self.condition(rel, &scope, on)?;
+        }
         Ok((rel, scope))
     }
 
@@ -233,138 +251,6 @@ impl Binder<'_> {
         let first = tables.next()?;
         let single = tables.all(|table| table == first);
         self.ttls.borrow().last().and_then(|ttls| ttls.get(first).copied()).filter(|_| single)
-    }
-
-    /// `left [LEFT] JOIN LATERAL (query)`, the query depending on the left side by conditions of its WHERE.
-    #[allow(clippy::too_many_arguments)]
-    fn lateral(
-        &self,
-        left: Rel,
-        left_scope: Scope,
-        query: &ast::Query,
-        alias: Option<&ast::Alias>,
-        kind: JoinKind,
-        on: Option<&ast::Expr>,
-        span: Span,
-    ) -> SqlResult<(Rel, Scope)> {
-        if !matches!(kind, JoinKind::Inner | JoinKind::Left) {
-            return Err(SqlError::plan(span, "LATERAL stands on the right side of an inner or left join"));
-        }
-        let inner = self.query_in(query, Some(&left_scope))?;
-        let visible = inner.cols.len();
-        // an aggregation without groups is joined as it is: as in Flink, a row on the left without rows for it has no
-        // partner, and is kept by LEFT JOIN only
-        let (right, conditions) = super::subquery::decorrelate(inner, span)?;
-        let width = left.cols.len();
-        let mut conditions: Vec<_> = conditions
-            .iter()
-            .map(|condition| {
-                crate::sql::types::rewrite(condition, &|index, data_type| {
-                    let index = if index >= OUTER { index - OUTER } else { index + width };
-                    column(index, data_type.clone())
-                })
-            })
-            .collect();
-        let (shown, mut right_scope) = aliased(
-            Rel {
-                node: RelNode::Values(Vec::new()),
-                cols: right.cols.iter().take(visible).cloned().collect(),
-            },
-            alias,
-        )?;
-        let mut right = right;
-        for (col, named) in right.cols.iter_mut().zip(&shown.cols) {
-            col.name.clone_from(&named.name);
-        }
-        right_scope.cols.iter_mut().for_each(|col| col.index += width);
-        let mut scope = left_scope;
-        scope.cols.extend(right_scope.cols);
-        if let Some(on) = on {
-            let bound = self.expr(on, Env::plain(&scope))?;
-            conditions.push(operators::clause("ON", bound, on.span)?);
-        }
-        let cols = Rel::join_cols(&left, &right, kind);
-        let join = JoinRel {
-            left,
-            right,
-            kind,
-            condition: and_all(conditions),
-            system_time: None,
-            ttl: [None; 2],
-            span,
-        };
-        let rel = Rel { node: RelNode::Join(Box::new(join)), cols };
-        let exprs = (0..width + visible).map(|i| rel.col(i)).collect();
-        let cols = rel.cols.iter().take(width + visible).cloned().collect();
-        let rel = rel.project(exprs, cols);
-        scope.refresh(&rel);
-        Ok((rel, scope))
-    }
-
-    fn unnest(
-        &self,
-        left: Rel,
-        mut scope: Scope,
-        expr: &ast::Expr,
-        ordinality: bool,
-        alias: Option<&ast::Alias>,
-        outer: bool,
-    ) -> SqlResult<(Rel, Scope)> {
-        let collection = self.expr(expr, Env::plain(&scope))?;
-        let fields: Vec<(String, DataType)> = match &collection.data_type.kind {
-            TypeKind::Array(element) | TypeKind::Multiset(element) => match &element.kind {
-                TypeKind::Row(fields) => {
-                    fields.iter().map(|f| (f.name.clone(), f.data_type.clone())).collect()
-                }
-                _ => vec![("f0".to_owned(), (**element).clone())],
-            },
-            TypeKind::Map(key, value) => {
-                vec![("f0".to_owned(), (**key).clone()), ("f1".to_owned(), (**value).clone())]
-            }
-            other => {
-                return Err(SqlError::plan(
-                    expr.span,
-                    format!(
-                        "Cannot apply 'UNNEST' to arguments of type 'UNNEST(<{}>)'. Supported form(s): 'UNNEST(<MULTISET>)' 'UNNEST(<ARRAY>)' 'UNNEST(<MAP>)'",
-                        crate::sql::types::calcite(other)
-                    ),
-                ));
-            }
-        };
-        let mut cols: Vec<Col> = fields.into_iter().map(|(name, t)| Col::new(name, t)).collect();
-        if ordinality {
-            cols.push(Col::new("ORDINALITY", DataType::not_null(TypeKind::Int)));
-        }
-        if outer {
-            cols.iter_mut().for_each(|col| col.data_type.nullable = true);
-        }
-        if let Some(alias) = alias
-            && !alias.columns.is_empty()
-        {
-            if alias.columns.len() != cols.len() {
-                return Err(SqlError::plan(
-                    alias.name.span,
-                    format!(
-                        "List of column aliases must have same degree as table; table has {} columns ({}), whereas alias list has {} columns",
-                        cols.len(),
-                        cols.iter().map(|c| format!("'{}'", c.name)).collect::<Vec<_>>().join(", "),
-                        alias.columns.len(),
-                    ),
-                ));
-            }
-            for (col, name) in cols.iter_mut().zip(&alias.columns) {
-                col.name.clone_from(&name.value);
-            }
-        }
-        let width = left.cols.len();
-        let right = Rel { node: RelNode::Values(Vec::new()), cols: cols.clone() };
-        let mut right_scope = Scope::of(&right, alias.map(|a| a.name.value.as_str()));
-        right_scope.cols.iter_mut().for_each(|col| col.index += width);
-        scope.cols.extend(right_scope.cols);
-        let mut all = left.cols.clone();
-        all.extend(cols);
-        let node = RelNode::Unnest { input: Box::new(left), collection, outer, ordinality };
-        Ok((Rel { node, cols: all }, scope))
     }
 
     /// TUMBLE, HOP, CUMULATE, SESSION as table functions.
@@ -407,6 +293,7 @@ impl Binder<'_> {
                 time.value
             )));
         }
+        let partition_at = partition.first().map(|p| p.span);
         let partition = partition
             .iter()
             .map(|p| Ok(scope.find(None, p)?.ok_or_else(|| scope.missing(None, p))?.index))
@@ -416,14 +303,6 @@ impl Binder<'_> {
         let kind = match (name.value.as_str(), millis.as_slice()) {
             ("TUMBLE", [size] | [size, _]) => WindowKind::Tumble { size: *size, offset: offset(1) },
             ("HOP", [slide, size] | [slide, size, _]) => {
-                if *slide > 0 && size % slide != 0 {
-                    return Err(SqlError::plan(
-                        name.span,
-                        format!(
-                            "HOP table function based aggregate requires size must be an integral multiple of slide, but got size {size} ms and slide {slide} ms"
-                        ),
-                    ));
-                }
                 WindowKind::Hop { slide: *slide, size: *size, offset: offset(2) }
             }
             ("CUMULATE", [step, size] | [step, size, _]) => {
@@ -455,6 +334,29 @@ impl Binder<'_> {
                 }));
             }
         };
+        if let WindowKind::Tumble { size, offset } = &kind
+            && *size > 0
+            && offset.saturating_abs() >= *size
+        {
+            return Err(SqlError::plan(
+                name.span,
+                format!(
+                    "TUMBLE table function parameters must satisfy abs(offset) < size, but got size {size} ms and offset {offset} ms."
+                ),
+            ));
+        }
+        if !matches!(kind, WindowKind::Session { .. })
+            && let Some(column) = partition_at
+        {
+            return Err(SqlError::plan(
+                column,
+                format!(
+                    "Only tables with set semantics may be partitioned. Invalid PARTITION BY clause in the 0-th operand of table function '{}'",
+                    name.value
+                ),
+            )
+            .help("SESSION takes PARTITION BY; the others are grouped: GROUP BY key, window_start, window_end"));
+        }
         if millis.first().is_some_and(|size| *size <= 0)
             || millis.get(1).is_some_and(|size| *size <= 0 && name.value != "TUMBLE")
         {
@@ -483,7 +385,7 @@ impl Binder<'_> {
     }
 }
 
-fn aliased(rel: Rel, alias: Option<&ast::Alias>) -> SqlResult<(Rel, Scope)> {
+pub(super) fn aliased(rel: Rel, alias: Option<&ast::Alias>) -> SqlResult<(Rel, Scope)> {
     let rel = match alias {
         Some(alias) => renamed(rel, &alias.columns, &alias.name)?,
         None => rel,

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use crate::engine::expr::{Expr, ExprNode};
+use crate::engine::expr::Expr;
 use crate::engine::plan::{AggregateCall, JoinKind};
 use crate::engine::row::Value;
 use crate::engine::types::{DataType, Field, TypeKind};
 use crate::sql::ast::{self, ExprKind};
 use crate::sql::error::{Span, SqlError, SqlResult};
 use crate::sql::functions::{self, operators};
-use crate::sql::rel::{AggregateRel, Col, JoinRel, Rel, RelNode};
-use crate::sql::types::{and_all, call, column, columns_of, literal, null_of, rewrite};
+use crate::sql::rel::{AggregateRel, Col, Rel, RelNode};
+use crate::sql::types::{call, column, columns_of, literal, null_of};
 
-use super::subquery::decorrelate;
+use super::correlate::{at_home, correlate_by_equality, plain_join};
 use super::visit::visit;
 use super::{Binder, Env, OUTER, Scope};
 
@@ -56,17 +56,10 @@ impl Binder<'_> {
             return Err(SqlError::plan(span, "Values passed to IN operator must have compatible types")
                 .help(format!("the query gives {} columns, one is compared", inner.cols.len())));
         }
-        let (right, conditions) = decorrelate(inner, span)?;
+        let (right, conditions) = correlate_by_equality(inner, &left, span)?;
         // the columns that decide: those compared with the query around, and the value's
         let mut keys = BTreeSet::new();
         for condition in &conditions {
-            if !matches!(condition.node, ExprNode::Call { function: "=", .. }) {
-                return Err(SqlError::plan(
-                    span,
-                    "a subquery in this place may depend on the query around by equality only",
-                )
-                .help("move the condition to the top of WHERE, joined by AND"));
-            }
             let mut columns = BTreeSet::new();
             columns_of(condition, &mut columns);
             keys.extend(columns.into_iter().filter(|c| *c < OUTER));
@@ -84,14 +77,7 @@ impl Binder<'_> {
         let keys: Vec<usize> = keys.into_iter().collect();
         let width = left.cols.len();
         let place = |c: usize| width + keys.iter().position(|k| *k == c).unwrap_or(0);
-        let mut tests: Vec<Expr> = conditions
-            .iter()
-            .map(|condition| {
-                rewrite(condition, &|c, data_type| {
-                    column(if c >= OUTER { c - OUTER } else { place(c) }, data_type.clone())
-                })
-            })
-            .collect();
+        let mut tests: Vec<Expr> = conditions.iter().map(|e| at_home(e, &place)).collect();
         let mut wanted = None;
         if let Some(value) = value {
             let value = self.expr(value, Env::plain(scope))?;
@@ -109,7 +95,9 @@ impl Binder<'_> {
         }
         // NULLs make the answer unknown: of the value where there are rows, of the query where nothing is found
         let at = with_mark.cols.len();
-        let rel = joined(with_mark, counted(all, &[0]), Vec::new());
+        // as in Flink, an inner join: while the query has never had a row there is no count, and so no answer
+        let counts = counted(all, &[0]);
+        let rel = plain_join(with_mark, counts, JoinKind::Inner, Vec::new(), Span::default());
         let (rows, known) = (rel.col(at), rel.col(at + 1));
         let zero = literal(Value::Int(0), TypeKind::BigInt);
         let boolean = |b: bool| literal(Value::Bool(b), TypeKind::Boolean);
@@ -175,15 +163,5 @@ fn counted(rel: Rel, columns: &[usize]) -> Rel {
 
 /// LEFT JOIN.
 fn joined(left: Rel, right: Rel, conditions: Vec<Expr>) -> Rel {
-    let cols = Rel::join_cols(&left, &right, JoinKind::Left);
-    let join = JoinRel {
-        left,
-        right,
-        kind: JoinKind::Left,
-        condition: and_all(conditions),
-        system_time: None,
-        ttl: [None; 2],
-        span: Span::default(),
-    };
-    Rel { node: RelNode::Join(Box::new(join)), cols }
+    plain_join(left, right, JoinKind::Left, conditions, Span::default())
 }

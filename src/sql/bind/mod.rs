@@ -2,8 +2,11 @@
 
 pub(super) mod aggregate;
 mod aggregate_rel;
+mod correlate;
 pub(super) mod expr;
 mod from;
+mod items;
+mod lateral;
 mod literal;
 mod membership;
 mod over;
@@ -16,7 +19,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::engine::expr::Expr;
-use crate::engine::types::DataType;
+use crate::engine::types::{DataType, TypeKind};
 
 use super::ast;
 use super::catalog::Catalog;
@@ -25,7 +28,8 @@ use super::rel::{Rel, TimeAttribute};
 
 pub use table::{declare_table, declare_view};
 
-/// Columns from here on stand for columns of the query around (correlated subqueries).
+/// Columns from here on stand for columns of the query around (correlated subqueries), from twice here on for those of
+/// the one around that, and so on.
 pub(super) const OUTER: usize = 1 << 40;
 
 /// Binds queries against a catalog.
@@ -60,13 +64,14 @@ pub(super) struct ScopeCol {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scope {
     pub cols: Vec<ScopeCol>,
+    /// The columns of the queries around, innermost first.
+    pub around: Vec<Vec<ScopeCol>>,
 }
 
 /// What an expression may refer to.
 #[derive(Clone, Copy)]
 pub(super) struct Env<'e> {
     pub scope: &'e Scope,
-    pub outer: Option<&'e Scope>,
     pub scalars: &'e [(usize, Expr)],
     pub aggregates: Option<&'e RefCell<aggregate::Aggregates>>,
     pub over: Option<&'e RefCell<over::Overs>>,
@@ -78,7 +83,7 @@ pub(super) struct Env<'e> {
 impl<'e> Env<'e> {
     /// Columns only.
     pub fn plain(scope: &'e Scope) -> Self {
-        Self { scope, outer: None, scalars: &[], aggregates: None, over: None, windows: &[], clause: "this" }
+        Self { scope, scalars: &[], aggregates: None, over: None, windows: &[], clause: "this" }
     }
 }
 
@@ -98,7 +103,7 @@ impl Scope {
                 hidden: false,
             })
             .collect();
-        Self { cols }
+        Self { cols, around: Vec::new() }
     }
 
     /// Takes types and positions anew from the relation (after a join that pads).
@@ -178,6 +183,16 @@ impl<'a> Binder<'a> {
 }
 
 impl Binder<'_> {
+    /// With `millstream.compat.strict`, refuses NULL without a type where Flink wants one.
+    fn typed(&self, expr: &Expr, span: super::error::Span) -> SqlResult<()> {
+        let strict =
+            self.options.get("millstream.compat.strict").is_some_and(|v| v.eq_ignore_ascii_case("true"));
+        if strict && expr.data_type.kind == TypeKind::Null {
+            return Err(SqlError::plan(span, "Illegal use of 'NULL'").help("CAST(NULL AS type) gives it one"));
+        }
+        Ok(())
+    }
+
     /// Binds one expression over a relation's columns.
     pub fn scalar_expression(&self, ast: &ast::Expr, rel: &Rel) -> SqlResult<crate::engine::expr::Expr> {
         let scope = Scope::of(rel, Some("t"));

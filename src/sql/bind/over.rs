@@ -33,6 +33,21 @@ struct Pending {
     frame: Frame,
 }
 
+/// A window that starts from a named one: what it says itself goes before.
+fn refine(base: &ast::WindowSpec, own: &ast::WindowSpec) -> ast::WindowSpec {
+    let mut spec = base.clone();
+    if !own.partition.is_empty() {
+        spec.partition.clone_from(&own.partition);
+    }
+    if !own.order.is_empty() {
+        spec.order.clone_from(&own.order);
+    }
+    if own.frame.is_some() {
+        spec.frame.clone_from(&own.frame);
+    }
+    spec
+}
+
 impl Overs {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
@@ -44,28 +59,34 @@ impl Binder<'_> {
     /// A call with OVER.
     pub(super) fn over_call(&self, ast_call: &ast::Call, env: Env<'_>, span: Span) -> SqlResult<Expr> {
         let Some(cell) = env.over else {
-            return Err(SqlError::plan(span, "OVER is allowed in the select list only")
+            return Err(SqlError::plan(span, format!("Windowed aggregate expression is illegal in {} clause", env.clause))
                 .help("filter its result in a query around: SELECT … FROM (SELECT …, ROW_NUMBER() OVER (…) AS rn FROM t) WHERE rn = 1"));
         };
         let name = ast_call.name.value.as_str();
         let Some(function) = aggregates::canonical(name).or(aggregates::over_only(name)) else {
-            return Err(SqlError::plan(
-                ast_call.name.span,
-                format!("{name} is no aggregate function and takes no OVER"),
-            ));
+            let inner = Env { over: None, ..env };
+            let args =
+                ast_call.args.iter().map(|arg| self.expr(arg, inner)).collect::<SqlResult<Vec<_>>>()?;
+            return Err(crate::sql::functions::unknown(name, &args, ast_call.name.span)
+                .help(format!("{name} is no aggregate function and takes no OVER")));
         };
-        let spec = match &ast_call.over {
-            Some(ast::Over::Spec(spec)) => spec,
-            Some(ast::Over::Named(wanted)) => match env
-                .windows
+        let named = |wanted: &ast::Ident| {
+            env.windows
                 .iter()
                 .find(|(name, _)| name.value == wanted.value)
-            {
-                Some((_, spec)) => spec,
-                None => {
-                    return Err(SqlError::plan(wanted.span, format!("Window '{}' not found", wanted.value)));
+                .map(|(_, spec)| spec)
+                .ok_or_else(|| SqlError::plan(wanted.span, format!("Window '{}' not found", wanted.value)))
+        };
+        let refined;
+        let spec = match &ast_call.over {
+            Some(ast::Over::Spec(spec)) => match &spec.base {
+                Some(base) => {
+                    refined = refine(named(base)?, spec);
+                    &refined
                 }
+                None => spec,
             },
+            Some(ast::Over::Named(wanted)) => named(wanted)?,
             None => return Err(SqlError::plan(span, "OVER is missing")),
         };
         if let Some(filter) = &ast_call.filter {
@@ -100,10 +121,17 @@ impl Binder<'_> {
                 match (rows, self.expr(bound, inner)?.node) {
                     (true, ExprNode::Literal(Value::Int(n))) => {
                         Frame::Rows(Some(u64::try_from(n).map_err(|_| {
-                            SqlError::plan(bound_at, "ROWS … PRECEDING takes a number from 0")
+                            SqlError::plan(bound_at, "ROWS value must be a non-negative integral constant")
                         })?))
                     }
                     (false, ExprNode::Literal(Value::Interval(millis))) => Frame::Range(Some(millis)),
+                    (false, ExprNode::Literal(_)) => {
+                        return Err(SqlError::plan(
+                            bound_at,
+                            "Data Type mismatch between ORDER BY and RANGE clause",
+                        )
+                        .help("RANGE takes an interval: RANGE BETWEEN INTERVAL '10' SECOND PRECEDING AND CURRENT ROW"));
+                    }
                     _ => {
                         return Err(SqlError::plan(
                             bound_at,
@@ -113,6 +141,15 @@ impl Binder<'_> {
                 }
             }
         };
+        if let ("LAG", Some(value), Some(default)) = (function, args.first(), args.get(2))
+            && default.data_type.kind != TypeKind::Null
+            && !crate::sql::types::assignable(&default.data_type.kind, &value.data_type.kind)
+        {
+            return Err(SqlError::plan(
+                span,
+                format!("Please explicitly cast default value {} to {}.", default.data_type, value.data_type),
+            ));
+        }
         let arg_types: Vec<DataType> = args.iter().map(|arg| arg.data_type.clone()).collect();
         let data_type = aggregates::result_type(function, &arg_types, true, filter.is_some(), span)?;
         let pending = Pending {

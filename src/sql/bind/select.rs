@@ -1,7 +1,6 @@
 //! Queries: SELECT, VALUES, set operations, ORDER BY.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 use crate::engine::expr::{Expr, ExprNode};
 use crate::engine::plan::SortKey;
@@ -13,8 +12,9 @@ use crate::sql::rel::{AggregateRel, Col, Rel, RelNode, TimeAttribute};
 use crate::sql::types::{cast_to, common, rewrite};
 
 use super::aggregate::{Aggregates, PROPERTIES};
+use super::items::{even_hops, expand_wildcards, names_of, of_groups, state_ttls};
 use super::over::{OVERS, Overs};
-use super::visit::{has_aggregate, visit};
+use super::visit::{has_aggregate, has_over, visit};
 use super::{Binder, Env, OUTER, Scope};
 
 /// Columns from here on stand for scalar subqueries of the select list until they are joined.
@@ -37,6 +37,18 @@ impl Binder<'_> {
     fn query_with(&self, query: &ast::Query, outer: Option<&Scope>) -> SqlResult<Rel> {
         for (name, columns, inner) in &query.ctes {
             let rel = self.query_in(inner, None)?;
+            if !columns.is_empty() && columns.len() != rel.cols.len() {
+                return Err(SqlError::plan(
+                    name.span,
+                    "Number of columns must match number of query columns",
+                )
+                .help(format!(
+                    "'{}' names {}, the query has {}",
+                    name.value,
+                    columns.len(),
+                    rel.cols.len()
+                )));
+            }
             let rel = renamed(rel, columns, name)?;
             self.ctes.borrow_mut().push((name.value.clone(), rel));
         }
@@ -105,6 +117,8 @@ impl Binder<'_> {
                 }
                 let mut cols = Vec::new();
                 for (i, (a, b)) in left.cols.iter().zip(&right.cols).enumerate() {
+                    self.typed(&left.col(i), *span)?;
+                    self.typed(&right.col(i), *span)?;
                     let Some(data_type) = common(&a.data_type, &b.data_type) else {
                         return Err(SqlError::plan(
                             *span,
@@ -144,6 +158,7 @@ impl Binder<'_> {
             let row_at = row.first().map(|e| e.span).unwrap_or_default();
             let exprs =
                 row.iter().map(|e| self.expr(e, Env::plain(&scope))).collect::<SqlResult<Vec<_>>>()?;
+            exprs.iter().zip(row).try_for_each(|(expr, e)| self.typed(expr, e.span))?;
             if bound.is_empty() {
                 types = exprs.iter().map(|e| e.data_type.clone()).collect();
             } else if exprs.len() != types.len() {
@@ -197,21 +212,27 @@ impl Binder<'_> {
         // Of what is below the grouping, while the hint is that of this query.
         let ttl = from.as_ref().ok().and_then(|(_, scope)| self.ttl(scope));
         let hinted = self.ttls.borrow_mut().pop().unwrap_or_default();
-        let (mut rel, scope) = from?;
+        let (mut rel, mut scope) = from?;
+        scope.around = super::correlate::around(outer);
         for name in hinted.keys().filter(|name| !scope.tables().any(|table| table == name.as_str())) {
             let warning =
                 format!("the hint STATE_TTL has no effect on '{name}', which is no table of its FROM");
             self.warnings.borrow_mut().push(warning);
         }
         if let Some(filter) = &select.filter {
-            rel = self.condition(rel, &scope, filter, outer)?;
+            rel = self.condition(rel, &scope, filter)?;
+        }
+        for (i, (name, _)) in select.windows.iter().enumerate() {
+            if select.windows.iter().take(i).any(|(before, _)| before.value == name.value) {
+                return Err(SqlError::plan(name.span, "Duplicate window names not allowed"));
+            }
         }
         let items = expand_wildcards(&select.items, &scope)?;
         let grouped = select.group.is_some()
             || select.having.is_some()
             || items.iter().any(|(e, _)| has_aggregate(e))
             || order.iter().any(|o| has_aggregate(&o.expr));
-        let base = Env { outer, windows: &select.windows, clause: "this", ..Env::plain(&scope) };
+        let base = Env { windows: &select.windows, clause: "this", ..Env::plain(&scope) };
         let aggregates = match (&select.group, grouped) {
             (Some(group), _) => Some(RefCell::new(self.group_by(group, base)?)),
             (None, true) => Some(RefCell::new(Aggregates::default())),
@@ -243,7 +264,7 @@ impl Binder<'_> {
         }
         let mut joined = Vec::new();
         for (i, query) in queries.iter().enumerate() {
-            let (inner, correlated, empty) = self.scalar(query, &scope)?;
+            let (inner, correlated, empty) = self.scalar(query, &scope, &rel)?;
             let data_type = inner
                 .cols
                 .first()
@@ -268,6 +289,13 @@ impl Binder<'_> {
             None => None,
         };
         let qualify = match &select.qualify {
+            Some(qualify) if !has_over(qualify) => {
+                return Err(SqlError::plan(
+                    qualify.span,
+                    "QUALIFY expression must contain a window function",
+                )
+                .help("a condition on columns stands in WHERE"));
+            }
             Some(qualify) => Some(operators::clause("QUALIFY", self.expr(qualify, env)?, qualify.span)?),
             None => None,
         };
@@ -311,7 +339,11 @@ impl Binder<'_> {
         let mut properties_at = 0;
         if let Some(cell) = aggregates {
             let state = cell.into_inner();
+            for (query, (_, correlated)) in queries.iter().zip(&mut joined) {
+                *correlated = of_groups(correlated, &state.groups, query.span)?;
+            }
             (rel, properties_at) = self.build_aggregate(rel, state);
+            even_hops(&rel, select.span)?;
             if let RelNode::Aggregate(aggregate) = &mut rel.node {
                 aggregate.ttl = ttl;
             }
@@ -390,21 +422,6 @@ fn sort_key(item: &ast::OrderItem, column: usize) -> SortKey {
     SortKey { column, descending: item.descending, nulls_first: item.nulls_first.unwrap_or(!item.descending) }
 }
 
-/// What the hints `STATE_TTL` of a query say: milliseconds by table.
-fn state_ttls(select: &ast::Select) -> SqlResult<BTreeMap<String, i64>> {
-    let mut ttls = BTreeMap::new();
-    for (table, text) in select.hints.iter().filter(|h| h.name == "STATE_TTL").flat_map(|h| &h.options) {
-        let ttl = crate::engine::options::millis(text).ok_or_else(|| {
-            SqlError::plan(
-                select.span,
-                format!("'{text}' is no duration for the hint STATE_TTL of '{table}'"),
-            )
-        })?;
-        ttls.insert(table.clone(), ttl);
-    }
-    Ok(ttls)
-}
-
 /// DISTINCT: a group of all columns.
 fn distinct(rel: Rel) -> Rel {
     let cols = rel.cols.iter().cloned().map(Col::materialized).collect();
@@ -453,57 +470,4 @@ pub(super) fn renamed(mut rel: Rel, columns: &[ast::Ident], name: &ast::Ident) -
         col.name.clone_from(&ident.value);
     }
     Ok(rel)
-}
-
-fn expand_wildcards(
-    items: &[(ast::Expr, Option<ast::Ident>)],
-    scope: &Scope,
-) -> SqlResult<Vec<(ast::Expr, Option<ast::Ident>)>> {
-    let mut out = Vec::new();
-    for (expr, alias) in items {
-        let ExprKind::Wildcard(table) = &expr.kind else {
-            out.push((expr.clone(), alias.clone()));
-            continue;
-        };
-        let before = out.len();
-        for col in &scope.cols {
-            if col.hidden && table.is_none()
-                || table.as_ref().is_some_and(|t| col.table.as_deref() != Some(&t.value))
-            {
-                continue;
-            }
-            let ident = |value: &str| ast::Ident { value: value.to_owned(), span: expr.span };
-            let mut parts: Vec<ast::Ident> = col.table.as_deref().map(ident).into_iter().collect();
-            parts.push(ident(&col.name));
-            out.push((ast::Expr { kind: ExprKind::Name(parts), span: expr.span }, None));
-        }
-        if out.len() == before {
-            return Err(match table {
-                Some(table) => scope.missing(Some(table), table),
-                None => SqlError::plan(expr.span, "SELECT * needs a FROM clause"),
-            });
-        }
-    }
-    Ok(out)
-}
-
-fn names_of(items: &[(ast::Expr, Option<ast::Ident>)]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for (i, (expr, alias)) in items.iter().enumerate() {
-        let name = match (alias, &expr.kind) {
-            (Some(alias), _) => alias.value.clone(),
-            (None, ExprKind::Name(parts)) => parts.last().map_or_else(String::new, |p| p.value.clone()),
-            (None, ExprKind::Field(_, field)) => field.value.clone(),
-            _ => format!("EXPR${i}"),
-        };
-        // a name that is taken gets a number, as Calcite does it
-        let mut unique = name.clone();
-        let mut n = 0;
-        while names.contains(&unique) {
-            unique = format!("{name}{n}");
-            n += 1;
-        }
-        names.push(unique);
-    }
-    names
 }

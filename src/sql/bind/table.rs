@@ -43,7 +43,26 @@ pub fn declare_table(
                 ),
             )
         })?;
+        if clauses.iter().any(|clause| clause == "OVERWRITING CONSTRAINTS") {
+            return Err(SqlError::plan(
+                source.span,
+                "Illegal merging strategy 'OVERWRITING' for 'CONSTRAINTS' option.",
+            ));
+        }
         like(&mut table, &found, clauses);
+        if let (Some((own, _)), Some(_)) = (&create.watermark, &table.watermark)
+            && !clauses
+                .iter()
+                .any(|clause| matches!(clause.as_str(), "OVERWRITING WATERMARKS" | "OVERWRITING ALL"))
+        {
+            let name = own.first().map_or("", |name| name.value.as_str());
+            return Err(SqlError::plan(
+                create.name.span,
+                format!(
+                    "There already exists a watermark spec for column '{name}' in the base table. You might want to specify EXCLUDING WATERMARKS or OVERWRITING WATERMARKS."
+                ),
+            ));
+        }
     }
     for (key, value, _) in &create.options {
         table.options.insert(key.clone(), value.clone());
@@ -98,15 +117,42 @@ pub fn declare_table(
         };
         let column = table.columns.get_mut(index);
         if let Some(column) = column {
-            if matches!(column.kind, ColumnKind::Computed(_)) {
+            if !matches!(column.kind, ColumnKind::Physical) {
                 return Err(SqlError::plan(
                     name.span,
-                    format!("Invalid primary key. Column '{}' is not a physical column.", name.value),
+                    format!(
+                        "Could not create a PRIMARY KEY with column '{}' at line {}, column {}.\nA PRIMARY KEY constraint must be declared on physical columns.",
+                        name.value, name.span.line, name.span.column
+                    ),
                 ));
             }
             column.col.data_type.nullable = false;
         }
+        if table.primary_key.contains(&index) {
+            let names: Vec<&str> = create.primary_key.iter().map(|n| n.value.as_str()).collect();
+            return Err(SqlError::plan(
+                name.span,
+                format!(
+                    "Invalid primary key 'PK_{}'. A primary key must not contain duplicate columns. Found: [{}]",
+                    names.join("_"),
+                    name.value
+                ),
+            ));
+        }
         table.primary_key.push(index);
+    }
+    for partition in &create.partitioned {
+        if table.column(&partition.value).is_none() {
+            let names: Vec<String> = table.columns.iter().map(|c| format!("'{}'", c.col.name)).collect();
+            return Err(SqlError::plan(
+                partition.span,
+                format!(
+                    "Partition column '{}' not defined in the table schema. Available columns: [{}]",
+                    partition.value,
+                    names.join(", ")
+                ),
+            ));
+        }
     }
     // computed columns see the physical and metadata ones
     let binder = Binder::new(catalog, options);
@@ -216,6 +262,9 @@ pub fn declare_view(
     catalog: &Catalog,
     options: &BTreeMap<String, String>,
 ) -> SqlResult<Table> {
+    if columns.is_empty() {
+        unique_columns(query)?;
+    }
     let rel = Binder::new(catalog, options).query(query)?;
     let rel = super::select::renamed(rel, columns, name)?;
     Ok(Table {
@@ -234,6 +283,34 @@ pub fn declare_view(
         temporary: false,
         span: name.span,
     })
+}
+
+/// A view's columns have names of their own.
+fn unique_columns(query: &ast::Query) -> SqlResult<()> {
+    let ast::SetExpr::Select(select) = &query.body else { return Ok(()) };
+    let mut names: Vec<&str> = Vec::new();
+    for (expr, alias) in &select.items {
+        let name = match (alias, &expr.kind) {
+            (Some(alias), _) => alias,
+            (None, ast::ExprKind::Name(parts)) => match parts.last() {
+                Some(last) => last,
+                None => continue,
+            },
+            _ => continue,
+        };
+        if names.contains(&name.value.as_str()) {
+            return Err(SqlError::plan(
+                name.span,
+                format!(
+                    "A column with the same name `{}` has been defined at line {}, column {}.",
+                    name.value, name.span.line, name.span.column
+                ),
+            )
+            .help("give it another name: AS …"));
+        }
+        names.push(&name.value);
+    }
+    Ok(())
 }
 
 /// Physical and metadata columns at their places in the table.

@@ -22,3 +22,19 @@ pub(super) fn visit<'e>(expr: &'e ast::Expr, each: &mut dyn FnMut(&'e ast::Expr)
     each(expr);
     expr.for_each_part(&mut |part| visit(part, each));
 }
+
+/// Whether an expression has a subquery in it.
+pub(super) fn has_subquery(expr: &ast::Expr) -> bool {
+    let mut found = false;
+    visit(expr, &mut |e| {
+        found |= matches!(e.kind, ExprKind::Subquery(_) | ExprKind::InQuery(..) | ExprKind::Exists(_));
+    });
+    found
+}
+
+/// Whether an expression has a call with OVER in it.
+pub(super) fn has_over(expr: &ast::Expr) -> bool {
+    let mut found = false;
+    visit(expr, &mut |e| found |= matches!(&e.kind, ExprKind::Call(call) if call.over.is_some()));
+    found
+}

@@ -26,7 +26,11 @@ pub fn any_nullable(args: &[Expr]) -> bool {
 }
 
 /// The error Calcite gives for a name it does not know.
-fn unknown(name: &str, args: &[Expr], span: Span) -> Box<SqlError> {
+pub fn unknown(name: &str, args: &[Expr], span: Span) -> Box<SqlError> {
+    let known = names().chain(aggregates::NAMES.iter().copied()).any(|n| n.eq_ignore_ascii_case(name));
+    if known && args.iter().any(|arg| arg.data_type.kind == TypeKind::Null) {
+        return SqlError::plan(span, "Illegal use of 'NULL'").help("CAST(NULL AS type) gives it one");
+    }
     let types: Vec<String> = args
         .iter()
         .map(|arg| {

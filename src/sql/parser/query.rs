@@ -279,6 +279,10 @@ impl Parser {
     /// The inside of `OVER (…)`.
     pub(super) fn window_spec(&mut self) -> SqlResult<WindowSpec> {
         let mut spec = WindowSpec::default();
+        let begins = ["PARTITION", "ORDER", "ROWS", "RANGE"].iter().any(|word| self.is_word(word));
+        if !begins && !self.is(")") {
+            spec.base = Some(self.ident()?);
+        }
         if self.eat_words(&["PARTITION", "BY"]) {
             spec.partition = self.list(Self::expr)?;
         }
@@ -357,7 +361,10 @@ impl Parser {
                 // as the NEXMark scripts write it, with the condition in WHERE
                 JoinCondition::None
             } else {
-                return Err(self.unexpected(&["ON", "USING"]));
+                return Err(SqlError::parse(
+                    span,
+                    "INNER, LEFT, RIGHT or FULL join requires a condition (NATURAL keyword or ON or USING clause)",
+                ));
             };
             left = TableExpr::Join { left: Box::new(left), right: Box::new(right), kind, condition, span };
         }

@@ -29,16 +29,30 @@ impl Parser {
             }
             "DROP" => {
                 self.at += 1;
-                self.eat_word("TEMPORARY");
+                let temporary = self.eat_word("TEMPORARY");
                 let view = self.eat_word("VIEW");
                 if !view && !self.eat_word("TABLE") {
-                    if self.eat_word("FUNCTION") || self.eat_word("DATABASE") || self.eat_word("CATALOG") {
+                    if self.eat_word("FUNCTION") {
+                        let if_exists = self.eat_words(&["IF", "EXISTS"]);
+                        let name = self.table_name()?;
+                        if !if_exists {
+                            return Err(SqlError::plan(
+                                name.span,
+                                format!(
+                                    "Function default_database.{} does not exist in Catalog default_catalog.",
+                                    name.value
+                                ),
+                            ));
+                        }
                         return self.skip_statement("DROP");
+                    }
+                    if self.is_word("DATABASE") || self.is_word("CATALOG") {
+                        return self.namespace("DROP");
                     }
                     return Err(self.unexpected(&["TABLE", "VIEW"]));
                 }
                 let if_exists = self.eat_words(&["IF", "EXISTS"]);
-                Ok(StatementKind::Drop { name: self.table_name()?, view, if_exists })
+                Ok(StatementKind::Drop { name: self.table_name()?, view, temporary, if_exists })
             }
             "ALTER" => {
                 self.at += 1;
@@ -156,7 +170,12 @@ impl Parser {
                 self.span(),
                 format!("{word} is not supported: it belongs to a Flink cluster"),
             )),
-            "USE" | "LOAD" | "UNLOAD" | "ADD" | "REMOVE" | "ANALYZE" | "QUIT" | "EXIT" | "CLEAR" | "HELP" => {
+            "USE" if self.is_word_at(1, "MODULES") => self.skip_statement(&word),
+            "USE" => {
+                self.at += 1;
+                self.namespace("USE")
+            }
+            "LOAD" | "UNLOAD" | "ADD" | "REMOVE" | "ANALYZE" | "QUIT" | "EXIT" | "CLEAR" | "HELP" => {
                 self.skip_statement(&word)
             }
             _ => {
@@ -232,6 +251,7 @@ impl Parser {
             return Ok(StatementKind::CreateView {
                 name,
                 columns,
+                temporary,
                 if_not_exists,
                 query: self.boxed_query()?,
             });
@@ -244,15 +264,33 @@ impl Parser {
             .help("write the function as an expression, or keep that job on Flink"));
         }
         if self.is_word("DATABASE") || self.is_word("CATALOG") {
-            return self.skip_statement("CREATE");
+            return self.namespace("CREATE");
         }
         Err(self.unexpected(&["TABLE", "VIEW", "TEMPORARY"]))
+    }
+
+    /// CREATE, DROP or USE of a database or catalog.
+    fn namespace(&mut self, verb: &'static str) -> SqlResult<StatementKind> {
+        let catalog = self.eat_word("CATALOG");
+        if !catalog {
+            self.eat_word("DATABASE");
+        }
+        let lenient = self.eat_words(&["IF", "NOT", "EXISTS"]) || self.eat_words(&["IF", "EXISTS"]);
+        let mut name = self.ident()?;
+        while self.eat(".") {
+            name = self.ident()?;
+        }
+        self.skip_statement(verb)?;
+        Ok(StatementKind::Namespace { verb, catalog, name, lenient })
     }
 
     fn statement_set(&mut self) -> SqlResult<StatementKind> {
         let mut inserts = Vec::new();
         loop {
             while self.eat(";") {}
+            if self.is_word("END") && inserts.is_empty() {
+                return Err(self.unexpected(&["INSERT"]));
+            }
             if self.eat_word("END") {
                 return Ok(StatementKind::StatementSet(inserts));
             }

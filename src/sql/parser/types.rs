@@ -65,7 +65,9 @@ impl Parser {
                     }
                     self.expect(")")?;
                 }
-                if !(1..=38).contains(&precision) || scale > precision {
+                // more digits than there are become as many as there are, as in Flink
+                precision = precision.min(38);
+                if precision == 0 || scale > precision {
                     return Err(SqlError::parse(
                         span,
                         "Decimal precision must be between 1 and 38 (both inclusive), the scale between 0 and the precision.",
@@ -198,8 +200,8 @@ impl Parser {
         }
         let span = self.span();
         let length: u32 = self.unsigned()?;
-        if length == 0 || length > i32::MAX as u32 {
-            return Err(SqlError::parse(span, "the length of a type is between 1 and 2147483647"));
+        if length > i32::MAX as u32 {
+            return Err(SqlError::parse(span, "the length of a type is between 0 and 2147483647"));
         }
         self.expect(")")?;
         Ok(length)
@@ -209,13 +211,10 @@ impl Parser {
         if !self.eat("(") {
             return Ok(default);
         }
-        let span = self.span();
+        // more digits than there are become as many as there are, as in Flink
         let precision: u8 = self.unsigned()?;
-        if precision > 9 {
-            return Err(SqlError::parse(span, "the precision of a time or timestamp is between 0 and 9"));
-        }
         self.expect(")")?;
-        Ok(precision)
+        Ok(precision.min(9))
     }
 
     fn interval_type(&mut self) -> SqlResult<TypeKind> {

@@ -65,8 +65,8 @@ pub(super) fn plan(aggregate: AggregateRel, cols: Vec<Col>, context: &Context<'_
     let key: keys::Key = (0..group.len()).collect();
     let op = Op::Aggregate(Aggregate { group: group.clone(), calls, emit_update_before: true, ttl });
     let mut out = Phys::append(op, vec![input], cols);
-    // DISTINCT over inserts only ever inserts
-    out.update = !(append && distinct_only);
+    // DISTINCT over inserts only ever inserts; Flink counts it among the aggregations, which update
+    out.update = !(append && distinct_only) || context.strict();
     out.delete = !append;
     out.unique = vec![key.clone()];
     out.upsert = vec![key];

@@ -124,6 +124,11 @@ pub(super) fn plan(join: JoinRel, cols: Vec<Col>, context: &Context<'_>) -> SqlR
             lower: bounds.lower,
             upper: bounds.upper,
             rowtime: bounds.rowtime,
+            pause: context
+                .options
+                .get("table.exec.interval-join.min-cleanup-interval")
+                .and_then(|text| crate::engine::options::millis(text))
+                .unwrap_or(0),
         });
         return Ok(finish(op, left, right, kind, cols, (width, right_width), true));
     }

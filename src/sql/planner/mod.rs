@@ -11,6 +11,7 @@ mod physical;
 mod prune;
 mod pushdown;
 mod rank;
+mod refused;
 mod sink;
 
 pub use aggregate::is_windowed;

@@ -230,6 +230,8 @@ pub(super) fn physical(rel: Rel, context: &Context<'_>) -> SqlResult<Phys> {
             let input = physical(*input, context)?;
             match limit {
                 Some(limit) => {
+                    // the first rows that come stay the first
+                    let stays = order.is_empty() && input.is_append();
                     let op = Op::Rank(Rank {
                         function: RankFunction::RowNumber,
                         partition: Vec::new(),
@@ -244,7 +246,7 @@ pub(super) fn physical(rel: Rel, context: &Context<'_>) -> SqlResult<Phys> {
                     out.cols = cols;
                     // Flink derives no upsert key of a limit
                     out.upsert.clear();
-                    (out.update, out.delete) = (true, true);
+                    (out.update, out.delete) = (!stays, !stays);
                     if limit == 0 {
                         let never = crate::sql::types::literal(
                             crate::engine::row::Value::Bool(false),
@@ -411,13 +413,16 @@ fn over_window(over: OverRel, cols: Vec<crate::sql::rel::Col>, context: &Context
 fn rank(rank: RankRel, cols: Vec<crate::sql::rel::Col>, context: &Context<'_>) -> SqlResult<Phys> {
     let RankRel { input, function, partition, order, from, to, emit_rank } = rank;
     let input = physical(input, context)?;
-    if function != RankFunction::RowNumber && aggregate::attached(&partition, &input.cols).is_none() {
+    if function != RankFunction::RowNumber {
         let name = if function == RankFunction::Rank { "RANK" } else { "DENSE_RANK" };
-        return Err(SqlError::plan(
-            Span::default(),
-            format!("{name}() on streaming table is not supported currently"),
-        )
-        .help("ROW_NUMBER() is; within a window RANK and DENSE_RANK are too"));
+        let message = if aggregate::attached(&partition, &input.cols).is_some() {
+            format!(
+                "{name}() function is not supported on Window TopN currently, only ROW_NUMBER() is supported."
+            )
+        } else {
+            format!("{name}() on streaming table is not supported currently")
+        };
+        return Err(SqlError::plan(Span::default(), message).help("ROW_NUMBER() is"));
     }
     let limit = to.unwrap_or(u64::MAX);
     // within a window: PARTITION BY window_start, window_end, …

@@ -198,6 +198,13 @@ fn keep(rel: Rel, needed: &Needed) -> (Rel, Places) {
                 (0..calls.len()).filter(|i| needed.contains(&(input_width + i))).collect();
             let used: Vec<&AggregateCall> = kept_calls.iter().filter_map(|i| calls.get(*i)).collect();
             let mut below: Needed = needed.iter().copied().filter(|i| *i < input_width).collect();
+            if used.is_empty() {
+                // nobody looks at what it computes
+                let (input, mut places) = keep(input, &below);
+                places.0.truncate(input_width);
+                places.0.resize(width, None);
+                return (input, places);
+            }
             below.extend(&partition);
             below.extend(order.iter().map(|k| k.column));
             for call in &used {

@@ -60,7 +60,7 @@ pub(super) fn from_over(
     Ok((Rel { node, cols }, left))
 }
 
-/// ROW_NUMBER by an order that is no order of time, with nothing asked of the number: every row has its rank.
+/// ROW_NUMBER by an order that is no order of time, with no constant limit on the number: every row has its rank.
 ///
 /// # Errors
 /// What it was given, when it is something else.
@@ -72,7 +72,7 @@ pub(super) fn unlimited(over: OverRel, predicates: &[Expr]) -> Result<RelNode, B
         .and_then(|key| over.input.cols.get(key.column))
         .is_some_and(|col| col.time == TimeAttribute::None);
     let numbering = matches!(over.calls.as_slice(), [call] if call.function == "ROW_NUMBER");
-    let asked = predicates.iter().any(|p| super::physical::used(p).contains(&rank));
+    let asked = predicates.iter().any(|p| bound(p, rank).is_some());
     if !numbering || !plain_order || asked {
         return Err(Box::new(over));
     }

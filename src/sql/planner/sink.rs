@@ -8,12 +8,13 @@ use crate::sql::bind::Binder;
 use crate::sql::catalog::{Catalog, ColumnKind, Table};
 use crate::sql::connectors::{self, SinkMode, sink_mode};
 use crate::sql::error::{Span, SqlError, SqlResult};
-use crate::sql::rel::{Col, Rel, RelNode, TimeAttribute};
+use crate::sql::rel::{Col, TimeAttribute};
 use crate::sql::types;
 
 use super::changelog::Emitter;
 use super::keys;
 use super::physical::{Context, Phys, cast_columns, table_ref};
+use super::refused::refused_by_flink;
 
 /// Plans an INSERT into the emitter's plan; gives the sink's node.
 pub fn plan_insert(
@@ -174,49 +175,6 @@ fn check_formats(
         }
     }
     Ok(())
-}
-
-/// What Flink refuses and this planner could run.
-fn refused_by_flink(insert: &ast::Insert, rel: &Rel, table: &Table, mode: SinkMode) -> SqlResult<()> {
-    let null = crate::engine::types::TypeKind::Null;
-    if !matches!(rel.node, RelNode::Values(_)) && rel.cols.iter().any(|col| col.data_type.kind == null) {
-        return Err(SqlError::plan(insert.query.span, "Illegal use of 'NULL'")
-            .help("CAST(NULL AS type) gives it one"));
-    }
-    if insert.conflict.is_some() && mode != SinkMode::Upsert {
-        return Err(SqlError::plan(
-            insert.span,
-            format!(
-                "ON CONFLICT clause is only allowed for upsert sinks. The sink 'default_catalog.default_database.{}' is not an upsert sink because it only accepts INSERT (append-only) changes.",
-                table.name
-            ),
-        ));
-    }
-    if over_windows(rel) > 1 {
-        return Err(SqlError::plan(
-            insert.query.span,
-            "Over Agg: Unsupported use of OVER windows. All aggregates must be computed on the same window. please re-check the over window statement.",
-        )
-        .help("compute one of them in a query around"));
-    }
-    Ok(())
-}
-
-/// OVER operators that one SELECT has put on top of each other.
-fn over_windows(rel: &Rel) -> usize {
-    match &rel.node {
-        RelNode::Project(input, exprs)
-            // a projection of columns alone is a query around
-            if !matches!(input.node, RelNode::Project(..)) && !exprs.is_empty() =>
-        {
-            over_windows(input)
-        }
-        RelNode::Over(over) => 1 + match &over.input.node {
-            RelNode::Over(_) => over_windows(&over.input),
-            _ => 0,
-        },
-        _ => 0,
-    }
 }
 
 /// For each column that the sink writes: where it comes from in the query (none: NULL), and its type.

@@ -121,7 +121,13 @@ impl Call {
                 Value::from(text)
             }
             Function::JsonObject { absent } => {
-                json::object_of(items.iter().map(parts), self.types.get(1), absent)
+                // a later value of a key takes the place of an earlier one; names are sorted, as Flink's writer has them
+                let entries: std::collections::BTreeMap<String, (Value, Value)> = items
+                    .iter()
+                    .map(parts)
+                    .map(|(key, value)| (key.as_str().unwrap_or_default().to_owned(), (key, value)))
+                    .collect();
+                json::object_of(entries.into_values(), self.types.get(1), absent)
             }
             Function::JsonArray { absent } => json::array_of(items, self.types.first(), absent),
             _ => Value::Null,

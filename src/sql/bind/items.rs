@@ -1,0 +1,119 @@
+//! The select list: wildcards, names, hints, and what it takes of the grouping.
+
+use std::collections::BTreeMap;
+
+use crate::engine::expr::{Expr, ExprNode};
+use crate::engine::plan::WindowKind;
+use crate::sql::ast::{self, ExprKind};
+use crate::sql::error::{Span, SqlError, SqlResult};
+use crate::sql::rel::{Rel, RelNode};
+use crate::sql::types::{columns_of, rewrite};
+
+use super::{OUTER, Scope};
+
+/// The select list with the columns that `*` stands for.
+pub(super) fn expand_wildcards(
+    items: &[(ast::Expr, Option<ast::Ident>)],
+    scope: &Scope,
+) -> SqlResult<Vec<(ast::Expr, Option<ast::Ident>)>> {
+    let mut out = Vec::new();
+    for (expr, alias) in items {
+        let ExprKind::Wildcard(table) = &expr.kind else {
+            out.push((expr.clone(), alias.clone()));
+            continue;
+        };
+        let before = out.len();
+        for col in &scope.cols {
+            if col.hidden && table.is_none()
+                || table.as_ref().is_some_and(|t| col.table.as_deref() != Some(&t.value))
+            {
+                continue;
+            }
+            let ident = |value: &str| ast::Ident { value: value.to_owned(), span: expr.span };
+            let mut parts: Vec<ast::Ident> = col.table.as_deref().map(ident).into_iter().collect();
+            parts.push(ident(&col.name));
+            out.push((ast::Expr { kind: ExprKind::Name(parts), span: expr.span }, None));
+        }
+        if out.len() == before {
+            return Err(match table {
+                Some(table) => scope.missing(Some(table), table),
+                None => SqlError::plan(expr.span, "SELECT * needs a FROM clause"),
+            });
+        }
+    }
+    Ok(out)
+}
+
+/// The names of the select list's columns.
+pub(super) fn names_of(items: &[(ast::Expr, Option<ast::Ident>)]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (i, (expr, alias)) in items.iter().enumerate() {
+        let name = match (alias, &expr.kind) {
+            (Some(alias), _) => alias.value.clone(),
+            (None, ExprKind::Name(parts)) => parts.last().map_or_else(String::new, |p| p.value.clone()),
+            (None, ExprKind::Field(_, field)) => field.value.clone(),
+            _ => format!("EXPR${i}"),
+        };
+        // a name that is taken gets a number, as Calcite does it
+        let mut unique = name.clone();
+        let mut n = 0;
+        while names.contains(&unique) {
+            unique = format!("{name}{n}");
+            n += 1;
+        }
+        names.push(unique);
+    }
+    names
+}
+
+/// What the hints `STATE_TTL` of a query say: milliseconds by table.
+pub(super) fn state_ttls(select: &ast::Select) -> SqlResult<BTreeMap<String, i64>> {
+    let mut ttls = BTreeMap::new();
+    for (table, text) in select.hints.iter().filter(|h| h.name == "STATE_TTL").flat_map(|h| &h.options) {
+        let ttl = crate::engine::options::millis(text).ok_or_else(|| {
+            SqlError::plan(
+                select.span,
+                format!("'{text}' is no duration for the hint STATE_TTL of '{table}'"),
+            )
+        })?;
+        ttls.insert(table.clone(), ttl);
+    }
+    Ok(ttls)
+}
+
+/// An aggregation of hopping windows is put together of slices: a window holds a whole number of them.
+pub(super) fn even_hops(rel: &Rel, span: Span) -> SqlResult<()> {
+    let RelNode::Aggregate(aggregate) = &rel.node else { return Ok(()) };
+    let window = aggregate.group.iter().filter_map(|c| aggregate.input.cols.get(*c)?.role.as_ref()).next();
+    match window.map(|role| &role.window.window.kind) {
+        Some(WindowKind::Hop { slide, size, .. }) if *slide > 0 && size % slide != 0 => Err(SqlError::plan(
+            span,
+            format!(
+                "HOP table function based aggregate requires size must be an integral multiple of slide, but got size {size} ms and slide {slide} ms"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Conditions on columns of the query around, where these are grouped: on the groups.
+pub(super) fn of_groups(conditions: &[Expr], groups: &[Expr], span: Span) -> SqlResult<Vec<Expr>> {
+    let mut lost = false;
+    let place = |index: usize| {
+        groups.iter().position(|group| group.node == ExprNode::Column(index)).map(|group| OUTER + group)
+    };
+    for condition in conditions {
+        let mut columns = std::collections::BTreeSet::new();
+        columns_of(condition, &mut columns);
+        lost |= columns.into_iter().any(|c| (OUTER..2 * OUTER).contains(&c) && place(c - OUTER).is_none());
+    }
+    if lost {
+        return Err(SqlError::plan(span, "the subquery depends on a column that is not being grouped")
+            .help("put the column into GROUP BY"));
+    }
+    let moved = |index: usize| if index < OUTER { None } else { place(index - OUTER) };
+    Ok(conditions
+        .iter()
+        .map(|e| rewrite(e, &|c, t| crate::sql::types::column(moved(c).unwrap_or(c), t.clone())))
+        .collect())
+}
