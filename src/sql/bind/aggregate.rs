@@ -156,7 +156,8 @@ impl Binder<'_> {
             }
             _ => None,
         };
-        if !crate::sql::types::is_timestamp(&bound.data_type.kind) {
+        let temporal = matches!(bound.data_type.kind, TypeKind::Date | TypeKind::Time(_));
+        if !temporal && !crate::sql::types::is_timestamp(&bound.data_type.kind) {
             let intervals = if name == "HOP" { 2 } else { 1 };
             let forms = format!("${name}(<DATETIME>{})", ", <DATETIME_INTERVAL>".repeat(intervals));
             return Err(functions::misfit(

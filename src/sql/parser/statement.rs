@@ -288,9 +288,6 @@ impl Parser {
         let mut inserts = Vec::new();
         loop {
             while self.eat(";") {}
-            if self.is_word("END") && inserts.is_empty() {
-                return Err(self.unexpected(&["INSERT"]));
-            }
             if self.eat_word("END") {
                 return Ok(StatementKind::StatementSet(inserts));
             }
