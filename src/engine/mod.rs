@@ -5,6 +5,7 @@
 //! `runtime` (or, step by step, by tests).
 
 pub mod codec;
+pub mod context;
 pub mod error;
 pub mod eval;
 pub mod expr;

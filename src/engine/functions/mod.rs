@@ -27,7 +27,7 @@
 //! | `TYPEOF` is folded by the planner | |
 
 use super::error::EvalError;
-use super::eval::Context;
+use super::context::Context;
 use super::row::Value;
 use super::types::DataType;
 

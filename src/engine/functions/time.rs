@@ -3,7 +3,8 @@
 use chrono::{Datelike, Days, Months, NaiveDate, NaiveDateTime, Timelike};
 
 use super::super::error::EvalError;
-use super::super::eval::{Context, Width};
+use super::super::context::Context;
+use super::super::eval::Width;
 use super::super::row::{Instant, Value};
 use super::super::types::TypeKind;
 use super::super::zone::Zone;

@@ -5,8 +5,9 @@ use std::sync::atomic::AtomicU32;
 
 use smallvec::SmallVec;
 
+use super::context::Context;
 use super::error::EngineError;
-use super::eval::{Context, Evaluator};
+use super::eval::Evaluator;
 use super::expr::Expr;
 use super::graph::LookupProvider;
 use super::plan::{ChangelogMode, Node, Op, Plan, Window, WindowInput, WindowKind};

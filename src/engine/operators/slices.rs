@@ -236,9 +236,10 @@ impl WindowAggregate {
         Ok(())
     }
 
-    /// Finds the window that comes out next.
+    /// Finds the window that comes out next: the first one of the first slice that has any, since of two slices the
+    /// earlier one's windows do not end later.
     fn find_next(&mut self) {
-        self.next = self.slices.iter().filter_map(|&(end, start)| self.unfired((start, end))).min();
+        self.next = self.slices.iter().find_map(|&(end, start)| self.unfired((start, end)));
     }
 
     fn emit(&mut self, end: i64, slices: &[Span], out: &mut Emitter) -> Result<(), EngineError> {
@@ -336,9 +337,11 @@ impl Windowed for WindowAggregate {
 
     fn fire(&mut self, reached: i64, out: &mut Emitter) -> Result<(), EngineError> {
         while let Some(end) = self.next.filter(|&end| self.panes.zone.fires_at(end) <= reached) {
+            // A window's slices end behind its start; there may be very many others.
+            let within = (self.grid.start(end), i64::MIN)..=(end, i64::MAX);
             let slices: SmallVec<[Span; 8]> = self
                 .slices
-                .iter()
+                .range(within)
                 .map(|&(end, start)| (start, end))
                 .filter(|&slice| self.grid.first_end(slice, end - 1) == Some(end))
                 .collect();

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use millstream::engine::eval::{Context, Evaluator, Input};
+use millstream::engine::context::Context;
+use millstream::engine::eval::{Evaluator, Input};
 use millstream::engine::format::{self, FormatContext};
 use millstream::engine::graph::SystemClock;
 use millstream::engine::plan::{TableColumn, TableRef};
