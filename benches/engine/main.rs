@@ -288,11 +288,12 @@ fn run(
     let before_all = processor();
     let before = LIVE.load(Ordering::Relaxed);
     MOST.store(before, Ordering::Relaxed);
-    let mut left = events;
+    let (mut left, mut of_epoch) = (events, 0);
     while left > 0 {
         let chunk = left.min(CHUNK);
         (0..chunk).for_each(|_| feed.event(&mut batches));
         left -= chunk;
+        of_epoch += chunk;
         for reader in &mut readers {
             let Reader { table, columns, batch, .. } = reader;
             let project = |change: &Change| Change {
@@ -308,7 +309,8 @@ fn run(
             rows += reader.batch.len() as u64;
             graph.push(reader.node, &mut reader.batch, &mut out).map_err(|error| error.to_string())?;
         }
-        if left.is_multiple_of(EPOCH) || left == 0 {
+        if of_epoch >= EPOCH || left == 0 {
+            of_epoch = 0;
             graph.flush().map_err(|error| error.to_string())?;
             let head = Head { epoch: store.head().epoch + 1, ..store.head().clone() };
             store.commit(head, &[]).map_err(|error| error.to_string())?;

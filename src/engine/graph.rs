@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
-use super::error::EngineError;
 use super::context::Context;
+use super::error::EngineError;
 use super::operators::{self, Emitter, Message, Operator};
 use super::plan::{NodeId, Op, Plan, TableRef};
 use super::row::{Change, Row, Value};

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::super::error::EvalError;
 use super::super::context::Context;
+use super::super::error::EvalError;
 use super::super::eval::Width;
 use super::super::print;
 use super::super::row::{Decimal, Instant, Value};

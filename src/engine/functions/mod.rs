@@ -26,8 +26,8 @@
 //! | `MAP` | key, value, … |
 //! | `TYPEOF` is folded by the planner | |
 
-use super::error::EvalError;
 use super::context::Context;
+use super::error::EvalError;
 use super::row::Value;
 use super::types::DataType;
 

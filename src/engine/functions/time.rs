@@ -2,8 +2,8 @@
 
 use chrono::{Datelike, Days, Months, NaiveDate, NaiveDateTime, Timelike};
 
-use super::super::error::EvalError;
 use super::super::context::Context;
+use super::super::error::EvalError;
 use super::super::eval::Width;
 use super::super::row::{Instant, Value};
 use super::super::types::TypeKind;
