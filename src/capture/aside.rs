@@ -205,7 +205,17 @@ impl Run {
             }
             // What the signal asks for cannot be had; the stream can.
             let (connector, id) = (&self.options.name, &signal.id);
-            tracing::error!(connector, id, %error, "the blocking snapshot is given up, the stream goes on");
+            let read = self.status.read().snapshot.map_or_else(
+                || "no table was read".to_owned(),
+                |s| format!("{} of {} tables were read to their end", s.tables_done, s.tables),
+            );
+            tracing::error!(
+                connector,
+                id,
+                %error,
+                "the blocking snapshot is given up and the stream goes on: {read}; signal execute-snapshot for the others \
+                 once more"
+            );
             aside.notifier.initial(&mut stream.encoder, &mut pump.batch, "ABORTED", &[])?;
         }
         self.status.snapshot(None);

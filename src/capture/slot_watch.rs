@@ -152,26 +152,32 @@ pub(super) fn watch(database: &ConnectConfig, options: &CaptureOptions, status: 
     })))
 }
 
+impl SlotHealth {
+    /// What an operator should know of it; `None` where all is well.
+    pub fn danger(&self) -> Option<&'static str> {
+        match (self.wal_status.as_deref(), self.full_in) {
+            (Some("lost"), _) => Some("the server has given up its WAL"),
+            (Some("unreserved"), _) => {
+                Some("its WAL exceeds max_slot_wal_keep_size and goes with the next checkpoint")
+            }
+            (_, Some(left)) if left < SOON => {
+                Some("the server gives it up within the hour if it stands still")
+            }
+            // The disk's free space is not to be had from afar.
+            _ if self.safe_bytes.is_none() && self.retained_bytes >= MUCH => Some(
+                "it holds back more than 1 GiB of WAL, and without max_slot_wal_keep_size nothing bounds that but the \
+                 server's disk",
+            ),
+            _ => None,
+        }
+    }
+}
+
 /// Warns once of each state that an operator should know.
 fn say(options: &CaptureOptions, health: Option<&SlotHealth>, said: &mut String) {
     let text = match health {
-        None => "it does not exist any more".to_owned(),
-        Some(h) => match (h.wal_status.as_deref(), h.full_in) {
-            (Some("lost"), _) => "the server has given up its WAL".to_owned(),
-            (Some("unreserved"), _) => {
-                "its WAL exceeds max_slot_wal_keep_size and goes with the next checkpoint".to_owned()
-            }
-            (_, Some(left)) if left < SOON => {
-                "the server gives it up within the hour if it stands still".to_owned()
-            }
-            // The disk's free space is not to be had from afar.
-            _ if h.safe_bytes.is_none() && h.retained_bytes >= MUCH => {
-                "it holds back more than 1 GiB of WAL, and without max_slot_wal_keep_size nothing bounds that but the \
-                 server's disk"
-                    .to_owned()
-            }
-            _ => String::new(),
-        },
+        None => "it does not exist any more",
+        Some(health) => health.danger().unwrap_or_default(),
     };
     if text != *said && !text.is_empty() {
         tracing::warn!(
@@ -183,7 +189,7 @@ fn say(options: &CaptureOptions, health: Option<&SlotHealth>, said: &mut String)
             "the replication slot is in danger: {text}"
         );
     }
-    *said = text;
+    text.clone_into(said);
 }
 
 async fn sample(client: &Client, slot: &str) -> Result<Option<Sample>> {

@@ -96,6 +96,12 @@ pub(super) async fn slot_state(client: &Client, options: &CaptureOptions) -> Res
     if slot.database.as_deref() != Some(options.database.as_str()) {
         return Err(other(format!("it belongs to database {}", slot.database.unwrap_or_default())));
     }
+    if slot.two_phase {
+        return Err(other(
+            "it was made with two_phase: it sends prepared transactions before they commit, and a change event says              that something has happened"
+                .to_owned(),
+        ));
+    }
     let lost = slot.invalidation_reason.is_some() || slot.wal_status.as_deref() == Some("lost");
     if slot.confirmed_flush_lsn.is_none() && !lost {
         // It goes away with a session that was killed over it: waited for as for a slot in use.

@@ -139,6 +139,11 @@ fn show(name: &str, status: &Value) {
     if let Some(trace) = trace.and_then(Value::as_str) {
         println!("{trace}");
     }
+    for (field, what) in [("/tasks/0/snapshot/text", "snapshot"), ("/tasks/0/warning", "warning")] {
+        if let Some(text) = status.pointer(field).and_then(Value::as_str) {
+            println!("{what}: {text}");
+        }
+    }
 }
 
 /// The task's state where there is one: it is what moves data.

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::model::{
-    self, Config, ConnectorInfo, ConnectorState, InstanceState, State, TargetState, TaskId, TaskState,
+    self, Config, ConnectorInfo, ConnectorState, InstanceState, SnapshotState, State, TargetState, TaskId,
+    TaskState,
 };
 use super::worker::Sample;
-use crate::capture::{ConnectorHandle, Phase};
+use crate::capture::{ConnectorHandle, Phase, SlotHealth};
 
 /// A connector that this worker holds.
 #[derive(Debug)]
@@ -53,12 +54,18 @@ impl Held {
     }
 
     pub(super) fn status(&self, name: &str, worker_id: &str) -> ConnectorState {
+        let (mut snapshot, mut warning) = (None, None);
         let (connector, task, trace) = match self.target {
             TargetState::Stopped => (State::Stopped, None, None),
             TargetState::Paused => (State::Paused, self.has_task.then_some(State::Paused), None),
             TargetState::Started => {
                 let status = self.handle.as_ref().map(ConnectorHandle::status);
                 let error = status.as_ref().and_then(|s| s.error.as_ref().map(|e| e.screen()));
+                if let Some(status) = &status {
+                    snapshot = status.snapshot.as_ref().map(SnapshotState::from);
+                    let danger = status.slot.as_ref().and_then(SlotHealth::danger);
+                    warning = danger.map(|danger| format!("the replication slot is in danger: {danger}"));
+                }
                 match status.map(|s| s.phase) {
                     // What cannot even start is the connector's failure, not a task's.
                     None => match &self.failed {
@@ -86,7 +93,12 @@ impl Held {
             connector: state(connector, self.failed.clone().filter(|_| connector == State::Failed)),
             tasks: task
                 .into_iter()
-                .map(|task| TaskState { id: 0, state: state(task, trace.clone()) })
+                .map(|task| TaskState {
+                    id: 0,
+                    state: state(task, trace.clone()),
+                    snapshot: snapshot.clone(),
+                    warning: warning.clone(),
+                })
                 .collect(),
             kind: "source",
         }

@@ -4,6 +4,7 @@
 //! lie in the log in Connect's own topic formats, so that a Connect cluster can take a connector over and
 //! hand it back.
 
+mod delete;
 mod error;
 mod held;
 pub mod loggers;

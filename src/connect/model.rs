@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::capture::SnapshotStatus;
+
 /// A connector's configuration: property names and text values; a null stands for "not set".
 pub type Config = Map<String, Value>;
 
@@ -157,6 +159,43 @@ pub struct TaskState {
     /// State.
     #[serde(flatten)]
     pub state: InstanceState,
+    /// How far a snapshot under way is. Connect has no such field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotState>,
+    /// What an operator should look at although data moves. Connect has no such field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+}
+
+/// How far a snapshot under way is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SnapshotState {
+    /// Tables it reads.
+    pub tables: usize,
+    /// Tables that are read.
+    pub tables_done: usize,
+    /// Rows read since it began, or went on.
+    pub rows: u64,
+    /// Rows there are, as the database's planner thinks.
+    pub rows_estimate: u64,
+    /// Time left at the speed so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<u64>,
+    /// The same in words.
+    pub text: String,
+}
+
+impl From<&SnapshotStatus> for SnapshotState {
+    fn from(status: &SnapshotStatus) -> Self {
+        Self {
+            tables: status.tables,
+            tables_done: status.tables_done,
+            rows: status.rows,
+            rows_estimate: status.estimate,
+            seconds_left: status.left().map(|left| left.as_secs()),
+            text: status.to_string(),
+        }
+    }
 }
 
 /// Answer of `GET /connectors/NAME/status`.

@@ -246,30 +246,6 @@ impl Worker {
         Ok(held.info(name))
     }
 
-    /// Removes a connector. Its offsets and its slot stay; the slot goes too where `drop_slot` says so.
-    ///
-    /// # Errors
-    /// 404, or what the server says to dropping the slot.
-    pub async fn delete(&self, name: &str, drop_slot: bool) -> Result<(), ApiError> {
-        let mut inner = self.inner.lock().await;
-        let Inner { store, connectors, .. } = &mut *inner;
-        let held = connectors.get_mut(name).ok_or_else(|| ApiError::not_found(name))?;
-        held.halt().await;
-        let config = ConnectorConfig::from_map(name, texts(&held.config))?;
-        if drop_slot {
-            self.drop_slot(&config).await?;
-        } else {
-            tracing::warn!(
-                connector = name,
-                slot = config.text("slot.name"),
-                "the connector is deleted, its replication slot stays and holds back WAL until it is dropped"
-            );
-        }
-        store.delete(name).await?;
-        connectors.remove(name);
-        Ok(())
-    }
-
     /// Changes the state that a connector should be in.
     ///
     /// # Errors
@@ -405,21 +381,8 @@ impl Worker {
         crate::pg::connect(&database).await
     }
 
-    async fn drop_slot(&self, config: &ConnectorConfig) -> Result<()> {
-        let slot = config.text("slot.name");
-        let client = self.connect(config).await?;
-        client
-            .execute(
-                "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1",
-                &[&slot],
-            )
-            .await
-            .map_err(|e| crate::pg::sql_error(format!("cannot drop replication slot {slot}"), e))?;
-        Ok(())
-    }
-
     /// Starts what should run; a start that fails is the connector's state, not the caller's error.
-    fn bring_to_target(&self, name: &str, held: &mut Held) {
+    pub(super) fn bring_to_target(&self, name: &str, held: &mut Held) {
         if held.target != TargetState::Started {
             return;
         }

@@ -222,6 +222,12 @@ const CONNECTOR: &[OfConnector] = &[
         value: |s, _| number(s.snapshot.as_ref()?.estimate),
     },
     OfConnector {
+        name: "millstream_snapshot_seconds_left",
+        kind: Kind::Gauge,
+        help: "Time that the snapshot under way still takes at its speed so far.",
+        value: |s, _| Some(s.snapshot.as_ref()?.left()?.as_secs_f64()),
+    },
+    OfConnector {
         name: "millstream_slot_lag_bytes",
         kind: Kind::Gauge,
         help: "WAL that the replication slot has not confirmed.",

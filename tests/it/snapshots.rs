@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use millstream::demo::postgres::{PostgresOptions, TemporaryPostgres};
@@ -359,17 +360,41 @@ fn a_table_is_added_to_a_running_connector() {
     wait("the service", || matches!(put("public.first"), Ok(200 | 201)));
     let count = |table: &str| place.beside(table).len();
     wait("the first table", || count("first") == 1);
-    assert_eq!(put("public.first,public.added").unwrap(), 200);
-    let tables = "SELECT count(*) FROM pg_publication_tables WHERE tablename = 'added'";
-    wait("the publication", || place.server.psql(&place.name, tables).unwrap().trim() == "1");
-    place.server.psql(&place.name, "INSERT INTO first VALUES (2); INSERT INTO added VALUES (51)").unwrap();
-    wait("changes of the added table", || count("added") == 1);
-    let signal =
-        "INSERT INTO signals VALUES ('a', 'execute-snapshot', '{\"data-collections\": [\"public.added\"]}')";
-    place.server.psql(&place.name, signal).unwrap();
-    wait("what the added table held", || count("added") == 52);
-    assert_eq!(count("first"), 2, "{}", place.output());
-    let ids: std::collections::BTreeSet<i64> =
-        place.beside("added").iter().filter_map(|r| r["after"]["id"].as_i64()).collect();
-    assert_eq!(ids, (1..=51).collect());
+    let (written, stop) = (AtomicUsize::new(1), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        // The other table's stream goes on all the while.
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let next = written.load(Ordering::Relaxed) + 1;
+                place.server.psql(&place.name, &format!("INSERT INTO first VALUES ({next})")).unwrap();
+                written.store(next, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let _ends = Ends(&stop);
+        assert_eq!(put("public.first,public.added").unwrap(), 200);
+        let tables = "SELECT count(*) FROM pg_publication_tables WHERE tablename = 'added'";
+        wait("the publication", || place.server.psql(&place.name, tables).unwrap().trim() == "1");
+        place.server.psql(&place.name, "INSERT INTO added VALUES (51)").unwrap();
+        wait("changes of the added table", || count("added") == 1);
+        let signal = "INSERT INTO signals VALUES ('a', 'execute-snapshot', '{\"data-collections\": [\"public.added\"]}')";
+        place.server.psql(&place.name, signal).unwrap();
+        wait("what the added table held", || count("added") == 52);
+    });
+    let written = written.into_inner();
+    wait("all of the first table", || count("first") >= written);
+    let ids = |table: &str| -> Vec<i64> {
+        place.beside(table).iter().filter_map(|r| r["after"]["id"].as_i64()).collect()
+    };
+    assert_eq!(ids("first"), (1..=i64::try_from(written).unwrap()).collect::<Vec<_>>(), "{}", place.output());
+    assert_eq!(ids("added").into_iter().collect::<std::collections::BTreeSet<_>>(), (1..=51).collect());
+}
+
+/// Sets it when the scope ends, however it ends.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -59,6 +59,8 @@ pub struct SlotInfo {
     pub invalidation_reason: Option<String>,
     /// It is kept up on this standby by the primary, and cannot be read before a promotion (17+).
     pub synced: bool,
+    /// Prepared transactions are sent when they are prepared (14+).
+    pub two_phase: bool,
 }
 
 /// A publication.
@@ -283,7 +285,8 @@ pub async fn slot(client: &Client, name: &str) -> Result<Option<SlotInfo>> {
                s.restart_lsn::text AS restart_lsn, s.confirmed_flush_lsn::text AS confirmed_flush_lsn,
                to_jsonb(s) ->> 'wal_status' AS wal_status,
                to_jsonb(s) ->> 'invalidation_reason' AS invalidation_reason,
-               coalesce((to_jsonb(s) ->> 'synced')::boolean, false) AS synced
+               coalesce((to_jsonb(s) ->> 'synced')::boolean, false) AS synced,
+               coalesce((to_jsonb(s) ->> 'two_phase')::boolean, false) AS two_phase
         FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = $1::text";
     let row = client.query_opt(SQL, &[&name]).await.map_err(failed("cannot read the replication slots"))?;
     let Some(row) = row else { return Ok(None) };
@@ -297,6 +300,7 @@ pub async fn slot(client: &Client, name: &str) -> Result<Option<SlotInfo>> {
         wal_status: get(&row, "wal_status")?,
         invalidation_reason: get(&row, "invalidation_reason")?,
         synced: get(&row, "synced")?,
+        two_phase: get(&row, "two_phase")?,
     }))
 }
 

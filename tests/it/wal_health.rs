@@ -1,0 +1,139 @@
+//! What an operator sees of a slot that falls behind and of a snapshot under way: in REST, metrics and the command line.
+
+use millstream::demo::postgres::PostgresOptions;
+use serde_json::json;
+
+use crate::support::service::{Options, Service};
+
+fn page(service: &Service) -> String {
+    service.text("GET", "/metrics", None).1
+}
+
+/// A slot that nobody moves on, beside a server that bounds what slots may hold: every state of it is shown, with the
+/// time that is left; when it is lost the connector stops and says so, and the policy answers.
+#[test]
+fn a_slot_is_followed_from_reserved_to_lost() {
+    let bounds = ["max_slot_wal_keep_size = '160MB'", "min_wal_size = '32MB'", "max_wal_size = '48MB'"];
+    let settings = bounds.iter().map(|s| (*s).to_owned()).collect();
+    let source = PostgresOptions { settings, ..PostgresOptions::default() };
+    let sql = "create table items (id serial primary key, v text); insert into items (v) values ('a'); \
+               create unlogged table noise (v text)";
+    let service = Service::start_with(&Options::default(), &source, sql);
+    let slow = [("lsn.flush.mode", "manual"), ("status.update.interval.ms", "200")];
+    service.create("w", &slow);
+    service.streams("w");
+    let shown = |state: &str| page(&service).contains(&format!("wal_status=\"{state}\"}} 1"));
+    service.until("reserved", || shown("reserved"));
+    service.until("how much is left", || service.metric("millstream_slot_safe_bytes", "\"w\"").is_some());
+    assert_eq!(service.ask("GET", "/connectors/w/status", None).1["tasks"][0]["warning"], json!(null));
+    let (mut seen, mut looked) = (vec!["reserved"], false);
+    for _ in 0..40 {
+        service.sql("insert into items (v) values ('x')");
+        service.sql("select pg_switch_wal()");
+        // The server decides at checkpoints.
+        service.sql("checkpoint");
+        std::thread::sleep(std::time::Duration::from_millis(250));
+        let page = page(&service);
+        for state in ["extended", "unreserved", "lost"] {
+            if page.contains(&format!("wal_status=\"{state}\"}} 1")) && seen.last() != Some(&state) {
+                seen.push(state);
+            }
+        }
+        if service.state("w").1 == "FAILED" {
+            break;
+        }
+        if seen.last() == Some(&"extended") && !std::mem::replace(&mut looked, true) {
+            let left = service.metric("millstream_slot_full_in_seconds", "\"w\"");
+            assert!(left.is_some_and(|left| left < 3600.0), "{left:?}");
+            let (_, status) = service.ask("GET", "/connectors/w/status", None);
+            let warning = status["tasks"][0]["warning"].as_str().unwrap_or_default().to_owned();
+            assert!(warning.contains("the replication slot is in danger"), "{status}");
+            assert!(
+                service.command(&["connectors", "status", "w"]).contains("warning: "),
+                "not on the command line"
+            );
+        }
+    }
+    assert!(seen.contains(&"extended"), "{seen:?}");
+    service.until("it has failed", || service.state("w").1 == "FAILED");
+    let (_, status) = service.ask("GET", "/connectors/w/status", None);
+    let trace = status["tasks"][0]["trace"].as_str().unwrap().to_owned();
+    assert!(
+        trace.contains("max_slot_wal_keep_size") && trace.contains("millstream.lost.position=resnapshot"),
+        "{trace}"
+    );
+    assert!(service.printed().contains("the replication slot is in danger"), "{}", service.printed());
+    println!("seen: {seen:?}");
+    // The policy, without anything else.
+    let rows = service.sql("select count(*) from items").trim().parse::<usize>().unwrap();
+    let before = service.ids("w.public.items").len();
+    let mended = service.config("w", &[("millstream.lost.position", "resnapshot")]);
+    service.good("PUT", "/connectors/w/config", Some(&mended));
+    service.streams("w");
+    service.until("all rows again", || service.ids("w.public.items").len() == before + rows);
+    service.until("reserved again", || shown("reserved"));
+}
+
+/// A snapshot of many rows says how far it is, wherever an operator looks.
+#[test]
+fn a_snapshot_says_how_far_it_is() {
+    let sql = "create table items (id int primary key, v text); insert into items select g, repeat('x', 100) from \
+               generate_series(1, 200000) g; create table more (id int primary key); analyze";
+    let service = Service::start(sql);
+    service.create("p", &[("table.include.list", "public.items,public.more")]);
+    let mut seen = json!(null);
+    service.until("a snapshot under way", || {
+        let (_, status) = service.ask("GET", "/connectors/p/status", None);
+        seen_rows(&status).is_some_and(|rows| rows > 0) || status["tasks"][0]["state"] == "FAILED"
+    });
+    for _ in 0..200 {
+        let (_, status) = service.ask("GET", "/connectors/p/status", None);
+        if seen_rows(&status).is_none() {
+            break;
+        }
+        let page = page(&service);
+        if page.contains("millstream_snapshot_rows_estimate{connector=\"p\"}") {
+            assert!(page.contains("millstream_snapshot_tables{connector=\"p\"} 2"), "{page}");
+        }
+        seen = status["tasks"][0]["snapshot"].clone();
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(seen["tables"], 2, "{seen}");
+    // The planner thinks that an empty table has a row.
+    assert!(seen["rows_estimate"].as_u64().is_some_and(|rows| (200_000..200_100).contains(&rows)), "{seen}");
+    assert!(seen["text"].as_str().unwrap().contains("of about 2000"), "{seen}");
+    assert!(seen["seconds_left"].is_u64(), "{seen}");
+    service.streams("p");
+    let (_, status) = service.ask("GET", "/connectors/p/status", None);
+    assert_eq!(status["tasks"][0]["snapshot"], json!(null), "{status}");
+}
+
+fn seen_rows(status: &serde_json::Value) -> Option<u64> {
+    status["tasks"][0]["snapshot"]["rows"].as_u64()
+}
+
+/// A source that is away does not keep a connector from being deleted, nor others from being asked; its slot cannot be
+/// dropped then, which is said, and nothing is half done.
+#[test]
+fn deleting_does_not_wait_for_a_source_that_is_away() {
+    let mut service = Service::start("create table items (id int primary key)");
+    service.create("a", &[]);
+    service.streams("a");
+    service.server().stop(true).unwrap();
+    let begun = std::time::Instant::now();
+    let (status, answer) = service.ask("DELETE", "/connectors/a?dropSlot=true", None);
+    assert!(status >= 400 && begun.elapsed().as_secs() < 20, "{status} {answer} after {:?}", begun.elapsed());
+    let said = answer["message"].as_str().unwrap();
+    assert!(said.contains("the connector is not deleted"), "{said}");
+    assert_eq!(service.ask("GET", "/connectors", None).1, json!(["a"]));
+    service.until("it waits for its source", || service.state("a").1 == "RECONNECTING");
+    service.server().boot().unwrap();
+    service.streams("a");
+    assert_eq!(service.ask("DELETE", "/connectors/a?dropSlot=true", None).0, 204);
+    assert_eq!(service.sql("select count(*) from pg_replication_slots").trim(), "0");
+    service.create("b", &[]);
+    service.streams("b");
+    service.server().stop(true).unwrap();
+    assert_eq!(service.ask("DELETE", "/connectors/b", None).0, 204);
+    assert_eq!(service.ask("GET", "/connectors", None).1, json!([]));
+}
