@@ -282,8 +282,8 @@ fn line() -> impl Strategy<Value = Line> {
         prop::collection::vec(prop::option::weighted(maybe, -99_999..99_999_i64), 2),
         prop::collection::vec(prop::option::weighted(maybe, text), 3),
         prop::collection::vec(prop::option::weighted(maybe, any::<bool>()), 2),
-        // from 1952 to 2098, on the millisecond
-        prop::collection::vec(prop::option::weighted(maybe, -568_000_000_000..4_060_000_000_000_i64), 2),
+        // from 1976 to 2098: before 1970 Flink's EXTRACT and FLOOR have rounding of their own
+        prop::collection::vec(prop::option::weighted(maybe, 200_000_000_000..4_060_000_000_000_i64), 2),
     )
         .prop_map(|(ints, decimals, texts, truths, times)| Line { ints, decimals, texts, truths, times })
 }
