@@ -23,6 +23,9 @@ pub enum Recovery {
     Replay,
     /// The pipeline starts anew on a target that it, or another of its name, wrote before: set the fence to 0.
     TakeOver,
+    /// As [`Self::TakeOver`], of a state that was restored with an epoch that no target holds: set the fence to 0, then
+    /// write the outbox as epoch 1.
+    TakeOverAndReplay,
 }
 
 /// Why a target may not be written.
@@ -81,11 +84,21 @@ impl Refusal {
 /// Where the target may not be written.
 pub fn recover(head: &Head, sink: &str, fence: Option<&Fence>) -> Result<Recovery, Refusal> {
     let state = head.sinks.get(sink).copied().unwrap_or(0);
+    // A savepoint of a pipeline that died before its target held the last epoch.
+    let restored = head.takeover && state == 1;
     let Some(fence) = fence else {
-        return if state == 0 { Ok(Recovery::Create) } else { Err(Refusal::FenceMissing { state }) };
+        return match state {
+            0 => Ok(Recovery::Create),
+            _ if restored => Ok(Recovery::TakeOverAndReplay),
+            _ => Err(Refusal::FenceMissing { state }),
+        };
     };
     if !head.writers.contains(&fence.writer) {
-        return if head.takeover && state == 0 { Ok(Recovery::TakeOver) } else { Err(Refusal::OtherWriter) };
+        return match state {
+            0 if head.takeover => Ok(Recovery::TakeOver),
+            _ if restored => Ok(Recovery::TakeOverAndReplay),
+            _ => Err(Refusal::OtherWriter),
+        };
     }
     let target = fence.epoch;
     if target == state {
@@ -102,7 +115,7 @@ pub fn recover(head: &Head, sink: &str, fence: Option<&Fence>) -> Result<Recover
 /// The fence that a start sets, at the epoch where the old one is.
 pub fn renewed(recovery: &Recovery, fence: Option<&Fence>, writer: &str) -> Fence {
     let epoch = match recovery {
-        Recovery::Create | Recovery::TakeOver => 0,
+        Recovery::Create | Recovery::TakeOver | Recovery::TakeOverAndReplay => 0,
         Recovery::Continue | Recovery::Replay => fence.map_or(0, |f| f.epoch),
     };
     Fence { epoch, writer: writer.to_owned() }
@@ -168,7 +181,11 @@ mod tests {
             (&["n"], 0, false, fence(9, "a"), Err(Refusal::OtherWriter)),
             (&["n"], 0, true, fence(9, "a"), Ok(Recovery::TakeOver)),
             (&["n"], 0, true, None, Ok(Recovery::Create)),
-            (&["n"], 1, true, fence(9, "a"), Err(Refusal::OtherWriter)),
+            // Restored with an epoch that no target holds, and the start after one that died when it had claimed.
+            (&["n"], 1, true, fence(9, "a"), Ok(Recovery::TakeOverAndReplay)),
+            (&["n"], 1, true, None, Ok(Recovery::TakeOverAndReplay)),
+            (&["n", "m"], 1, true, fence(0, "n"), Ok(Recovery::Replay)),
+            (&["n"], 2, true, fence(9, "a"), Err(Refusal::OtherWriter)),
         ];
         for (writers, epoch, takeover, fence, wanted) in cases {
             let got = recover(&head(writers, epoch, takeover), "s", fence.as_ref());

@@ -38,10 +38,20 @@ impl Worker {
                 drop(permit);
                 result
             }
-            SourceEvent::Partitions { source, partitions } => {
-                if let Some(slot) = self.sources.get_mut(source) {
-                    let count = slot.set_partitions(partitions);
-                    self.graph.set_partitions(slot.node, count);
+            SourceEvent::Partitions { source, partitions, begin } => {
+                let Some(slot) = self.sources.get_mut(source) else { return Ok(()) };
+                let (known, numbered) = (self.work.positions.len(), self.work.numbers.len());
+                for (at, next) in begin {
+                    self.work.positions.entry(position_key(&slot.name, &at)).or_insert(next);
+                }
+                for (number, at) in (0..).zip(&partitions) {
+                    self.work.numbers.insert(position_key(&slot.name, at), number);
+                }
+                let count = slot.set_partitions(partitions);
+                self.graph.set_partitions(slot.node, count);
+                // Where it began is kept even if nothing comes: a restart must not begin later.
+                if self.work.positions.len() > known || self.work.numbers.len() > numbered {
+                    self.touch();
                 }
                 Ok(())
             }

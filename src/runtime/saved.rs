@@ -173,10 +173,12 @@ pub fn restore(data: &Path, path: &Path, name: Option<&str>) -> Result<Savepoint
     }
     let restored = savepoint::restore(path, &new, |head| {
         head.takeover = true;
-        // What targets hold is newer: their fences are taken over as by a pipeline that starts anew.
+        // What targets hold is newer: their fences are taken over as by a pipeline that starts anew. Only what no target
+        // holds is still to be written, as the first epoch.
         head.writers.clear();
-        head.sinks.clear();
-        head.written.clear();
+        let written = std::mem::take(&mut head.written);
+        head.sinks.retain(|sink, epoch| written.get(sink).is_none_or(|written| written < epoch));
+        head.sinks.values_mut().for_each(|epoch| *epoch = 1);
     });
     let mut savepoint = match restored {
         Ok(savepoint) => savepoint,

@@ -143,6 +143,7 @@ impl Scratch {
                 addresses: self.environment.addresses.clone(),
                 log: Arc::clone(&self.environment.log),
                 positions: self.positions.clone(),
+                numbers: BTreeMap::new(),
                 wait_for_topics: false,
                 room: Arc::clone(&room),
                 events: events.clone(),
@@ -184,7 +185,7 @@ impl Core {
                     self.records(source, &fetched, take)?;
                     drop(permit);
                 }
-                Ok(SourceEvent::Partitions { source, partitions }) => {
+                Ok(SourceEvent::Partitions { source, partitions, .. }) => {
                     if let Some(slot) = self.slots.get_mut(source) {
                         let count = slot.set_partitions(partitions);
                         self.graph.set_partitions(slot.node, count);

@@ -27,8 +27,9 @@ const WAIT_FOR_TOPIC: Duration = Duration::from_millis(250);
 pub(super) enum SourceEvent {
     /// Records, and the room they take until they are processed.
     Records { source: usize, fetched: Fetched, permit: OwnedSemaphorePermit },
-    /// All partitions that a source reads, in an order that only grows: at the start, and when one appears.
-    Partitions { source: usize, partitions: Vec<TopicPartition> },
+    /// All partitions that a source reads or has read, in an order that only grows, over restarts too; and where the
+    /// reading of each begins. At the start, and when one appears.
+    Partitions { source: usize, partitions: Vec<TopicPartition>, begin: Vec<(TopicPartition, i64)> },
     /// A bounded source has been read to its end.
     Ended { source: usize },
     /// A source cannot go on.
@@ -55,6 +56,8 @@ pub(super) struct SourceTask<E> {
     pub(super) log: Arc<dyn Log>,
     /// Offsets of the state.
     pub(super) positions: BTreeMap<String, i64>,
+    /// Numbers of partitions in the state.
+    pub(super) numbers: BTreeMap<String, u32>,
     pub(super) wait_for_topics: bool,
     pub(super) room: Arc<Semaphore>,
     pub(super) events: Sender<E>,
@@ -70,8 +73,6 @@ struct Assigned {
     end: Option<i64>,
     /// The topic's end when the partition was assigned.
     present: i64,
-    /// How many were assigned before it.
-    order: usize,
 }
 
 impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
@@ -204,13 +205,16 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
 
     /// Assigns partitions that are not read yet.
     async fn discover(
-        &self,
+        &mut self,
         options: &TopicOptions,
         assigned: &mut BTreeMap<TopicPartition, Assigned>,
         reader: &mut dyn LogReader,
     ) -> Result<std::time::Instant> {
         let first = assigned.is_empty();
         let known = assigned.len();
+        let of_source = format!("{}/", self.name);
+        // A pipeline that has run before begins where it stopped, also in what it has not seen yet.
+        let resumed = self.positions.keys().any(|key| key.starts_with(&of_source));
         for name in self.topic_names(&options.topics, first).await? {
             let Some(info) = self.log.topic(&name).await? else { continue };
             let topic: Arc<str> = Arc::from(name.as_str());
@@ -236,7 +240,7 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
                 let next = match (self.positions.get(&key), &options.startup) {
                     (Some(offset), _) => *offset,
                     // A partition that appeared later is read from its start, or its first records were lost.
-                    (None, _) if !first => range.earliest,
+                    (None, _) if !first || resumed => range.earliest,
                     (None, Startup::At(position)) => self.log.resolve(&at, *position).await?,
                     (None, Startup::Group(otherwise)) => match self.of_group(options, &at).await? {
                         Some(offset) => offset,
@@ -252,19 +256,17 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
                         range.earliest
                     ))));
                 }
-                let order = assigned.len();
-                assigned.insert(at.clone(), Assigned { next, end, present: range.end, order });
+                assigned.insert(at.clone(), Assigned { next, end, present: range.end });
                 if end.is_none_or(|end| next < end) {
                     reader.assign(at, next).await?;
                 }
             }
         }
         if assigned.len() != known {
-            let mut partitions: Vec<(usize, TopicPartition)> =
-                assigned.iter().map(|(at, p)| (p.order, at.clone())).collect();
-            partitions.sort_by_key(|(order, _)| *order);
-            let partitions = partitions.into_iter().map(|(_, at)| at).collect();
-            self.send(SourceEvent::Partitions { source: self.index, partitions });
+            number(&mut self.numbers, &self.name, assigned.keys());
+            let begin = assigned.iter().map(|(at, p)| (at.clone(), p.next)).collect();
+            let partitions = numbered(&self.numbers, &self.name);
+            self.send(SourceEvent::Partitions { source: self.index, partitions, begin });
         }
         Ok(std::time::Instant::now())
     }
@@ -306,6 +308,38 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
             tokio::time::sleep(WAIT_FOR_TOPIC).await;
         }
     }
+}
+
+/// Gives numbers to a source's partitions that have none yet, behind those that are known.
+fn number<'a>(
+    numbers: &mut BTreeMap<String, u32>,
+    source: &str,
+    partitions: impl Iterator<Item = &'a TopicPartition>,
+) {
+    let prefix = format!("{source}/");
+    let known = numbers.iter().filter(|(key, _)| key.starts_with(&prefix)).map(|(_, number)| *number).max();
+    let mut next = known.map_or(0, |number| number.saturating_add(1));
+    for at in partitions {
+        numbers.entry(position_key(source, at)).or_insert_with(|| {
+            let number = next;
+            next = next.saturating_add(1);
+            number
+        });
+    }
+}
+
+/// A source's partitions in the order of their numbers, those that are gone too.
+fn numbered(numbers: &BTreeMap<String, u32>, source: &str) -> Vec<TopicPartition> {
+    let prefix = format!("{source}/");
+    let mut all: Vec<(u32, TopicPartition)> = numbers
+        .iter()
+        .filter_map(|(key, number)| {
+            let (topic, partition) = key.strip_prefix(&prefix)?.rsplit_once('/')?;
+            Some((*number, TopicPartition::new(topic, partition.parse().ok()?)))
+        })
+        .collect();
+    all.sort_by_key(|(number, _)| *number);
+    all.into_iter().map(|(_, at)| at).collect()
 }
 
 /// Leaves out what lies at or behind a partition's end.
@@ -357,5 +391,21 @@ fn missing_topic(table: &str, what: &str, topics: &Topics, existing: &[String], 
     match nearest {
         Some(nearest) => error.next(format!("did you mean {nearest}?")),
         None => error.next("start the connector that writes it first, or correct 'topic' in the table"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_keep_their_numbers_over_restarts() {
+        let at = TopicPartition::new;
+        let mut numbers = BTreeMap::from([("other/a/0".to_owned(), 7)]);
+        number(&mut numbers, "s", [at("a", 0), at("b", 0)].iter());
+        // One more of the first topic, and none of the second: it was deleted.
+        number(&mut numbers, "s", [at("a", 0), at("a", 1)].iter());
+        assert_eq!(numbered(&numbers, "s"), [at("a", 0), at("b", 0), at("a", 1)]);
+        assert_eq!(numbered(&numbers, "other").len(), 1);
     }
 }

@@ -117,19 +117,11 @@ pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> 
         shared: Arc::clone(&shared),
         stop: stopped,
     };
-    let (mut store, graph) = open_state(plan, &directory, !environment.ephemeral, lookups).await?;
+    let (store, graph) = open_state(plan, &directory, !environment.ephemeral, lookups).await?;
     let fingerprint = fingerprint(plan);
     if let Some(warning) = change::check(store.head(), plan, &fingerprint, name)? {
         tracing::warn!(pipeline = name, "{warning}");
         shared.warn(warning);
-    }
-    let purged = tokio::task::block_in_place(|| store.purge()).map_err(state_error)?;
-    if purged > 0 {
-        tracing::info!(
-            pipeline = name,
-            tables = purged,
-            "deleted the state of operators that the query has no more"
-        );
     }
     // Only now: a script that is refused does not take the place of the one that the state was computed by.
     if let Some(script) = &environment.script {
@@ -191,8 +183,13 @@ impl Launch {
         let mut stopped = self.stop.subscribe();
         let (mut moved, mut last) = (0, None);
         loop {
-            let Self { store, sinks, plan, environment, shared, .. } = &mut self;
-            match recover(store, sinks, plan, &writer, environment.fresh, shared).await {
+            let Self { store, sinks, plan, environment, shared, stop, .. } = &mut self;
+            // Given up in its midst, it is done again at the next start, as after a crash.
+            let recovered = tokio::select! {
+                recovered = recover(store, sinks, plan, &writer, environment.fresh, shared, stop) => recovered,
+                _ = stopped.wait_for(|stop| *stop) => return Err(stopped_early()),
+            };
+            match recovered {
                 Ok(None) => break,
                 // What a process committed right before it died may show a moment later (Kafka).
                 Ok(Some(_)) if moved < 5 => moved += 1,
@@ -215,12 +212,20 @@ impl Launch {
             }
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}
-                _ = stopped.wait_for(|stop| *stop) => {
-                    return Err(Error::new(Kind::Stopped, "stopped before the targets were reached"));
-                }
+                _ = stopped.wait_for(|stop| *stop) => return Err(stopped_early()),
             }
         }
         self.shared.retrying("start", None);
+        // Only now that the state says which query it is of: one that goes back to the old query before finds all of
+        // it.
+        let purged = tokio::task::block_in_place(|| self.store.purge()).map_err(state_error)?;
+        if purged > 0 {
+            tracing::info!(
+                pipeline = self.name,
+                tables = purged,
+                "deleted the state of operators that the query has no more"
+            );
+        }
         let head = self.store.head().clone();
         let sinks = self.sink_tasks(&head, &writer);
         self.shared.committed(head.epoch, &head.inputs, None, std::iter::empty());
@@ -268,7 +273,6 @@ impl Launch {
                 collector: Collector::new(opening.reduction),
                 epoch,
                 written: epoch,
-                fenced: opening.sink.is_fenced(),
                 writes: Some(writes),
             });
             let task = SinkTask {
@@ -301,6 +305,7 @@ impl Launch {
                 addresses: self.environment.addresses.clone(),
                 log: Arc::clone(&self.environment.log),
                 positions: head.inputs.clone(),
+                numbers: head.numbers.clone(),
                 wait_for_topics: self.environment.wait_for_topics,
                 room: Arc::clone(&room),
                 events: self.events.clone(),
@@ -311,6 +316,10 @@ impl Launch {
             tokio::spawn(task.run());
         }
     }
+}
+
+fn stopped_early() -> Error {
+    Error::new(Kind::Stopped, "stopped before the targets were reached")
 }
 
 /// Names for the sinks of a plan: the table's, with a number where it is written more than once.
@@ -430,6 +439,7 @@ async fn recover(
     writer: &str,
     fresh: bool,
     shared: &Shared,
+    stop: &watch::Sender<bool>,
 ) -> Result<Option<String>> {
     let (fingerprint, nodes) = plan;
     let mut head = Head { plan: fingerprint.clone(), nodes: nodes.clone(), ..store.head().clone() };
@@ -440,7 +450,7 @@ async fn recover(
     let mut found: Vec<(Recovery, Option<Fence>)> = Vec::new();
     for opening in sinks.iter_mut() {
         if !opening.sink.is_fenced() {
-            if !head.sinks.contains_key(&opening.name) {
+            if head.takeover || !head.sinks.contains_key(&opening.name) {
                 opening.sink.begin().await?;
             }
             let behind = head.written.get(&opening.name) < head.sinks.get(&opening.name);
@@ -474,7 +484,7 @@ async fn recover(
         failpoint!("recovery.claimed");
     }
     for (opening, (decision, _)) in sinks.iter_mut().zip(&found) {
-        if *decision != Recovery::Replay {
+        if !matches!(decision, Recovery::Replay | Recovery::TakeOverAndReplay) {
             continue;
         }
         let bytes = store.outbox(&opening.name).map_err(state_error)?;
@@ -485,8 +495,8 @@ async fn recover(
         let epoch = head.sinks.get(&opening.name).copied().unwrap_or(0);
         tracing::info!(sink = opening.name, epoch, "writing the last epoch again");
         let write = Write { epoch, of: head.epoch, output };
-        let (_keep, mut never) = watch::channel(false);
-        write_through(opening.sink.as_mut(), &opening.name, writer, &write, shared, &mut never).await?;
+        let mut stop = stop.subscribe();
+        write_through(opening.sink.as_mut(), &opening.name, writer, &write, shared, &mut stop).await?;
         failpoint!("recovery.replayed");
     }
     head.writers = vec![writer.to_owned()];

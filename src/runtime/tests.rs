@@ -141,3 +141,23 @@ async fn a_patient_start_waits_for_its_target() {
     assert!(pipeline.status().causes[0].contains(&free.to_string()), "{:?}", pipeline.status().causes);
     pipeline.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_it_began_is_kept_though_nothing_came() {
+    let mut world = World::new().await;
+    let mut plan = plan(&[table("out", &[("connector", "print")])]);
+    let Op::Source(source) = &mut plan.nodes[0].op else { panic!() };
+    source.options.insert("scan.startup.mode".into(), "latest-offset".into());
+    world.send(&[&create(1, "a")]).await;
+    let pipeline = Pipeline::start(&plan, "p", world.environment()).await.unwrap();
+    pipeline.idle(Duration::from_millis(50)).await.unwrap();
+    let control = pipeline.control();
+    pipeline.stop().await.unwrap();
+    assert_eq!(control.status().positions.values().collect::<Vec<_>>(), [&1]);
+    // While it is down.
+    world.send(&[&create(2, "b")]).await;
+    let pipeline = Pipeline::start(&plan, "p", world.environment()).await.unwrap();
+    pipeline.caught_up(world.log.as_ref()).await.unwrap();
+    pipeline.stop().await.unwrap();
+    assert_eq!(*world.printed.lock(), ["+I[2, b]"]);
+}

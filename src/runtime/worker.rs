@@ -110,7 +110,6 @@ pub(super) struct SinkSlot {
     pub(super) epoch: u64,
     /// The last one that the target is known to hold.
     pub(super) written: u64,
-    pub(super) fenced: bool,
     /// `None` at the end.
     pub(super) writes: Option<mpsc::UnboundedSender<Write>>,
 }
@@ -132,6 +131,8 @@ pub(super) struct Worker {
 #[derive(Default)]
 pub(super) struct Work {
     pub(super) positions: BTreeMap<String, i64>,
+    /// Numbers of input partitions.
+    pub(super) numbers: BTreeMap<String, u32>,
     /// Events put off while sinks were waited for or the pipeline was held.
     pub(super) deferred: VecDeque<Event>,
     /// Something is to be committed.
@@ -150,7 +151,7 @@ pub(super) struct Work {
 
 impl Work {
     pub(super) fn new(head: &Head, held: bool) -> Self {
-        Self { positions: head.inputs.clone(), held, ..Self::default() }
+        Self { positions: head.inputs.clone(), numbers: head.numbers.clone(), held, ..Self::default() }
     }
 }
 
@@ -221,10 +222,16 @@ impl Worker {
     /// The next event; `None` after a wait without one, or where everything has ended. Cuts the epoch before it
     /// waits.
     fn next_event(&mut self) -> Result<Option<Event>> {
-        if !self.work.held
-            && let Some(event) = self.work.deferred.pop_front()
-        {
-            return Ok(Some(event));
+        // Held, it still does as it is told.
+        let next = match self.work.held {
+            false => self.work.deferred.pop_front(),
+            true => {
+                let command = self.work.deferred.iter().position(|event| matches!(event, Event::Command(_)));
+                command.and_then(|place| self.work.deferred.remove(place))
+            }
+        };
+        if next.is_some() {
+            return Ok(next);
         }
         match self.events.try_recv() {
             Ok(event) => return Ok(Some(event)),
@@ -385,7 +392,7 @@ impl Worker {
             };
             match self.events.recv_timeout(wait) {
                 Ok(Event::Sink(event)) => self.sink_event(event)?,
-                Ok(Event::Command(Command::Stop)) => self.command(Command::Stop)?,
+                Ok(Event::Command(command @ (Command::Stop | Command::Release))) => self.command(command)?,
                 Ok(other) => self.work.deferred.push_back(other),
                 Err(RecvTimeoutError::Timeout) if self.work.stop_by.is_none() => {}
                 Err(RecvTimeoutError::Timeout) => {
@@ -429,9 +436,14 @@ impl Worker {
             .zip(&outboxes)
             .filter_map(|((sink, _), bytes)| Some((self.sinks.get(*sink)?.name.as_str(), bytes.as_slice())))
             .collect();
-        failpoint!("pipeline.before_state");
+        let has_output = !outputs.is_empty();
+        if has_output {
+            failpoint!("pipeline.before_state");
+        }
         self.store.commit(head, &named).map_err(state_error)?;
-        failpoint!("pipeline.after_state");
+        if has_output {
+            failpoint!("pipeline.after_state");
+        }
         let work = &mut self.work;
         (work.dirty, work.since, work.record_bytes, work.records) = (false, None, 0, 0);
         self.shared.committed(epoch, &work.positions, work.newest, self.sinks.iter().map(|s| s.epoch));
@@ -453,6 +465,7 @@ impl Worker {
         let mut head = self.store.head().clone();
         head.epoch += 1;
         head.inputs.clone_from(&self.work.positions);
+        head.numbers.clone_from(&self.work.numbers);
         self.keep_sinks(&mut head);
         head
     }
@@ -463,9 +476,7 @@ impl Worker {
             if slot.epoch > 0 {
                 head.sinks.insert(slot.name.clone(), slot.epoch);
             }
-            if !slot.fenced {
-                head.written.insert(slot.name.clone(), slot.written);
-            }
+            head.written.insert(slot.name.clone(), slot.written);
         }
     }
 }

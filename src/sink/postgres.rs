@@ -359,7 +359,17 @@ impl Sink for PostgresSink {
         cut(&deletes, false, &mut pieces);
         cut(&upserts, true, &mut pieces);
         let session = self.session().await?;
-        session.write(&id, fence::number(epoch)?, &writer, &pieces).await
+        let written = session.write(&id, fence::number(epoch)?, &writer, &pieces).await;
+        match written {
+            // A connection that was lost in the midst of this epoch's transaction may have had it committed only now,
+            // while this one waited for its lock.
+            Err(error) if error.kind() == Kind::Fenced => {
+                let found = session.fences.read(&session.client, &id).await?;
+                let ours = found.is_some_and(|found| found.epoch == epoch && found.writer == writer);
+                if ours { Ok(()) } else { Err(error) }
+            }
+            written => written,
+        }
     }
 
     async fn close(&mut self) -> Result<()> {

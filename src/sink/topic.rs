@@ -246,7 +246,14 @@ impl Sink for TopicSink {
             // is read next is final.
             self.writer = Some(self.log.writer(&self.transactional_id).await?);
         }
-        read_fence(self.log.as_ref(), &self.id.to_string()).await
+        let found = read_fence(self.log.as_ref(), &self.id.to_string()).await?;
+        // A write whose answer was lost may have been made.
+        if let (Some(claimed), Some(found)) = (&mut self.claimed, &found)
+            && claimed.writer == found.writer
+        {
+            claimed.epoch = found.epoch;
+        }
+        Ok(found)
     }
 
     async fn claim(&mut self, expected: Option<&Fence>, new: &Fence) -> Result<bool> {
@@ -315,5 +322,28 @@ impl Sink for TopicSink {
         self.commit().await?;
         self.claimed = Some(fence);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::embedded::EmbeddedLog;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_epoch_whose_answer_was_lost_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(dir.path().join("log")).unwrap());
+        let context = FormatContext::new(&std::collections::BTreeMap::new()).unwrap();
+        let id = SinkId { pipeline: "p".into(), sink: "copy".into() };
+        let mut sink = TopicSink::new(&crate::runtime::testing::upsert_topic(), id, log, &context).unwrap();
+        let token = |epoch| Fence { epoch, writer: "w".into() };
+        let nothing = Output { changes: Vec::new() };
+        assert_eq!(sink.fence().await.unwrap(), None);
+        assert!(sink.claim(None, &token(0)).await.unwrap());
+        sink.write(1, &nothing).await.unwrap();
+        sink.claimed = Some(token(0));
+        assert_eq!(sink.fence().await.unwrap(), Some(token(1)));
+        sink.write(2, &nothing).await.unwrap();
     }
 }

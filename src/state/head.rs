@@ -26,9 +26,13 @@ pub struct Head {
     /// The pipeline was started anew: targets that an earlier state wrote may be taken over. Cleared once done.
     #[serde(default)]
     pub takeover: bool,
-    /// For sinks whose targets keep no fence: the last epoch that was written, as far as is known.
+    /// Per sink: the last epoch that its target holds, as far as is known; what a fence says counts more.
     #[serde(default)]
     pub written: BTreeMap<String, u64>,
+    /// The number of each input partition among those of its source, by the keys of `inputs`: operators keep by it what
+    /// they know of a partition.
+    #[serde(default)]
+    pub numbers: BTreeMap<String, u32>,
     /// What of the plan the state depends on: names of operators and sinks, with descriptions.
     #[serde(default)]
     pub nodes: BTreeMap<String, String>,

@@ -31,7 +31,7 @@ async fn write(writer: &mut dyn LogWriter, topic: &str) -> millstream::Error {
     let mut record = batch.record(topic);
     record.value(|out| out.extend_from_slice(b"x"));
     record.finish();
-    writer.commit(batch).await.err().expect("it is refused")
+    writer.commit(batch).await.expect_err("it is refused")
 }
 
 fn is_refused(error: &millstream::Error, word: &str) {

@@ -410,6 +410,22 @@ fn savepoints_are_gone_back_to() {
     assert!(place.refused(&["pipelines", "restore", "p.sql"]).contains("no savepoint"));
 }
 
+/// What is in the state and in no target when a savepoint is taken comes out of what is restored from it.
+#[test]
+fn a_savepoint_of_a_pipeline_that_died_lacks_nothing() {
+    let place = Place::new();
+    place.send(&(1..=10).map(|id| create(id, id)).collect::<Vec<_>>());
+    let file = place.file("p.sql", &format!("{ORDERS}{TOTALS}{QUERY}"));
+    let args = ["sql", "-f", file.to_str().unwrap(), "--until-idle", "200ms"];
+    let died =
+        place.command(&args).env("MILLSTREAM_FAILPOINTS", "pipeline.after_state=abort").output().unwrap();
+    assert_eq!(died.status.code(), None);
+    place.ok(&["pipelines", "savepoint", "p", "p.savepoint"]);
+    place.ok(&["pipelines", "restore", "p.savepoint"]);
+    place.ok(&args);
+    assert_eq!(place.newest("totals").len(), 3);
+}
+
 #[test]
 fn a_changed_query_keeps_what_still_fits() {
     let place = Place::new();

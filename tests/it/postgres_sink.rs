@@ -168,11 +168,10 @@ async fn epochs_are_written_once_and_only_by_the_writer_that_claimed() {
     first.write(2, &output(all)).await.unwrap();
     assert_eq!(content().trim(), "1|1 2|5 3|1");
 
-    // The same epoch again, and one too far, change nothing.
-    for wrong in [2, 4] {
-        let error = first.write(wrong, &output(vec![upsert(row(9, 9))])).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::Fenced, "{error}");
-    }
+    // The same epoch again, and one too far, change nothing. The first is there: its own answer may have been lost.
+    first.write(2, &output(vec![upsert(row(9, 9))])).await.unwrap();
+    let error = first.write(4, &output(vec![upsert(row(9, 9))])).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Fenced, "{error}");
     assert_eq!((content().trim(), epoch().as_str()), ("1|1 2|5 3|1", "2|one"));
 
     // A second writer claims; the first is fenced from then on, whatever the size of its epoch.
