@@ -9,12 +9,13 @@ use super::offset::Offset;
 use super::pour::Flow;
 use super::pump::Pump;
 use super::reconcile::{Reconciler, Verdict};
-use super::run::{Run, unusable};
+use super::run::{Run, stopped, unusable};
 use super::signal::{Command, Request, Signal};
+use super::status::Phase;
 use super::stream::{Stream, now_ns};
 use super::{snapshot, source};
 use crate::config::connector::CaptureOptions;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::pg::catalog::{self, TypeRegistry};
 use crate::pg::pgoutput::{self, Message};
 use crate::pg::{Lsn, XLogData, sql_error};
@@ -116,7 +117,8 @@ impl Run {
         let Arrived { signal, next, done } = arrived;
         let lsn = flow.pump.offset.lsn;
         if !matches!(signal.command(), Ok(Command::Window(_))) {
-            self.obey(signal, lsn, flow.stream, flow.pump, flow.side, flow.types, flow.aside).await?;
+            let obeyed = self.obey(signal, lsn, flow.stream, flow.pump, flow.side, flow.types, flow.aside);
+            self.unless_stopped(obeyed).await?;
         }
         if let Some(next) = next {
             Channels::note(&mut flow.pump.offset, next);
@@ -139,7 +141,18 @@ impl Run {
         let lsn = flow.pump.offset.lsn;
         let Flow { stream, pump, side, types, aside, .. } = flow;
         let mut tools = tools(&self.options, side, types, stream, pump, &aside.notifier);
-        aside.incremental.passed(lsn, &mut tools).await
+        self.unless_stopped(aside.incremental.passed(lsn, &mut tools)).await
+    }
+
+    /// Ends with the stop, whatever the server is asked for: what is under way then is begun again at the next start,
+    /// from the offset, on sessions of its own.
+    pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => Err(Error::new(Kind::Stopped, "a stop was asked for")),
+            done = work => done,
+        }
     }
 
     /// What of a message goes on, after a snapshot that was interrupted.
@@ -197,10 +210,13 @@ impl Run {
             last_commit: stream.last_commit(),
             txid: stream.xid().or(pump.offset.tx_id),
         };
-        let read =
-            snapshot::read_again(self, types, &mut stream.encoder, pump, &captured, &request, &place).await;
+        // Its first row may take long: the stream waits, and nothing hangs.
+        self.status.phase(Phase::Snapshot);
+        let read = snapshot::read_again(self, types, &mut stream.encoder, pump, &captured, &request, &place);
+        let read = self.unless_stopped(read).await;
+        self.status.phase(Phase::Streaming);
         if let Err(error) = read {
-            if error.is_transient() {
+            if error.is_transient() || error.kind() == Kind::Stopped {
                 return Err(error);
             }
             // What the signal asks for cannot be had; the stream can.
@@ -225,9 +241,12 @@ impl Run {
 
     pub(super) async fn heartbeat(&self, stream: &mut Stream, pump: &mut Pump, side: &Client) -> Result<()> {
         if let Some(sql) = &self.options.heartbeat_query
-            && let Err(error) = side.batch_execute(sql).await
+            && let Err(error) = source::answered(async {
+                let failed = |e| sql_error("heartbeat.action.query failed", e);
+                side.batch_execute(sql).await.map_err(failed)
+            })
+            .await
         {
-            let error = sql_error("heartbeat.action.query failed", error);
             let fatal = matches!(crate::pg::sqlstate(&error), Some("57P01" | "42P01"));
             if fatal || error.is_transient() {
                 return Err(error);

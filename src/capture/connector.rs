@@ -35,6 +35,9 @@ const UNFENCED: Duration = Duration::from_secs(60);
 /// A run that held this long starts the count of tries anew.
 const HEALTHY: Duration = Duration::from_secs(10);
 
+/// A stop that takes longer is not waited for: a log that is away, say.
+const STOP: Duration = Duration::from_secs(10);
+
 /// What a connector runs in.
 #[derive(Clone)]
 pub struct Env {
@@ -190,14 +193,25 @@ impl ConnectorHandle {
         }
     }
 
-    /// Asks for a clean stop and waits for it: events at hand are made durable and confirmed.
+    /// Asks for a clean stop and waits for it, 10 s at most: events at hand are made durable and confirmed.
     pub async fn stop(&self) {
         let _ = self.stop.send(true);
-        let task = self.task.lock().await.take();
-        if let Some(task) = task
-            && let Err(error) = task.await
-        {
-            tracing::error!(connector = self.name, %error, "the connector's task ended badly");
+        let Some(mut task) = self.task.lock().await.take() else { return };
+        match tokio::time::timeout(STOP, &mut task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(connector = self.name, %error, "the connector's task ended badly");
+            }
+            Err(_) => {
+                tracing::warn!(
+                    connector = self.name,
+                    "the connector did not stop within {} s; what was not durable comes again",
+                    STOP.as_secs()
+                );
+                task.abort();
+                let _ = task.await;
+                self.status.phase(Phase::Stopped);
+            }
         }
     }
 

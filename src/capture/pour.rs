@@ -91,7 +91,7 @@ impl Run {
         if flow.aside.incremental.is_running() {
             let Flow { stream, pump, side, types, aside, .. } = flow;
             let mut tools = tools(&self.options, side, types, stream, pump, &aside.notifier);
-            aside.incremental.restart(&mut tools).await?;
+            self.unless_stopped(aside.incremental.restart(&mut tools)).await?;
         }
         flow.pump.offer().await?;
         let mut pending: Option<Pending> = None;
@@ -128,6 +128,10 @@ impl Run {
                 }
                 () = beat(heartbeat.as_mut()), if heartbeat.is_some() => {
                     self.heartbeat(flow.stream, flow.pump, flow.side).await?;
+                    // The next one is a whole period away: a query slower than that does not starve the stream.
+                    if let Some(beats) = &mut heartbeat {
+                        beats.reset();
+                    }
                     continue;
                 }
                 arrived = flow.channels.next() => {
@@ -226,7 +230,7 @@ impl Run {
                     if !flow.stream.in_transaction() && !flow.spool.in_piece() {
                         flow.stream.witness.passed(keepalive.wal_end)?;
                         flow.reached = flow.reached.max(keepalive.wal_end);
-                        flow.pump.idle(keepalive.wal_end).await?;
+                        flow.pump.idle(keepalive.wal_end, keepalive.asks).await?;
                     }
                 }
             }
@@ -283,7 +287,8 @@ impl Run {
         }
         let Flow { stream, pump, side, types, aside, .. } = flow;
         if let Some(signal) = stream.signal(data) {
-            self.obey(signal, data.wal_start, stream, pump, side, types, aside).await?;
+            let obeyed = self.obey(signal, data.wal_start, stream, pump, side, types, aside);
+            self.unless_stopped(obeyed).await?;
         } else if aside.incremental.is_open()
             && let Ok(message) = pgoutput::parse(data.payload, false)
         {

@@ -18,6 +18,8 @@ use crate::pg::{Acknowledger, Lsn};
 const IDLE_INTERVAL: Duration = Duration::from_secs(10);
 /// … unless this much WAL has gone by.
 const IDLE_BYTES: u64 = 8 << 20;
+/// … or the server asks, and then at most this often.
+const ASKED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A change whose record the log may find too large.
 #[derive(Clone, Debug)]
@@ -56,6 +58,8 @@ pub(super) struct Pump {
     /// Bytes of the batch in flight.
     handed: usize,
     written: (Lsn, Instant),
+    /// The server has asked how far we are: one that shuts down waits until all of its WAL is confirmed.
+    asked: bool,
 }
 
 impl Pump {
@@ -89,6 +93,7 @@ impl Pump {
             cut,
             handed: 0,
             written,
+            asked: false,
         }
     }
 
@@ -187,7 +192,8 @@ impl Pump {
     }
 
     /// The server has sent everything before `wal_end` and nothing is under way.
-    pub(super) async fn idle(&mut self, wal_end: Lsn) -> Result<()> {
+    pub(super) async fn idle(&mut self, wal_end: Lsn, asks: bool) -> Result<()> {
+        self.asked |= asks;
         if wal_end > self.offset.restart {
             self.offset.restart = wal_end;
             if self.offset.position.commit < wal_end {
@@ -210,7 +216,9 @@ impl Pump {
         if restart <= self.written.0 || !self.batch.is_empty() || self.in_flight() {
             return Ok(());
         }
-        let due = self.written.1.elapsed() >= IDLE_INTERVAL
+        let since = self.written.1.elapsed();
+        let due = since >= IDLE_INTERVAL
+            || (self.asked && since >= ASKED_INTERVAL)
             || restart.0 - self.written.0.0 >= IDLE_BYTES
             || self.target.is_some_and(|target| restart >= target);
         if due {
@@ -243,6 +251,7 @@ impl Pump {
         self.handed = batch.bytes();
         std::mem::swap(&mut self.large, &mut self.large_in_flight);
         self.written = (self.offset.restart, Instant::now());
+        self.asked = false;
         self.committer.send(batch, note).await
     }
 

@@ -26,6 +26,8 @@ pub struct Keepalive {
     pub wal_end: Lsn,
     /// The server's clock, microseconds since 2000-01-01 UTC.
     pub clock: i64,
+    /// The server wants an answer: it is shutting down, or has not heard of us for long.
+    pub asks: bool,
 }
 
 /// One message of the stream.
@@ -113,9 +115,9 @@ pub(super) fn decode(body: &[u8]) -> Option<(WalFrame<'_>, bool)> {
         b'k' => {
             let (wal_end, rest) = rest.split_first_chunk::<8>()?;
             let (clock, rest) = rest.split_first_chunk::<8>()?;
-            let keepalive =
-                Keepalive { wal_end: Lsn(u64::from_be_bytes(*wal_end)), clock: i64::from_be_bytes(*clock) };
-            Some((WalFrame::Keepalive(keepalive), *rest.first()? == 1))
+            let asks = *rest.first()? == 1;
+            let (wal_end, clock) = (Lsn(u64::from_be_bytes(*wal_end)), i64::from_be_bytes(*clock));
+            Some((WalFrame::Keepalive(Keepalive { wal_end, clock, asks }), asks))
         }
         _ => None,
     }
@@ -153,7 +155,7 @@ mod tests {
                     clock: 11,
                     payload: b"payload"
                 }),
-                WalFrame::Keepalive(Keepalive { wal_end: Lsn(13), clock: 15 }),
+                WalFrame::Keepalive(Keepalive { wal_end: Lsn(13), clock: 15, asks: true }),
             ]
         );
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
@@ -142,13 +143,22 @@ async fn ask_for_tls(tcp: &mut TcpStream) -> io::Result<u8> {
     Ok(answer)
 }
 
+/// A server that is gone without a word is noticed within a minute also where nobody sends: during a COPY, say. The
+/// kernel's own times are hours.
+fn keepalive() -> socket2::TcpKeepalive {
+    let times = socket2::TcpKeepalive::new();
+    times.with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3)
+}
+
 async fn tcp(config: &ConnectConfig, host: &str, port: u16) -> Result<TcpStream> {
     let addresses = lookup_host((host, port)).await.map_err(|e| unreachable(config, e))?;
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
         let connected = async {
             let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-            socket.set_keepalive(config.tcp_keepalive)?;
+            if config.tcp_keepalive {
+                socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
+            }
             let stream = socket.connect(address).await?;
             stream.set_nodelay(true)?;
             Ok::<_, io::Error>(stream)

@@ -33,6 +33,7 @@ mod large_transactions;
 mod log_contract;
 mod log_crash;
 mod network;
+mod nothing_waits;
 mod operate;
 mod outage;
 mod pipeline_crash;

@@ -1,16 +1,25 @@
 //! Chunks of a table, and the rows in the signal table around them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use chrono::{SecondsFormat, Utc};
 use tokio_postgres::Client;
 
 use super::Tools;
 use crate::capture::keys::{self, Key, KeyColumns, all_columns, name_of};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::TablePlan;
 use crate::pg::catalog::{self, TableInfo};
 use crate::pg::snapshot::{CopyDecoder, CopyReader, SESSION_SETTINGS};
 use crate::pg::{Literal, Qualified, sql_error};
+
+/// A chunk ends with the row that makes it larger than this, bytes: it is kept in memory until the stream has passed.
+const LARGE: usize = 8 << 20;
+/// What rows that cannot be cut apart may hold, bytes.
+const LARGEST: usize = 256 << 20;
+/// The stream waits for a chunk: a table whose chunks take longer is left.
+const LONGEST: Duration = Duration::from_secs(240);
 
 /// A table that waits for its turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +62,8 @@ pub(super) struct Scan {
     /// The last key sent: a restart goes on behind it.
     pub(super) sent: Option<Key>,
     pub(super) rows: u64,
+    /// Rows that a chunk may have, after one that was large in bytes.
+    fit: i64,
 }
 
 impl Scan {
@@ -91,8 +102,18 @@ impl Scan {
             let why = if target.surrogate.is_some() { "SQL_EXCEPTION" } else { "NO_PRIMARY_KEY" };
             return Ok(Err(why));
         };
-        let mut scan =
-            Self { table, plan, key, ties, identity, max: Vec::new(), end: None, sent: None, rows: 0 };
+        let mut scan = Self {
+            table,
+            plan,
+            key,
+            ties,
+            identity,
+            max: Vec::new(),
+            end: None,
+            sent: None,
+            rows: 0,
+            fit: i64::MAX,
+        };
         if let Some((max, end)) = resumed.filter(|(max, _)| max.len() == scan.key.len()) {
             scan.max = max;
             scan.sent.clone_from(&end);
@@ -139,6 +160,7 @@ impl Scan {
         target: &Target,
         decoder: &mut CopyDecoder,
     ) -> Result<Vec<Row>> {
+        let limit = limit.min(self.fit);
         let mut conditions = vec![self.key.compare("<=", &self.max)];
         if let Some(end) = &self.end {
             conditions.insert(0, self.key.compare(">", end));
@@ -156,13 +178,36 @@ impl Scan {
         );
         let mut reader = CopyReader::start(client, &select).await?;
         let mut rows = Vec::new();
+        let (mut bytes, mut dropped) = (0, false);
         while let Some(line) = reader.next_line().await? {
+            bytes += line.len();
+            // Rows of one key go together; others may come with the next chunk.
+            let most = if self.ties { LARGEST } else { LARGE };
+            if dropped || (bytes > most && !rows.is_empty()) {
+                dropped = true;
+                continue;
+            }
             let identity = match &self.identity {
                 Some(identity) => identity.of_line(decoder, &line)?,
                 None => Key::new(),
             };
             rows.push(Row { identity, line });
         }
+        if dropped && self.ties {
+            return Err(Error::data(format!(
+                "the rows of a chunk of {} hold more than {LARGEST} bytes",
+                target.id()
+            ))
+            .because("the table is read by a key that several rows share, whose rows go together")
+            .next("lower incremental.snapshot.chunk.size, or give the table a primary key"));
+        }
+        let read = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        self.fit = match dropped {
+            true => read.max(1),
+            // The rows behind may be smaller again.
+            false if bytes < LARGE / 2 => self.fit.saturating_mul(2),
+            false => self.fit,
+        };
         if let Some(last) = rows.last() {
             self.end = Some(self.key.of_line(decoder, &last.line)?);
             self.rows += u64::try_from(rows.len()).unwrap_or(0);
@@ -174,9 +219,9 @@ impl Scan {
 fn sql_exception(
     target: &Target,
     tools: &Tools<'_>,
-    error: crate::error::Error,
+    error: Error,
 ) -> Result<std::result::Result<Scan, &'static str>> {
-    if error.is_transient() {
+    if !is_the_tables(&error) {
         return Err(error);
     }
     tracing::error!(connector = tools.options.name, table = target.id(), %error, "the incremental snapshot leaves this table");
@@ -186,7 +231,14 @@ fn sql_exception(
 /// The session's settings for reading rows.
 pub(super) async fn set_up(client: &Client) -> Result<()> {
     let fail = |e| sql_error("cannot set up the snapshot's session", e);
-    client.batch_execute(SESSION_SETTINGS).await.map_err(fail)
+    let bounded = format!("{SESSION_SETTINGS}; SET statement_timeout = {}", LONGEST.as_millis());
+    client.batch_execute(&bounded).await.map_err(fail)
+}
+
+/// Whether the table is to be left over this error, for it would be the same again.
+pub(super) fn is_the_tables(error: &Error) -> bool {
+    // 57014: the statement took longer than it may, and the stream waits for it.
+    !error.is_transient() || crate::pg::sqlstate(error) == Some("57014")
 }
 
 /// The rows in the signal table around a chunk.

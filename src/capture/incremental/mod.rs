@@ -390,7 +390,7 @@ impl Incremental {
                     self.notify(tools, "IN_PROGRESS", &progress)?;
                     return Ok(rows);
                 }
-                Err(error) if error.is_transient() => return Err(error),
+                Err(error) if !chunk::is_the_tables(&error) => return Err(error),
                 // The next table may do; this one's trouble is not the stream's.
                 Err(error) => {
                     tracing::error!(connector = tools.options.name, table = target.id(), %error, "the incremental snapshot leaves this table");

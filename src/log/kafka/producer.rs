@@ -157,7 +157,12 @@ impl LogWriter for KafkaWriter {
             tokio::select! {
                 biased;
                 result = &mut answer => break result.map_err(|_| ended())?,
-                () = tokio::time::sleep(LONG) => if let Some(error) = self.deleted_topic().await {
+                () = tokio::time::sleep(LONG) => {}
+            }
+            tokio::select! {
+                biased;
+                result = &mut answer => break result.map_err(|_| ended())?,
+                gone = self.deleted_topic() => if let Some(error) = gone {
                     break Err(error);
                 },
             }
