@@ -359,10 +359,15 @@ impl Graph {
                         out.rows(id, &mut rows);
                         return Ok(());
                     }
-                    Kind::Operator(operator) => {
-                        operator.process(port, &mut rows, &mut slot.emitter)?;
-                        slot.emitter.recycle(rows);
+                    Kind::Operator(_) => {}
+                }
+                while let Some(Slot { kind: Kind::Operator(operator), emitter, .. }) = self.slots.get_mut(id) {
+                    operator.process(port, &mut rows, emitter)?;
+                    if !operator.pending() {
+                        emitter.recycle(rows);
+                        break;
                     }
+                    self.forward(id, out)?;
                 }
                 self.forward(id, out)
             }

@@ -155,16 +155,17 @@ impl Side {
         self.dirty.push(Key::from_slice(key));
     }
 
-    /// Adds a row: one more of it, or, with a unique key, in place of the one that was there.
-    pub(super) fn add(&mut self, key: &[u8], row: &Row, degree: u32) -> Result<(), EngineError> {
+    /// Adds a row: one more of it, or, with a unique key, in place of the one that was there; says whether there was
+    /// one.
+    pub(super) fn add(&mut self, key: &[u8], row: &Row, degree: u32) -> Result<bool, EngineError> {
         let unique = self.unique.as_deref();
         let bucket = self.buckets.get(key, unique)?;
         if bucket.changed.is_empty() {
             self.dirty.push(Key::from_slice(key));
         }
-        let less = bucket.add(unique, row, degree, &mut self.buffer);
+        let (less, replaced) = bucket.add(unique, row, degree, &mut self.buffer);
         self.buckets.bytes = (self.buckets.bytes + weight(row)).saturating_sub(less);
-        Ok(())
+        Ok(replaced)
     }
 
     /// Takes a row out; one that is not there is ignored.
@@ -265,14 +266,21 @@ impl Bucket {
         first && !self.changed.is_empty()
     }
 
-    /// Adds a row; gives the weight of the one whose place it took.
-    fn add(&mut self, unique: Option<&[usize]>, row: &Row, degree: u32, buffer: &mut Vec<u8>) -> usize {
+    /// Adds a row; gives the weight of the one whose place it took, and whether that was still there.
+    fn add(
+        &mut self,
+        unique: Option<&[usize]>,
+        row: &Row,
+        degree: u32,
+        buffer: &mut Vec<u8>,
+    ) -> (usize, bool) {
         let found = self.find(unique, row, buffer);
         let at = found.unwrap_or(self.entries.len());
-        let mut less = 0;
+        let (mut less, mut replaced) = (0, false);
         match self.entries.get_mut(at) {
             Some(entry) => {
                 less = weight(&entry.row);
+                replaced = unique.is_some() && entry.count > 0;
                 entry.count = if unique.is_some() { 1 } else { entry.count.saturating_add(1) };
                 entry.row = Row::clone(row);
                 entry.degree = degree;
@@ -284,7 +292,7 @@ impl Bucket {
             }
         }
         self.note(at);
-        less
+        (less, replaced)
     }
 
     /// Writes the entries that changed under the join key in `full`; gives the weight of what is gone.

@@ -15,7 +15,7 @@ use super::super::codec;
 use super::super::error::EngineError;
 use super::super::plan::Op;
 use super::super::row::{Change, Row};
-use super::{Builder, Emitter, Operator};
+use super::{Builder, ENOUGH, Emitter, Operator};
 
 /// Of fewer rows than this for each instance it is not worth to wake other threads.
 const WORTHWHILE: usize = if cfg!(test) { 2 } else { 64 };
@@ -61,16 +61,18 @@ impl Instance {
     fn run(&mut self, job: Job) {
         match job {
             Job::Rows { port } => {
-                let mut rows = std::mem::take(&mut self.rows);
+                let mut rows = std::mem::take(&mut self.rows).into_iter();
                 let mut emitter = std::mem::take(&mut self.emitter);
-                for change in rows.drain(..) {
+                while emitter.rows().len() < ENOUGH
+                    && let Some(change) = rows.next()
+                {
                     if let Err(error) = self.row(port, change, &mut emitter) {
                         self.failure = Some(error);
                         break;
                     }
                     self.ends.push(emitter.rows().len());
                 }
-                (self.rows, self.emitter) = (rows, emitter);
+                (self.rows, self.emitter) = (rows.collect(), emitter);
             }
             Job::Flush => self.failure = self.operator.flush().err(),
         }
@@ -136,8 +138,12 @@ pub(super) struct Exchange {
     threads: Vec<Thread>,
     hasher: RandomState,
     key: Vec<u8>,
-    /// The instance of each row at hand.
+    /// The instance of each row at hand whose results have not been handed on.
     places: Vec<usize>,
+    /// The input that these rows are of.
+    port: usize,
+    /// Rows of a small batch are still to be taken in.
+    left: bool,
 }
 
 impl Exchange {
@@ -177,6 +183,8 @@ impl Exchange {
             hasher: RandomState::with_seeds(11, 13, 17, 19),
             key: Vec::new(),
             places: Vec::new(),
+            port: 0,
+            left: false,
         })
     }
 
@@ -211,23 +219,40 @@ impl Exchange {
         self.instances.iter().try_for_each(|instance| call(instance.lock().operator.as_mut()))
     }
 
-    /// Takes over what the instances gave, in the order of the rows. Of several failures the first row's counts.
-    fn collect(&mut self, out: &mut Vec<Change>) -> Result<(), EngineError> {
-        let mut instances: Vec<_> = self.instances.iter().map(|instance| instance.lock()).collect();
-        let mut given: Vec<_> = instances
-            .iter_mut()
+    /// Lets the instances go on with their rows, and takes over what they gave, in the order of the rows: up to the
+    /// first row whose instance has stopped because it gave much. Of several failures the first row's counts.
+    fn go_on(&mut self, out: &mut Vec<Change>) -> Result<(), EngineError> {
+        self.run(Job::Rows { port: self.port })?;
+        let mut given: Vec<_> = self
+            .instances
+            .iter()
             .map(|instance| {
-                let Instance { emitter, ends, failure, .. } = &mut **instance;
-                (emitter.rows().drain(..), ends.drain(..), 0, failure)
+                let mut instance = instance.lock();
+                let changes = std::mem::take(instance.emitter.rows()).into_iter();
+                let ends = std::mem::take(&mut instance.ends).into_iter();
+                (instance, changes, ends, 0)
             })
             .collect();
-        for place in self.places.drain(..) {
-            let Some((changes, ends, before, failure)) = given.get_mut(place) else { continue };
+        let mut taken = 0;
+        for &place in &self.places {
+            let Some((instance, changes, ends, before)) = given.get_mut(place) else { break };
             let Some(end) = ends.next() else {
-                return Err(failure.take().unwrap_or_else(|| EngineError::Plan("a row was lost".to_owned())));
+                if let Some(failure) = instance.failure.take() {
+                    return Err(failure);
+                }
+                break;
             };
             out.extend(changes.by_ref().take(end - *before));
             *before = end;
+            taken += 1;
+        }
+        if taken == 0 {
+            return Err(EngineError::Plan(format!("a row of {} was lost", self.name)));
+        }
+        self.places.drain(..taken);
+        for (mut instance, changes, ends, before) in given {
+            *instance.emitter.rows() = changes.collect();
+            instance.ends = ends.map(|end| end - before).collect();
         }
         Ok(())
     }
@@ -243,16 +268,27 @@ impl Operator for Exchange {
     }
 
     fn process(&mut self, port: usize, rows: &mut Vec<Change>, out: &mut Emitter) -> Result<(), EngineError> {
+        if !self.places.is_empty() {
+            return self.go_on(out.rows());
+        }
         if rows.len() < WORTHWHILE * self.instances.len() {
-            for change in rows.drain(..) {
+            let mut done = 0;
+            for change in rows.iter() {
                 let place = self.place(port, &change.row);
                 if let Some(instance) = self.instances.get(place) {
-                    instance.lock().row(port, change, out)?;
+                    instance.lock().row(port, change.clone(), out)?;
+                }
+                done += 1;
+                if out.rows().len() >= ENOUGH {
+                    break;
                 }
             }
+            rows.drain(..done);
+            self.left = !rows.is_empty();
             return Ok(());
         }
-        self.places.clear();
+        self.left = false;
+        self.port = port;
         for change in rows.iter() {
             let place = self.place(port, &change.row);
             self.places.push(place);
@@ -265,8 +301,11 @@ impl Operator for Exchange {
                 }
             }
         }
-        self.run(Job::Rows { port })?;
-        self.collect(out.rows())
+        self.go_on(out.rows())
+    }
+
+    fn pending(&self) -> bool {
+        self.left || !self.places.is_empty()
     }
 
     fn watermark(&mut self, watermark: i64, out: &mut Emitter) -> Result<(), EngineError> {

@@ -10,7 +10,7 @@ use super::super::plan::{Join as Spec, JoinKind};
 use super::super::row::{Change, Row, RowKind, Value};
 use super::bucket::Side;
 use super::row::failed;
-use super::{Builder, Emitter, Operator};
+use super::{Builder, ENOUGH, Emitter, Operator};
 
 pub(super) struct Join {
     name: String,
@@ -22,6 +22,8 @@ pub(super) struct Join {
     key: Vec<u8>,
     /// Positions in the other side's bucket that match; kept for its memory.
     matches: Vec<usize>,
+    /// Rows of the input at hand are still to be taken in.
+    left: bool,
 }
 
 impl Join {
@@ -49,6 +51,7 @@ impl Join {
             widths: [builder.input(0)?.len(), builder.input(1)?.len()],
             key: Vec::new(),
             matches: Vec::new(),
+            left: false,
         })
     }
 
@@ -102,9 +105,9 @@ impl Join {
                 degree = degree.saturating_add(entry.count);
             }
         }
-        if add {
-            input.add(key, &change.row, degree)?;
-        } else {
+        // An update of which only the new row comes: whoever it matches has its old row for a partner already.
+        let replaced = add && input.add(key, &change.row, degree)?;
+        if !add {
             input.remove(key, &change.row)?;
         }
 
@@ -130,7 +133,7 @@ impl Join {
         for &at in matches.iter() {
             let Some(entry) = bucket.entries.get(at) else { continue };
             let (row, count, degree) = (&entry.row, entry.count, entry.degree);
-            let first = if add { degree == 0 } else { degree <= 1 };
+            let first = if add { degree == 0 && !replaced } else { degree <= 1 };
             if semi {
                 // The other side is the left one: its row comes or goes with its first or last partner.
                 if first {
@@ -154,7 +157,7 @@ impl Join {
                     }
                 }
             }
-            if other_outer || semi {
+            if (other_outer || semi) && !replaced {
                 let degree = if add { degree.saturating_add(1) } else { degree.saturating_sub(1) };
                 first_change |= bucket.set_degree(at, degree);
             }
@@ -191,10 +194,22 @@ impl Lone {
 impl Operator for Join {
     fn process(&mut self, port: usize, rows: &mut Vec<Change>, out: &mut Emitter) -> Result<(), EngineError> {
         let out = out.rows();
-        for change in rows.drain(..) {
-            self.change(port, &change, out)?;
+        let mut done = 0;
+        for change in rows.iter() {
+            self.change(port, change, out)?;
+            done += 1;
+            // A row may have very many partners: what has come out is handed on before more is made.
+            if out.len() >= ENOUGH {
+                break;
+            }
         }
+        rows.drain(..done);
+        self.left = !rows.is_empty();
         Ok(())
+    }
+
+    fn pending(&self) -> bool {
+        self.left
     }
 
     fn flush(&mut self) -> Result<(), EngineError> {

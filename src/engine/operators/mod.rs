@@ -67,6 +67,9 @@ pub(crate) enum Message {
     Idle(bool),
 }
 
+/// Rows that an operator collects, about, before it lets them be handed on.
+const ENOUGH: usize = if cfg!(test) { 3 } else { 4096 };
+
 /// Collects the output of an operator.
 #[derive(Default)]
 pub(crate) struct Emitter {
@@ -127,6 +130,12 @@ pub(crate) trait Operator: Send {
 
     /// Changes of input `port`; `rows` may be drained.
     fn process(&mut self, port: usize, rows: &mut Vec<Change>, out: &mut Emitter) -> Result<(), EngineError>;
+
+    /// Whether [`Operator::process`] has stopped, so that what came out can be handed on: it is then called again
+    /// with what it left of the rows.
+    fn pending(&self) -> bool {
+        false
+    }
 
     /// The watermark of all inputs went up.
     fn watermark(&mut self, watermark: i64, out: &mut Emitter) -> Result<(), EngineError> {

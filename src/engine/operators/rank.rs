@@ -95,8 +95,11 @@ impl Rank {
         Ok(Self {
             append_only: mode == ChangelogMode::default(),
             upsert: mode.update_after
-                && spec.input_key.is_some()
-                && (!mode.update_before || only_climbs(builder, &spec.order)),
+                && spec.input_key.as_ref().is_some_and(|key| {
+                    // Without its old row an update is found only where it was: in the same partition.
+                    let stays = spec.partition.iter().all(|column| key.contains(column));
+                    !mode.update_before || (stays && only_climbs(builder, &spec.order))
+                }),
             spec: spec.clone(),
             table: builder.expiring_table("rows", None)?,
             partitions: HashMap::default(),

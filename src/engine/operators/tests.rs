@@ -1,14 +1,18 @@
 //! Operators as text: changelogs in, changelogs out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::super::graph::{Environment, Graph, NoLookup, Output, SystemClock};
 use super::super::plan::{
-    Aggregate, AggregateCall, ChangelogMode, Join, JoinKind, NodeId, NormalizeMode, OnConflict, Op,
+    Aggregate, AggregateCall, ChangelogMode, Join, JoinKind, NodeId, NormalizeMode, OnConflict, Op, Rank,
+    RankFunction, SortKey,
 };
 use super::super::row::{Change, RowKind, Value};
-use super::super::testing::{ALL, PlanBuilder, Runner, lines, schema};
+use super::super::testing::{ALL, INSERTS, PlanBuilder, Runner, lines, schema};
+use crate::state::MemoryState;
 
 fn aggregate(function: &'static str, args: &[usize], kind: &str) -> AggregateCall {
     AggregateCall {
@@ -110,6 +114,98 @@ fn left_join_pads_and_restores() {
              +I[1, 10, 10, anna]
              -D[1, 10, 10, anna]"
         )
+    );
+}
+
+/// Updates of a unique key may come without their old rows.
+#[test]
+fn an_update_without_its_old_row_is_no_further_partner() {
+    let changes = "0 +I[1, 10]\n1 +I[10, ann]\n1 +U[10, anna]\n1 -D[10, anna]\n1 +I[10, bob]";
+    assert_eq!(
+        joined(JoinKind::Left, true).feed(changes),
+        lines(
+            "+I[1, 10, null, null]
+             -D[1, 10, null, null]
+             +I[1, 10, 10, ann]
+             +I[1, 10, 10, anna]
+             -D[1, 10, 10, anna]
+             +I[1, 10, null, null]
+             -D[1, 10, null, null]
+             +I[1, 10, 10, bob]"
+        )
+    );
+    assert_eq!(joined(JoinKind::Semi, true).feed(changes), lines("+I[1, 10]\n-D[1, 10]\n+I[1, 10]"));
+    assert_eq!(
+        joined(JoinKind::Anti, true).feed(changes),
+        lines("+I[1, 10]\n-D[1, 10]\n+I[1, 10]\n-D[1, 10]")
+    );
+}
+
+/// Notes how many rows come at once.
+#[derive(Default)]
+struct Batches {
+    largest: usize,
+    rows: Vec<Change>,
+}
+
+impl Output for Batches {
+    fn rows(&mut self, _sink: NodeId, rows: &mut Vec<Change>) {
+        self.largest = self.largest.max(rows.len());
+        self.rows.append(rows);
+    }
+}
+
+#[test]
+fn rows_with_many_partners_come_out_in_pieces() {
+    let mut results = Vec::new();
+    for threads in ["1", "3"] {
+        let mut plan = PlanBuilder::default();
+        let sources = [plan.source("id:int k:int", ALL), plan.source("id:int k:int", ALL)];
+        let (on, kind) = (vec![(1, 1)], JoinKind::Inner);
+        let join = Join { kind, on, residual: None, left_key: None, right_key: None, ttl: [None; 2] };
+        let columns = "id:int k:int id2:int k2:int";
+        let node = plan.node(Op::Join(join), &sources, columns, ALL);
+        plan.sink(node, columns);
+        plan.plan.options.insert("parallelism.default".to_owned(), threads.to_owned());
+        let environment = Environment { clock: Arc::new(SystemClock), lookup: &mut NoLookup };
+        let mut graph = Graph::build(&plan.plan, &mut MemoryState::new(), environment).unwrap();
+        let mut out = Batches::default();
+        let row = |id: i64| Change::new(RowKind::Insert, vec![Value::Int(id), Value::Int(id % 4)]);
+        graph.push(sources[0], &mut (0..40).map(row).collect(), &mut out).unwrap();
+        // Of one row, as on a small batch, and of many.
+        graph.push(sources[1], &mut (0..5).map(row).collect(), &mut out).unwrap();
+        graph.push(sources[1], &mut (5..80).map(row).collect(), &mut out).unwrap();
+        assert_eq!(out.rows.len(), 800);
+        assert!(out.largest <= 3 * 14, "{} rows at once on {threads} threads", out.largest);
+        results.push(out.rows);
+    }
+    assert_eq!(results.first(), results.last());
+}
+
+/// The partition of a group may be an aggregate of it, and change.
+#[test]
+fn a_rank_over_an_aggregate_leaves_nothing_in_the_old_partition() {
+    let mut plan = PlanBuilder::default();
+    let source = plan.source("uid:int cat:int", INSERTS);
+    let calls = vec![aggregate("COUNT", &[], "bigint"), aggregate("MAX", &[1], "int")];
+    let spec = Aggregate { group: vec![0], calls, emit_update_before: true, ttl: None };
+    let columns = "uid:int c:bigint m:int";
+    let groups = plan.node(Op::Aggregate(spec), &[source], columns, ALL);
+    let rank = Rank {
+        function: RankFunction::RowNumber,
+        partition: vec![2],
+        order: vec![SortKey { column: 1, descending: true, nulls_first: false }],
+        from: 1,
+        to: Some(3),
+        emit_rank: false,
+        emit_update_before: true,
+        input_key: Some(vec![0]),
+    };
+    let node = plan.node(Op::Rank(rank), &[groups], columns, ALL);
+    plan.sink(node, columns);
+    assert_eq!(
+        Runner::new(plan.plan).feed("+I[1, 1]\n+I[1, 2]"),
+        lines("+I[1, 1, 1]\n-D[1, 1, 1]\n+I[1, 2, 2]")
     );
 }
 
