@@ -361,7 +361,8 @@ impl Graph {
                     }
                     Kind::Operator(_) => {}
                 }
-                while let Some(Slot { kind: Kind::Operator(operator), emitter, .. }) = self.slots.get_mut(id) {
+                while let Some(Slot { kind: Kind::Operator(operator), emitter, .. }) = self.slots.get_mut(id)
+                {
                     operator.process(port, &mut rows, emitter)?;
                     if !operator.pending() {
                         emitter.recycle(rows);

@@ -1,7 +1,7 @@
 //! The pipeline's thread, the side of its inputs: records become changes and go through the graph.
 
 use super::source::{SourceEvent, position_key};
-use super::worker::{CHUNK, Event, Sinks, SourceSlot, Worker, engine_error};
+use super::worker::{CHUNK, Event, MAX_OUTPUT_ROWS, Sinks, SourceSlot, Worker, engine_error};
 use crate::engine::format::{FormatError, Input};
 use crate::engine::row::Change;
 use crate::error::{Error, Result};
@@ -78,9 +78,18 @@ impl Worker {
         let mut last = 0;
         for (index, record) in fetched.iter().enumerate() {
             if let Some((at, _)) = first
-                && (changes.len() >= CHUNK || at != record.at)
+                && (changes.len() >= self.work.piece() || at != record.at)
             {
                 self.push(source, &mut changes, first.take(), last)?;
+                if self.collected() >= MAX_OUTPUT_ROWS {
+                    // What this fetch gives is more than one epoch may hold: it ends here.
+                    for done in fetched.iter().take(index) {
+                        self.move_to(source, done.at, done.offset + 1);
+                    }
+                    self.wait_for_sinks()?;
+                    self.cut(Vec::new())?;
+                    self.touch();
+                }
             }
             let Some(slot) = self.sources.get_mut(source) else { return Ok(()) };
             let headers: Vec<_> =
@@ -147,7 +156,9 @@ impl Worker {
         let Some(slot) = self.sources.get(source) else { return Ok(()) };
         let Some((at, offset)) = first else { return Ok(()) };
         let (node, table, number) = (slot.node, slot.table.clone(), slot.number(at));
+        let (given, before) = (changes.len(), self.collected());
         let pushed = self.graph.push_partition(node, number, changes, &mut Sinks(&mut self.sinks));
+        self.work.fan_out = self.collected().saturating_sub(before) / given.max(1);
         pushed.map_err(|error| {
             // State has changed in memory only: the epoch is given up with it.
             let failure = engine_error(error);

@@ -35,7 +35,7 @@ const MAX_DELAY: Duration = Duration::from_millis(30);
 /// Beyond one of these an epoch is cut as soon as the sinks are ready, and nothing is read until then.
 const MAX_RECORD_BYTES: usize = 32 << 20;
 const MAX_STATE_BYTES: usize = 128 << 20;
-const MAX_OUTPUT_ROWS: usize = 100_000;
+pub(super) const MAX_OUTPUT_ROWS: usize = 100_000;
 /// Changes that go through the graph at once.
 pub(super) const CHUNK: usize = 1024;
 /// How long a stop waits for targets.
@@ -139,6 +139,8 @@ pub(super) struct Work {
     pub(super) dirty: bool,
     pub(super) since: Option<Instant>,
     pub(super) record_bytes: usize,
+    /// Rows that came out of the last piece for each of its changes.
+    pub(super) fan_out: usize,
     pub(super) records: u64,
     pub(super) newest: Option<i64>,
     pub(super) in_flight: usize,
@@ -150,6 +152,11 @@ pub(super) struct Work {
 }
 
 impl Work {
+    /// Changes that go through the graph at once: fewer where they give many rows, so that an epoch can end between.
+    pub(super) fn piece(&self) -> usize {
+        (MAX_OUTPUT_ROWS / 4 / self.fan_out.max(1)).clamp(1, CHUNK)
+    }
+
     pub(super) fn new(head: &Head, held: bool) -> Self {
         Self { positions: head.inputs.clone(), numbers: head.numbers.clone(), held, ..Self::default() }
     }
@@ -282,13 +289,18 @@ impl Worker {
             && self.work.deferred.is_empty()
     }
 
+    /// Rows that wait for the end of the epoch.
+    pub(super) fn collected(&self) -> usize {
+        self.sinks.iter().map(|s| s.collector.len()).sum()
+    }
+
     fn due(&self) -> bool {
         let work = &self.work;
         if !work.dirty {
             return false;
         }
         let full = work.record_bytes >= MAX_RECORD_BYTES
-            || self.sinks.iter().map(|s| s.collector.len()).sum::<usize>() >= MAX_OUTPUT_ROWS
+            || self.collected() >= MAX_OUTPUT_ROWS
             || self.store.dirty_bytes() >= MAX_STATE_BYTES;
         let delay = self.batching.latency.unwrap_or(MAX_DELAY);
         let ripe = work.since.is_some_and(|s| s.elapsed() >= delay) || work.records >= self.batching.records;
