@@ -17,7 +17,11 @@ pub(super) fn lookup(name: &str) -> Option<(Scalar, bool)> {
         "JSON_STRING" => (json_string, true),
         "JSON" => (
             |call| match Json::parse(call.str(0)?) {
-                Ok(_) => Ok(call.arg(0).clone()),
+                Ok(json) => {
+                    let mut out = String::new();
+                    json.write_exact(&mut out);
+                    Ok(Value::from(out))
+                }
                 Err(error) => Err(EvalError::new(error)),
             },
             true,
@@ -129,7 +133,8 @@ fn json_query(call: &Call<'_>) -> Result<Value, EvalError> {
         || instead(call.str(3)?, EvalError::new("Empty result of JSON_QUERY function is not allowed"));
     let (found, strict) = match look_up(call) {
         Err(error) => return instead(call.str(4)?, error),
-        Ok(Lookup { found: None, .. }) => return empty(),
+        Ok(Lookup { found: None, strict: false }) => return empty(),
+        Ok(Lookup { found: None, strict: true }) => return instead(call.str(4)?, strict_null()),
         Ok(Lookup { found: Some(found), strict }) => (found, strict),
     };
     let wrapped = match call.str(2)? {
@@ -155,9 +160,16 @@ fn json_query(call: &Call<'_>) -> Result<Value, EvalError> {
         };
         return Ok(Value::Array(items.iter().map(text).collect()));
     }
+    if let TypeKind::Array(_) = &call.result.kind {
+        return Ok(Value::Null);
+    }
     let mut text = String::new();
     wrapped.write(&mut text);
     Ok(Value::from(text))
+}
+
+fn strict_null() -> EvalError {
+    EvalError::new("Strict jsonpath mode requires a non empty returned value, but is null")
 }
 
 fn json_exists(call: &Call<'_>) -> Result<Value, EvalError> {
@@ -165,6 +177,7 @@ fn json_exists(call: &Call<'_>) -> Result<Value, EvalError> {
         return Ok(Value::Null);
     }
     match look_up(call) {
+        Ok(Lookup { found: None, strict: true }) if call.str(2)? == "ERROR" => Err(strict_null()),
         Ok(lookup) => Ok(Value::Bool(lookup.found.is_some())),
         Err(error) => match call.str(2)? {
             "TRUE" => Ok(Value::Bool(true)),
@@ -253,7 +266,8 @@ fn json_quote(call: &Call<'_>) -> Result<Value, EvalError> {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            ' '..='~' => out.push(c),
+            // other control characters stay as they are
+            '\0'..='~' => out.push(c),
             _ => {
                 // beyond the basic plane Flink writes the code point, then the second half of the pair
                 let _ = write!(out, "\\u{:04x}", u32::from(c));
@@ -305,7 +319,12 @@ pub(crate) fn write(out: &mut String, value: &Value, kind: &TypeKind) {
         (Value::Decimal(number), _) => super::super::print::decimal(out, *number),
         (Value::Float(_) | Value::Double(_), _) => {
             let mut digits = String::new();
-            super::super::print::value(&mut digits, value, &text);
+            // a FLOAT is written with the digits of the DOUBLE that it is
+            let double = match value {
+                Value::Float(number) => Value::Double(f64::from(*number)),
+                other => other.clone(),
+            };
+            super::super::print::value(&mut digits, &double, &text);
             out.push_str(&java_exponent(&digits));
         }
         (Value::Bool(_) | Value::Int(_), _) => super::super::print::value(out, value, &text),

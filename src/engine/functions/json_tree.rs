@@ -38,9 +38,19 @@ impl Json {
 
     /// Writes it without blanks, names sorted.
     pub(crate) fn write(&self, out: &mut String) {
+        self.write_numbers(out, false);
+    }
+
+    /// As [`Self::write`], with the digits of numbers as they were read.
+    pub(crate) fn write_exact(&self, out: &mut String) {
+        self.write_numbers(out, true);
+    }
+
+    fn write_numbers(&self, out: &mut String, exact: bool) {
         match self {
             Self::Null => out.push_str("null"),
             Self::Bool(truth) => out.push_str(if *truth { "true" } else { "false" }),
+            Self::Number(digits) if exact => out.push_str(digits),
             Self::Number(digits) => out.push_str(&java_number(digits)),
             Self::String(text) => write_string(out, text),
             Self::Array(items) => {
@@ -49,7 +59,7 @@ impl Json {
                     if at > 0 {
                         out.push(',');
                     }
-                    item.write(out);
+                    item.write_numbers(out, exact);
                 }
                 out.push(']');
             }
@@ -63,7 +73,7 @@ impl Json {
                     }
                     write_string(out, name);
                     out.push(':');
-                    item.write(out);
+                    item.write_numbers(out, exact);
                 }
                 out.push('}');
             }
@@ -225,6 +235,9 @@ impl Parser<'_> {
         }
         if self.peek() == Some(b'0') {
             self.at += 1;
+            if self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+                return Err("Invalid numeric value: Leading zeroes not allowed".to_owned());
+            }
         } else {
             digits(self)?;
         }

@@ -10,7 +10,7 @@ use openssl::hash::{MessageDigest, hash};
 
 use super::super::error::EvalError;
 use super::super::row::Value;
-use super::{Call, Scalar};
+use super::{Call, Scalar, java_regex};
 
 pub(super) fn lookup(name: &str) -> Option<(Scalar, bool)> {
     Some(match name {
@@ -61,7 +61,7 @@ fn pattern(text: &str) -> Option<Rc<Regex>> {
         if patterns.len() >= KEPT {
             patterns.clear();
         }
-        let compiled = Regex::new(text).ok().map(Rc::new);
+        let compiled = java_regex::translate(text).and_then(|text| Regex::new(&text).ok()).map(Rc::new);
         patterns.insert(text.to_owned(), compiled.clone());
         compiled
     })
@@ -167,7 +167,8 @@ fn similar(call: &Call<'_>) -> Result<Value, EvalError> {
             }
             '%' if !bracket => regex.push_str(".*"),
             '_' if !bracket => regex.push('.'),
-            '^' | '$' | '\\' if !bracket => {
+            // '^' keeps its meaning, as in Calcite
+            '$' | '\\' if !bracket => {
                 regex.push('\\');
                 regex.push(c);
             }

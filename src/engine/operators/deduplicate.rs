@@ -37,7 +37,8 @@ impl Deduplicate {
         let time = row_time(&change.row, self.spec.time)?;
         let Some(waiting) = &mut self.waiting else { return Ok(()) };
         let mut listed = self.rows.get(key)?;
-        if time <= self.watermark || listed.rows().len() > 1 {
+        // as in Flink, a row at the watermark itself is not late yet
+        if time < self.watermark || listed.rows().len() > 1 {
             return Ok(());
         }
         if let Some(known) = listed.rows().first() {

@@ -333,6 +333,14 @@ fn check_escape(args: &[Expr], similar: bool, span: crate::sql::error::Span) -> 
         Some(ExprNode::Literal(Value::Str(text))) => Some(text.to_string()),
         _ => None,
     };
+    let mut columns = std::collections::BTreeSet::new();
+    args.iter().for_each(|arg| types::columns_of(arg, &mut columns));
+    if let (Some(escape), true) = (constant(2), columns.is_empty())
+        && !similar
+        && escape.chars().count() != 1
+    {
+        return Err(SqlError::plan(span, format!("Invalid escape character '{escape}'")));
+    }
     let (Some(pattern), Some(escape), false) = (constant(1), constant(2), similar) else { return Ok(()) };
     let Some(escape) = escape.chars().next() else { return Ok(()) };
     let mut chars = pattern.chars().enumerate();

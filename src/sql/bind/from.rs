@@ -224,12 +224,12 @@ impl Binder<'_> {
             col.hidden |= hidden.contains(&col.index);
             col
         }));
-        let mut late = None;
-        if let JoinCondition::On(on) = condition {
-            if kind == JoinKind::Inner && system_time.is_none() && has_subquery(on) {
-                late = Some(on);
+        let late = match condition {
+            JoinCondition::On(on) if kind == JoinKind::Inner && system_time.is_none() && has_subquery(on) => {
+                Some(on)
             }
-        }
+            _ => None,
+        };
         if let (JoinCondition::On(on), None) = (condition, late) {
             let bound = self.expr(on, Env::plain(&scope))?;
             conditions.push(operators::clause("ON", bound, on.span)?);

@@ -49,6 +49,14 @@ pub(super) fn resolve(name: &str, args: Vec<Expr>, span: Span) -> SqlResult<Expr
                 "ARRAY_SORT" => "ARRAY_SORT",
                 _ => "ARRAY_SLICE",
             };
+            let fits = args.iter().skip(1).all(|arg| match (name, &arg.data_type.kind) {
+                (_, TypeKind::Null) => true,
+                ("ARRAY_SORT", kind) => *kind == TypeKind::Boolean,
+                (_, kind) => matches!(kind, TypeKind::TinyInt | TypeKind::SmallInt | TypeKind::Int),
+            });
+            if !fits {
+                return fail(&args);
+            }
             if name == "ARRAY_SORT" && !ordered(&element.kind) {
                 return fail(&args);
             }
@@ -67,6 +75,11 @@ pub(super) fn resolve(name: &str, args: Vec<Expr>, span: Span) -> SqlResult<Expr
             (function, args, DataType::new(element.kind))
         }
         ("ARRAY_CONCAT", 1..) | ("ARRAY_UNION" | "ARRAY_EXCEPT" | "ARRAY_INTERSECT", 2) => {
+            if args.iter().any(|arg| arg.data_type.kind == TypeKind::Null) {
+                return Err(
+                    SqlError::plan(span, "Illegal use of 'NULL'").help("CAST(NULL AS type) gives it one")
+                );
+            }
             let target = args
                 .iter()
                 .skip(1)
@@ -82,7 +95,12 @@ pub(super) fn resolve(name: &str, args: Vec<Expr>, span: Span) -> SqlResult<Expr
             (function, args, DataType { kind: target.kind, nullable })
         }
         ("ARRAY_JOIN", 2 | 3) => {
-            if !is_string(&element.kind) {
+            if !is_string(&element.kind)
+                || args
+                    .iter()
+                    .skip(1)
+                    .any(|arg| !is_string(&arg.data_type.kind) && arg.data_type.kind != TypeKind::Null)
+            {
                 return fail(&args);
             }
             ("ARRAY_JOIN", args, DataType { kind: TypeKind::Varchar(UNBOUNDED), nullable })

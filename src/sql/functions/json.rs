@@ -1,6 +1,6 @@
 //! JSON_* functions.
 
-use crate::engine::expr::Expr;
+use crate::engine::expr::{Expr, ExprNode};
 use crate::engine::types::{DataType, TypeKind};
 use crate::sql::error::{Span, SqlError, SqlResult};
 use crate::sql::types::{UNBOUNDED, call, cast_to, is_numeric, is_string};
@@ -12,6 +12,14 @@ const STRING: TypeKind = TypeKind::Varchar(UNBOUNDED);
 /// Resolves a JSON function; the parser has filled in the behaviours.
 pub fn resolve(name: &str, mut args: Vec<Expr>, returning: Option<DataType>, span: Span) -> SqlResult<Expr> {
     let nullable = any_nullable(&args);
+    if !matches!(name, "JSON_OBJECT" | "JSON_ARRAY")
+        && args.iter().any(|arg| matches!(arg.node, ExprNode::Call { function: "JSON", .. }))
+    {
+        return Err(SqlError::plan(
+            span,
+            "The JSON() function is currently only supported inside JSON_ARRAY() or as the VALUE param of JSON_OBJECT(). Example: JSON_OBJECT('a', JSON('{\"key\": \"value\"}')) or JSON_ARRAY(JSON('{\"key\": \"value\"}')).",
+        ));
+    }
     let text = args
         .first()
         .is_some_and(|arg| is_string(&arg.data_type.kind) || arg.data_type.kind == TypeKind::Null);
@@ -78,6 +86,14 @@ pub fn resolve(name: &str, mut args: Vec<Expr>, returning: Option<DataType>, spa
             }) =>
         {
             return Err(misfit(name, &args, "JSON_STRING(<CHARACTER>)", span));
+        }
+        // what is JSON already stays what it is
+        ("JSON_STRING", 1)
+            if args.first().is_some_and(|arg| {
+                matches!(arg.node, ExprNode::Call { function: "JSON_OBJECT" | "JSON_ARRAY", .. })
+            }) =>
+        {
+            args.remove(0)
         }
         ("JSON_STRING", 1) => call("JSON_STRING", args, DataType { kind: STRING, nullable }),
         ("JSON_QUOTE", 1) if text => call("JSON_QUOTE", args, DataType { kind: STRING, nullable }),

@@ -95,12 +95,12 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             let (Some(condition), Some(yes), Some(no)) = (args.next(), args.next(), args.next()) else {
                 return Err(unknown(name, &[], span));
             };
-            let condition = boolean(condition, span)?;
-            if [&yes, &no].iter().any(|e| e.data_type.kind == TypeKind::Null) {
+            if [&condition, &yes, &no].iter().any(|e| e.data_type.kind == TypeKind::Null) {
                 return Err(
                     SqlError::plan(span, "Illegal use of 'NULL'").help("CAST(NULL AS type) gives it one")
                 );
             }
+            let condition = boolean(condition, span)?;
             if is_nested(&yes.data_type.kind) || is_nested(&no.data_type.kind) {
                 return wrong(&[condition, yes, no], "IF(<ANY_TYPE>, <NUMERIC_TYPE>, <NUMERIC_TYPE>)");
             }
@@ -228,6 +228,14 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             Ok(call("SHA2", args, DataType { kind: TypeKind::Varchar(128), nullable }))
         }
         ("ELT", 2..) => {
+            if kind == TypeKind::Null {
+                return Err(
+                    SqlError::plan(span, "Illegal use of 'NULL'").help("CAST(NULL AS type) gives it one")
+                );
+            }
+            if !is_integer(&kind) {
+                return Err(SqlError::plan(span, "Index can only be an INTEGER NUMERIC type."));
+            }
             let target =
                 args.iter().skip(2).try_fold(
                     args.get(1).map_or(TypeKind::Null, |arg| arg.data_type.kind.clone()),

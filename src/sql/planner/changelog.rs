@@ -192,13 +192,13 @@ impl Emitter {
             .map(|emitted| if emitted { '1' } else { '0' })
             .iter()
             .collect();
-        let text = format!("{}|{}|{}|{modes}", super::identity::text(&op), names.join(","), types.join(","));
+        let told = |op: &Op| {
+            format!("{}|{}|{}|{modes}", super::identity::text(op), names.join(","), types.join(","))
+        };
+        let text = told(&op);
         let id = self.plan.nodes.len();
         // The name is what state is kept by: where a table's server is makes no other operator.
-        let stable = format!("{:?}|{}|{}|{mode:?}", op.identity(), names.join(","), types.join(","));
-        // What has no hint has the name that it had before there were hints.
-        let stable = stable.replace(", ttl: None", "").replace(", ttl: [None, None]", "");
-        let mut name = format!("{}-{:016x}", kind(&op), fnv(stable.as_bytes()));
+        let mut name = format!("{}-{:016x}", kind(&op), fnv(told(&op.identity()).as_bytes()));
         match self.seen.entry(text) {
             Entry::Occupied(entry) if shared => return *entry.get(),
             Entry::Occupied(_) => name = format!("{name}-{id}"),

@@ -355,8 +355,8 @@ INSERT INTO p SELECT c, COUNT(*), SUM(v * 2) FROM o WHERE v > 3 GROUP BY c;";
         assert_eq!(names("a:9092"), names("b:9092"));
         assert_eq!(
             names("a:9092").join(" "),
-            "source-c7ab0450722d0e39 normalize-08beb83b3542324f filter-bb478a2288df597a \
-             project-17d6b51e0f5c8a44 aggregate-ae5d94a2aeea1f8e sink-9f9b3da441383a4a"
+            "source-22f18f493986833b normalize-112ae834a9ab07db filter-d14c782a94ff4dc8 \
+             project-6fda27fe65f8a00f aggregate-6f019e5415e55a68 sink-ade69b349d6045de"
         );
     }
 }
