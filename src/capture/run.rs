@@ -292,7 +292,7 @@ impl Run {
         let result = match begun {
             // A snapshot that is stopped starts again.
             None => Ok(Ended::Stopped),
-            Some(Ok(Some(beginning))) => self.stream(session, encoder, &mut pump, beginning).await,
+            Some(Ok(Some(beginning))) => Box::pin(self.stream(session, encoder, &mut pump, beginning)).await,
             Some(Ok(None)) => self.rest(&mut pump).await,
             Some(Err(e)) => {
                 if !e.is_transient() {
