@@ -426,6 +426,43 @@ fn a_savepoint_of_a_pipeline_that_died_lacks_nothing() {
     assert_eq!(place.newest("totals").len(), 3);
 }
 
+/// A start that never reached its target has thrown nothing away.
+#[test]
+fn a_query_that_was_taken_back_finds_its_state() {
+    let mut server = TemporaryPostgres::start(&PostgresOptions::default()).unwrap();
+    let place = Place::new();
+    place.send(&(1..=10).map(|id| create(id, id)).collect::<Vec<_>>());
+    let targets = ["counts", "maxima"].map(|name| {
+        format!(
+            "CREATE TABLE {name} (g INT, v BIGINT, PRIMARY KEY (g) NOT ENFORCED) WITH ('connector'='jdbc', \
+             'url'='jdbc:postgresql://127.0.0.1:{}/postgres', 'table-name'='{name}', 'username'='postgres');",
+            server.port()
+        )
+    });
+    let tables = format!("{ORDERS}{}", targets.concat());
+    let counts = "INSERT INTO counts SELECT g, COUNT(*) FROM orders GROUP BY g;";
+    let maxima = "INSERT INTO maxima SELECT g, CAST(MAX(v) AS BIGINT) FROM orders GROUP BY g;";
+    let both = format!("{tables} EXECUTE STATEMENT SET BEGIN {counts} {maxima} END;");
+    let one = format!("{tables} EXECUTE STATEMENT SET BEGIN {counts} END;");
+    let run = |sql: &str| {
+        let file = place.file("p.sql", sql);
+        let output = place.output(&["sql", "-f", file.to_str().unwrap(), "--until-idle", "200ms"]);
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (done, screen) = run(&both);
+    assert!(done, "{screen}");
+    server.stop(true).unwrap();
+    let (done, screen) = run(&one);
+    assert!(!done && screen.contains("cannot reach"), "{screen}");
+    server.boot().unwrap();
+    place.send(&[delete(10, 10)]);
+    let (done, screen) = run(&both);
+    assert!(done, "{screen}");
+    // Group 1 had 1, 4, 7 and 10.
+    let found = server.psql("postgres", "SELECT v FROM maxima WHERE g = 1").unwrap();
+    assert_eq!(found.trim(), "7");
+}
+
 #[test]
 fn a_changed_query_keeps_what_still_fits() {
     let place = Place::new();
