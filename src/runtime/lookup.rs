@@ -25,7 +25,7 @@ use crate::engine::plan::TableRef;
 use crate::engine::row::{Row, Value};
 use crate::engine::types::DataType;
 use crate::error::{Error, Kind, Result};
-use crate::sink::postgres::{ColumnParameter, Wire};
+use crate::sink::postgres::{ColumnParameter, OutOfRange, Wire};
 
 /// Keys of one request.
 const KEYS_PER_REQUEST: usize = 256;
@@ -215,16 +215,12 @@ impl JdbcLookup {
             let (columns, outside) = (&columns, &outside);
             async move {
                 let rows: Vec<&Row> = keys.iter().collect();
-                let parameters: Vec<ColumnParameter<'_>> = columns
-                    .iter()
-                    .enumerate()
-                    .map(|(column, (wire, data_type))| ColumnParameter {
-                        wire: *wire,
-                        data_type,
-                        column,
-                        rows: &rows,
-                    })
-                    .collect();
+                let encoded = columns.iter().enumerate().map(|(column, (wire, data_type))| {
+                    ColumnParameter::encode(*wire, data_type, column, &rows)
+                });
+                let parameters = encoded
+                    .collect::<Result<Vec<_>, OutOfRange>>()
+                    .map_err(|error| Error::data("a key cannot be looked up").because(error))?;
                 let parameters: Vec<&(dyn ToSql + Sync)> =
                     parameters.iter().map(|p| p as &(dyn ToSql + Sync)).collect();
                 let found = client.query(statement, &parameters).await.map_err(|e| outside.failed(e))?;

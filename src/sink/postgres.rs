@@ -25,7 +25,7 @@ use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::pg::{ConnectConfig, sql_error, sqlstate};
 
-pub(crate) use encode::{ColumnParameter, Wire};
+pub(crate) use encode::{ColumnParameter, OutOfRange, Wire};
 use fence::Fences;
 pub(crate) use target::TargetName;
 use target::{Target, TargetColumn};
@@ -170,8 +170,15 @@ struct Piece<'a> {
     rows: &'a [&'a Row],
 }
 
+/// A piece that only has to be sent.
+struct Bound<'a> {
+    statement: &'a Statement,
+    parameters: Vec<ColumnParameter>,
+}
+
 impl Session {
-    async fn execute(&self, piece: &Piece<'_>) -> Result<()> {
+    /// Everything about a piece that can fail on this side.
+    fn bind(&self, piece: &Piece<'_>) -> Result<Bound<'_>> {
         let all: Vec<usize> = (0..self.target.columns.len()).collect();
         let (statement, columns) = match (&self.delete, piece.upsert) {
             (_, true) => (&self.insert, &all),
@@ -180,34 +187,32 @@ impl Session {
                 return Err(Error::internal("a row is to be deleted from a table without a key"));
             }
         };
-        let parameters: Vec<ColumnParameter<'_>> = columns
-            .iter()
-            .filter_map(|i| {
-                let column = self.target.columns.get(*i)?;
-                let (wire, data_type) = (column.wire, &column.data_type);
-                Some(ColumnParameter { wire, data_type, column: *i, rows: piece.rows })
+        let columns = columns.iter().filter_map(|i| Some((*i, self.target.columns.get(*i)?)));
+        let parameters = columns.map(|(i, column)| {
+            ColumnParameter::encode(column.wire, &column.data_type, i, piece.rows).map_err(|_| {
+                Error::data(format!("cannot write to table {}", self.target.name.plain()))
+                    .because(format!(
+                        "column {} holds a value that PostgreSQL's {} has no room for",
+                        column.name,
+                        column.wire.types().0.name()
+                    ))
+                    .next("leave such values out or change them in the query (CASE, NULLIF, TRY_CAST), then start again")
             })
-            .collect();
+        });
+        Ok(Bound { statement, parameters: parameters.collect::<Result<_>>()? })
+    }
+
+    async fn execute(&self, bound: &Bound<'_>) -> Result<()> {
         let parameters: Vec<&(dyn ToSql + Sync)> =
-            parameters.iter().map(|p| -> &(dyn ToSql + Sync) { p }).collect();
-        let executed = self.client.execute(statement, &parameters).await;
+            bound.parameters.iter().map(|p| -> &(dyn ToSql + Sync) { p }).collect();
+        let executed = self.client.execute(bound.statement, &parameters).await;
         // COMMIT may be on its way already: whether this epoch is there, only the fence knows.
         failpoint!("sink.rows_sent");
-        match executed {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.write_error(error)),
-        }
+        executed.map(drop).map_err(|error| self.write_error(error))
     }
 
     fn write_error(&self, error: tokio_postgres::Error) -> Error {
-        let what = format!("cannot write to table {}", self.target.name.plain());
-        if error.as_db_error().is_none()
-            && std::error::Error::source(&error).is_some_and(|s| s.to_string().contains("of column"))
-        {
-            return Error::data(what)
-                .because(std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default());
-        }
-        sql_error(what, error)
+        sql_error(format!("cannot write to table {}", self.target.name.plain()), error)
     }
 
     async fn simple(&self, sql: &str) -> Result<()> {
@@ -233,25 +238,27 @@ impl Session {
             ))
     }
 
-    /// One transaction. An ordinary epoch is sent in one go; what comes after a failed statement does nothing,
-    /// and COMMIT then rolls back.
+    /// One transaction. An ordinary epoch is sent in one go; what comes after a statement that fails at the server
+    /// does nothing, and COMMIT then rolls back. Nothing may fail on this side any more then.
     async fn write(&self, id: &SinkId, epoch: i64, writer: &str, pieces: &[Piece<'_>]) -> Result<()> {
         if let [first, second] = pieces {
+            let (first, second) = (self.bind(first)?, self.bind(second)?);
             let (begin, advance, one, two, commit) = futures_util::future::join5(
                 self.simple("BEGIN"),
                 self.advance(id, epoch, writer),
-                self.execute(first),
-                self.execute(second),
+                self.execute(&first),
+                self.execute(&second),
                 self.simple("COMMIT"),
             )
             .await;
             return begin.and(advance).and(one).and(two).and(commit);
         }
         if let [only] = pieces {
+            let only = self.bind(only)?;
             let (begin, advance, one, commit) = futures_util::future::join4(
                 self.simple("BEGIN"),
                 self.advance(id, epoch, writer),
-                self.execute(only),
+                self.execute(&only),
                 self.simple("COMMIT"),
             )
             .await;
@@ -262,7 +269,7 @@ impl Session {
         let written = async {
             self.advance(id, epoch, writer).await?;
             for piece in pieces {
-                self.execute(piece).await?;
+                self.execute(&self.bind(piece)?).await?;
             }
             Ok(())
         };

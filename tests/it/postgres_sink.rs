@@ -187,6 +187,35 @@ async fn epochs_are_written_once_and_only_by_the_writer_that_claimed() {
     assert_eq!((content().trim(), epoch().as_str()), ("2|5 3|1 4|4", "4|two"));
 }
 
+/// The fence must never move without the rows that belong to it.
+#[tokio::test]
+async fn an_epoch_with_a_value_that_has_no_room_changes_nothing() {
+    let server = TemporaryPostgres::start(&PostgresOptions::default()).unwrap();
+    server.psql("postgres", "create table t(a int primary key, born date)").unwrap();
+    let t = table(&server, "t", &[("a", TypeKind::Int), ("born", TypeKind::Date)], &[0]);
+    let row = |a: i64, born: i32| upsert(vec![Value::Int(a), Value::Date(born)]);
+    let content = || {
+        let sql = "select (select string_agg(a || ' ' || born, ',' order by a) from t), epoch from millstream_epoch";
+        server.psql("postgres", sql).unwrap().trim().to_owned()
+    };
+    let mut writer = ready(&t, "one").await;
+    writer.write(1, &output(vec![row(1, 0), row(2, 1)])).await.unwrap();
+    let gone = delete(vec![Value::Int(1), Value::Null]);
+    // A bad row alone, behind a delete, and in an epoch of many statements.
+    let many = (10..40_010).map(|a| row(a, if a == 40_009 { i32::MIN } else { 0 })).collect();
+    for bad in [vec![row(3, i32::MIN), row(4, 0)], vec![gone.clone(), row(3, i32::MIN)], many] {
+        let error = writer.write(2, &output(bad)).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Data, "{error}");
+        assert!(
+            error.screen().contains("column born holds a value that PostgreSQL's date has no room"),
+            "{error}"
+        );
+        assert_eq!(content(), "1 1970-01-01,2 1970-01-02|1");
+    }
+    writer.write(2, &output(vec![gone, row(3, 2)])).await.unwrap();
+    assert_eq!(content(), "2 1970-01-02,3 1970-01-03|2");
+}
+
 #[tokio::test]
 async fn a_server_that_restarts_is_found_again() {
     let mut server = TemporaryPostgres::start(&PostgresOptions::default()).unwrap();

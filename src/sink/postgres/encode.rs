@@ -74,27 +74,33 @@ impl Wire {
     }
 }
 
-/// A column of some rows, as the parameter of an `unnest`.
+/// A column of some rows, as the parameter of an `unnest`. It is encoded before anything is sent: an error that the
+/// client finds while a statement is on its way does not keep the statements around it from the server.
 #[derive(Debug)]
-pub(crate) struct ColumnParameter<'a> {
-    pub(crate) wire: Wire,
-    pub(crate) data_type: &'a DataType,
-    pub(crate) column: usize,
-    pub(crate) rows: &'a [&'a Row],
+pub(crate) struct ColumnParameter {
+    array: BytesMut,
 }
 
-/// A value that PostgreSQL's type has no room for; tells the column's place, never the value.
-#[derive(Debug, thiserror::Error)]
+/// A value that PostgreSQL's type has no room for, by its column's place; never the value itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a value of column {0} is outside of the range of PostgreSQL's type, or not of the column's type")]
-struct OutOfRange(usize);
+pub(crate) struct OutOfRange(pub(crate) usize);
 
-impl ToSql for ColumnParameter<'_> {
-    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
-        let values = || self.rows.iter().map(|row| row.get(self.column).unwrap_or(&Value::Null));
+impl ColumnParameter {
+    /// Encodes the values of a column, which are of `data_type`.
+    pub(crate) fn encode(
+        wire: Wire,
+        data_type: &DataType,
+        column: usize,
+        rows: &[&Row],
+    ) -> Result<Self, OutOfRange> {
+        let values = || rows.iter().map(|row| row.get(column).unwrap_or(&Value::Null));
+        let length = |n: usize| i32::try_from(n).map_err(|_| OutOfRange(column));
+        let mut out = BytesMut::with_capacity(20 + rows.len() * 12);
         out.put_i32(1);
         out.put_i32(i32::from(values().any(Value::is_null)));
-        out.put_u32(self.wire.types().0.oid());
-        out.put_i32(i32::try_from(self.rows.len())?);
+        out.put_u32(wire.types().0.oid());
+        out.put_i32(length(rows.len())?);
         out.put_i32(1);
         for value in values() {
             if value.is_null() {
@@ -103,12 +109,19 @@ impl ToSql for ColumnParameter<'_> {
             }
             let at = out.len();
             out.put_i32(0);
-            put(out, self.wire, value, self.data_type).ok_or(OutOfRange(self.column))?;
-            let len = i32::try_from(out.len() - at - 4)?;
+            put(&mut out, wire, value, data_type).ok_or(OutOfRange(column))?;
+            let len = length(out.len() - at - 4)?;
             if let Some(place) = out.get_mut(at..at + 4) {
                 place.copy_from_slice(&len.to_be_bytes());
             }
         }
+        Ok(Self { array: out })
+    }
+}
+
+impl ToSql for ColumnParameter {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
+        out.extend_from_slice(&self.array);
         Ok(IsNull::No)
     }
 
