@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::offsets::scan;
 use super::position::Through;
 use crate::error::Result;
-use crate::log::{Log, TopicPartition};
+use crate::log::{Log, TopicPartition, scan};
 
 /// Records that are looked at before the end of a partition; doubled until one of another place is found.
 const STRETCH: i64 = 4096;
@@ -52,10 +51,13 @@ async fn at_end(
     loop {
         let start = end.saturating_sub(stretch).max(earliest);
         let (mut found, mut older) = (0, false);
-        scan(log, at, start, end, |record| match record.value.and_then(place) {
-            Some(place) if place == (through.lsn.as_u64(), through.xid) => found += 1,
-            Some((lsn, _)) => older |= lsn < through.lsn.as_u64(),
-            None => {}
+        scan(&**log, at, start, end, |record| {
+            match record.value.and_then(place) {
+                Some(place) if place == (through.lsn.as_u64(), through.xid) => found += 1,
+                Some((lsn, _)) => older |= lsn < through.lsn.as_u64(),
+                None => {}
+            }
+            Ok(())
         })
         .await?;
         // Events of one transaction lie together: one of before it ends the search, or that there is none.

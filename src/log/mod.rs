@@ -11,6 +11,7 @@ mod open;
 pub mod partition;
 pub mod record;
 pub mod remote;
+mod scan;
 pub mod topic;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use async_trait::async_trait;
 pub use batch::{Batch, TopicId};
 pub use open::{OpenOptions, open};
 pub use record::{Fetched, Record};
+pub use scan::scan;
 pub use topic::TopicDefaults;
 
 use crate::error::Result;
@@ -139,6 +141,16 @@ pub trait Log: Send + Sync {
 
     /// One topic; `None` where it does not exist.
     async fn topic(&self, name: &str) -> Result<Option<TopicInfo>>;
+
+    /// Where each partition of a topic ends, with what is written and not committed; nothing where it does not exist.
+    /// Whatever was committed before the call lies before it, while [`OffsetRange::end`] may be held back on Kafka by
+    /// the open transaction of another writer.
+    async fn written_ends(&self, name: &str) -> Result<Vec<i64>> {
+        Ok(self
+            .topic(name)
+            .await?
+            .map_or_else(Vec::new, |info| info.partitions.iter().map(|p| p.end).collect()))
+    }
 
     /// Removes a topic; says `false` where there was none.
     async fn delete_topic(&self, name: &str) -> Result<bool>;

@@ -5,7 +5,6 @@
 //! fenced by the log as well.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -15,7 +14,7 @@ use crate::engine::format::{self, Encoder, FormatContext};
 use crate::engine::plan::TableRef;
 use crate::engine::row::Value;
 use crate::error::{Error, Kind, Result};
-use crate::log::{Batch, Log, LogWriter, TopicPartition, TopicSpec};
+use crate::log::{Batch, Log, LogWriter, TopicPartition, TopicSpec, scan};
 
 /// The topic of fences.
 pub const FENCES: &str = "millstream-epochs";
@@ -194,33 +193,20 @@ async fn prepare(log: &dyn Log, spec: &TopicSpec) -> Result<()> {
 /// The newest value of a key in the topic of fences.
 async fn read_fence(log: &dyn Log, key: &str) -> Result<Option<Fence>> {
     let Some(info) = log.topic(FENCES).await? else { return Ok(None) };
-    let mut reader = log.reader().await?;
-    let topic: Arc<str> = Arc::from(FENCES);
-    let mut found = None;
-    for (partition, range) in (0..).zip(&info.partitions) {
-        let at = TopicPartition { topic: Arc::clone(&topic), partition };
-        let mut next = range.earliest;
-        reader.assign(at.clone(), next).await?;
-        while next < range.end {
-            let fetched = reader.poll(1 << 20, Duration::from_secs(10)).await?;
-            for record in fetched.iter() {
-                if record.key == Some(key.as_bytes()) {
-                    found =
-                        record.value.map(serde_json::from_slice::<FenceRecord>).transpose().map_err(|e| {
-                            Error::data(format!("topic {FENCES}, offset {}: not a fence", record.offset))
-                                .with_source(e)
-                        })?;
-                }
+    let mut found: Option<FenceRecord> = None;
+    // All sinks write here: a transaction of another one's must not hide what is behind it.
+    let ends = log.written_ends(FENCES).await?;
+    for ((partition, range), end) in (0..).zip(&info.partitions).zip(ends) {
+        scan(log, &TopicPartition::new(FENCES, partition), range.earliest, end, |record| {
+            if record.key == Some(key.as_bytes()) {
+                found = record.value.map(serde_json::from_slice).transpose().map_err(|e| {
+                    Error::data(format!("topic {FENCES}, offset {}: not a fence", record.offset))
+                        .with_source(e)
+                })?;
             }
-            match fetched.next_offsets().iter().find(|(p, _)| p.as_ref() == &at) {
-                Some((_, offset)) => next = *offset,
-                None if fetched.is_empty() => {
-                    return Err(Error::transient(format!("topic {FENCES} cannot be read to its end")));
-                }
-                None => {}
-            }
-        }
-        reader.unassign(&at).await?;
+            Ok(())
+        })
+        .await?;
     }
     Ok(found.map(|record| Fence { epoch: record.epoch, writer: record.writer }))
 }

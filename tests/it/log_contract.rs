@@ -8,6 +8,8 @@ use millstream::log::topic::TopicGroup;
 use millstream::log::{
     Batch, Log, LogReader, OpenOptions, Position, TopicDefaults, TopicPartition, TopicSpec, open, partition,
 };
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 
 use crate::support::kafka::broker;
 
@@ -380,6 +382,38 @@ async fn an_offset_that_is_gone_is_an_error(log: Arc<dyn Log>) {
     };
     assert_eq!(error.kind(), Kind::Data, "{error}");
     assert!(error.to_string().contains("5000"), "{error}");
+}
+
+/// What was committed last is found though another writer's transaction is still open before it: offsets and fences
+/// of many writers share a partition.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_transaction_hides_nothing_behind_it() {
+    let Some(url) = tokio::task::spawn_blocking(broker).await.unwrap() else { return };
+    let log = open(&url, &OpenOptions::default()).await.unwrap();
+    let topic = unique("shared");
+    log.create_topic(&TopicSpec::new(&topic).partitions(1)).await.unwrap();
+    let mut writer = log.writer(&unique("w")).await.unwrap();
+    writer.commit(one(&topic, Some(b"k"), Some(b"old"))).await.unwrap();
+    let other: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
+        .set("bootstrap.servers", url.trim_start_matches("kafka://"))
+        .set("transactional.id", unique("other"))
+        .create()
+        .unwrap();
+    let wait = Duration::from_secs(20);
+    other.init_transactions(wait).unwrap();
+    other.begin_transaction().unwrap();
+    other.send(BaseRecord::<[u8], [u8]>::to(&topic).partition(0).key(b"o").payload(b"open")).unwrap();
+    other.flush(wait).unwrap();
+    writer.commit(one(&topic, Some(b"k"), Some(b"new"))).await.unwrap();
+    // It is held back for a reader, and the end that a reader sees with it.
+    assert_eq!(log.topic(&topic).await.unwrap().unwrap().partitions[0].end, 2);
+    let ends = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::task::spawn_blocking(move || other.abort_transaction(wait).unwrap()).await.unwrap();
+    });
+    let newest = millstream::capture::offsets::read(&log, &topic, b"k").await.unwrap();
+    assert_eq!(newest.as_deref(), Some(&b"new"[..]));
+    ends.await.unwrap();
 }
 
 macro_rules! contract {

@@ -190,10 +190,26 @@ impl Inner {
 
     /// Earliest offset and last stable offset.
     fn range(&self, at: &TopicPartition) -> Result<OffsetRange> {
+        self.watermarks(&self.consumer, at)
+    }
+
+    /// The high watermarks, which open transactions do not hold back.
+    fn written_ends(&self, name: &str) -> Result<Vec<i64>> {
+        let mut config = self.settings.consumer();
+        config.set("isolation.level", "read_uncommitted");
+        let consumer: BaseConsumer<Context> = client::create(&config, self.context.clone())?;
+        let ends = (0..self.partitions(name)?.unwrap_or(0)).map(|n| {
+            let partition = i32::try_from(n).unwrap_or(i32::MAX);
+            self.watermarks(&consumer, &TopicPartition::new(name, partition)).map(|range| range.end)
+        });
+        ends.collect()
+    }
+
+    fn watermarks(&self, consumer: &BaseConsumer<Context>, at: &TopicPartition) -> Result<OffsetRange> {
         let what = format!("cannot ask for the offsets of topic {}, partition {}", at.topic, at.partition);
         let started = Instant::now();
         loop {
-            match self.consumer.fetch_watermarks(&at.topic, at.partition, ASK) {
+            match consumer.fetch_watermarks(&at.topic, at.partition, ASK) {
                 Ok((earliest, end)) => return Ok(OffsetRange { earliest, end }),
                 // A topic made a moment ago: its leader has not taken office yet.
                 Err(KafkaError::MetadataFetch(
@@ -312,6 +328,11 @@ impl Log for KafkaLog {
             .await?;
         let Some(partitions) = partitions else { return Ok(None) };
         Ok(Some(TopicInfo { name: name.to_owned(), partitions, configs: self.configs(name).await? }))
+    }
+
+    async fn written_ends(&self, name: &str) -> Result<Vec<i64>> {
+        let name = name.to_owned();
+        self.ask(move |inner| inner.written_ends(&name)).await
     }
 
     async fn delete_topic(&self, name: &str) -> Result<bool> {
