@@ -236,6 +236,8 @@ impl Run {
         }
         self.status.snapshot(None);
         pump.offset.extra.remove(BLOCKING);
+        // The rows are of this WAL: a standby that has not received it cannot be gone on with.
+        pump.offset.content = pump.offset.content.max(source::current_lsn(side).await?);
         pump.sync().await
     }
 

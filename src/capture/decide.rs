@@ -154,8 +154,8 @@ pub fn decide(
                 "the server was promoted at {switch}, after everything that is in the log: the stream goes on there"
             );
             let offset = offset.to_mut();
-            offset.restart = switch;
-            offset.position = Position::before(switch);
+            offset.restart = offset.restart.min(switch);
+            offset.position = Position::before(offset.restart);
         }
         Standing::Foreign { why, .. } if trusts => {
             tracing::warn!(
@@ -320,6 +320,22 @@ mod tests {
         assert_eq!(decide(NONE, 8), (8, 10, true));
         assert_eq!(decide(NONE, 9), (8, 10, false));
         assert_eq!(decide(MismatchStrategy::TrustOffset, 8), (10, 10, false));
+    }
+
+    #[test]
+    fn nothing_of_a_new_timeline_is_left_out() {
+        let mut o = offset(60);
+        o.content = Lsn(50);
+        o.position = Position { ordinal: 3, ..Position::before(Lsn(130)) };
+        let mut promoted = server("1");
+        promoted.timeline = 2;
+        promoted.history = super::super::identity::parse_history("1\t0/64\tno recovery target specified\n");
+        let start = decide(SnapshotMode::Initial, NONE, false, Some(&o), "s", Some(&slot(40)), &promoted);
+        assert_eq!(start.unwrap(), afresh(Lsn(60)));
+        // The old primary had told of more WAL, in which nothing was.
+        o.restart = Lsn(110);
+        let start = decide(SnapshotMode::Initial, NONE, false, Some(&o), "s", Some(&slot(40)), &promoted);
+        assert_eq!(start.unwrap(), afresh(Lsn(100)));
     }
 
     #[test]

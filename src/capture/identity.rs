@@ -113,7 +113,12 @@ pub fn standing(offset: &Offset, server: &ServerState) -> Standing {
             binding.timeline, server.timeline, switch.at, offset.content
         ));
     }
-    if offset.restart > switch.at { Standing::UpTo(switch.at) } else { Standing::Good }
+    // The position may also name a transaction that the old timeline alone has, and of which nothing but filtered
+    // changes have come.
+    let position = &offset.position;
+    let within = position.commit >= switch.at && (position.ordinal > 0 || position.complete);
+    let ahead = offset.restart > switch.at || within;
+    if ahead { Standing::UpTo(switch.at) } else { Standing::Good }
 }
 
 /// A server whose WAL ends before the offset was set back.
@@ -130,6 +135,7 @@ fn behind(offset: &Offset, server: &ServerState) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::super::offset::SlotBinding;
+    use super::super::position::Position;
     use super::*;
 
     fn server(timeline: u32, wal_end: u64) -> ServerState {
@@ -158,6 +164,10 @@ mod tests {
         // The old primary had more WAL, but nothing of it is in the log.
         assert_eq!(standing(&offset(1, 90, 110), &server(3, 500)), Standing::UpTo(Lsn(100)));
         assert_eq!(standing(&offset(2, 90, 210), &server(3, 500)), Standing::UpTo(Lsn(200)));
+        // Within a transaction of which only filtered changes have come.
+        let mut within = offset(1, 50, 60);
+        within.position = Position { ordinal: 3, ..Position::before(Lsn(130)) };
+        assert_eq!(standing(&within, &server(3, 500)), Standing::UpTo(Lsn(100)));
     }
 
     #[test]
