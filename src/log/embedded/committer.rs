@@ -80,6 +80,8 @@ pub struct Committer {
     slots: Vec<Slot>,
     by_partition: HashMap<(u64, u32), usize>,
     sticky: Sticky,
+    /// What checkpoints were to remove, and whether they held a swap, for which the disk had no room.
+    put_off: (Vec<super::segment::SegmentRef>, bool),
 }
 
 impl Committer {
@@ -93,6 +95,7 @@ impl Committer {
             slots: Vec::new(),
             by_partition: HashMap::new(),
             sticky: Sticky::default(),
+            put_off: Default::default(),
         }
     }
 
@@ -378,9 +381,16 @@ impl Committer {
         }
         match self.journal.rotate() {
             Ok(sequence) => {
+                let (earlier, swapped_earlier) = std::mem::take(&mut self.put_off);
+                let (remove, swapped) = ([remove, earlier].concat(), swapped || swapped_earlier);
                 let manifest = self.shared.manifest(self.journal.number(), sequence);
                 // Waits when maintenance is far behind: that is what bounds the journal.
                 let _ = self.jobs.send(Job::Checkpoint { manifest, remove, swapped });
+            }
+            Err(e) if super::manifest::is_full(&e) => {
+                tracing::warn!(dir = %self.shared.dir.display(), "no room for a new journal file: the old one goes on");
+                self.put_off.0.extend(remove);
+                self.put_off.1 |= swapped;
             }
             Err(e) => self.fail(format!("the journal could not go on with a new file: {e}")),
         }

@@ -1,5 +1,6 @@
 //! The background thread: checkpoints, retention, compaction.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -57,7 +58,7 @@ pub struct Swap {
 
 /// Runs until [`Job::Close`].
 pub fn run(shared: &Arc<Shared>, jobs: &Receiver<Job>, commands: &Sender<Command>) {
-    let maintenance = Maintenance { shared, jobs, commands };
+    let maintenance = Maintenance { shared, jobs, commands, left: RefCell::default() };
     let mut next = Instant::now() + TICK;
     loop {
         match jobs.recv_timeout(next.saturating_duration_since(Instant::now())) {
@@ -84,18 +85,32 @@ struct Maintenance<'a> {
     shared: &'a Arc<Shared>,
     jobs: &'a Receiver<Job>,
     commands: &'a Sender<Command>,
+    /// Segments that only a checkpoint for which the disk had no room would have made superfluous.
+    left: RefCell<Vec<SegmentRef>>,
 }
 
 impl Maintenance<'_> {
     fn checkpoint(&self, manifest: &Manifest, remove: &[SegmentRef]) {
-        let done = sync_segments(self.shared).and_then(|()| manifest::write(&self.shared.dir, manifest));
-        if let Err(e) = done {
+        let fail = |e: std::io::Error| {
             let cause = format!("a checkpoint failed: {e}");
             tracing::error!(dir = %self.shared.dir.display(), cause, "the log takes no more commits");
             *self.shared.failed.write() = Some(cause);
-            return;
+        };
+        if let Err(e) = sync_segments(self.shared) {
+            // After a failed sync nobody knows what the disk holds.
+            return fail(e);
         }
-        for segment in remove {
+        self.left.borrow_mut().extend(remove.iter().map(Arc::clone));
+        match manifest::write(&self.shared.dir, manifest) {
+            Ok(()) => {}
+            Err(e) if manifest::is_full(&e) => {
+                // The old one still stands, with the journal behind it.
+                tracing::warn!(dir = %self.shared.dir.display(), "no room for a checkpoint of the log: the next one does its work");
+                return;
+            }
+            Err(e) => return fail(e),
+        }
+        for segment in self.left.take() {
             segment.remove_files();
         }
         let dir = self.shared.journal_dir();
@@ -180,7 +195,10 @@ pub fn sync_segments(shared: &Shared) -> std::io::Result<()> {
         let sync = || -> std::io::Result<()> {
             for segment in &dirty {
                 std::fs::File::open(&segment.path)?.sync_all()?;
-                segment.write_index()?;
+                // Only a help, which is checked where it is read.
+                if let Err(error) = segment.write_index() {
+                    tracing::debug!(segment = %segment.path.display(), %error, "no index is written");
+                }
             }
             if dirty.is_empty() { Ok(()) } else { manifest::sync_dir(&partition.dir) }
         };

@@ -139,13 +139,16 @@ pub fn sync_dir(dir: &Path) -> std::io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Whether it is room that lacks.
+pub fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
 /// A file system's error with what was tried.
 pub fn io(what: &str, path: &Path, error: std::io::Error) -> Error {
     let text = format!("{what} {}", path.display());
     match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-            Error::transient(text).with_source(error).next("free disk space")
-        }
+        _ if is_full(&error) => Error::transient(text).with_source(error).next("free disk space"),
         std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
             Error::config(text).with_source(error).next("give the user who runs millstream write access")
         }

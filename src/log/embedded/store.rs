@@ -264,9 +264,13 @@ impl Shared {
         let Some(topic) = self.topic(name) else { return Ok(None) };
         let dir = self.topics_dir();
         let trash = dir.join(format!("~deleted-{:016x}", topic.id));
-        let hide = std::fs::rename(dir.join(name), &trash).and_then(|()| manifest::sync_dir(&dir));
-        hide.map_err(|e| io("cannot remove", &dir.join(name), e))?;
+        // First: a checkpoint that runs meanwhile does not find the files any more, and must know why.
         topic.deleted.store(true, Ordering::Release);
+        let hide = std::fs::rename(dir.join(name), &trash).and_then(|()| manifest::sync_dir(&dir));
+        if let Err(e) = hide {
+            topic.deleted.store(!dir.join(name).exists(), Ordering::Release);
+            return Err(io("cannot remove", &dir.join(name), e));
+        }
         self.topics.write().remove(name);
         // What stays behind goes at the next start.
         let _ = std::fs::remove_dir_all(&trash);

@@ -241,3 +241,36 @@ fn a_second_process_is_refused() {
     drop(log);
     EmbeddedLog::open(dir.path()).unwrap();
 }
+
+/// Files on which a disk has no room are imitated by a link to the device that is always full.
+#[tokio::test]
+async fn a_checkpoint_without_room_is_made_up_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(dir.path()).unwrap();
+    log.create_topic(&TopicSpec::new("t").partitions(1)).await.unwrap();
+    let mut writer = log.writer("w").await.unwrap();
+    let journals = || super::journal::numbers(&log.inner.shared.journal_dir()).unwrap().len();
+    let full = dir.path().join("manifest.new");
+    std::os::unix::fs::symlink("/dev/full", &full).unwrap();
+    let mut most = 0;
+    for n in 0..120 {
+        if n == 60 {
+            std::fs::remove_file(&full).unwrap();
+        }
+        let mut batch = Batch::new();
+        let topic = batch.topic("t");
+        let mut record = batch.record(topic);
+        let mut bytes = vec![0; 1 << 20];
+        rand::fill(&mut bytes[..]);
+        record.value(|out| out.extend_from_slice(&bytes));
+        record.finish();
+        writer.commit(batch).await.unwrap();
+        most = most.max(journals());
+    }
+    assert!(most >= 2, "no checkpoint was due");
+    drop(writer);
+    drop(log);
+    let log = EmbeddedLog::open(dir.path()).unwrap();
+    assert_eq!(log.topic("t").await.unwrap().unwrap().partitions[0].end, 120);
+    assert_eq!(super::journal::numbers(&log.inner.shared.journal_dir()).unwrap().len(), 1);
+}
