@@ -96,7 +96,8 @@ fn hash(key: &[u8]) -> KeyHash {
 }
 
 /// Rewrites closed segments without the records that a later one with the same key replaces, and without
-/// tombstones older than `delete.retention.ms`.
+/// tombstones older than `delete.retention.ms`. It calls `between` at every frame, for what must not wait,
+/// and ends where that gives an error.
 ///
 /// # Errors
 /// Of the file system, or when a segment is damaged; nothing has changed then.
@@ -105,6 +106,7 @@ pub fn compact(
     partition: &Arc<Partition>,
     closed: &[SegmentRef],
     now: i64,
+    between: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Swap> {
     let cleaned_to = partition.view.read().cleaned_to;
     let mut latest: HashMap<KeyHash, i64> = HashMap::new();
@@ -114,6 +116,7 @@ pub fn compact(
             break;
         }
         for_each_frame(segment, |records, _| {
+            between()?;
             for record in records {
                 if let Some(key) = record.key.filter(|_| record.offset >= cleaned_to) {
                     latest.insert(hash(key), record.offset);
@@ -128,6 +131,7 @@ pub fn compact(
     let mut removed = Vec::new();
     for segment in closed.iter().filter(|s| s.base < seen_to) {
         for_each_frame(segment, |records, _| {
+            between()?;
             for record in records {
                 let replaced = record
                     .key

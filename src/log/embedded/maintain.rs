@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -14,6 +14,7 @@ use super::journal;
 use super::manifest::{self, Manifest};
 use super::segment::SegmentRef;
 use super::store::{Partition, Shared};
+use crate::error::Error;
 
 /// How often retention and compaction look round.
 const TICK: Duration = Duration::from_secs(10);
@@ -143,7 +144,18 @@ impl Maintenance<'_> {
                     }
                     Plan::Swap(swap) => swap,
                     Plan::Compact(segments) => {
-                        match clean::compact(&topic.config, &partition, &segments, now_ms()) {
+                        // Commits wait for checkpoints: those go on meanwhile.
+                        let mut closed = false;
+                        let mut between = || {
+                            closed = self.serve_waiting();
+                            if closed { Err(Error::internal("the log is closed")) } else { Ok(()) }
+                        };
+                        let compacted =
+                            clean::compact(&topic.config, &partition, &segments, now_ms(), &mut between);
+                        if closed {
+                            return true;
+                        }
+                        match compacted {
                             Ok(swap) => swap,
                             Err(error) => {
                                 tracing::warn!(topic = %topic.name, %error, "compaction failed; it is tried again");
@@ -158,6 +170,20 @@ impl Maintenance<'_> {
             }
         }
         false
+    }
+
+    /// Serves what waits already; `true` when the log was closed.
+    fn serve_waiting(&self) -> bool {
+        loop {
+            match self.jobs.try_recv() {
+                Ok(Job::Checkpoint { manifest, remove, .. }) => self.checkpoint(&manifest, &remove),
+                Ok(Job::Clean { reply, .. }) => {
+                    let _ = reply.send(());
+                }
+                Ok(Job::Close) | Err(TryRecvError::Disconnected) => return true,
+                Err(TryRecvError::Empty) => return false,
+            }
+        }
     }
 
     /// Serves checkpoints until the one with our swap; `true` when the log was closed.

@@ -192,6 +192,35 @@ async fn compaction_keeps_the_newest_of_each_key() {
     assert!(bytes < 2000, "{bytes}");
 }
 
+/// Commits wait for checkpoints, so a pass over gigabytes has to let them through.
+#[tokio::test]
+async fn compaction_lets_others_through_and_ends_when_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(dir.path()).unwrap();
+    log.create_topic(&TopicSpec::new("c").compacted()).await.unwrap();
+    let mut writer = log.writer("w").await.unwrap();
+    for n in 0..50 {
+        writer.commit(batch(&[("c", Some("k"), Some(&n.to_string()))])).await.unwrap();
+    }
+    let topic = log.inner.shared.topic("c").unwrap();
+    let partition = &topic.partitions[0];
+    let segments = partition.view.read().segments.clone();
+    let mut calls = 0;
+    let mut between = || {
+        calls += 1;
+        Ok(())
+    };
+    super::clean::compact(&topic.config, partition, &segments, 0, &mut between).unwrap();
+    assert!(calls >= 2 * 50, "{calls} calls for 50 frames that are read twice");
+    let mut after = 3;
+    let mut between = || {
+        after -= 1;
+        if after == 0 { Err(Error::internal("closed")) } else { Ok(()) }
+    };
+    assert!(super::clean::compact(&topic.config, partition, &segments, 0, &mut between).is_err());
+    assert_eq!(after, 0);
+}
+
 #[tokio::test]
 async fn retention_removes_whole_segments_and_readers_are_told() {
     let dir = tempfile::tempdir().unwrap();
