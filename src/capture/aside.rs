@@ -52,7 +52,8 @@ pub(super) fn tools<'t>(
     notifier: &'t Notifier,
 ) -> Tools<'t> {
     let streamed = Streamed { last_commit: stream.last_commit(), transactions: stream.transactions() };
-    Tools { client, options, types, encoder: &mut stream.encoder, pump, notifier, streamed }
+    let Stream { encoder, shown, .. } = stream;
+    Tools { client, options, types, encoder, shown, pump, notifier, streamed }
 }
 
 pub(super) async fn beat(beats: Option<&mut tokio::time::Interval>) {
@@ -142,6 +143,13 @@ impl Run {
         let Flow { stream, pump, side, types, aside, .. } = flow;
         let mut tools = tools(&self.options, side, types, stream, pump, &aside.notifier);
         self.unless_stopped(aside.incremental.passed(lsn, &mut tools)).await
+    }
+
+    /// Reads the next chunk where none is under way.
+    pub(super) async fn chunk_anew(&self, flow: &mut Flow<'_>) -> Result<()> {
+        let Flow { stream, pump, side, types, aside, .. } = flow;
+        let mut tools = tools(&self.options, side, types, stream, pump, &aside.notifier);
+        self.unless_stopped(aside.incremental.restart(&mut tools)).await
     }
 
     /// Ends with the stop, whatever the server is asked for: what is under way then is begun again at the next start,

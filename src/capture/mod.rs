@@ -23,6 +23,7 @@ mod pump;
 mod reconcile;
 mod replica_identity;
 mod run;
+mod shown;
 mod signal;
 mod slot_watch;
 mod snapshot;

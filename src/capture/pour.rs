@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_postgres::Client;
 
-use super::aside::{Aside, beat, tools};
+use super::aside::{Aside, beat};
 use super::channels::Channels;
 use super::pump::Pump;
 use super::run::{Ended, Run, stopped, unusable};
@@ -89,9 +89,7 @@ impl Run {
             self.block(lsn, flow.stream, flow.pump, flow.side, flow.types, flow.aside).await?;
         }
         if flow.aside.incremental.is_running() {
-            let Flow { stream, pump, side, types, aside, .. } = flow;
-            let mut tools = tools(&self.options, side, types, stream, pump, &aside.notifier);
-            self.unless_stopped(aside.incremental.restart(&mut tools)).await?;
+            self.chunk_anew(flow).await?;
         }
         flow.pump.offer().await?;
         let mut pending: Option<Pending> = None;
@@ -122,6 +120,9 @@ impl Run {
                     self.status.spool(held, spilled);
                     if flow.aside.incremental.is_waiting() {
                         wal.acknowledger().ask();
+                    }
+                    if flow.aside.incremental.is_put_off() {
+                        self.chunk_anew(flow).await?;
                     }
                     flow.pump.write_idle().await?;
                     continue;

@@ -13,6 +13,7 @@ use super::offset::SnapshotState;
 use super::position::{Position, Resume, Stamp};
 use super::pump::{Large, Pump};
 use super::reconcile::Verdict;
+use super::shown::Shown;
 use super::signal::Signal;
 use super::slot_watch::Xmin;
 use super::status::StatusCell;
@@ -69,6 +70,7 @@ pub(super) struct Stream {
     resume: Position,
     /// The last transaction in the log, which the server has to show.
     pub(super) witness: Witness,
+    pub(super) shown: Shown,
     /// `source.sequence[0]`.
     last_commit: Option<Lsn>,
     origin: Option<(String, Lsn)>,
@@ -103,6 +105,7 @@ impl Stream {
             transaction: None,
             resume,
             witness,
+            shown: Shown::default(),
             last_commit,
             origin: None,
             metadata,
@@ -286,6 +289,7 @@ impl Stream {
         let xid = u64::from(xid);
         let stamp = Stamp { xid, ts_usec: commit_ts.saturating_add(PG_EPOCH_US) };
         self.witness.begins(commit, stamp)?;
+        self.shown.add(xid);
         let resume = self.resume.resume(commit, Some(xid));
         self.origin = None;
         self.transaction = Some(Transaction {

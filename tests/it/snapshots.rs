@@ -272,6 +272,57 @@ async fn a_signal_of_a_file_outlives_a_kill() {
     assert!(rows.starts_with(&[1, 2]), "{rows:?}");
 }
 
+/// The stream shows a transaction that waits for a standby, and nobody sees it yet: a chunk that is read meanwhile
+/// must not set its rows back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_waits_for_what_the_stream_has_shown() {
+    let place = Place::new(
+        "CREATE TABLE item (id int PRIMARY KEY, v int); INSERT INTO item VALUES (1, 0), (2, 0)",
+        None,
+    );
+    let file = place.dir.path().join("signals.json");
+    let extra = [
+        ("snapshot.mode", "no_data"),
+        ("read.only", "true"),
+        ("signal.enabled.channels", "file"),
+        ("signal.file", file.to_str().unwrap()),
+    ];
+    let running = place.streaming(&extra);
+    let standby = |name: &str| {
+        let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'");
+        place.server.psql("postgres", &set).unwrap();
+        place.server.psql("postgres", "SELECT pg_reload_conf()").unwrap();
+        wait("the setting", || {
+            place.server.psql("postgres", "SHOW synchronous_standby_names").unwrap().trim() == name
+        });
+    };
+    standby("nobody");
+    let ops = || -> Vec<(String, i64, i64)> {
+        let of = |event: &Value| {
+            let row = &event["after"];
+            (
+                event["op"].as_str().unwrap().to_owned(),
+                row["id"].as_i64().unwrap(),
+                row["v"].as_i64().unwrap(),
+            )
+        };
+        place.beside("item").iter().map(of).collect()
+    };
+    let update = ("u".to_owned(), 1, 7);
+    std::thread::scope(|scope| {
+        scope.spawn(|| place.server.psql(&place.name, "UPDATE item SET v = 7 WHERE id = 1").unwrap());
+        wait("the update", || ops() == [update.clone()]);
+        let text =
+            r#"{"id": "f", "type": "execute-snapshot", "data": {"data-collections": ["public.item"]}}"#;
+        std::fs::write(&file, format!("{text}\n")).unwrap();
+        wait("the signal", || std::fs::read(&file).unwrap().is_empty());
+        standby("");
+    });
+    wait("the rows", || ops().len() >= 3);
+    assert_eq!(ops(), [update, ("r".to_owned(), 1, 7), ("r".to_owned(), 2, 0)]);
+    drop(running);
+}
+
 /// Signals from a topic of a real broker: each is obeyed once, also over a restart, those for others not at all.
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_from_a_topic_of_kafka() {

@@ -13,6 +13,7 @@ mod chunk;
 mod stored;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio_postgres::Client;
@@ -22,6 +23,7 @@ use super::keys::Key;
 use super::notify::{Notifier, as_in_schema, unordered};
 use super::pump::Pump;
 use super::reconcile::Seen;
+use super::shown::Shown;
 use super::signal::Request;
 use super::snapshot;
 use super::snapshot::progress::Past;
@@ -34,6 +36,11 @@ use crate::pg::catalog::TypeRegistry;
 use crate::pg::pgoutput::{Column, Message, OldTuple, Tuple};
 use crate::pg::snapshot::CopyDecoder;
 use crate::pg::{Lsn, sql_error};
+
+/// How often, and after what pauses, a snapshot is taken that sees what the stream has shown, before the stream
+/// goes on without the chunk.
+const TRIES: usize = 10;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A chunk that waits.
 struct Window {
@@ -73,6 +80,8 @@ pub(super) struct Incremental {
     resumed: Option<(Key, Option<Key>)>,
     /// A chunk waits for the stream to pass it, and the server was not asked how far it is.
     ask: bool,
+    /// No snapshot saw all that the stream has shown: the next chunk is tried again later.
+    put_off: bool,
     /// What is to be given up after the present chunk: these tables, or all.
     stops: Vec<Option<Patterns>>,
 }
@@ -83,6 +92,7 @@ pub(super) struct Tools<'t> {
     pub(super) options: &'t CaptureOptions,
     pub(super) types: &'t TypeRegistry,
     pub(super) encoder: &'t mut Encoder,
+    pub(super) shown: &'t mut Shown,
     pub(super) pump: &'t mut Pump,
     pub(super) notifier: &'t Notifier,
     pub(super) streamed: Streamed,
@@ -114,6 +124,11 @@ impl Incremental {
     /// once: what it has written last it sends only when it has flushed it.
     pub(super) fn is_waiting(&self) -> bool {
         self.window.as_ref().is_some_and(|w| matches!(w.bounds, Bounds::Snapshot { .. }))
+    }
+
+    /// Whether the next chunk is to be tried again.
+    pub(super) fn is_put_off(&self) -> bool {
+        self.put_off
     }
 
     /// Whether the server is to be asked how far it is, for a new chunk.
@@ -328,23 +343,34 @@ impl Incremental {
         Ok(())
     }
 
-    /// Reads the next chunk under a snapshot, and notes what that has seen.
+    /// Reads the next chunk under a snapshot, and notes what that has seen. It must have seen all that the stream
+    /// has shown: older rows would set newer ones back.
     async fn next_of_snapshot(&mut self, tools: &mut Tools<'_>) -> Result<()> {
         let fail = |e| sql_error("cannot begin the chunk's transaction", e);
         // Finding the greatest key may fail, and that would end the transaction.
         self.find(tools).await?;
+        self.put_off = false;
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        tools.client.batch_execute(begin).await.map_err(fail)?;
-        let seen = snapshot::seen(tools.client).await;
-        let rows = match seen {
-            Ok(_) => self.read(tools).await,
-            Err(_) => Ok(Vec::new()),
-        };
-        tools.client.batch_execute("ROLLBACK").await.map_err(fail)?;
-        let (Past { seen, until }, rows) = (seen?, rows?);
-        let seen = seen.as_deref().and_then(Seen::parse);
-        let seen = seen.ok_or_else(|| Error::internal("the server's snapshot cannot be read"))?;
-        self.window = Some(Window { bounds: Bounds::Snapshot { seen, until }, rows, at: tools.streamed });
+        for _ in 0..TRIES {
+            tools.client.batch_execute(begin).await.map_err(fail)?;
+            let past = snapshot::seen(tools.client).await.and_then(|Past { seen, until }| {
+                let seen = seen.as_deref().and_then(Seen::parse);
+                Ok((seen.ok_or_else(|| Error::internal("the server's snapshot cannot be read"))?, until))
+            });
+            let rows = match &past {
+                Ok((seen, _)) if tools.shown.is_in(seen) => Some(self.read(tools).await),
+                _ => None,
+            };
+            tools.client.batch_execute("ROLLBACK").await.map_err(fail)?;
+            let (seen, until) = past?;
+            if let Some(rows) = rows {
+                let bounds = Bounds::Snapshot { seen, until };
+                self.window = Some(Window { bounds, rows: rows?, at: tools.streamed });
+                return Ok(());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.put_off = true;
         Ok(())
     }
 
