@@ -211,6 +211,13 @@ async fn read_fence(log: &dyn Log, key: &str) -> Result<Option<Fence>> {
     Ok(found.map(|record| Fence { epoch: record.epoch, writer: record.writer }))
 }
 
+/// Whether somebody's transaction on the fences is open.
+async fn is_open(log: &dyn Log) -> Result<bool> {
+    let Some(info) = log.topic(FENCES).await? else { return Ok(false) };
+    let ends = log.written_ends(FENCES).await?;
+    Ok(info.partitions.iter().zip(ends).any(|(range, end)| range.end < end))
+}
+
 #[async_trait]
 impl Sink for TopicSink {
     fn describe(&self) -> String {
@@ -227,9 +234,9 @@ impl Sink for TopicSink {
 
     async fn fence(&mut self) -> Result<Option<Fence>> {
         prepare(self.log.as_ref(), &self.spec).await?;
-        if self.claimed.is_some() {
-            // After a broken write: a new writer under the same id ends whatever transaction hangs, so that what
-            // is read next is final.
+        // After a broken write, or where a process was killed in one: a new writer under the same id ends whatever
+        // transaction hangs, so that what is read next is final and need not be waited for.
+        if self.claimed.is_some() || is_open(self.log.as_ref()).await? {
             self.writer = Some(self.log.writer(&self.transactional_id).await?);
         }
         let found = read_fence(self.log.as_ref(), &self.id.to_string()).await?;
