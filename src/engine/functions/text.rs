@@ -155,11 +155,18 @@ fn similar(call: &Call<'_>) -> Result<Value, EvalError> {
                 regex.push_str(&fancy_regex::escape(next.encode_utf8(&mut [0; 4])));
             }
             '[' if bracket => {
-                // [:ALPHA:]
-                regex.push('[');
                 let name: String = chars.by_ref().take_while(|c| *c != ']').collect();
-                regex.push_str(&name.to_lowercase().replace(":whitespace:", ":space:"));
-                regex.push(']');
+                // As Calcite has them.
+                regex.push_str(match name.to_ascii_lowercase().as_str() {
+                    ":alpha:" => "a-zA-Z",
+                    ":upper:" => "A-Z",
+                    ":lower:" => "a-z",
+                    ":digit:" => "0-9",
+                    ":alnum:" => "a-zA-Z0-9",
+                    ":space:" => " ",
+                    ":whitespace:" => r"\s",
+                    _ => return Err(EvalError::new("SIMILAR TO: the pattern is not valid")),
+                });
             }
             '[' | ']' => {
                 bracket = c == '[';
