@@ -56,7 +56,7 @@ test: ## all tests; sets up PostgreSQL and Kafka
 .PHONY: goldens
 goldens: ## every recorded case; MILLSTREAM_GOLDENS=DIR takes others
 	@scripts/setup.sh build postgres java
-	@$(CARGO) test --quiet --test goldens -- --all $(ARGS)
+	@$(CARGO) test --quiet --test goldens -- $(ARGS)
 
 .PHONY: chaos
 chaos: ## capture killed at random steps and times, seeds printed: at most 200 rounds or 9 minutes; SECONDS=N, MILLSTREAM_SEED=N repeats one

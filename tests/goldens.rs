@@ -1,7 +1,6 @@
 //! The golden cases: see `it/support/goldens`, `it/flinksql_goldens` and `it/connect_rest_goldens`.
 //!
-//! `cargo test --test goldens` runs Debezium's and Kafka Connect's cases (those of Flink SQL are a test of `it`),
-//! `-- --all` all suites, and `-- debezium/08` those whose suite and name hold the text.
+//! `cargo test --test goldens` runs all suites, `-- debezium/08` the cases whose suite and name hold the text.
 
 #![allow(
     missing_docs,
@@ -27,11 +26,9 @@ use std::process::ExitCode;
 use goldens::{Outcome, Selection};
 
 fn main() -> ExitCode {
-    let mut all = false;
     let mut filters = Vec::new();
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
-            "--all" => all = true,
             "--list" => return ExitCode::SUCCESS,
             flag if flag.starts_with('-') => {}
             filter => filters.push(filter.to_owned()),
@@ -46,10 +43,10 @@ fn main() -> ExitCode {
     let debezium =
         goldens::debezium::run(&Selection { folder: root.join("debezium"), filters: filters.clone() });
     let mut flinksql = Outcome::default();
-    if wanted("flinksql") && (all || !filters.is_empty()) {
+    if wanted("flinksql") {
         let names: Vec<String> =
             filters.iter().map(|f| f.trim_start_matches("flinksql/").to_owned()).collect();
-        let (passed, failed) = flinksql_goldens::run_all(&root.join("flinksql"), &names, false);
+        let (passed, failed) = flinksql_goldens::run_all(&root.join("flinksql"), &names);
         flinksql = Outcome { passed, failed };
     }
     let mut connect_rest = Outcome::default();

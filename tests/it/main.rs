@@ -25,7 +25,6 @@ mod disk_full;
 mod doctor;
 mod etl;
 mod failover;
-mod flinksql_goldens;
 #[path = "support/goldens/json.rs"]
 mod json;
 mod kafka_refuses;
