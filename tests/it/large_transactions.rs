@@ -173,7 +173,10 @@ async fn streamed_transactions_give_the_events_of_protocol_1() {
     }
     // The topics were read one after the other while they grew.
     (expected, got) = (events(&plain, &TOPICS).await, events(&pieces, &TOPICS).await);
-    assert!(streamed(&server, "pieces") >= 4, "{}", streamed(&server, "pieces"));
+    // From 18 on a server does not send one that it knows to be rolled back.
+    let version: u32 = server.psql("shop", "SHOW server_version_num").unwrap().trim().parse().unwrap();
+    let least = if version >= 180_000 { 3 } else { 4 };
+    assert!(streamed(&server, "pieces") >= least, "{}", streamed(&server, "pieces"));
     assert_eq!(streamed(&server, "plain"), 0);
     assert!(expected.len() > 7000, "{}", expected.len());
     same(&got, &expected);
