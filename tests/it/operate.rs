@@ -503,6 +503,22 @@ fn a_changed_query_keeps_what_still_fits() {
 }
 
 #[test]
+fn mini_batches_wait_and_come_to_the_same() {
+    let place = Place::new();
+    place.send(&(1..=30).map(|id| create(id, id)).collect::<Vec<_>>());
+    let batched = "SET 'table.exec.mini-batch.enabled' = 'true'; SET 'table.exec.mini-batch.allow-latency' = '300 ms'; \
+                   SET 'table.exec.mini-batch.size' = '1000';";
+    let file = place.file("p.sql", &format!("{batched}{ORDERS}{TOTALS}{QUERY}"));
+    let begun = Instant::now();
+    place.ok(&["sql", "-f", file.to_str().unwrap(), "--until-idle", "50ms"]);
+    assert!(begun.elapsed() > Duration::from_millis(300), "it did not wait");
+    assert_eq!(place.newest("totals").len(), 3);
+    let file = place
+        .file("w.sql", &format!("SET 'table.exec.mini-batch.enabled' = 'true'; {ORDERS}{TOTALS}{QUERY}"));
+    assert!(place.refused(&["sql", "-f", file.to_str().unwrap()]).contains("allow-latency"));
+}
+
+#[test]
 fn a_savepoint_goes_on_with_a_changed_query() {
     let place = Place::new();
     place.send(&(1..=10).map(|id| create(id, id)).collect::<Vec<_>>());
