@@ -2,9 +2,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::Kind;
+use crate::demo::postgres::{PostgresOptions, TemporaryPostgres};
 use crate::log::{Position, TopicPartition};
-use crate::runtime::testing::{World, create, plan, upsert_topic};
-use crate::runtime::{Environment, Pipeline};
+use crate::runtime::testing::{World, create, plan, table, upsert_topic};
+use crate::runtime::{Environment, Phase, Pipeline};
 
 fn update(id: u32, old: &str, new: &str) -> String {
     format!(r#"{{"before":{{"id":{id},"name":"{old}"}},"after":{{"id":{id},"name":"{new}"}},"op":"u"}}"#)
@@ -91,4 +92,69 @@ async fn a_range_by_time_and_what_is_refused() {
     let far = i64::MAX.to_string();
     assert_eq!(replay(&pipeline, &range(&far, &[])).await.unwrap_err().kind(), Kind::Config);
     pipeline.stop().await.unwrap();
+}
+
+/// Holds a target's table from outside: no write comes through until it is dropped.
+async fn lock(server: &TemporaryPostgres, table: &str) -> tokio_postgres::Client {
+    let client = crate::pg::connect(&server.url("postgres").parse().unwrap()).await.unwrap();
+    client.batch_execute(&format!("BEGIN; LOCK TABLE {table}")).await.unwrap();
+    client
+}
+
+/// Whether somebody waits for the table.
+async fn waits(client: &tokio_postgres::Client, table: &str) -> bool {
+    let sql = format!("SELECT 1 FROM pg_locks WHERE relation = '{table}'::regclass AND NOT granted");
+    !client.query(&sql, &[]).await.unwrap().is_empty()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_was_given_up_lets_the_pipeline_go_on() {
+    let server = TemporaryPostgres::start(&PostgresOptions::default()).unwrap();
+    let url = format!("jdbc:{}", server.url("postgres").replace("postgres@", ""));
+    let target =
+        table("t", &[("connector", "jdbc"), ("url", &url), ("table-name", "t"), ("username", "postgres")]);
+    let plan = plan(&[target]);
+    let mut world = World::new().await;
+    world.send(&[&create(1, "a")]).await;
+    let pipeline = Pipeline::start(&plan, "p", world.environment()).await.unwrap();
+    pipeline.caught_up(world.log.as_ref()).await.unwrap();
+    let all = range("earliest", &[]);
+
+    // While it waits for the pipeline to come to the end of its epoch.
+    let locked = lock(&server, "t").await;
+    world.send(&[&create(2, "b")]).await;
+    while !waits(&locked, "t").await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let given_up = tokio::time::timeout(Duration::from_millis(100), replay(&pipeline, &all)).await;
+    assert!(given_up.is_err());
+    drop(locked);
+    world.send(&[&create(3, "c")]).await;
+    let going_on = Duration::from_secs(20);
+    tokio::time::timeout(going_on, pipeline.caught_up(world.log.as_ref())).await.unwrap().unwrap();
+
+    // While it writes.
+    let locked = lock(&server, "t").await;
+    {
+        let mut replaying = std::pin::pin!(replay(&pipeline, &all));
+        loop {
+            tokio::select! {
+                report = &mut replaying => panic!("{report:?}"),
+                () = tokio::time::sleep(Duration::from_millis(5)) => {}
+            }
+            if waits(&locked, "t").await {
+                break;
+            }
+        }
+    }
+    world.send(&[&create(4, "d")]).await;
+    drop(locked);
+    tokio::time::timeout(going_on, pipeline.caught_up(world.log.as_ref())).await.unwrap().unwrap();
+    assert_eq!(pipeline.status().phase, Phase::Running);
+    assert_eq!(replay(&pipeline, &all).await.unwrap().sinks["t"], Written { upserts: 4, deletes: 0 });
+    pipeline.stop().await.unwrap();
+    assert_eq!(
+        server.psql("postgres", "SELECT string_agg(name, '' ORDER BY id) FROM t").unwrap().trim(),
+        "abcd"
+    );
 }

@@ -78,7 +78,7 @@ impl Worker {
         let mut last = 0;
         for (index, record) in fetched.iter().enumerate() {
             if let Some((at, _)) = first
-                && (changes.len() >= self.work.piece() || at != record.at)
+                && (changes.len() >= self.work.piece || at != record.at)
             {
                 self.push(source, &mut changes, first.take(), last)?;
                 if self.collected() >= MAX_OUTPUT_ROWS {
@@ -158,7 +158,8 @@ impl Worker {
         let (node, table, number) = (slot.node, slot.table.clone(), slot.number(at));
         let (given, before) = (changes.len(), self.collected());
         let pushed = self.graph.push_partition(node, number, changes, &mut Sinks(&mut self.sinks));
-        self.work.fan_out = self.collected().saturating_sub(before) / given.max(1);
+        let rows = self.collected().saturating_sub(before);
+        self.work.measure(given, rows);
         pushed.map_err(|error| {
             // State has changed in memory only: the epoch is given up with it.
             let failure = engine_error(error);

@@ -1,6 +1,6 @@
 //! Sources: tasks that read topics or files and hand what they read to the pipeline's thread, bounded in bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -19,8 +19,8 @@ use crate::log::{Fetched, Log, LogReader, Position, TopicPartition};
 pub(super) const READ_AHEAD: usize = 16 << 20;
 /// Bytes that one poll asks for.
 pub(super) const POLL_BYTES: usize = 1 << 20;
-/// A poll without records so long after the start means that there are none.
-const QUIET: Duration = Duration::from_secs(5);
+/// After so long without a record, what holds back the rest of what was there is looked for.
+const QUIET: Duration = Duration::from_secs(2);
 const WAIT_FOR_TOPIC: Duration = Duration::from_millis(250);
 
 /// What sources tell the pipeline's thread.
@@ -71,7 +71,7 @@ pub(super) struct SourceTask<E> {
 struct Assigned {
     next: i64,
     end: Option<i64>,
-    /// The topic's end when the partition was assigned.
+    /// The partition's end when it was assigned, with what was written and not committed; no further than `end`.
     present: i64,
 }
 
@@ -147,11 +147,9 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
             reader.assign(at.clone(), partition.next).await?;
         }
         let mut looked = self.discover(options, assigned, reader.as_mut()).await?;
-        let begun = std::time::Instant::now();
+        let mut moved = std::time::Instant::now();
         let mut behind = true;
         loop {
-            // On Kafka the end may be a transaction's mark, which gives no record: after a while without any, what
-            // was there has been read as well.
             if behind && assigned.values().all(|p| p.next >= p.present) {
                 behind = false;
                 self.shared.behind(&self.name, false);
@@ -161,13 +159,22 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
                 return Ok(());
             }
             let fetched = reader.poll(POLL_BYTES, Duration::from_secs(1)).await.map_err(|e| self.lost(e))?;
-            if behind && fetched.next_offsets().is_empty() && begun.elapsed() >= QUIET {
-                behind = false;
-                self.shared.behind(&self.name, false);
+            if behind && fetched.next_offsets().is_empty() && moved.elapsed() >= QUIET {
+                let why = self.held_back(assigned).await?;
+                if why.is_none() {
+                    behind = false;
+                    self.shared.behind(&self.name, false);
+                }
+                self.shared.waiting(&self.name, why);
+                moved = std::time::Instant::now();
             }
             self.shared.retrying(&self.name, None);
             *pause = Duration::from_millis(100);
             if !fetched.next_offsets().is_empty() {
+                if behind {
+                    self.shared.waiting(&self.name, None);
+                }
+                moved = std::time::Instant::now();
                 let mut done = Vec::new();
                 for (at, next) in fetched.next_offsets() {
                     if let Some(partition) = assigned.get_mut(at.as_ref()) {
@@ -188,6 +195,26 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
                 looked = self.discover(options, assigned, reader.as_mut()).await?;
             }
         }
+    }
+
+    /// Why nothing comes though not all is read that was there: on Kafka an open transaction hides what lies behind
+    /// its first record. `None`: what is left gives no record (marks of transactions, what compaction has removed).
+    async fn held_back(&self, assigned: &BTreeMap<TopicPartition, Assigned>) -> Result<Option<String>> {
+        let unread = assigned.iter().filter(|(_, p)| p.next < p.present);
+        for topic in unread.map(|(at, _)| &at.topic).collect::<BTreeSet<_>>() {
+            let Some(info) = self.log.topic(topic).await? else { continue };
+            for (partition, range) in (0..).zip(&info.partitions) {
+                let at = TopicPartition { topic: Arc::clone(topic), partition };
+                if assigned.get(&at).is_some_and(|p| range.end < p.present) {
+                    return Ok(Some(format!(
+                        "table {}: topic {topic}, partition {partition}: a transaction that is not committed yet holds \
+                         back the records from offset {} on",
+                        self.table, range.end
+                    )));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// An offset that the log no longer holds.
@@ -218,6 +245,7 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
         for name in self.topic_names(&options.topics, first).await? {
             let Some(info) = self.log.topic(&name).await? else { continue };
             let topic: Arc<str> = Arc::from(name.as_str());
+            let mut written = None;
             for (partition, range) in (0..).zip(&info.partitions) {
                 let at = TopicPartition { topic: Arc::clone(&topic), partition };
                 if assigned.contains_key(&at) {
@@ -256,7 +284,13 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
                         range.earliest
                     ))));
                 }
-                assigned.insert(at.clone(), Assigned { next, end, present: range.end });
+                let written = match &written {
+                    Some(written) => written,
+                    None => written.insert(self.log.written_ends(&name).await?),
+                };
+                let present = usize::try_from(partition).ok().and_then(|p| written.get(p)).copied();
+                let present = present.unwrap_or(range.end).min(end.unwrap_or(i64::MAX));
+                assigned.insert(at.clone(), Assigned { next, end, present });
                 if end.is_none_or(|end| next < end) {
                     reader.assign(at, next).await?;
                 }

@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::testing::{World, create, plan, table, upsert_topic};
 use super::*;
 use crate::Kind;
+use crate::demo::postgres::{PostgresOptions, TemporaryPostgres};
 use crate::engine::plan::Op;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,4 +161,76 @@ async fn where_it_began_is_kept_though_nothing_came() {
     pipeline.caught_up(world.log.as_ref()).await.unwrap();
     pipeline.stop().await.unwrap();
     assert_eq!(*world.printed.lock(), ["+I[2, b]"]);
+}
+
+/// A start that writes what an interrupted run left, into a table that somebody else holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_waits_for_its_target_can_be_stopped() {
+    let mut server = TemporaryPostgres::start(&PostgresOptions::default()).unwrap();
+    let url = format!("jdbc:postgresql://127.0.0.1:{}/postgres", server.port());
+    let target =
+        table("t", &[("connector", "jdbc"), ("url", &url), ("table-name", "t"), ("username", "postgres")]);
+    let plan = plan(&[target]);
+    let mut world = World::new().await;
+    world.send(&[&create(1, "a")]).await;
+    let pipeline = Pipeline::start(&plan, "p", world.environment()).await.unwrap();
+    pipeline.caught_up(world.log.as_ref()).await.unwrap();
+    server.stop(true).unwrap();
+    world.send(&[&create(2, "b")]).await;
+    while pipeline.status().phase != Phase::Retrying {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    pipeline.stop().await.unwrap();
+
+    server.boot().unwrap();
+    let database = crate::pg::connect(&server.url("postgres").parse().unwrap()).await.unwrap();
+    database.batch_execute("BEGIN; LOCK TABLE t").await.unwrap();
+    let patient = Environment { patient: true, ..world.environment() };
+    let pipeline = Pipeline::start(&plan, "p", patient).await.unwrap();
+    let waits = "SELECT 1 FROM pg_locks WHERE relation = 't'::regclass AND NOT granted";
+    while database.query(waits, &[]).await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(pipeline.status().phase, Phase::Starting);
+    let control = pipeline.control();
+    pipeline.stop().await.unwrap();
+    assert_eq!(control.status().phase, Phase::Stopped);
+    // What it left is written by the next one.
+    database.batch_execute("COMMIT").await.unwrap();
+    let pipeline = Pipeline::start(&plan, "p", world.environment()).await.unwrap();
+    pipeline.caught_up(world.log.as_ref()).await.unwrap();
+    pipeline.stop().await.unwrap();
+    assert_eq!(
+        server.psql("postgres", "SELECT string_agg(name, '' ORDER BY id) FROM t").unwrap().trim(),
+        "ab"
+    );
+}
+
+/// Records that give very many rows come out in more than one epoch, and each row once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_that_gives_very_many_rows_is_several_epochs() {
+    let mut world = World::new().await;
+    let (records, each) = (300, 1_000);
+    let numbers: Vec<String> = (0..each).map(|n| n.to_string()).collect();
+    let record = format!("{{\"id\":1,\"n\":[{}]}}", numbers.join(","));
+    world.send(&vec![record.as_str(); records]).await;
+    let sql = "CREATE TABLE orders (id INT, n ARRAY<INT>) WITH ('connector'='kafka', 'topic'='orders', \
+        'properties.bootstrap.servers'='k:1', 'format'='json', 'scan.startup.mode'='earliest-offset', \
+        'scan.bounded.mode'='latest-offset'); CREATE TABLE nowhere (id INT, n INT) WITH ('connector'='blackhole'); \
+        INSERT INTO nowhere SELECT id, x FROM orders CROSS JOIN UNNEST(n) AS u (x);";
+    let job = job::Job::from_text(sql, "p", "the test").unwrap();
+    let (watcher, mut hops) = tokio::sync::mpsc::channel(1_000);
+    let environment = Environment { watcher: Some(watcher), ..world.environment() };
+    let pipeline = Pipeline::start(&job.script.plan, "p", environment).await.unwrap();
+    assert_eq!(pipeline.wait().await.unwrap(), Phase::Finished);
+    let (mut epochs, mut places) = (Vec::new(), Vec::new());
+    while let Ok(hop) = hops.try_recv() {
+        match hop {
+            Hop::State { positions, .. } => places.extend(positions.values().copied()),
+            Hop::Sink { rows, .. } => epochs.push(rows),
+        }
+    }
+    assert_eq!(epochs.iter().sum::<u64>(), 300_000);
+    assert!(epochs.len() > 2 && epochs.iter().all(|rows| *rows < 150_000), "{epochs:?}");
+    assert!(places.iter().any(|next| *next > 0 && *next < 300), "{places:?}");
 }

@@ -38,6 +38,8 @@ const MAX_STATE_BYTES: usize = 128 << 20;
 pub(super) const MAX_OUTPUT_ROWS: usize = 100_000;
 /// Changes that go through the graph at once.
 pub(super) const CHUNK: usize = 1024;
+/// So many of them at first: what comes of one is not known yet.
+const FIRST_PIECE: usize = 32;
 /// How long a stop waits for targets.
 pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(8);
 
@@ -139,8 +141,8 @@ pub(super) struct Work {
     pub(super) dirty: bool,
     pub(super) since: Option<Instant>,
     pub(super) record_bytes: usize,
-    /// Rows that came out of the last piece for each of its changes.
-    pub(super) fan_out: usize,
+    /// Changes that go through the graph at once.
+    pub(super) piece: usize,
     pub(super) records: u64,
     pub(super) newest: Option<i64>,
     pub(super) in_flight: usize,
@@ -152,13 +154,16 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Changes that go through the graph at once: fewer where they give many rows, so that an epoch can end between.
-    pub(super) fn piece(&self) -> usize {
-        (MAX_OUTPUT_ROWS / 4 / self.fan_out.max(1)).clamp(1, CHUNK)
+    pub(super) fn new(head: &Head, held: bool) -> Self {
+        let (positions, numbers) = (head.inputs.clone(), head.numbers.clone());
+        Self { positions, numbers, held, piece: FIRST_PIECE, ..Self::default() }
     }
 
-    pub(super) fn new(head: &Head, held: bool) -> Self {
-        Self { positions: head.inputs.clone(), numbers: head.numbers.clone(), held, ..Self::default() }
+    /// Of `given` changes came `rows` rows: the next piece is smaller where that was much, so that an epoch can end
+    /// between two, and grows slowly, since nobody knows what the next ones give.
+    pub(super) fn measure(&mut self, given: usize, rows: usize) {
+        let each = (rows / given.max(1)).max(1);
+        self.piece = (MAX_OUTPUT_ROWS / 4 / each).min(self.piece.saturating_mul(2)).clamp(1, CHUNK);
     }
 }
 

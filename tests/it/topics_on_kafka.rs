@@ -8,6 +8,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 use crate::operate::Place;
@@ -92,6 +93,39 @@ fn topics_and_partitions_that_appear_are_read_from_their_start() {
     comes(&wanted);
     place.ok(&["pipelines", "stop", "appear"]);
     assert!(running.ended());
+}
+
+/// What lies behind an open transaction is no end: `--until-idle` waits for it, and says what it waits for.
+#[test]
+fn an_open_transaction_is_waited_for() {
+    let Some(url) = broker() else { return };
+    let place = Place::on_kafka(url);
+    let topic = format!("t{}", uuid::Uuid::new_v4().simple());
+    let record = |value: &'static str| [Sent { value, ..Sent::default() }];
+    send(&place, &topic, 1, &record("{\"id\":1}"));
+    let open: BaseProducer = config(&place).set("transactional.id", &topic).create().unwrap();
+    let patience = Duration::from_secs(30);
+    open.init_transactions(patience).unwrap();
+    open.begin_transaction().unwrap();
+    open.send(BaseRecord::<str, str>::to(&topic).payload("{\"id\":2}")).unwrap();
+    open.flush(patience).unwrap();
+    let plain: BaseProducer = config(&place).create().unwrap();
+    plain.send(BaseRecord::<str, str>::to(&topic).payload("{\"id\":3}")).unwrap();
+    plain.flush(patience).unwrap();
+    let from = with(&topic, ", 'format'='json', 'scan.startup.mode'='earliest-offset'");
+    let file = place.file("p.sql", &format!("CREATE TABLE s (id INT) {from}; SELECT id FROM s;"));
+    let running = place.spawn(&["sql", "-f", file.to_str().unwrap(), "--until-idle", "200ms"]);
+    let waiting = until("it does not say what it waits for", || {
+        let status = place.output(&["--json", "pipelines", "status", "p"]);
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).ok()?;
+        (status["state"] == "WAITING").then(|| status["causes"][0].to_string())
+    });
+    let wanted = format!("topic {topic}, partition 0: a transaction that is not committed yet holds back");
+    assert!(waiting.contains(&wanted), "{waiting}");
+    assert_eq!(lines(&place), ["+I[1]"]);
+    open.commit_transaction(patience).unwrap();
+    assert!(running.ended());
+    assert_eq!(lines(&place), ["+I[1]", "+I[2]", "+I[3]"]);
 }
 
 /// All three guarantees are kept as the strongest.
