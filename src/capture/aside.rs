@@ -1,5 +1,7 @@
 //! What goes on beside the stream: signals, incremental and blocking snapshots, heartbeats.
 
+use std::time::Duration;
+
 use tokio_postgres::Client;
 
 use super::channels::{Arrived, Channels};
@@ -10,6 +12,7 @@ use super::pour::Flow;
 use super::pump::Pump;
 use super::reconcile::{Reconciler, Verdict};
 use super::run::{Run, stopped, unusable};
+use super::shown::Shown;
 use super::signal::{Command, Request, Signal};
 use super::status::Phase;
 use super::stream::{Stream, now_ns};
@@ -63,6 +66,10 @@ pub(super) async fn beat(beats: Option<&mut tokio::time::Interval>) {
         }
         None => std::future::pending().await,
     }
+}
+
+fn why(error: &Error) -> String {
+    error.cause().unwrap_or_else(|| error.what().to_owned())
 }
 
 impl Run {
@@ -220,33 +227,52 @@ impl Run {
         };
         // Its first row may take long: the stream waits, and nothing hangs.
         self.status.phase(Phase::Snapshot);
+        // Rows that are older than what the stream has shown would set newer ones back.
+        self.unless_stopped(self.all_visible(&mut stream.shown, side)).await?;
         let read = snapshot::read_again(self, types, &mut stream.encoder, pump, &captured, &request, &place);
         let read = self.unless_stopped(read).await;
         self.status.phase(Phase::Streaming);
-        if let Err(error) = read {
-            if error.is_transient() || error.kind() == Kind::Stopped {
-                return Err(error);
-            }
+        let left = match read {
+            Ok(left) => (!left.is_empty()).then(|| {
+                let each = left.iter().map(|(table, error)| format!("{table} ({})", why(error)));
+                format!("left out {}", each.collect::<Vec<_>>().join(", "))
+            }),
+            Err(error) if error.is_transient() || error.kind() == Kind::Stopped => return Err(error),
             // What the signal asks for cannot be had; the stream can.
-            let (connector, id) = (&self.options.name, &signal.id);
-            let read = self.status.read().snapshot.map_or_else(
-                || "no table was read".to_owned(),
-                |s| format!("{} of {} tables were read to their end", s.tables_done, s.tables),
-            );
-            tracing::error!(
-                connector,
-                id,
-                %error,
-                "the blocking snapshot is given up and the stream goes on: {read}; signal execute-snapshot for the others \
-                 once more"
-            );
-            aside.notifier.initial(&mut stream.encoder, &mut pump.batch, "ABORTED", &[])?;
+            Err(error) => {
+                aside.notifier.initial(&mut stream.encoder, &mut pump.batch, "ABORTED", &[])?;
+                Some(format!("was given up ({})", why(&error)))
+            }
+        };
+        let left = left.map(|left| {
+            format!(
+                "the blocking snapshot \"{}\" {left}; signal execute-snapshot for that once more",
+                signal.id
+            )
+        });
+        if let Some(left) = &left {
+            tracing::error!(connector = self.options.name, "the stream goes on: {left}");
         }
+        self.status.left_of_snapshot(left);
         self.status.snapshot(None);
         pump.offset.extra.remove(BLOCKING);
-        // The rows are of this WAL: a standby that has not received it cannot be gone on with.
-        pump.offset.content = pump.offset.content.max(source::current_lsn(side).await?);
         pump.sync().await
+    }
+
+    /// Waits until everybody sees what the stream has shown.
+    async fn all_visible(&self, shown: &mut Shown, side: &Client) -> Result<()> {
+        let mut waits = false;
+        while shown.visible(side).await?.is_none() {
+            if !std::mem::replace(&mut waits, true) {
+                tracing::warn!(
+                    connector = self.options.name,
+                    "the blocking snapshot waits: transactions that the stream has shown are not visible yet; does the \
+                     server wait for a synchronous standby?"
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
     }
 
     pub(super) async fn heartbeat(&self, stream: &mut Stream, pump: &mut Pump, side: &Client) -> Result<()> {

@@ -195,9 +195,13 @@ impl ConnectorHandle {
 
     /// Asks for a clean stop and waits for it, 10 s at most: events at hand are made durable and confirmed.
     pub async fn stop(&self) {
+        self.stop_within(STOP).await;
+    }
+
+    async fn stop_within(&self, limit: Duration) {
         let _ = self.stop.send(true);
         let Some(mut task) = self.task.lock().await.take() else { return };
-        match tokio::time::timeout(STOP, &mut task).await {
+        match tokio::time::timeout(limit, &mut task).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::error!(connector = self.name, %error, "the connector's task ended badly");
@@ -206,7 +210,7 @@ impl ConnectorHandle {
                 tracing::warn!(
                     connector = self.name,
                     "the connector did not stop within {} s; what was not durable comes again",
-                    STOP.as_secs()
+                    limit.as_secs()
                 );
                 task.abort();
                 let _ = task.await;
@@ -361,6 +365,25 @@ mod tests {
         // Reading a large table may take its time between two signs of life.
         status.phase(Phase::Snapshot);
         assert!(tokio::time::timeout(2 * limit, stalled(&status, limit)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_stop_does_not_wait_for_ever() {
+        let status = StatusCell::new();
+        status.phase(Phase::Streaming);
+        let (stop, stopped) = watch::channel(false);
+        // Holds what a connector holds, until it is gone.
+        let task = tokio::spawn(async move {
+            let _held = stopped;
+            std::future::pending::<()>().await;
+        });
+        let task = tokio::sync::Mutex::new(Some(task));
+        let handle = ConnectorHandle { name: "c".to_owned(), status, stop, task };
+        let stop = handle.stop_within(Duration::from_millis(50));
+        tokio::time::timeout(Duration::from_secs(5), stop).await.expect("it is not waited for");
+        assert_eq!(handle.status().phase, Phase::Stopped);
+        assert!(handle.stop.is_closed(), "what it held is let go before the stop returns");
+        assert!(STOP <= Duration::from_secs(10), "a service gives its connectors no more");
     }
 
     #[test]

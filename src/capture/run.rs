@@ -378,10 +378,6 @@ impl Run {
             (None, _) => snapshot::Basis::Transaction,
         };
         let at = snapshot::read(self, &session.types, encoder, pump, captured, basis, binding).await?;
-        if base == SnapshotBase::Interrupted {
-            // What was read now is of later WAL than the stream begins with.
-            pump.offset.content = pump.offset.content.max(source::current_lsn(&session.side).await?);
-        }
         crate::failpoint!("capture.snapshot_done");
         if base == SnapshotBase::BesideSlot {
             // The session goes away, and the temporary slot with it.

@@ -5,11 +5,20 @@
 //! what the stream has said of them.
 
 use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio_postgres::Client;
 
 use super::reconcile::Seen;
+use super::snapshot;
+use super::snapshot::progress::Past;
+use crate::error::{Error, Result};
 
 /// So many are kept; those of sessions that wait for a standby are far fewer.
 const MOST: usize = 1 << 16;
+/// How often, and after what pauses, it is looked whether all of them are visible.
+const TRIES: usize = 10;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The last transactions that came.
 #[derive(Debug, Default)]
@@ -26,8 +35,25 @@ impl Shown {
         self.xids.push_back(xid);
     }
 
+    /// Waits a moment until a snapshot taken now sees all of them, as every later one will. Gives what it has seen;
+    /// `None` when that takes longer.
+    pub(super) async fn visible(&mut self, client: &Client) -> Result<Option<Seen>> {
+        for n in 0..TRIES {
+            if n > 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            let Past { seen, .. } = snapshot::seen(client).await?;
+            let seen = seen.as_deref().and_then(Seen::parse);
+            let seen = seen.ok_or_else(|| Error::internal("the server's snapshot cannot be read"))?;
+            if self.is_in(&seen) {
+                return Ok(Some(seen));
+            }
+        }
+        Ok(None)
+    }
+
     /// Whether a snapshot sees all of them. Those that it sees, later ones see too: they are forgotten.
-    pub(super) fn is_in(&mut self, seen: &Seen) -> bool {
+    fn is_in(&mut self, seen: &Seen) -> bool {
         self.xids.retain(|xid| !seen.has(*xid));
         self.xids.is_empty()
     }

@@ -169,6 +169,8 @@ pub struct ConnectorStatus {
     pub snapshot: Option<SnapshotStatus>,
     /// Tables of the last snapshot that was taken to its end, and the time it took.
     pub snapshot_done: Option<(usize, Duration)>,
+    /// What the last blocking snapshot could not read, and why.
+    pub left: Option<String>,
     /// Counts.
     pub counters: Counters,
     /// Topics written to since the start.
@@ -213,6 +215,7 @@ pub(super) struct StatusCell {
     slot: Mutex<Option<SlotHealth>>,
     snapshot: Mutex<Option<SnapshotStatus>>,
     snapshot_done: Mutex<Option<(usize, Duration)>>,
+    left: Mutex<Option<String>>,
     /// Turns of the streaming loop.
     pub(super) turns: AtomicU64,
     /// It was in a running phase before.
@@ -249,6 +252,7 @@ impl StatusCell {
             slot: Mutex::new(None),
             snapshot: Mutex::new(None),
             snapshot_done: Mutex::new(None),
+            left: Mutex::new(None),
             turns: AtomicU64::new(0),
             moved: AtomicBool::new(false),
         })
@@ -381,6 +385,11 @@ impl StatusCell {
         }
     }
 
+    /// A blocking snapshot has ended: what it could not read.
+    pub(super) fn left_of_snapshot(&self, left: Option<String>) {
+        *self.left.lock() = left;
+    }
+
     /// A change, by what kind of message it came; `FILTERED` of a table that is not captured.
     pub(super) fn seen(&self, kind: &str) {
         let counter = match kind {
@@ -429,6 +438,7 @@ impl StatusCell {
             queue: (get(&self.queued), get(&self.queue_limit)),
             snapshot,
             snapshot_done: *self.snapshot_done.lock(),
+            left: self.left.lock().clone(),
             counters: Counters {
                 creates: get(&self.creates),
                 updates: get(&self.updates),

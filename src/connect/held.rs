@@ -64,7 +64,9 @@ impl Held {
                 if let Some(status) = &status {
                     snapshot = status.snapshot.as_ref().map(SnapshotState::from);
                     let danger = status.slot.as_ref().and_then(SlotHealth::danger);
-                    warning = danger.map(|danger| format!("the replication slot is in danger: {danger}"));
+                    let danger = danger.map(|danger| format!("the replication slot is in danger: {danger}"));
+                    let all: Vec<String> = danger.into_iter().chain(status.left.clone()).collect();
+                    warning = (!all.is_empty()).then(|| all.join("; "));
                 }
                 match status.map(|s| s.phase) {
                     // What cannot even start is the connector's failure, not a task's.

@@ -218,3 +218,25 @@ impl AsyncWrite for Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_is_gone_is_noticed_within_a_minute() {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = server.local_addr().unwrap().port();
+        let mut config =
+            ConnectConfig { connect_timeout: Duration::from_secs(5), ..ConnectConfig::default() };
+        let stream = tcp(&config, "127.0.0.1", port).await.unwrap();
+        let socket = socket2::SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        let probes = socket.tcp_keepalive_interval().unwrap() * socket.tcp_keepalive_retries().unwrap();
+        let noticed = socket.tcp_keepalive_time().unwrap() + probes;
+        assert!(noticed <= Duration::from_secs(60), "after {noticed:?}");
+        config.tcp_keepalive = false;
+        let stream = tcp(&config, "127.0.0.1", port).await.unwrap();
+        assert!(!socket2::SockRef::from(&stream).keepalive().unwrap());
+    }
+}

@@ -272,55 +272,126 @@ async fn a_signal_of_a_file_outlives_a_kill() {
     assert!(rows.starts_with(&[1, 2]), "{rows:?}");
 }
 
-/// The stream shows a transaction that waits for a standby, and nobody sees it yet: a chunk that is read meanwhile
-/// must not set its rows back.
+/// The stream shows a transaction that waits for a standby, and nobody sees it yet: what is read again meanwhile must
+/// not set its rows back, whatever way it is read.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chunk_waits_for_what_the_stream_has_shown() {
+async fn what_is_read_again_waits_for_what_the_stream_has_shown() {
+    for (by_table, kind) in [(true, "incremental"), (true, "blocking"), (false, "incremental")] {
+        let place = Place::new(
+            "CREATE TABLE item (id int PRIMARY KEY, v int); INSERT INTO item VALUES (1, 0), (2, 0);
+             CREATE TABLE signals (id varchar(64) PRIMARY KEY, type varchar(32) NOT NULL, data text)",
+            None,
+        );
+        let file = place.dir.path().join("signals.json");
+        let by_file = [
+            ("snapshot.mode", "no_data"),
+            ("read.only", "true"),
+            ("signal.enabled.channels", "file"),
+            ("signal.file", file.to_str().unwrap()),
+        ];
+        let by_row = [("snapshot.mode", "no_data"), ("signal.data.collection", "public.signals")];
+        let running = place.streaming(if by_table { &by_row } else { &by_file });
+        let standby = |name: &str| {
+            let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'");
+            place.server.psql("postgres", &set).unwrap();
+            place.server.psql("postgres", "SELECT pg_reload_conf()").unwrap();
+            wait("the setting", || {
+                place.server.psql("postgres", "SHOW synchronous_standby_names").unwrap().trim() == name
+            });
+        };
+        standby("nobody");
+        let ops = || -> Vec<(String, i64, i64)> {
+            let of = |event: &Value| {
+                let (op, row) = (event["op"].as_str().unwrap().to_owned(), &event["after"]);
+                (op, row["id"].as_i64().unwrap(), row["v"].as_i64().unwrap())
+            };
+            place.beside("item").iter().map(of).collect()
+        };
+        let update = ("u".to_owned(), 1, 7);
+        std::thread::scope(|scope| {
+            let hidden =
+                scope.spawn(|| place.server.psql(&place.name, "UPDATE item SET v = 7 WHERE id = 1").unwrap());
+            wait("the update", || ops() == [update.clone()]);
+            let data = format!(r#"{{"data-collections": ["public.item"], "type": "{kind}"}}"#);
+            if by_table {
+                // This one does not wait.
+                let signal = format!(
+                    "SET synchronous_commit = local; INSERT INTO signals VALUES ('s', 'execute-snapshot', '{data}')"
+                );
+                place.server.psql(&place.name, &signal).unwrap();
+                if kind == "blocking" {
+                    wait("that it waits", || place.output().contains("the blocking snapshot waits"));
+                } else {
+                    wait("the signal", || !place.beside("signals").is_empty());
+                }
+            } else {
+                let text = format!(r#"{{"id": "f", "type": "execute-snapshot", "data": {data}}}"#);
+                std::fs::write(&file, format!("{text}\n")).unwrap();
+                wait("the signal", || std::fs::read(&file).unwrap().is_empty());
+            }
+            assert!(!hidden.is_finished(), "the transaction is still not visible");
+            standby("");
+        });
+        wait("the rows", || ops().len() >= 3);
+        let mut seen = ops();
+        // A blocking snapshot reads a table as it lies.
+        seen[1..].sort_unstable();
+        let reads = [update, ("r".to_owned(), 1, 7), ("r".to_owned(), 2, 0)];
+        assert_eq!(seen, reads, "{kind}, by a row: {by_table}");
+        drop(running);
+    }
+}
+
+/// Rows that were read ahead of the stream are of WAL that a standby may not have received: the offset says so, also
+/// where the connector is killed before the stream goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_ahead_of_the_stream_count_as_content() {
     let place = Place::new(
-        "CREATE TABLE item (id int PRIMARY KEY, v int); INSERT INTO item VALUES (1, 0), (2, 0)",
+        "CREATE TABLE item (id int PRIMARY KEY, v text); INSERT INTO item SELECT g, repeat('x', 60) FROM generate_series(1, 3000) g;
+         ALTER TABLE item ALTER v SET STORAGE PLAIN; CREATE TABLE noise (v text)",
         None,
     );
     let file = place.dir.path().join("signals.json");
     let extra = [
-        ("snapshot.mode", "no_data"),
-        ("read.only", "true"),
+        ("max.queue.size.in.bytes", "65536"),
+        ("table.include.list", "public.item"),
+        ("publication.autocreate.mode", "filtered"),
         ("signal.enabled.channels", "file"),
         ("signal.file", file.to_str().unwrap()),
+        ("read.only", "true"),
     ];
-    let running = place.streaming(&extra);
-    let standby = |name: &str| {
-        let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'");
-        place.server.psql("postgres", &set).unwrap();
-        place.server.psql("postgres", "SELECT pg_reload_conf()").unwrap();
-        wait("the setting", || {
-            place.server.psql("postgres", "SHOW synchronous_standby_names").unwrap().trim() == name
+    let content = async || -> millstream::pg::Lsn {
+        let log = millstream::log::open(&place.log_url, &OpenOptions::default()).await.unwrap();
+        let topic = format!("offsets_{}", place.name);
+        let all = millstream::capture::offsets::read_all(&log, &topic, &place.name).await.unwrap();
+        let lsn = &all[0].1["millstream.content_lsn"];
+        millstream::pg::Lsn(lsn.as_u64().unwrap())
+    };
+    let written = || -> millstream::pg::Lsn {
+        place.server.psql(&place.name, "INSERT INTO noise VALUES ('n')").unwrap();
+        place.server.psql(&place.name, "SELECT pg_current_wal_lsn()").unwrap().trim().parse().unwrap()
+    };
+    place.killed(&extra, "capture.snapshot_row=abort@2000");
+    let before = written();
+    assert!(content().await < before);
+    place.killed(&extra, "capture.snapshot_done=abort@1");
+    assert!(content().await >= before, "of a snapshot that goes on");
+
+    for kind in ["blocking", "incremental"] {
+        place.finish(&extra);
+        let before = written();
+        assert!(content().await < before);
+        let signal = json!({
+            "id": kind, "type": "execute-snapshot", "data": {"data-collections": ["public.item"], "type": kind}
         });
-    };
-    standby("nobody");
-    let ops = || -> Vec<(String, i64, i64)> {
-        let of = |event: &Value| {
-            let row = &event["after"];
-            (
-                event["op"].as_str().unwrap().to_owned(),
-                row["id"].as_i64().unwrap(),
-                row["v"].as_i64().unwrap(),
-            )
-        };
-        place.beside("item").iter().map(of).collect()
-    };
-    let update = ("u".to_owned(), 1, 7);
-    std::thread::scope(|scope| {
-        scope.spawn(|| place.server.psql(&place.name, "UPDATE item SET v = 7 WHERE id = 1").unwrap());
-        wait("the update", || ops() == [update.clone()]);
-        let text =
-            r#"{"id": "f", "type": "execute-snapshot", "data": {"data-collections": ["public.item"]}}"#;
-        std::fs::write(&file, format!("{text}\n")).unwrap();
-        wait("the signal", || std::fs::read(&file).unwrap().is_empty());
-        standby("");
-    });
-    wait("the rows", || ops().len() >= 3);
-    assert_eq!(ops(), [update, ("r".to_owned(), 1, 7), ("r".to_owned(), 2, 0)]);
-    drop(running);
+        std::fs::write(&file, format!("{signal}\n")).unwrap();
+        let rows = place.read("item").await.len();
+        let running = place.streaming(&extra);
+        wait("the rows", || place.beside("item").len() == rows + 3000);
+        wait("the end", || std::fs::read(&file).unwrap().is_empty());
+        drop(running);
+        assert!(content().await >= before, "of one that is {kind}");
+    }
 }
 
 /// Signals from a topic of a real broker: each is obeyed once, also over a restart, those for others not at all.

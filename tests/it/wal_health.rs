@@ -112,6 +112,96 @@ fn seen_rows(status: &serde_json::Value) -> Option<u64> {
     status["tasks"][0]["snapshot"]["rows"].as_u64()
 }
 
+/// A table that a blocking snapshot cannot read, be it at once or in the middle, is named wherever an operator looks,
+/// the others are read, and the stream goes on.
+#[test]
+fn a_blocking_snapshot_goes_on_without_a_table() {
+    let tables = ["a_well", "b_column", "c_middle", "d_well"];
+    let mut sql =
+        "create table signals (id varchar(64) primary key, type varchar(32) not null, data text);".to_owned();
+    for table in tables {
+        sql +=
+            &format!("create table {table} (id int primary key); insert into {table} values (1), (2), (3);");
+    }
+    let service = Service::start(&sql);
+    let list = tables.map(|table| format!("public.{table}")).join(",");
+    service.create(
+        "b",
+        &[
+            ("table.include.list", &list),
+            ("snapshot.mode", "no_data"),
+            ("signal.data.collection", "public.signals"),
+            ("notification.enabled.channels", "sink"),
+            ("notification.sink.topic.name", "told"),
+        ],
+    );
+    service.streams("b");
+    let warning = || service.ask("GET", "/connectors/b/status", None).1["tasks"][0]["warning"].clone();
+    let signal = |id: &str, conditions: &serde_json::Value| {
+        let data = json!({
+            "data-collections": ["public..*"], "type": "blocking", "additional-conditions": conditions,
+        });
+        let data = data.to_string().replace('\'', "''");
+        service.sql(&format!("insert into signals values ('{id}', 'execute-snapshot', '{data}')"));
+    };
+    let filter =
+        |table: &str, sql: &str| json!({"data-collection": format!("public.{table}"), "filter": sql});
+    signal(
+        "first",
+        &json!([
+            filter("b_column", "select id from b_column where no_such = 1"),
+            filter("c_middle", "select id from c_middle where 1 / (3 - id) > -1 order by id"),
+        ]),
+    );
+    service.until("what is left is said", || warning().is_string());
+    let said = warning().as_str().unwrap().to_owned();
+    for words in [
+        "\"first\"",
+        "public.b_column (",
+        "no_such",
+        "public.c_middle (",
+        "division by zero",
+        "execute-snapshot",
+    ] {
+        assert!(said.contains(words), "{words} is not in: {said}");
+    }
+    assert!(!said.contains("well"), "{said}");
+    assert!(
+        service.printed().contains("public.c_middle (")
+            && service.command(&["connectors", "status", "b"]).contains(&said)
+    );
+    let ids = |table: &str| service.ids(&format!("b.public.{table}"));
+    assert_eq!((ids("a_well"), ids("d_well")), (vec![1, 2, 3], vec![1, 2, 3]));
+    let told = service.values("told");
+    let told: Vec<String> = told
+        .iter()
+        .filter_map(|record| {
+            let (kind, data) = (record["type"].as_str()?, &record["additional_data"]);
+            match kind {
+                "TABLE_SCAN_COMPLETED" => {
+                    Some(format!("{} {}", data["scanned_collection"].as_str()?, data["status"].as_str()?))
+                }
+                "ABORTED" | "COMPLETED" => Some(format!("{kind} {}", data["data_collections"])),
+                _ => None,
+            }
+        })
+        .collect();
+    let expected = [
+        "public.b_column SQL_EXCEPTION",
+        "public.a_well SUCCEEDED",
+        "public.c_middle SQL_EXCEPTION",
+        "public.d_well SUCCEEDED",
+        "ABORTED \"public.b_column,public.c_middle\"",
+    ];
+    assert_eq!(told, expected);
+    service.sql("insert into b_column values (4)");
+    service.until("the stream goes on", || ids("b_column") == [4]);
+    signal("second", &json!([]));
+    service.until("all of them", || tables.iter().all(|table| ids(table).len() >= 3));
+    service.until("all is well", || warning().is_null());
+    assert_eq!(ids("b_column"), [4, 1, 2, 3, 4]);
+}
+
 /// A source that is away does not keep a connector from being deleted, nor others from being asked; its slot cannot be
 /// dropped then, which is said, and nothing is half done.
 #[test]

@@ -292,6 +292,8 @@ impl Mark {
 
     async fn write(&self, client: &Client, sql: &str) -> Result<()> {
         let fail = |e| sql_error(format!("cannot write into the signal table {}", self.table), e);
-        client.batch_execute(sql).await.map_err(fail)
+        // The stream waits for this, and need not wait for a standby: lost with the primary, the chunk is read again.
+        let sql = format!("SET LOCAL synchronous_commit = local; {sql}");
+        client.batch_execute(&sql).await.map_err(fail)
     }
 }

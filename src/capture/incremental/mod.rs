@@ -3,7 +3,9 @@
 //!
 //! Around the reading of a chunk two rows go into the signal table. Between those two in the stream lies the
 //! moment of the reading: whatever the stream says of a row there is newer than, or the same as, what the
-//! chunk holds, and takes the row out of it. What is left when the second row comes is sent as reads.
+//! chunk holds, and takes the row out of it. What is left when the second row comes is sent as reads. A transaction
+//! may stand before the first row and yet not be visible when the chunk is read: a chunk is only read when all is
+//! visible that the stream has shown by then, and what comes later counts from the reading on.
 //!
 //! Where nothing may be written (`read.only`, or no signal table), each chunk is read under a snapshot of its own.
 //! It waits until the stream has passed all that the snapshot has seen; what the stream says beyond that takes
@@ -13,7 +15,6 @@ mod chunk;
 mod stored;
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio_postgres::Client;
@@ -37,11 +38,6 @@ use crate::pg::pgoutput::{Column, Message, OldTuple, Tuple};
 use crate::pg::snapshot::CopyDecoder;
 use crate::pg::{Lsn, sql_error};
 
-/// How often, and after what pauses, a snapshot is taken that sees what the stream has shown, before the stream
-/// goes on without the chunk.
-const TRIES: usize = 10;
-const PAUSE: Duration = Duration::from_millis(5);
-
 /// A chunk that waits.
 struct Window {
     bounds: Bounds,
@@ -61,10 +57,21 @@ pub(super) struct Streamed {
 
 /// What a chunk is held against.
 enum Bounds {
-    /// The stream between two rows of the signal table.
-    Rows { id: String, open: bool },
+    /// The stream between two rows of the signal table, and what was not visible when the chunk was read though it
+    /// stands before them.
+    Rows { id: String, open: bool, seen: Seen },
     /// What the chunk's snapshot has not seen, until the stream is past it.
     Snapshot { seen: Seen, until: Lsn },
+}
+
+impl Bounds {
+    /// Whether the chunk holds what this transaction of the stream did.
+    fn has(&self, xid: Option<u64>) -> bool {
+        match self {
+            Self::Rows { open: true, .. } => false,
+            Self::Rows { seen, .. } | Self::Snapshot { seen, .. } => xid.is_some_and(|xid| seen.has(xid)),
+        }
+    }
 }
 
 /// All incremental snapshots of a connector.
@@ -106,10 +113,7 @@ impl Incremental {
 
     /// Whether a window is open: what the stream says then counts.
     pub(super) fn is_open(&self) -> bool {
-        self.window.as_ref().is_some_and(|w| match &w.bounds {
-            Bounds::Rows { open, .. } => *open,
-            Bounds::Snapshot { .. } => !w.rows.is_empty(),
-        })
+        self.window.as_ref().is_some_and(|w| !w.rows.is_empty())
     }
 
     /// Whether a chunk waits for the stream to come to some place, which `reached` says it has.
@@ -247,7 +251,7 @@ impl Incremental {
         lsn: Lsn,
         tools: &mut Tools<'_>,
     ) -> Result<()> {
-        let Some(Window { bounds: Bounds::Rows { id: own, open }, .. }) = &mut self.window else {
+        let Some(Window { bounds: Bounds::Rows { id: own, open, .. }, .. }) = &mut self.window else {
             return Ok(());
         };
         match id.strip_prefix(own.as_str()) {
@@ -268,10 +272,7 @@ impl Incremental {
     /// While a window is open: what the stream says of a row takes it out of the chunk.
     pub(super) fn observe(&mut self, message: &Message<'_>, xid: Option<u64>) {
         let (Some(scan), Some(window)) = (&self.scan, &mut self.window) else { return };
-        if let Bounds::Snapshot { seen, .. } = &window.bounds
-            && xid.is_some_and(|xid| seen.has(xid))
-        {
-            // The chunk has it.
+        if window.bounds.has(xid) {
             return;
         }
         let mut remove = |tuple: Tuple<'_>| {
@@ -306,6 +307,10 @@ impl Incremental {
         // moment. Here it comes behind that transaction, with the place it was read at.
         let at_once = matches!(window.bounds, Bounds::Snapshot { .. })
             && tools.streamed.transactions <= window.at.transactions + 1;
+        if let Bounds::Snapshot { until, .. } = window.bounds {
+            // The rows are of this WAL, of which the stream may have nothing.
+            tools.pump.offset.content = tools.pump.offset.content.max(until);
+        }
         let last_commit = if at_once { window.at.last_commit } else { tools.streamed.last_commit };
         for row in &window.rows {
             let now = now_ns();
@@ -327,51 +332,44 @@ impl Incremental {
         self.give_up(tools)
     }
 
-    /// Reads the next chunk.
+    /// Reads the next chunk. It must see all that the stream has shown: older rows would set newer ones back.
     async fn next_chunk(&mut self, tools: &mut Tools<'_>) -> Result<()> {
         set_up(tools.client).await?;
         self.ask = true;
-        let Some(table) = tools.options.signal_table.as_ref().filter(|_| tools.options.writes_signals())
-        else {
-            return self.next_of_snapshot(tools).await;
+        let Some(seen) = tools.shown.visible(tools.client).await? else {
+            self.put_off = true;
+            return Ok(());
         };
-        let mark = Mark::open(tools.client, table, tools.options.incremental_delete).await?;
-        let rows = self.read(tools).await?;
-        crate::failpoint!("capture.incremental_chunk");
-        let bounds = Bounds::Rows { id: mark.close(tools.client).await?, open: false };
+        self.put_off = false;
+        let (bounds, rows) = match tools.options.signal_table.as_ref() {
+            Some(table) if tools.options.writes_signals() => {
+                let mark = Mark::open(tools.client, table, tools.options.incremental_delete).await?;
+                let rows = self.read(tools).await?;
+                crate::failpoint!("capture.incremental_chunk");
+                (Bounds::Rows { id: mark.close(tools.client).await?, open: false, seen }, rows)
+            }
+            _ => self.under_a_snapshot(tools).await?,
+        };
         self.window = Some(Window { bounds, rows, at: tools.streamed });
         Ok(())
     }
 
-    /// Reads the next chunk under a snapshot, and notes what that has seen. It must have seen all that the stream
-    /// has shown: older rows would set newer ones back.
-    async fn next_of_snapshot(&mut self, tools: &mut Tools<'_>) -> Result<()> {
+    /// Reads the next chunk under a snapshot, and notes what that has seen.
+    async fn under_a_snapshot(&mut self, tools: &mut Tools<'_>) -> Result<(Bounds, Vec<Row>)> {
         let fail = |e| sql_error("cannot begin the chunk's transaction", e);
         // Finding the greatest key may fail, and that would end the transaction.
         self.find(tools).await?;
-        self.put_off = false;
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        for _ in 0..TRIES {
-            tools.client.batch_execute(begin).await.map_err(fail)?;
-            let past = snapshot::seen(tools.client).await.and_then(|Past { seen, until }| {
-                let seen = seen.as_deref().and_then(Seen::parse);
-                Ok((seen.ok_or_else(|| Error::internal("the server's snapshot cannot be read"))?, until))
-            });
-            let rows = match &past {
-                Ok((seen, _)) if tools.shown.is_in(seen) => Some(self.read(tools).await),
-                _ => None,
-            };
-            tools.client.batch_execute("ROLLBACK").await.map_err(fail)?;
-            let (seen, until) = past?;
-            if let Some(rows) = rows {
-                let bounds = Bounds::Snapshot { seen, until };
-                self.window = Some(Window { bounds, rows: rows?, at: tools.streamed });
-                return Ok(());
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        self.put_off = true;
-        Ok(())
+        tools.client.batch_execute(begin).await.map_err(fail)?;
+        let read = async {
+            let Past { seen, until } = snapshot::seen(tools.client).await?;
+            let seen = seen.as_deref().and_then(Seen::parse);
+            let seen = seen.ok_or_else(|| Error::internal("the server's snapshot cannot be read"))?;
+            Ok((Bounds::Snapshot { seen, until }, self.read(tools).await?))
+        };
+        let read = read.await;
+        tools.client.batch_execute("ROLLBACK").await.map_err(fail)?;
+        read
     }
 
     /// Finds a table that has rows; those that have none, or cannot be read, are said and left.
@@ -454,5 +452,20 @@ impl Incremental {
     fn notify(&self, tools: &mut Tools<'_>, kind: &str, data: &[(&'static str, String)]) -> Result<()> {
         let id = self.correlation.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         tools.notifier.send(tools.encoder, &mut tools.pump.batch, &id, "Incremental Snapshot", kind, data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_chunk_did_not_see_counts_before_its_window_opens() {
+        let seen = Seen::parse("12:20:12,15").unwrap();
+        let bounds = |open| Bounds::Rows { id: "w".to_owned(), open, seen: seen.clone() };
+        let has = |open| [11, 12, 14, 25].map(|xid| bounds(open).has(Some(xid)));
+        assert_eq!(has(false), [true, false, true, false]);
+        assert_eq!(has(true), [false; 4], "whatever stands in the window is newer, or the same");
+        assert!(!bounds(false).has(None));
     }
 }

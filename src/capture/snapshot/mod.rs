@@ -67,6 +67,8 @@ pub(super) async fn read(
     let (progress, resumed) = match basis {
         Basis::Killed(mut progress) => {
             progress.snapshots.push(seen(&client).await?);
+            // What is read now is of later WAL than the stream begins with.
+            pump.offset.content = pump.offset.content.max(at);
             at = pump.offset.restart;
             (Some(progress), true)
         }
@@ -105,7 +107,7 @@ pub(super) async fn read(
     let all = listed(options, captured, |name| is_wanted(options, name));
     let read = tables_into(run, &client, types, encoder, pump, &tables, source, &own, progress, all).await;
     let progress = match read {
-        Ok(progress) => progress,
+        Ok((progress, _)) => progress,
         Err(error) => {
             if !error.is_transient() {
                 // Of what is in the batch it is not noted how far it reaches.
@@ -141,7 +143,35 @@ pub(super) async fn read(
 /// A table's SELECT of its own, by `schema.table`.
 type Own<'s> = dyn Fn(&str) -> Option<String> + Sync + 's;
 
-/// Reads tables, marked as one snapshot.
+/// Tables that a blocking snapshot has left, each with its reason.
+pub(super) type Left = Vec<(String, Error)>;
+
+/// Does something for one table. In a blocking snapshot a failure that is the table's own leaves the transaction as it
+/// was, so that the next table can be read.
+async fn guarded<T>(
+    client: &Client,
+    initial: bool,
+    work: impl Future<Output = Result<T>>,
+) -> Result<std::result::Result<T, Error>> {
+    if initial {
+        return work.await.map(Ok);
+    }
+    let fail = |e| sql_error("cannot set a savepoint for the snapshot", e);
+    client.batch_execute("SAVEPOINT millstream_table").await.map_err(fail)?;
+    let done = work.await;
+    let end = match &done {
+        Ok(_) => "RELEASE SAVEPOINT millstream_table",
+        Err(error) if !error.is_transient() => {
+            "ROLLBACK TO SAVEPOINT millstream_table; RELEASE SAVEPOINT millstream_table"
+        }
+        Err(_) => return done.map(Ok),
+    };
+    client.batch_execute(end).await.map_err(fail)?;
+    Ok(done)
+}
+
+/// Reads tables, marked as one snapshot. An initial one fails with the first table that cannot be read; a blocking one
+/// leaves it.
 #[allow(clippy::too_many_arguments)]
 async fn tables_into(
     run: &Run,
@@ -154,15 +184,15 @@ async fn tables_into(
     own: &Own<'_>,
     progress: Option<Progress>,
     all: String,
-) -> Result<Option<Progress>> {
+) -> Result<(Option<Progress>, Left)> {
     let options = &run.options;
     let oids: Vec<u32> = names.iter().map(|t| t.oid).collect();
     let infos = catalog::load_tables(client, &oids).await?;
     let these = unordered(names.iter().map(|t| format!("{}.{}", t.schema, t.name)));
     let mut rows = Rows::new(run, encoder, pump, source, progress, (these, all));
     let mut estimate = 0;
+    let initial = rows.is_initial();
     for info in infos {
-        let plan = rows.encoder.snapshot_plan(&info, types).map_err(super::run::unusable)?;
         let name = format!("{}.{}", info.schema, info.name);
         let columns = all_columns(&info);
         let own = own(&name);
@@ -172,9 +202,14 @@ async fn tables_into(
             Some(own) => format!("SELECT {columns} FROM ({}) AS own", own.trim_end().trim_end_matches(';')),
             None => format!("SELECT {columns} FROM {}", name_of(&info)),
         };
-        let facts = ranges::facts(client, info.oid, &name, &select).await?;
-        estimate += facts.rows;
-        rows.add(Table::new(info, plan, name, select, is_own, facts));
+        let plan = rows.encoder.snapshot_plan(&info, types).map_err(super::run::unusable)?;
+        match guarded(client, initial, ranges::facts(client, info.oid, &name, &select)).await? {
+            Ok(facts) => {
+                estimate += facts.rows;
+                rows.add(Table::new(info, plan, name, select, is_own, facts));
+            }
+            Err(error) => rows.leave(name, 0, error)?,
+        }
     }
     run.status.snapshot(Some(SnapshotStatus::new(rows.tables.len(), estimate)));
     if options.snapshot_threads > 1 && rows.is_initial() {
@@ -182,7 +217,9 @@ async fn tables_into(
         parallel::read(run, client, &mut rows).await?;
     } else {
         for n in 0..rows.tables.len() {
-            rows.table(client, n).await?;
+            if let Err(error) = guarded(client, initial, rows.table(client, n)).await? {
+                rows.leave_begun(n, error)?;
+            }
         }
     }
     rows.last().await
@@ -205,7 +242,7 @@ pub(super) struct Place {
     pub(super) txid: Option<u64>,
 }
 
-/// Reads tables again while the stream waits (a blocking snapshot).
+/// Reads tables again while the stream waits (a blocking snapshot). Gives those that could not be read.
 pub(super) async fn read_again(
     run: &Run,
     types: &TypeRegistry,
@@ -214,7 +251,7 @@ pub(super) async fn read_again(
     captured: &[TableName],
     request: &Request,
     place: &Place,
-) -> Result<()> {
+) -> Result<Left> {
     let options = &run.options;
     let client = session(run).await?;
     let asked = |name: &str| request.tables.iter().any(|p| p.matches(name));
@@ -225,7 +262,9 @@ pub(super) async fn read_again(
         })
         .cloned()
         .collect();
-    open(&client, options, &tables, None, false).await?;
+    let (at, _) = open(&client, options, &tables, None, false).await?;
+    // A standby that has not received this WAL cannot be gone on with.
+    pump.offset.content = pump.offset.content.max(at);
     let source = SourceInfo {
         lsn: Some(place.lsn),
         last_commit_lsn: place.last_commit,
@@ -238,9 +277,20 @@ pub(super) async fn read_again(
     let notifier = Notifier::new(options);
     notifier.initial(encoder, &mut pump.batch, "STARTED", &[])?;
     let all = listed(options, captured, asked);
-    tables_into(run, &client, types, encoder, pump, &tables, source, &own, None, all).await?;
-    notifier.initial(encoder, &mut pump.batch, "COMPLETED", &[])?;
-    client.batch_execute("COMMIT").await.map_err(|e| sql_error("cannot end the snapshot's transaction", e))
+    let (_, left) = tables_into(run, &client, types, encoder, pump, &tables, source, &own, None, all).await?;
+    // Below repeatable read later statements see more.
+    pump.offset.content = pump.offset.content.max(source::current_lsn(&client).await?);
+    if left.is_empty() {
+        notifier.initial(encoder, &mut pump.batch, "COMPLETED", &[])?;
+    } else {
+        let names = left.iter().map(|(table, _)| table.as_str()).collect::<Vec<_>>().join(",");
+        notifier.initial(encoder, &mut pump.batch, "ABORTED", &[("data_collections", names)])?;
+    }
+    client
+        .batch_execute("COMMIT")
+        .await
+        .map_err(|e| sql_error("cannot end the snapshot's transaction", e))?;
+    Ok(left)
 }
 
 /// The captured tables and the signal table, in the order of a snapshot, as notifications list them.

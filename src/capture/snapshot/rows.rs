@@ -7,6 +7,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio_postgres::Client;
 
+use super::Left;
 use super::progress::{FIELD, Progress, RangeProgress, TableProgress};
 use super::ranges::{self, Facts};
 use crate::capture::keys::KeyColumns;
@@ -112,6 +113,10 @@ pub(super) struct Rows<'s> {
     these: String,
     all: String,
     said: Instant,
+    /// What a blocking snapshot goes on without.
+    left: Left,
+    /// The log took a batch no more: that is no table's trouble.
+    log_failed: bool,
 }
 
 impl<'s> Rows<'s> {
@@ -137,6 +142,8 @@ impl<'s> Rows<'s> {
             these,
             all,
             said: Instant::now(),
+            left: Left::new(),
+            log_failed: false,
         }
     }
 
@@ -338,7 +345,9 @@ impl<'s> Rows<'s> {
     async fn flush(&mut self) -> Result<()> {
         self.note()?;
         crate::failpoint!("capture.snapshot_batch");
-        self.pump.flush().await?;
+        let flushed = self.pump.flush().await;
+        self.log_failed = flushed.is_err();
+        flushed?;
         crate::failpoint!("capture.snapshot_flushed");
         if self.said.elapsed() >= SAY {
             self.said = Instant::now();
@@ -380,13 +389,36 @@ impl<'s> Rows<'s> {
         let (rows, name) = (self.get(n)?.rows, self.get(n)?.name.clone());
         self.run.status.snapshot_table_done();
         tracing::info!(connector = self.run.options.name, table = name, rows, "table read");
+        self.scanned(name, rows, "SUCCEEDED")
+    }
+
+    fn scanned(&mut self, name: String, rows: u64, status: &str) -> Result<()> {
         let data = [
             ("data_collections", self.all.clone()),
             ("scanned_collection", name),
             ("total_rows_scanned", rows.to_string()),
-            ("status", "SUCCEEDED".to_owned()),
+            ("status", status.to_owned()),
         ];
         self.notifier.initial(self.encoder, &mut self.pump.batch, "TABLE_SCAN_COMPLETED", &data)
+    }
+
+    /// A table that cannot be read is left.
+    pub(super) fn leave(&mut self, name: String, rows: u64, error: Error) -> Result<()> {
+        tracing::error!(connector = self.run.options.name, table = name, rows, %error, "the snapshot leaves this table");
+        self.scanned(name.clone(), rows, "SQL_EXCEPTION")?;
+        self.left.push((name, error));
+        Ok(())
+    }
+
+    /// The same of one that may have been read in part.
+    pub(super) fn leave_begun(&mut self, n: usize, error: Error) -> Result<()> {
+        if self.log_failed {
+            return Err(error);
+        }
+        let table = self.get(n)?;
+        let (name, rows) = (table.name.clone(), table.rows);
+        self.waiting.take_if(|w| w.table == n);
+        self.leave(name, rows, error)
     }
 
     /// All rows of a table are in the batch, or before it.
@@ -410,13 +442,13 @@ impl<'s> Rows<'s> {
         }
     }
 
-    /// The very last row of the snapshot, whatever table it is of. Gives what was noted.
-    pub(super) async fn last(mut self) -> Result<Option<Progress>> {
+    /// The very last row of the snapshot, whatever table it is of. Gives what was noted, and what was left.
+    pub(super) async fn last(mut self) -> Result<(Option<Progress>, Left)> {
         if let Some(last) = self.waiting.take() {
             self.encode(last, true)?;
         }
         self.flush_full().await?;
-        Ok(self.progress)
+        Ok((self.progress, self.left))
     }
 
     fn encode(&mut self, waiting: Waiting, last: bool) -> Result<()> {

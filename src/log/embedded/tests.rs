@@ -303,3 +303,31 @@ async fn a_checkpoint_without_room_is_made_up_for() {
     assert_eq!(log.topic("t").await.unwrap().unwrap().partitions[0].end, 120);
     assert_eq!(super::journal::numbers(&log.inner.shared.journal_dir()).unwrap().len(), 1);
 }
+
+/// A topic is deleted in steps, and a checkpoint may come between any two: while its files are under another name, it
+/// is still among the topics.
+#[tokio::test]
+async fn a_checkpoint_beside_a_deletion() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(dir.path()).unwrap();
+    let mut writer = log.writer("w").await.unwrap();
+    writer.commit(batch(&[("gone", None, Some("x")), ("kept", None, Some("y"))])).await.unwrap();
+    let shared = &log.inner.shared;
+    let topic = shared.topic("gone").unwrap();
+    topic.deleted.store(true, std::sync::atomic::Ordering::Release);
+    let name = shared.topics_dir().join("gone");
+    std::fs::rename(&name, shared.topics_dir().join("~deleted-1")).unwrap();
+    super::maintain::sync_segments(shared).unwrap();
+    // Where nobody has deleted it, files that are missing are no small matter.
+    topic.deleted.store(false, std::sync::atomic::Ordering::Release);
+    writer.commit(batch(&[("gone", None, Some("x"))])).await.unwrap();
+    super::maintain::sync_segments(shared).unwrap_err();
+    // In the end the checkpoints of a log that deletes topics under load are well.
+    std::fs::rename(shared.topics_dir().join("~deleted-1"), &name).unwrap();
+    log.delete_topic("gone").await.unwrap();
+    writer.commit(batch(&[("kept", None, Some("z"))])).await.unwrap();
+    drop((log, writer));
+    let log = EmbeddedLog::open(dir.path()).unwrap();
+    assert!(log.topic("gone").await.unwrap().is_none());
+    assert_eq!(read_all(&log, "kept").await.len(), 2);
+}
