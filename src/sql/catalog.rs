@@ -10,6 +10,9 @@ use super::ast;
 use super::error::{Span, SqlError, SqlResult, nearest};
 use super::rel::{Col, TimeAttribute};
 
+/// A catalog and a database.
+pub type Place = (String, String);
+
 /// A table or a view.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
@@ -21,6 +24,10 @@ pub struct Table {
     pub watermark: Option<(usize, ast::Expr)>,
     /// Primary key columns.
     pub primary_key: Vec<usize>,
+    /// The key's name.
+    pub constraint: Option<String>,
+    /// DISTRIBUTED BY, as written.
+    pub distribution: Option<String>,
     /// WITH options.
     pub options: BTreeMap<String, String>,
     /// PARTITIONED BY.
@@ -29,6 +36,10 @@ pub struct Table {
     pub comment: Option<String>,
     /// A view's query.
     pub view: Option<Arc<ast::Query>>,
+    /// A view's query as written.
+    pub text: String,
+    /// Where it belongs.
+    pub place: Place,
     /// CREATE TEMPORARY.
     pub temporary: bool,
     /// Where it was made.
@@ -142,96 +153,186 @@ pub fn not_null(data_type: &DataType) -> DataType {
     data_type.clone().with_nullable(false)
 }
 
-/// All tables and views by name.
+/// The place of what names none.
+pub fn default_place() -> Place {
+    ("default_catalog".to_owned(), "default_database".to_owned())
+}
+
+/// All tables and views by name; temporary ones hide others of their name.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     tables: BTreeMap<String, Arc<Table>>,
+    temporary: BTreeMap<String, Arc<Table>>,
+}
+
+/// What DROP is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Removal {
+    /// VIEW.
+    pub view: bool,
+    /// TEMPORARY.
+    pub temporary: bool,
+    /// IF EXISTS.
+    pub if_exists: bool,
 }
 
 impl Catalog {
+    /// The table or view with this name.
+    pub fn find(&self, name: &ast::Ident) -> Option<Arc<Table>> {
+        self.temporary.get(&name.value).or_else(|| self.tables.get(&name.value)).map(Arc::clone)
+    }
+
     /// The table or view with this name.
     ///
     /// # Errors
     /// When there is none; the nearest name is the remedy.
     pub fn table(&self, name: &ast::Ident) -> SqlResult<Arc<Table>> {
-        if let Some(table) = self.tables.get(&name.value) {
-            return Ok(Arc::clone(table));
+        self.find(name).ok_or_else(|| {
+            self.suggest(name, SqlError::plan(name.span, format!("Object '{}' not found", name.value)))
+        })
+    }
+
+    /// The table that ALTER TABLE changes: no view, and no temporary one.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn permanent(&self, name: &ast::Ident, view: bool) -> SqlResult<Arc<Table>> {
+        let (verb, kind, other) = if view { ("VIEW", "View", "table") } else { ("TABLE", "Table", "view") };
+        match self.tables.get(&name.value) {
+            Some(table) if table.view.is_some() != view => {
+                Err(SqlError::plan(name.span, format!("ALTER {verb} for a {other} is not allowed")))
+            }
+            Some(table) if !self.is_temporary(&name.value) => Ok(Arc::clone(table)),
+            _ => {
+                let path = format!("`default_catalog`.`default_database`.`{}`", name.value);
+                let message =
+                    format!("{kind} {path} doesn't exist or is a temporary {}.", kind.to_lowercase());
+                Err(self.suggest(name, SqlError::plan(name.span, message)))
+            }
         }
-        let error = SqlError::plan(name.span, format!("Object '{}' not found", name.value));
-        Err(match nearest(&name.value, self.tables.keys().map(String::as_str)) {
-            Some(near) => error.help(format!("did you mean '{near}'?")),
-            None if self.tables.is_empty() => {
+    }
+
+    /// The error with the nearest name as its remedy.
+    pub fn suggest(&self, name: &ast::Ident, error: Box<SqlError>) -> Box<SqlError> {
+        let names = || self.tables().map(|table| table.name.as_str());
+        match nearest(&name.value, names()) {
+            Some(near) if near != name.value => error.help(format!("did you mean '{near}'?")),
+            Some(_) => error,
+            None if self.tables.is_empty() && self.temporary.is_empty() => {
                 error.help("no table has been created yet: CREATE TABLE comes first")
             }
             None => {
-                let names: Vec<&str> = self.tables.keys().map(String::as_str).take(12).collect();
+                let names: Vec<&str> = names().take(12).collect();
                 error.help(format!("known tables: {}", names.join(", ")))
             }
-        })
+        }
     }
 
     /// Whether the name is that of a temporary table or view.
     pub fn is_temporary(&self, name: &str) -> bool {
-        self.tables.get(name).is_some_and(|table| table.temporary)
+        self.temporary.contains_key(name)
     }
 
-    /// Whether the name is taken.
-    pub fn contains(&self, name: &str) -> bool {
-        self.tables.contains_key(name)
+    fn layer(&mut self, temporary: bool) -> &mut BTreeMap<String, Arc<Table>> {
+        if temporary { &mut self.temporary } else { &mut self.tables }
+    }
+
+    /// Whether a table like this could be added: the name is free among those of its kind.
+    pub fn contains(&self, name: &str, temporary: bool) -> bool {
+        if temporary { &self.temporary } else { &self.tables }.contains_key(name)
     }
 
     /// Adds a table; a name that is taken is an error unless `if_not_exists`.
     pub fn add(&mut self, table: Table, if_not_exists: bool) -> SqlResult<()> {
-        if self.tables.contains_key(&table.name) {
+        if self.contains(&table.name, table.temporary) {
             if if_not_exists {
                 return Ok(());
             }
-            return Err(SqlError::plan(
-                table.span,
-                format!("Could not execute CreateTable in path `default_catalog`.`default_database`.`{0}`: Table (or view) default_catalog.default_database.{0} already exists in Catalog.", table.name),
-            )
-            .help("DROP it first, or CREATE TABLE IF NOT EXISTS"));
+            let name = &table.name;
+            let message = if table.temporary {
+                format!("Temporary table '`default_catalog`.`default_database`.`{name}`' already exists")
+            } else {
+                format!(
+                    "Could not execute CreateTable in path `default_catalog`.`default_database`.`{name}`: Table (or view) default_database.{name} already exists in Catalog default_catalog."
+                )
+            };
+            return Err(
+                SqlError::plan(table.span, message).help("DROP it first, or CREATE TABLE IF NOT EXISTS")
+            );
         }
-        self.tables.insert(table.name.clone(), Arc::new(table));
+        self.replace(table);
         Ok(())
     }
 
     /// Replaces a table.
     pub fn replace(&mut self, table: Table) {
-        self.tables.insert(table.name.clone(), Arc::new(table));
+        self.layer(table.temporary).insert(table.name.clone(), Arc::new(table));
+    }
+
+    /// Takes a table out by its name.
+    pub fn take(&mut self, name: &str, temporary: bool) {
+        self.layer(temporary).remove(name);
+    }
+
+    /// Takes out the tables of a database.
+    pub fn clear(&mut self, place: &Place) {
+        self.tables.retain(|_, table| table.place != *place);
     }
 
     /// Removes a table or view.
-    pub fn remove(&mut self, name: &ast::Ident, view: bool, if_exists: bool) -> SqlResult<()> {
-        match self.tables.get(&name.value) {
-            Some(table) if table.view.is_some() == view => {
-                self.tables.remove(&name.value);
-                Ok(())
+    ///
+    /// # Errors
+    /// There is none, or a temporary one hides it.
+    pub fn remove(&mut self, name: &ast::Ident, what: Removal) -> SqlResult<()> {
+        let kind = if what.view { "view" } else { "table" };
+        let is = |table: Option<&Arc<Table>>| table.is_some_and(|table| table.view.is_some() == what.view);
+        let path = format!("default_catalog.default_database.{}", name.value);
+        if what.temporary {
+            if is(self.temporary.get(&name.value)) {
+                self.temporary.remove(&name.value);
+                return Ok(());
             }
-            _ if if_exists => Ok(()),
-            other => {
-                let what = if view { "View" } else { "Table" };
-                let error = SqlError::plan(
-                    name.span,
-                    format!(
-                        "{what} with identifier 'default_catalog.default_database.{}' does not exist.",
-                        name.value
-                    ),
-                );
-                Err(match (other.is_some(), view) {
-                    (true, true) => error.help("it is a table: DROP TABLE"),
-                    (true, false) => error.help("it is a view: DROP VIEW"),
-                    _ => match nearest(&name.value, self.tables.keys().map(String::as_str)) {
-                        Some(near) => error.help(format!("did you mean '{near}'?")),
-                        None => error,
-                    },
-                })
+            if what.if_exists {
+                return Ok(());
             }
+            let message = format!("Temporary table or view with identifier '{path}' does not exist.");
+            return Err(self.suggest(name, SqlError::plan(name.span, message)));
         }
+        if is(self.temporary.get(&name.value)) {
+            // Flink wants the word TEMPORARY here
+            return Err(SqlError::plan(
+                name.span,
+                format!(
+                    "Temporary {kind} with identifier '`default_catalog`.`default_database`.`{}`' exists. Drop it first before removing the permanent {kind}.",
+                    name.value
+                ),
+            )
+            .help(format!("DROP TEMPORARY {}", kind.to_uppercase())));
+        }
+        let found = self.tables.get(&name.value);
+        if is(found) {
+            self.tables.remove(&name.value);
+            return Ok(());
+        }
+        if what.if_exists {
+            return Ok(());
+        }
+        let title = if what.view { "View" } else { "Table" };
+        let message = format!("{title} with identifier '{path}' does not exist.");
+        let error = SqlError::plan(name.span, message);
+        Err(match (found.is_some(), what.view) {
+            (true, true) => error.help("it is a table: DROP TABLE"),
+            (true, false) => error.help("it is a view: DROP VIEW"),
+            _ => self.suggest(name, error),
+        })
     }
 
-    /// All, by name.
+    /// All that are not hidden, by name.
     pub fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
-        self.tables.values()
+        let mut all: BTreeMap<&str, &Arc<Table>> = BTreeMap::new();
+        for (name, table) in self.tables.iter().chain(&self.temporary) {
+            all.insert(name, table);
+        }
+        all.into_values()
     }
 }

@@ -8,13 +8,14 @@ use crate::engine::types::DataType;
 
 use super::ast::{self, Statement, StatementKind};
 use super::bind::{Binder, declare_table, declare_view};
-use super::catalog::{Catalog, Column, ColumnKind, Table, type_text};
+use super::catalog::{Catalog, Column, ColumnKind, Place, Removal, Table, default_place};
 use super::error::{SqlError, SqlResult};
 use super::explain;
-use super::namespaces::Namespaces;
+use super::listing;
+use super::namespaces::{Change, Namespaces};
 use super::parser::parse_script;
 use super::planner::{Emitter, plan_insert, warnings};
-use super::rel::Col;
+use super::rel::{Col, TimeAttribute};
 
 /// The name of the table that a bare SELECT prints to.
 pub const SELECT_SINK: &str = "*anonymous*";
@@ -133,49 +134,88 @@ impl Session {
         }
         match &statement.kind {
             StatementKind::CreateTable(create) => self.create_table(create, statement),
-            StatementKind::CreateView { name, columns, temporary, if_not_exists, query } => {
+            StatementKind::CreateView { name, columns, temporary, if_not_exists, comment, query, text } => {
+                if *if_not_exists && self.catalog.contains(&name.value, *temporary) {
+                    return Ok(());
+                }
                 let mut table = declare_view(name, columns, query, &self.catalog, &self.options)?;
                 table.temporary = *temporary;
-                self.catalog.add(table, *if_not_exists)
+                table.comment.clone_from(comment);
+                table.text.clone_from(text);
+                self.add(table, *if_not_exists)
             }
             StatementKind::Drop { name, view, temporary, if_exists } => {
-                if *temporary && !*if_exists && !self.catalog.is_temporary(&name.value) {
-                    return Err(SqlError::plan(
-                        name.span,
-                        format!(
-                            "Temporary table or view with identifier 'default_catalog.default_database.{}' does not exist.",
-                            name.value
-                        ),
-                    ));
-                }
-                self.catalog.remove(name, *view, *if_exists)
+                let what = Removal { view: *view, temporary: *temporary, if_exists: *if_exists };
+                self.catalog.remove(name, what)
             }
-            StatementKind::Namespace { verb, catalog, name, lenient } => {
-                self.namespaces.run(verb, *catalog, name, *lenient)
+            StatementKind::Namespace { verb, catalog, name, lenient, cascade, options } => {
+                if *verb == "CREATE" && *catalog {
+                    catalog_type(name, options)?;
+                }
+                let tables = &self.catalog;
+                let full = |place: &Place| tables.tables().any(|table| table.place == *place);
+                let (catalog, lenient, cascade) = (*catalog, *lenient, *cascade);
+                self.namespaces.run(&Change { verb, catalog, name, lenient, cascade, full: &full })?;
+                if cascade && *verb == "DROP" {
+                    let (here, _) = self.namespaces.current();
+                    self.catalog.clear(&(here.to_owned(), name.value.clone()));
+                }
+                Ok(())
             }
             StatementKind::ReplaceTable(create) => {
-                self.catalog.remove(&create.name, false, true)?;
+                let strict = self.options.get("millstream.compat.strict").is_some_and(|v| v == "true");
+                if strict
+                    && create.query.is_none()
+                    && self.catalog.contains(&create.name.value, create.temporary)
+                {
+                    return Err(SqlError::plan(
+                        create.name.span,
+                        format!(
+                            "Table (or view) default_database.{} already exists in Catalog default_catalog.",
+                            create.name.value
+                        ),
+                    )
+                    .help("CREATE OR REPLACE TABLE is followed by AS and a query; or DROP the table first"));
+                }
+                self.catalog.take(&create.name.value, create.temporary);
                 self.create_table(create, statement)
             }
-            StatementKind::AlterView { name, query } => {
-                let view = declare_view(name, &[], query, &self.catalog, &self.options)?;
-                self.catalog.remove(name, true, false)?;
-                self.catalog.add(view, false)
+            StatementKind::AlterView { name, query, text } => {
+                let old = self.catalog.permanent(name, true)?;
+                let mut view = declare_view(name, &[], query, &self.catalog, &self.options)?;
+                view.text.clone_from(text);
+                view.comment.clone_from(&old.comment);
+                view.place.clone_from(&old.place);
+                self.catalog.replace(view);
+                Ok(())
             }
-            StatementKind::AlterTable { name, set, reset, rename, actions } => {
-                let mut table = (*self.catalog.table(name)?).clone();
+            StatementKind::AlterTable { name, set, reset, rename, actions, view, if_exists } => {
+                if *if_exists && !self.catalog.contains(&name.value, false) {
+                    return Ok(());
+                }
+                let mut table = (*self.catalog.permanent(name, *view)?).clone();
                 table.options.extend(set.iter().cloned());
                 for key in reset {
                     table.options.remove(key);
                 }
                 if !actions.is_empty() {
                     let create = super::alter::altered(&table, name, actions)?;
+                    let place = table.place;
                     table = declare_table(&create, &self.catalog, &self.options)?;
+                    table.place = place;
                 }
                 if let Some(new) = rename {
-                    self.catalog.remove(name, table.view.is_some(), false)?;
                     table.name.clone_from(&new.value);
-                    return self.catalog.add(table, false);
+                    if self.catalog.contains(&new.value, false) {
+                        return Err(SqlError::plan(
+                            new.span,
+                            format!(
+                                "Table (or view) default_database.{} already exists in Catalog default_catalog.",
+                                new.value
+                            ),
+                        ));
+                    }
+                    self.catalog.take(&name.value, false);
                 }
                 self.catalog.replace(table);
                 Ok(())
@@ -200,11 +240,13 @@ impl Session {
                 self.options.remove(key);
                 Ok(())
             }
-            StatementKind::Explain { changelog, statement } => self.explain(*changelog, statement),
-            StatementKind::Show(what, name) => self.show(what, name.as_ref()),
+            StatementKind::Explain { details, statement } => self.explain(*details, statement),
+            StatementKind::Show(show) => {
+                self.outputs.push(listing::show(show, &self.catalog, &self.namespaces)?);
+                Ok(())
+            }
             StatementKind::Describe(name) => {
-                let table = self.catalog.table(name)?;
-                self.outputs.push(describe(&table));
+                self.outputs.push(listing::describe(name, &self.catalog, None)?);
                 Ok(())
             }
             StatementKind::Ignored(what) => {
@@ -216,25 +258,40 @@ impl Session {
         }
     }
 
+    /// What statements have printed since the last call.
+    pub fn take_outputs(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.outputs)
+    }
+
     fn create_table(&mut self, create: &ast::CreateTable, statement: &Statement) -> SqlResult<()> {
-        let mut table = declare_table(create, &self.catalog, &self.options)?;
-        if let Some(query) = &create.query {
-            let rel = Binder::new(&self.catalog, &self.options).query(query)?;
-            for col in rel.cols {
-                if table.column(&col.name).is_none() {
-                    table.columns.push(Column {
-                        col: col.materialized(),
-                        kind: ColumnKind::Physical,
-                        comment: None,
-                    });
+        let there = create.if_not_exists && self.catalog.contains(&create.name.value, create.temporary);
+        let mut written = Vec::new();
+        let table = match &create.query {
+            Some(query) => {
+                let rel = Binder::new(&self.catalog, &self.options).query(query)?;
+                let (merged, filled) = super::bind::with_query(create, &rel)?;
+                if !there {
+                    written = filled;
                 }
+                let mut table = declare_table(&merged, &self.catalog, &self.options)?;
+                for column in &mut table.columns {
+                    // an event time stays one
+                    let of = rel.cols.iter().find(|col| col.name == column.col.name);
+                    if of.is_some_and(|col| {
+                        col.time == TimeAttribute::Rowtime && col.data_type == column.col.data_type
+                    }) {
+                        column.col.time = TimeAttribute::Rowtime;
+                    }
+                }
+                table
             }
-        }
-        self.catalog.add(table, create.if_not_exists)?;
+            None => declare_table(create, &self.catalog, &self.options)?,
+        };
+        self.add(table, create.if_not_exists)?;
         match &create.query {
             Some(query) => self.insert(&ast::Insert {
                 table: create.name.clone(),
-                columns: Vec::new(),
+                columns: written,
                 hints: Vec::new(),
                 query: (**query).clone(),
                 conflict: None,
@@ -242,6 +299,12 @@ impl Session {
             }),
             None => Ok(()),
         }
+    }
+
+    /// Adds a table to the current database.
+    fn add(&mut self, mut table: Table, if_not_exists: bool) -> SqlResult<()> {
+        table.place = self.namespaces.here();
+        self.catalog.add(table, if_not_exists)
     }
 
     fn insert(&mut self, insert: &ast::Insert) -> SqlResult<()> {
@@ -267,10 +330,14 @@ impl Session {
             columns,
             watermark: None,
             primary_key: Vec::new(),
+            constraint: None,
+            distribution: None,
             options: BTreeMap::from([("connector".to_owned(), "print".to_owned())]),
             partitioned: Vec::new(),
             comment: None,
             view: None,
+            text: String::new(),
+            place: default_place(),
             temporary: true,
             span: statement.span,
         };
@@ -288,40 +355,15 @@ impl Session {
         Ok(())
     }
 
-    fn explain(&mut self, changelog: bool, statement: &Statement) -> SqlResult<()> {
+    fn explain(&mut self, details: ast::Details, statement: &Statement) -> SqlResult<()> {
         // planned on its own, so that nothing runs
         let mut own =
             Session { catalog: self.catalog.clone(), options: self.options.clone(), ..Session::default() };
         own.run(statement)?;
         let mut plan = own.emitter.plan;
         plan.warnings.extend(warnings(&plan, &self.options));
-        self.outputs.push(explain::explain(&plan, changelog));
+        self.outputs.push(explain::explain(&plan, details));
         Ok(())
-    }
-
-    fn show(&mut self, what: &str, name: Option<&ast::Ident>) -> SqlResult<()> {
-        let text = match (what, name) {
-            ("TABLES", _) => self.names(|_| true),
-            ("VIEWS", _) => self.names(|t| t.view.is_some()),
-            ("FUNCTIONS" | "USER FUNCTIONS", _) => {
-                let mut names: Vec<&str> = super::functions::names()
-                    .chain(super::functions::aggregates::NAMES.iter().copied())
-                    .collect();
-                names.sort_unstable();
-                names.join("\n")
-            }
-            ("CATALOGS" | "CURRENT CATALOG", _) => "default_catalog".to_owned(),
-            ("DATABASES" | "CURRENT DATABASE", _) => "default_database".to_owned(),
-            ("CREATE", Some(name)) => create_text(&*self.catalog.table(name)?),
-            _ => String::new(),
-        };
-        self.outputs.push(text);
-        Ok(())
-    }
-
-    fn names(&self, keep: impl Fn(&Table) -> bool) -> String {
-        let names: Vec<&str> = self.catalog.tables().filter(|t| keep(t)).map(|t| t.name.as_str()).collect();
-        names.join("\n")
     }
 
     /// The script's plan and tables.
@@ -352,117 +394,21 @@ impl Session {
     }
 }
 
+/// A catalog lives as long as its script.
+fn catalog_type(name: &ast::Ident, options: &[(String, String)]) -> SqlResult<()> {
+    let message = match options.iter().find(|(key, _)| key == "type") {
+        Some((_, kind)) if kind == "generic_in_memory" => return Ok(()),
+        Some((_, kind)) => format!(
+            "Could not find any factory for identifier '{kind}' that implements 'org.apache.flink.table.factories.CatalogFactory' in the classpath.\nAvailable factory identifiers are: generic_in_memory"
+        ),
+        None => "Catalog options do not contain an option key 'type' for discovering a catalog.".to_owned(),
+    };
+    Err(SqlError::plan(name.span, message).help("tables are declared in the script: CREATE TABLE"))
+}
+
 impl Script {
     /// Whether there is anything to run.
     pub fn has_sinks(&self) -> bool {
         self.plan.nodes.iter().any(|n| matches!(n.op, Op::Sink(_)))
     }
-}
-
-fn describe(table: &Table) -> String {
-    let mut rows = vec![[
-        "name".to_owned(),
-        "type".to_owned(),
-        "null".to_owned(),
-        "key".to_owned(),
-        "extras".to_owned(),
-        "watermark".to_owned(),
-    ]];
-    for (i, column) in table.columns.iter().enumerate() {
-        let extras = match &column.kind {
-            ColumnKind::Physical => String::new(),
-            ColumnKind::Metadata { key, virtual_ } => {
-                format!("METADATA FROM '{key}'{}", if *virtual_ { " VIRTUAL" } else { "" })
-            }
-            ColumnKind::Computed(_) => "AS …".to_owned(),
-        };
-        let nullable = if column.col.data_type.nullable { "TRUE" } else { "FALSE" };
-        let key = if table.primary_key.contains(&i) {
-            let names: Vec<&str> = table
-                .primary_key
-                .iter()
-                .filter_map(|k| table.columns.get(*k))
-                .map(|c| c.col.name.as_str())
-                .collect();
-            format!("PRI({})", names.join(", "))
-        } else {
-            String::new()
-        };
-        let mark = if table.watermark.as_ref().is_some_and(|(w, _)| *w == i) { "yes" } else { "" };
-        let mut shown = column.col.clone();
-        shown.data_type.nullable = true;
-        rows.push([
-            column.col.name.clone(),
-            type_text(&shown),
-            nullable.to_owned(),
-            key,
-            extras,
-            mark.to_owned(),
-        ]);
-    }
-    let widths: Vec<usize> = (0..6)
-        .map(|c| rows.iter().filter_map(|r| r.get(c)).map(|t| t.chars().count()).max().unwrap_or(0))
-        .collect();
-    let lines: Vec<String> = rows
-        .iter()
-        .map(|row| {
-            row.iter()
-                .zip(&widths)
-                .map(|(t, w)| format!("{t:<w$}"))
-                .collect::<Vec<_>>()
-                .join(" | ")
-                .trim_end()
-                .to_owned()
-        })
-        .collect();
-    lines.join("\n")
-}
-
-fn create_text(table: &Table) -> String {
-    if table.view.is_some() {
-        return format!("CREATE VIEW `{}` -- {}", table.name, table.schema_line());
-    }
-    let mut lines: Vec<String> = table
-        .columns
-        .iter()
-        .map(|c| match &c.kind {
-            ColumnKind::Physical => format!("  `{}` {}", c.col.name, c.col.data_type),
-            ColumnKind::Metadata { key, virtual_ } => {
-                format!(
-                    "  `{}` {} METADATA FROM '{key}'{}",
-                    c.col.name,
-                    c.col.data_type,
-                    if *virtual_ { " VIRTUAL" } else { "" }
-                )
-            }
-            ColumnKind::Computed(_) => format!("  `{}` AS … -- {}", c.col.name, c.col.data_type),
-        })
-        .collect();
-    if !table.primary_key.is_empty() {
-        let names: Vec<String> = table
-            .primary_key
-            .iter()
-            .filter_map(|k| table.columns.get(*k))
-            .map(|c| format!("`{}`", c.col.name))
-            .collect();
-        lines.push(format!("  PRIMARY KEY ({}) NOT ENFORCED", names.join(", ")));
-    }
-    let secret = |key: &str| key.contains("password") || key.contains("jaas") || key.contains("secret");
-    let shown =
-        |key: &str, value: &str| if secret(key) { "******".to_owned() } else { without_password(value) };
-    let options: Vec<String> =
-        table.options.iter().map(|(k, v)| format!("  '{k}' = '{}'", shown(k, v))).collect();
-    format!("CREATE TABLE `{}` (\n{}\n) WITH (\n{}\n)", table.name, lines.join(",\n"), options.join(",\n"))
-}
-
-/// A URL without the value of its parameter `password`.
-fn without_password(url: &str) -> String {
-    let parts = url.split_inclusive(['?', '&', ';']).map(|part| match part.split_once('=') {
-        Some((name, value)) if name.to_ascii_lowercase().contains("password") => {
-            let end = value.get(value.trim_end_matches(['?', '&', ';']).len()..).unwrap_or_default();
-            format!("{name}=******{end}")
-        }
-        _ => part.to_owned(),
-    });
-    parts.collect()
 }

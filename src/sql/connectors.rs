@@ -217,7 +217,7 @@ pub fn check_options(table: &Table, sink: bool, span: Span) -> SqlResult<()> {
     };
     let Some(known) = known_options(connector) else {
         let error = fail(format!(
-            "Could not find any factory for identifier '{connector}'. Available factory identifiers are: {}",
+            "Could not find any factory for identifier '{connector}' that implements 'org.apache.flink.table.factories.DynamicTableFactory' in the classpath.\nAvailable factory identifiers are: {}",
             CONNECTORS.join(", ")
         ));
         return Err(match nearest(connector, CONNECTORS.iter().copied()) {
@@ -225,6 +225,19 @@ pub fn check_options(table: &Table, sink: bool, span: Span) -> SqlResult<()> {
             None => error,
         });
     };
+    match connector.as_str() {
+        "print" | "blackhole" if !sink => {
+            return Err(fail(format!(
+                "Connector '{connector}' can only be used as a sink. It cannot be used as a source."
+            )));
+        }
+        "datagen" if sink => {
+            return Err(fail(
+                "Connector 'datagen' can only be used as a source. It cannot be used as a sink.".to_owned(),
+            ));
+        }
+        _ => {}
+    }
     let mut formats: Vec<(String, &str)> = Vec::new();
     for (key, prefix) in [("format", ""), ("value.format", "value."), ("key.format", "key.")] {
         if let Some(format) = table.options.get(key) {
@@ -301,10 +314,6 @@ pub fn check_options(table: &Table, sink: bool, span: Span) -> SqlResult<()> {
             "'upsert-kafka' tables require to define a PRIMARY KEY constraint. The PRIMARY KEY specifies which columns should be read from or write to the Kafka message key. The PRIMARY KEY also defines records in the 'upsert-kafka' table should update or delete on which keys.".to_owned(),
         )
         .help("add PRIMARY KEY (…) NOT ENFORCED")),
-        "print" | "blackhole" if !sink => Err(fail(format!(
-            "Connector '{connector}' can only be used as a sink. It cannot be used as a source."
-        ))),
-        "datagen" if sink => Err(fail("Connector 'datagen' can only be used as a source. It cannot be used as a sink.".to_owned())),
         _ => Ok(()),
     }
 }

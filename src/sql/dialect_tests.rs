@@ -34,13 +34,15 @@ fn tables_are_altered() {
         "u(a INT NOT NULL, b STRING, ts TIMESTAMP(3) *ROWTIME*, m STRING, c INT NOT NULL)"
     );
     for (alter, message) in [
-        ("ADD a INT", "Try to add a column 'a' which already exists in the table."),
-        ("MODIFY z INT", "The column `z` does not exist in the base table."),
-        ("DROP a", "The column `a` is used as the primary key."),
-        ("DROP ts", "The column `ts` is used as watermark."),
+        ("ADD a INT", "Column `a` already exists in the table."),
+        ("MODIFY z INT", "Column `z` does not exist in the table."),
+        ("DROP a", "The column `a` is referenced by computed column `c`."),
+        ("DROP (a, c)", "The column `a` is used as the primary key."),
+        ("DROP ts", "The column `ts` is referenced by watermark expression."),
         ("RENAME b TO a", "The column `a` already existed in table schema."),
     ] {
-        assert_eq!(run(&format!("{TABLE}ALTER TABLE t {alter}")).unwrap_err().message, message, "{alter}");
+        let found = run(&format!("{TABLE}ALTER TABLE t {alter}")).unwrap_err().message;
+        assert_eq!(found.lines().last(), Some(message), "{alter}");
     }
 }
 

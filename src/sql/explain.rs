@@ -6,61 +6,162 @@ use crate::engine::expr::{Expr, ExprNode};
 use crate::engine::plan::{ChangelogMode, JoinKind, NodeId, Op, Plan, WindowInput, WindowKind};
 use crate::engine::row::Value;
 
+use super::ast::Details;
+use super::compile::SELECT_SINK;
 use super::rel::Col;
 
-/// The plan as text, a tree per sink.
-pub fn explain(plan: &Plan, with_modes: bool) -> String {
-    let mut out = String::from("== Optimized Physical Plan ==\n");
+/// The plan as text, a tree per sink, with the details that are asked for.
+///
+/// There are no costs to tell: operators are placed by rules alone.
+pub fn explain(plan: &Plan, details: Details) -> String {
+    let advice = if details.advice { " With Advice" } else { "" };
+    let mut out = format!("== Optimized Physical Plan{advice} ==\n");
     let used: std::collections::HashSet<NodeId> =
         plan.nodes.iter().flat_map(|n| n.inputs.iter().copied()).collect();
     let mut first = true;
-    for id in 0..plan.nodes.len() {
-        if used.contains(&id) {
-            continue;
-        }
+    for id in (0..plan.nodes.len()).filter(|id| !used.contains(id)) {
         if !first {
             out.push('\n');
         }
         first = false;
-        tree(plan, id, &mut String::new(), true, with_modes, &mut out);
+        // a bare query has no sink of its own
+        let root = match plan.nodes.get(id) {
+            Some(node) if matches!(&node.op, Op::Sink(table) if table.name == SELECT_SINK) => {
+                node.inputs.first().copied().unwrap_or(id)
+            }
+            _ => id,
+        };
+        tree(plan, root, &mut String::new(), true, details.changelog, &mut out);
     }
-    for warning in &plan.warnings {
-        let _ = writeln!(out, "\nwarning: {warning}");
+    if details.advice && plan.warnings.is_empty() {
+        out.push_str("\nNo available advice...\n");
+    }
+    for (i, warning) in plan.warnings.iter().enumerate() {
+        let _ = if details.advice {
+            writeln!(out, "\nadvice[{}]: [WARNING] {warning}", i + 1)
+        } else {
+            writeln!(out, "\nwarning: {warning}")
+        };
+    }
+    if details.json {
+        let _ = write!(out, "\n== Physical Execution Plan ==\n{}", json(plan));
     }
     out
 }
 
+/// A node's columns.
+fn columns(plan: &Plan, id: NodeId) -> Vec<Col> {
+    let fields = plan.nodes.get(id).map_or(&[] as &[_], |node| node.schema.as_slice());
+    fields.iter().map(|f| Col::new(f.name.clone(), f.data_type.clone())).collect()
+}
+
+/// A node in words.
+fn words(plan: &Plan, id: NodeId) -> String {
+    let Some(node) = plan.nodes.get(id) else { return String::new() };
+    let inputs: Vec<Vec<Col>> = node.inputs.iter().map(|input| columns(plan, *input)).collect();
+    describe(&node.op, &columns(plan, id), &inputs)
+}
+
+/// The nodes as JSON, in the form of Flink's execution plans.
+fn json(plan: &Plan) -> String {
+    let nodes: Vec<serde_json::Value> = plan
+        .nodes
+        .iter()
+        .enumerate()
+        .map(|(id, node)| {
+            let text = words(plan, id);
+            let name = text.split('(').next().unwrap_or_default();
+            let pact = match node.op {
+                Op::Source(_) | Op::Values(_) => "Data Source",
+                Op::Sink(_) => "Data Sink",
+                _ => "Operator",
+            };
+            let mut out = serde_json::json!({
+                "id": id + 1,
+                "type": name,
+                "pact": pact,
+                "contents": text,
+            });
+            let before: Vec<serde_json::Value> = node
+                .inputs
+                .iter()
+                .enumerate()
+                .map(|(port, input)| {
+                    let ship = if exchange(&node.op, port).is_some() { "HASH" } else { "FORWARD" };
+                    serde_json::json!({ "id": input + 1, "ship_strategy": ship, "side": "second" })
+                })
+                .collect();
+            if let (Some(fields), false) = (out.as_object_mut(), before.is_empty()) {
+                fields.insert("predecessors".to_owned(), before.into());
+            }
+            out
+        })
+        .collect();
+    serde_json::to_string_pretty(&serde_json::json!({ "nodes": nodes })).unwrap_or_default()
+}
+
+/// By which columns the rows of an input are brought together; none: all in one place.
+fn exchange(op: &Op, port: usize) -> Option<Vec<usize>> {
+    let side = |on: &[(usize, usize)]| on.iter().map(|(l, r)| if port == 0 { *l } else { *r }).collect();
+    match op {
+        Op::Join(join) => Some(side(&join.on)),
+        Op::WindowJoin(join) => Some(side(&join.on)),
+        Op::IntervalJoin(join) => Some(side(&join.on)),
+        Op::TemporalJoin(join) => Some(side(&join.on)),
+        Op::Aggregate(aggregate) => Some(aggregate.group.clone()),
+        Op::WindowAggregate(aggregate) => Some(aggregate.group.clone()),
+        Op::Normalize { key, .. } | Op::Materialize { key, .. } => Some(key.clone()),
+        Op::Rank(rank) => Some(rank.partition.clone()),
+        Op::WindowRank(rank) => Some(rank.partition.clone()),
+        Op::Deduplicate(dedup) => Some(dedup.key.clone()),
+        Op::Over(over) => Some(over.partition.clone()),
+        Op::SortedOver(over) => Some(over.partition.clone()),
+        Op::TemporalSort { .. } => Some(Vec::new()),
+        _ => None,
+    }
+}
+
 fn tree(plan: &Plan, id: NodeId, indent: &mut String, last: bool, with_modes: bool, out: &mut String) {
     let Some(node) = plan.nodes.get(id) else { return };
-    let names = |fields: &[crate::engine::types::Field]| -> Vec<Col> {
-        fields.iter().map(|f| Col::new(f.name.clone(), f.data_type.clone())).collect()
-    };
-    let inputs: Vec<Vec<Col>> =
-        node.inputs.iter().filter_map(|i| plan.nodes.get(*i)).map(|n| names(&n.schema)).collect();
-    let mut text = describe(&node.op, &names(&node.schema), &inputs);
-    if with_modes {
+    let with_mode = |text: String, id: NodeId| {
+        let Some(node) = plan.nodes.get(id).filter(|_| with_modes) else { return text };
         let sink = matches!(node.op, Op::Sink(_));
         let mode = if sink { "NONE".to_owned() } else { mode_text(&node.changelog) };
         match text.strip_suffix(')') {
             Some(open) => {
-                text = format!("{open}{}changelogMode=[{mode}])", if open.ends_with('(') { "" } else { ", " })
+                format!("{open}{}changelogMode=[{mode}])", if open.ends_with('(') { "" } else { ", " })
             }
-            None => text = format!("{text}(changelogMode=[{mode}])"),
+            None => format!("{text}(changelogMode=[{mode}])"),
         }
-    }
+    };
+    let line = |text: &str, indent: &str, last: bool, out: &mut String| {
+        let _ = match indent.len().checked_sub(3) {
+            None => writeln!(out, "{text}"),
+            Some(before) => {
+                let head = indent.get(..before).unwrap_or("");
+                writeln!(out, "{head}{}{text}", if last { "+- " } else { ":- " })
+            }
+        };
+    };
+    line(&with_mode(words(plan, id), id), indent, last, out);
     let depth = indent.len();
-    if depth == 0 {
-        let _ = writeln!(out, "{text}");
-    } else {
-        let head = indent.get(..depth - 3).unwrap_or("");
-        let _ = writeln!(out, "{head}{}{text}", if last { "+- " } else { ":- " });
-    }
     let count = node.inputs.len();
     for (i, input) in node.inputs.iter().enumerate() {
         let is_last = i + 1 == count;
         // the child's own branch takes three columns; below it a line goes on while brothers follow
         indent.push_str(if is_last { "   " } else { ":  " });
-        tree(plan, *input, indent, is_last, with_modes, out);
+        let inner = indent.len();
+        let mut below = is_last;
+        if let Some(key) = exchange(&node.op, i) {
+            let cols = columns(plan, *input);
+            let how =
+                if key.is_empty() { "single".to_owned() } else { format!("hash[{}]", list(&key, &cols)) };
+            line(&with_mode(format!("Exchange(distribution=[{how}])"), *input), indent, is_last, out);
+            indent.push_str("   ");
+            below = true;
+        }
+        tree(plan, *input, indent, below, with_modes, out);
+        indent.truncate(inner);
         indent.truncate(depth);
     }
 }

@@ -12,11 +12,13 @@ pub mod dialect;
 pub mod error;
 pub mod explain;
 pub mod functions;
+mod listing;
 mod namespaces;
 pub mod parser;
 pub mod planner;
 pub mod rel;
 pub mod types;
+mod unparse;
 
 pub use compile::{CompileOptions, Script, TableInfo, compile, compile_expression};
 pub use error::{Phase, Span, SqlError, SqlResult};
@@ -27,3 +29,5 @@ mod dialect_tests;
 mod robust_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transcript_tests;

@@ -20,6 +20,12 @@ pub struct CreateTable {
     pub watermark: Option<(Vec<Ident>, Expr)>,
     /// PRIMARY KEY.
     pub primary_key: Vec<Ident>,
+    /// CONSTRAINT name of the key.
+    pub constraint: Option<String>,
+    /// Columns of CREATE TABLE (a, b) AS query: the query's, in another order.
+    pub order: Vec<Ident>,
+    /// DISTRIBUTED BY, as SHOW CREATE TABLE writes it.
+    pub distribution: Option<String>,
     /// COMMENT.
     pub comment: Option<String>,
     /// PARTITIONED BY.
@@ -42,6 +48,9 @@ impl CreateTable {
             columns: Vec::new(),
             watermark: None,
             primary_key: Vec::new(),
+            constraint: None,
+            order: Vec::new(),
+            distribution: None,
             comment: None,
             partitioned: Vec::new(),
             options: Vec::new(),
@@ -61,11 +70,27 @@ pub enum AlterAction {
     /// RENAME column TO name.
     RenameColumn(Ident, Ident),
     /// ADD or MODIFY PRIMARY KEY.
-    Key(Vec<Ident>),
-    /// DROP PRIMARY KEY, DROP CONSTRAINT.
+    Key {
+        /// Its columns.
+        columns: Vec<Ident>,
+        /// CONSTRAINT name.
+        name: Option<String>,
+        /// MODIFY.
+        modify: bool,
+    },
+    /// DROP PRIMARY KEY.
     DropKey,
+    /// DROP CONSTRAINT name.
+    DropConstraint(Ident),
     /// ADD or MODIFY WATERMARK.
-    Watermark(Vec<Ident>, Expr),
+    Watermark {
+        /// The column.
+        path: Vec<Ident>,
+        /// Its watermark.
+        expr: Expr,
+        /// MODIFY.
+        modify: bool,
+    },
     /// DROP WATERMARK.
     DropWatermark,
 }

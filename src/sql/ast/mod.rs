@@ -1,9 +1,11 @@
 //! The syntax tree: what the parser saw, with places, before any name is resolved.
 
 mod ddl;
+mod show;
 mod walk;
 
 pub use ddl::{AlterAction, ColumnDef, ColumnKind, CreateTable, Place};
+pub use show::{Details, Pattern, Show, ShowKind};
 
 use crate::engine::types::DataType;
 
@@ -399,8 +401,12 @@ pub enum StatementKind {
         temporary: bool,
         /// IF NOT EXISTS.
         if_not_exists: bool,
+        /// COMMENT.
+        comment: Option<String>,
         /// Its query.
         query: Box<Query>,
+        /// The query as written.
+        text: String,
     },
     /// DROP TABLE or VIEW (the flag).
     Drop {
@@ -425,6 +431,10 @@ pub enum StatementKind {
         rename: Option<Ident>,
         /// ADD, MODIFY, DROP, RENAME of columns, key and watermark.
         actions: Vec<AlterAction>,
+        /// ALTER VIEW … RENAME TO.
+        view: bool,
+        /// IF EXISTS.
+        if_exists: bool,
     },
     /// CREATE OR REPLACE TABLE.
     ReplaceTable(Box<CreateTable>),
@@ -434,6 +444,8 @@ pub enum StatementKind {
         name: Ident,
         /// The new query.
         query: Box<Query>,
+        /// The query as written.
+        text: String,
     },
     /// INSERT INTO.
     Insert(Box<Insert>),
@@ -447,13 +459,13 @@ pub enum StatementKind {
     Reset(Option<String>),
     /// EXPLAIN.
     Explain {
-        /// CHANGELOG_MODE among the details.
-        changelog: bool,
+        /// What is asked for beside the plan.
+        details: Details,
         /// What is explained.
         statement: Box<Statement>,
     },
-    /// SHOW what.
-    Show(String, Option<Ident>),
+    /// SHOW.
+    Show(Box<Show>),
     /// DESCRIBE name.
     Describe(Ident),
     /// USE, and whatever else changes nothing here.
@@ -468,6 +480,10 @@ pub enum StatementKind {
         name: Ident,
         /// IF EXISTS, IF NOT EXISTS.
         lenient: bool,
+        /// DROP DATABASE … CASCADE.
+        cascade: bool,
+        /// WITH options.
+        options: Vec<(String, String)>,
     },
 }
 

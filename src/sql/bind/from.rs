@@ -75,7 +75,14 @@ impl Binder<'_> {
         let rel = match cte {
             Some(rel) => rel,
             None => {
-                let table = self.catalog.table(last)?;
+                let mut found = self.catalog.table(last);
+                if let Err(error) = &mut found
+                    && (name.len() > 1 || *self.depth.borrow() > 0)
+                {
+                    // a path is looked for where it points to
+                    error.message.push_str(" within 'default_catalog.default_database'");
+                }
+                let table = found?;
                 let mut options: BTreeMap<String, String> = BTreeMap::new();
                 for hint in hints.iter().filter(|h| h.name == "OPTIONS") {
                     options.extend(hint.options.iter().cloned());

@@ -66,14 +66,90 @@ pub(super) fn names_of(items: &[(ast::Expr, Option<ast::Ident>)]) -> Vec<String>
     names
 }
 
+/// The hints of a query are known ones, and name tables of its FROM.
+fn check_hints(select: &ast::Select) -> SqlResult<()> {
+    let mut inputs: Vec<String> = Vec::new();
+    if let Some(from) = &select.from {
+        names_in(from, &mut inputs);
+    }
+    let mut strangers: Vec<String> = Vec::new();
+    for hint in &select.hints {
+        let named: Vec<&str> = match hint.name.as_str() {
+            "LOOKUP" => {
+                let Some((_, table)) = hint.options.iter().find(|(key, _)| key == "table") else {
+                    return Err(SqlError::plan(
+                        select.span,
+                        "Invalid LOOKUP hint: incomplete required option(s): [Key: 'table' , default: null (fallback keys: [])]",
+                    ));
+                };
+                vec![table]
+            }
+            "STATE_TTL" | "BROADCAST" | "SHUFFLE_HASH" | "SHUFFLE_MERGE" | "NEST_LOOP" | "MULTI_JOIN" => {
+                hint.options.iter().map(|(key, _)| key.as_str()).collect()
+            }
+            "ALIAS" | "OPTIONS" => Vec::new(),
+            other => {
+                return Err(SqlError::plan(
+                    select.span,
+                    format!("Hint: {other} should be registered in the HintStrategyTable"),
+                )
+                .help("known hints: OPTIONS, STATE_TTL, LOOKUP, BROADCAST, SHUFFLE_HASH, SHUFFLE_MERGE, NEST_LOOP, MULTI_JOIN"));
+            }
+        };
+        for table in named {
+            let last = table.rsplit('.').next().unwrap_or(table);
+            if !inputs.iter().any(|input| input == last) {
+                strangers.push(format!("`{table}` in `{}`", hint.name));
+            }
+        }
+    }
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    Err(SqlError::plan(
+        select.span,
+        format!(
+            "The options of following hints cannot match the name of input tables or views: \n{}",
+            strangers.join(", ")
+        ),
+    ))
+}
+
+/// Names and aliases of the tables in FROM.
+fn names_in(from: &ast::TableExpr, out: &mut Vec<String>) {
+    use ast::TableExpr;
+    let (alias, name) = match from {
+        TableExpr::Table { name, alias, .. } => (alias, name.last()),
+        TableExpr::Derived { alias, .. } | TableExpr::Unnest { alias, .. } => (alias, None),
+        TableExpr::Window { input, alias, .. } => {
+            names_in(input, out);
+            (alias, None)
+        }
+        TableExpr::Join { left, right, .. } => {
+            names_in(left, out);
+            names_in(right, out);
+            return;
+        }
+    };
+    out.extend(alias.iter().map(|alias| alias.name.value.clone()));
+    out.extend(name.map(|name| name.value.clone()));
+}
+
 /// What the hints `STATE_TTL` of a query say: milliseconds by table.
 pub(super) fn state_ttls(select: &ast::Select) -> SqlResult<BTreeMap<String, i64>> {
+    check_hints(select)?;
     let mut ttls = BTreeMap::new();
     for (table, text) in select.hints.iter().filter(|h| h.name == "STATE_TTL").flat_map(|h| &h.options) {
         let ttl = crate::engine::options::millis(text).ok_or_else(|| {
             SqlError::plan(
                 select.span,
-                format!("'{text}' is no duration for the hint STATE_TTL of '{table}'"),
+                if text.is_empty() {
+                    "Invalid list options in STATE_TTL hint, only support key-value options.".to_owned()
+                } else {
+                    format!(
+                        "Invalid STATE_TTL hint value: text does not start with a number, and is not a valid ISO-8601 duration format: {text}"
+                    )
+                },
             )
         })?;
         ttls.insert(table.clone(), ttl);

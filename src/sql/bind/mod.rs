@@ -7,6 +7,7 @@ pub(super) mod expr;
 mod from;
 mod items;
 mod lateral;
+mod like;
 mod literal;
 mod membership;
 mod over;
@@ -26,6 +27,7 @@ use super::catalog::Catalog;
 use super::error::{SqlError, SqlResult, nearest};
 use super::rel::{Rel, TimeAttribute};
 
+pub use like::with_query;
 pub use table::{declare_table, declare_view};
 
 /// Columns from here on stand for columns of the query around (correlated subqueries), from twice here on for those of

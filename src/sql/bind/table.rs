@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::engine::expr::ExprNode;
 use crate::engine::types::TypeKind;
 use crate::sql::ast;
-use crate::sql::catalog::{Catalog, Column, ColumnKind, Table};
+use crate::sql::catalog::{Catalog, Column, ColumnKind, Table, default_place};
 use crate::sql::connectors;
 use crate::sql::error::{Span, SqlError, SqlResult};
 use crate::sql::rel::{Col, Rel, RelNode, TimeAttribute};
@@ -26,43 +26,19 @@ pub fn declare_table(
         columns: Vec::new(),
         watermark: None,
         primary_key: Vec::new(),
+        constraint: create.constraint_name(),
+        distribution: create.distribution.clone(),
         options: BTreeMap::new(),
         partitioned: create.partitioned.iter().map(|p| p.value.clone()).collect(),
         comment: create.comment.clone(),
         view: None,
+        text: String::new(),
+        place: default_place(),
         temporary: create.temporary,
         span: create.name.span,
     };
     if let Some((source, clauses)) = &create.like {
-        let found = catalog.table(source).map_err(|_| {
-            SqlError::plan(
-                source.span,
-                format!(
-                    "Source table '`default_catalog`.`default_database`.`{}`' of the LIKE clause not found in the catalog, at line {}, column {}",
-                    source.value, source.span.line, source.span.column
-                ),
-            )
-        })?;
-        if clauses.iter().any(|clause| clause == "OVERWRITING CONSTRAINTS") {
-            return Err(SqlError::plan(
-                source.span,
-                "Illegal merging strategy 'OVERWRITING' for 'CONSTRAINTS' option.",
-            ));
-        }
-        like(&mut table, &found, clauses);
-        if let (Some((own, _)), Some(_)) = (&create.watermark, &table.watermark)
-            && !clauses
-                .iter()
-                .any(|clause| matches!(clause.as_str(), "OVERWRITING WATERMARKS" | "OVERWRITING ALL"))
-        {
-            let name = own.first().map_or("", |name| name.value.as_str());
-            return Err(SqlError::plan(
-                create.name.span,
-                format!(
-                    "There already exists a watermark spec for column '{name}' in the base table. You might want to specify EXCLUDING WATERMARKS or OVERWRITING WATERMARKS."
-                ),
-            ));
-        }
+        super::like::take_over(&mut table, create, source, clauses, catalog)?;
     }
     for (key, value, _) in &create.options {
         table.options.insert(key.clone(), value.clone());
@@ -70,7 +46,11 @@ pub fn declare_table(
     let inherited: Vec<String> = table.columns.iter().map(|c| c.col.name.clone()).collect();
     let mut computed = Vec::new();
     for def in &create.columns {
-        if table.column(&def.name.value).is_some() {
+        let replaced = match &create.like {
+            Some((_, clauses)) => super::like::replaced(&table, def, clauses)?,
+            None => None,
+        };
+        if replaced.is_none() && table.column(&def.name.value).is_some() {
             return Err(SqlError::plan(
                 def.name.span,
                 if inherited.contains(&def.name.value) {
@@ -87,15 +67,16 @@ pub fn declare_table(
                 (ColumnKind::Metadata { key, virtual_: *virtual_ }, data_type.clone())
             }
             ast::ColumnKind::Computed(expr) => {
-                computed.push((table.columns.len(), expr.clone()));
+                computed.push((replaced.unwrap_or(table.columns.len()), expr.clone()));
                 (ColumnKind::Computed(expr.clone()), crate::engine::types::DataType::new(TypeKind::Null))
             }
         };
-        table.columns.push(Column {
-            col: Col::new(def.name.value.clone(), data_type),
-            kind,
-            comment: def.comment.clone(),
-        });
+        let column =
+            Column { col: Col::new(def.name.value.clone(), data_type), kind, comment: def.comment.clone() };
+        match replaced.and_then(|at| table.columns.get_mut(at)) {
+            Some(old) => *old = column,
+            None => table.columns.push(column),
+        }
     }
     if !create.primary_key.is_empty() {
         table.primary_key.clear();
@@ -123,6 +104,16 @@ pub fn declare_table(
                     format!(
                         "Could not create a PRIMARY KEY with column '{}' at line {}, column {}.\nA PRIMARY KEY constraint must be declared on physical columns.",
                         name.value, name.span.line, name.span.column
+                    ),
+                ));
+            }
+            if inherited.contains(&name.value) && column.col.data_type.nullable {
+                return Err(SqlError::plan(
+                    name.span,
+                    format!(
+                        "Invalid primary key '{}'. Column '{}' is nullable.",
+                        create.constraint_name().unwrap_or_default(),
+                        name.value
                     ),
                 ));
             }
@@ -171,6 +162,19 @@ pub fn declare_table(
         let Some(name) = path.first() else {
             return Err(SqlError::plan(expr.span, "WATERMARK FOR a column"));
         };
+        if path.len() > 1 && table.column(&name.value).is_some() {
+            let parts: Vec<&str> = path.iter().map(|part| part.value.as_str()).collect();
+            let names: Vec<&str> = table.columns.iter().map(|c| c.col.name.as_str()).collect();
+            return Err(SqlError::plan(
+                name.span,
+                format!(
+                    "Invalid column name '{}' for rowtime attribute in watermark declaration. Available columns are: [{}]",
+                    parts.join("."),
+                    names.join(", ")
+                ),
+            )
+            .help("compute it: ts AS row.ts, WATERMARK FOR ts AS …"));
+        }
         let Some(index) = table.column(&name.value).filter(|_| path.len() == 1) else {
             return Err(SqlError::plan(
                 name.span,
@@ -211,49 +215,6 @@ pub fn declare_table(
     Ok(table)
 }
 
-/// What LIKE takes over; by default everything.
-fn like(table: &mut Table, source: &Table, clauses: &[String]) {
-    let wants = |part: &str| {
-        let mut out = true;
-        for clause in clauses {
-            let (verb, what) = clause.split_once(' ').unwrap_or((clause, "ALL"));
-            if what == part || what == "ALL" {
-                out = verb != "EXCLUDING";
-            }
-        }
-        out
-    };
-    for column in &source.columns {
-        let taken = match column.kind {
-            ColumnKind::Physical => true,
-            ColumnKind::Metadata { .. } => wants("METADATA"),
-            ColumnKind::Computed(_) => wants("GENERATED"),
-        };
-        if taken {
-            let mut column = column.clone();
-            if column.col.time == TimeAttribute::Rowtime && !wants("WATERMARKS") {
-                column.col.time = TimeAttribute::None;
-            }
-            table.columns.push(column);
-        }
-    }
-    let place = |index: usize| {
-        source.columns.get(index).and_then(|c| table.columns.iter().position(|t| t.col.name == c.col.name))
-    };
-    if wants("CONSTRAINTS") {
-        table.primary_key = source.primary_key.iter().filter_map(|i| place(*i)).collect();
-    }
-    if wants("WATERMARKS") {
-        table.watermark = source.watermark.as_ref().and_then(|(i, expr)| Some((place(*i)?, expr.clone())));
-    }
-    if wants("OPTIONS") {
-        table.options.clone_from(&source.options);
-    }
-    if wants("PARTITIONS") && table.partitioned.is_empty() {
-        table.partitioned.clone_from(&source.partitioned);
-    }
-}
-
 /// Makes a catalog entry of CREATE VIEW.
 pub fn declare_view(
     name: &ast::Ident,
@@ -264,6 +225,10 @@ pub fn declare_view(
 ) -> SqlResult<Table> {
     if columns.is_empty() {
         unique_columns(query)?;
+    } else if let Some((_, twice)) =
+        columns.iter().enumerate().find(|(i, c)| columns.iter().take(*i).any(|b| b.value == c.value))
+    {
+        return Err(defined_twice(twice));
     }
     let rel = Binder::new(catalog, options).query(query)?;
     let rel = super::select::renamed(rel, columns, name)?;
@@ -276,10 +241,14 @@ pub fn declare_view(
             .collect(),
         watermark: None,
         primary_key: Vec::new(),
+        constraint: None,
+        distribution: None,
         options: BTreeMap::new(),
         partitioned: Vec::new(),
         comment: None,
         view: Some(Arc::new(query.clone())),
+        text: String::new(),
+        place: default_place(),
         temporary: false,
         span: name.span,
     })
@@ -299,18 +268,22 @@ fn unique_columns(query: &ast::Query) -> SqlResult<()> {
             _ => continue,
         };
         if names.contains(&name.value.as_str()) {
-            return Err(SqlError::plan(
-                name.span,
-                format!(
-                    "A column with the same name `{}` has been defined at line {}, column {}.",
-                    name.value, name.span.line, name.span.column
-                ),
-            )
-            .help("give it another name: AS …"));
+            return Err(defined_twice(name));
         }
         names.push(&name.value);
     }
     Ok(())
+}
+
+fn defined_twice(name: &ast::Ident) -> Box<SqlError> {
+    SqlError::plan(
+        name.span,
+        format!(
+            "A column with the same name `{}` has been defined at line {}, column {}.",
+            name.value, name.span.line, name.span.column
+        ),
+    )
+    .help("give it another name: AS …")
 }
 
 /// Physical and metadata columns at their places in the table.

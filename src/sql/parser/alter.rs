@@ -9,18 +9,32 @@ impl Parser {
     /// After `ALTER`.
     pub(super) fn alter(&mut self) -> SqlResult<StatementKind> {
         if self.eat_word("VIEW") {
-            self.eat_words(&["IF", "EXISTS"]);
             let name = self.table_name()?;
             if self.eat_words(&["RENAME", "TO"]) {
                 let rename = Some(self.table_name()?);
                 let (set, reset, actions) = (Vec::new(), Vec::new(), Vec::new());
-                return Ok(StatementKind::AlterTable { name, set, reset, rename, actions });
+                let (view, if_exists) = (true, false);
+                return Ok(StatementKind::AlterTable { name, set, reset, rename, actions, view, if_exists });
             }
             self.expect_word("AS")?;
+            let from = self.at;
             let query = self.boxed_query()?;
-            return Ok(StatementKind::AlterView { name, query });
+            let text = self.text_since(from);
+            return Ok(StatementKind::AlterView { name, query, text });
         }
-        for what in ["DATABASE", "CATALOG", "FUNCTION"] {
+        if self.eat_word("FUNCTION") {
+            let if_exists = self.eat_words(&["IF", "EXISTS"]);
+            let name = self.table_name()?;
+            if if_exists {
+                return self.skip_statement("ALTER");
+            }
+            let message = format!(
+                "Function default_database.{} does not exist in Catalog default_catalog.",
+                name.value
+            );
+            return Err(SqlError::plan(name.span, message));
+        }
+        for what in ["DATABASE", "CATALOG"] {
             if self.eat_word(what) {
                 return self.skip_statement("ALTER");
             }
@@ -30,19 +44,28 @@ impl Parser {
                 .help("a table with an INSERT INTO that runs all the time is one"));
         }
         self.expect_word("TABLE")?;
-        self.eat_words(&["IF", "EXISTS"]);
+        let if_exists = self.eat_words(&["IF", "EXISTS"]);
         let name = self.table_name()?;
         let (mut set, mut reset, mut rename, mut actions) = (Vec::new(), Vec::new(), None, Vec::new());
         if self.eat_word("SET") {
             set = self.options()?.into_iter().map(|(k, v, _)| (k, v)).collect();
         } else if self.eat_word("RESET") {
+            let span = self.span();
+            if self.is_at(1, ")") {
+                return Err(SqlError::plan(span, "ALTER TABLE RESET does not support empty key"));
+            }
             reset = self.in_parens(Self::string)?;
+            if reset.iter().any(|key| key == "connector") {
+                return Err(SqlError::plan(span, "ALTER TABLE RESET does not support changing 'connector'"));
+            }
         } else if self.eat_words(&["RENAME", "TO"]) {
             rename = Some(self.table_name()?);
         } else if self.eat_word("RENAME") {
             let from = self.ident()?;
             self.expect_word("TO")?;
             actions.push(AlterAction::RenameColumn(from, self.ident()?));
+        } else if self.eat_words(&["ADD", "PARTITION"]) {
+            return Err(not_partitioned(&name));
         } else if self.eat_word("ADD") {
             actions = self.elements(&name, false)?;
         } else if self.eat_word("MODIFY") {
@@ -51,21 +74,21 @@ impl Parser {
             if self.eat_words(&["PRIMARY", "KEY"]) {
                 actions.push(AlterAction::DropKey);
             } else if self.eat_word("CONSTRAINT") {
-                self.ident()?;
-                actions.push(AlterAction::DropKey);
+                actions.push(AlterAction::DropConstraint(self.ident()?));
             } else if self.eat_word("WATERMARK") {
                 actions.push(AlterAction::DropWatermark);
             } else if self.eat_word("DISTRIBUTION") {
                 // how rows are spread is no matter here
+            } else if self.eat_word("PARTITION") {
+                return Err(not_partitioned(&name));
             } else {
-                self.eat_word("COLUMN");
                 let columns = if self.is("(") { self.in_parens(Self::ident)? } else { vec![self.ident()?] };
                 actions.extend(columns.into_iter().map(AlterAction::DropColumn));
             }
         } else {
             return Err(self.unexpected(&["SET", "RESET", "RENAME", "ADD", "MODIFY", "DROP"]));
         }
-        Ok(StatementKind::AlterTable { name, set, reset, rename, actions })
+        Ok(StatementKind::AlterTable { name, set, reset, rename, actions, view: false, if_exists })
     }
 
     /// What follows ADD or MODIFY: an element, or several in parentheses.
@@ -74,12 +97,15 @@ impl Parser {
         let mut places: Vec<Option<Place>> = Vec::new();
         let several = self.eat("(");
         loop {
-            self.eat_word("COLUMN");
             let before = table.columns.len();
             if self.eat_word("DISTRIBUTION") {
                 self.expect_word("BY")?;
                 let _ = self.eat_word("HASH") || self.eat_word("RANGE");
                 self.in_parens(Self::ident)?;
+                if self.eat_word("INTO") {
+                    let _: u32 = self.unsigned()?;
+                    self.expect_word("BUCKETS")?;
+                }
             } else {
                 self.table_element(&mut table)?;
             }
@@ -106,11 +132,19 @@ impl Parser {
             .map(|(column, place)| AlterAction::Column(column, modify, place))
             .collect();
         if !table.primary_key.is_empty() {
-            actions.push(AlterAction::Key(table.primary_key));
+            actions.push(AlterAction::Key { columns: table.primary_key, name: table.constraint, modify });
         }
         if let Some((path, expr)) = table.watermark {
-            actions.push(AlterAction::Watermark(path, expr));
+            actions.push(AlterAction::Watermark { path, expr, modify });
         }
         Ok(actions)
     }
+}
+
+fn not_partitioned(name: &Ident) -> Box<SqlError> {
+    SqlError::plan(
+        name.span,
+        format!("Table default_database.{} in catalog default_catalog is not partitioned.", name.value),
+    )
+    .help("partitions of files come and go with the rows that are written")
 }

@@ -1,6 +1,7 @@
 //! CREATE TABLE.
 
 use crate::sql::ast::{ColumnDef, ColumnKind, CreateTable, Ident};
+use crate::sql::dialect::Token;
 use crate::sql::error::{SqlError, SqlResult};
 
 use super::Parser;
@@ -12,7 +13,10 @@ impl Parser {
         let name = self.table_name()?;
         let mut table = CreateTable { temporary, if_not_exists, ..CreateTable::empty(name) };
         if self.eat("(") {
-            if !self.is(")") {
+            // CREATE TABLE t (b, a) … AS query: names alone
+            if matches!(self.peek(), Token::Word { .. }) && (self.is_at(1, ",") || self.is_at(1, ")")) {
+                table.order = self.list(Self::ident)?;
+            } else if !self.is(")") {
                 self.list(|p| p.table_element(&mut table))?;
             }
             self.expect(")")?;
@@ -21,16 +25,21 @@ impl Parser {
             table.comment = Some(self.string()?);
         }
         if self.eat_words(&["DISTRIBUTED", "INTO"]) {
-            let _: u32 = self.unsigned()?;
+            let buckets: u32 = self.unsigned()?;
             self.expect_word("BUCKETS")?;
+            table.distribution = Some(format!("DISTRIBUTED INTO {buckets} BUCKETS"));
         } else if self.eat_word("DISTRIBUTED") {
             self.expect_word("BY")?;
-            let _ = self.eat_word("HASH") || self.eat_word("RANGE");
-            self.in_parens(Self::ident)?;
+            let how = ["HASH", "RANGE"].into_iter().find(|word| self.eat_word(word)).unwrap_or("");
+            let columns: Vec<String> =
+                self.in_parens(Self::ident)?.iter().map(|c| format!("`{}`", c.value)).collect();
+            let mut text = format!("DISTRIBUTED BY {how}({})", columns.join(", "));
             if self.eat_word("INTO") {
-                let _: u32 = self.unsigned()?;
+                let buckets: u32 = self.unsigned()?;
                 self.expect_word("BUCKETS")?;
+                text = format!("{text} INTO {buckets} BUCKETS");
             }
+            table.distribution = Some(text);
         }
         if self.eat_words(&["PARTITIONED", "BY"]) {
             table.partitioned = self.in_parens(Self::ident)?;
@@ -63,12 +72,34 @@ impl Parser {
                         let message = "Each like option feature can be declared only once.";
                         return Err(SqlError::plan(span.to(self.before()), message));
                     }
+                    let whole = matches!(what, "ALL" | "CONSTRAINTS" | "DISTRIBUTION" | "PARTITIONS");
+                    if how == "OVERWRITING" && whole {
+                        let message = format!("Illegal merging strategy 'OVERWRITING' for '{what}' option.");
+                        return Err(SqlError::plan(span.to(self.before()), message));
+                    }
                     options.push(format!("{how} {what}"));
                 }
             }
             table.like = Some((source, options));
         } else if self.eat_word("AS") {
+            if table.temporary {
+                return Err(SqlError::plan(
+                    self.before(),
+                    "CREATE TABLE AS SELECT syntax does not support to create temporary table yet.",
+                ));
+            }
             table.query = Some(self.boxed_query()?);
+        }
+        if table.query.is_none()
+            && let Some(column) = table.order.first()
+        {
+            return Err(SqlError::parse(
+                column.span,
+                format!(
+                    "the column '{}' has no type; only CREATE TABLE … AS takes names alone",
+                    column.value
+                ),
+            ));
         }
         Ok(table)
     }
@@ -90,9 +121,7 @@ impl Parser {
             table.watermark = Some((path, expr));
             return Ok(());
         }
-        if self.eat_word("CONSTRAINT") {
-            self.ident()?;
-        }
+        let constraint = if self.eat_word("CONSTRAINT") { Some(self.ident()?.value) } else { None };
         if self.is_word("PRIMARY") || self.is_word("UNIQUE") {
             let unique = self.eat_word("UNIQUE");
             if !unique {
@@ -104,6 +133,7 @@ impl Parser {
             if unique {
                 return Err(SqlError::parse(span, "UNIQUE constraint is not supported yet"));
             }
+            table.constraint = constraint;
             return set_key(table, columns, span);
         }
         let name = self.ident()?;
@@ -112,6 +142,9 @@ impl Parser {
             let comment = self.comment()?;
             table.columns.push(ColumnDef { name, kind: ColumnKind::Computed(expr), comment });
             return Ok(());
+        }
+        if self.is_word("INTERVAL") {
+            return Err(self.unexpected(&["an expression"]).help("intervals are no columns of tables"));
         }
         let mut data_type = self.data_type()?;
         if self.eat_word("METADATA") {
@@ -126,6 +159,12 @@ impl Parser {
             return Ok(());
         }
         let key_at = self.span();
+        if self.eat_word("CONSTRAINT") {
+            table.constraint = Some(self.ident()?.value);
+        }
+        if self.eat_word("UNIQUE") {
+            return Err(SqlError::parse(key_at, "UNIQUE constraint is not supported yet"));
+        }
         if self.eat_words(&["PRIMARY", "KEY"]) {
             self.not_enforced(key_at)?;
             data_type.nullable = false;

@@ -5,6 +5,7 @@ mod ddl;
 mod expr;
 mod functions;
 mod query;
+mod show;
 mod statement;
 mod types;
 mod window;
@@ -18,6 +19,7 @@ const MAX_DEPTH: usize = 48;
 
 /// A cursor over the tokens.
 pub(super) struct Parser {
+    text: String,
     tokens: Vec<Placed>,
     at: usize,
     depth: usize,
@@ -61,7 +63,8 @@ pub fn parse_type(text: &str) -> SqlResult<crate::engine::types::DataType> {
 
 impl Parser {
     fn new(text: &str) -> SqlResult<Self> {
-        Ok(Self { tokens: tokenize(text)?, at: 0, depth: 0, expressions: 0, queries: 0, inputs: 0 })
+        let tokens = tokenize(text)?;
+        Ok(Self { text: text.to_owned(), tokens, at: 0, depth: 0, expressions: 0, queries: 0, inputs: 0 })
     }
 
     fn peek(&self) -> &Token {
@@ -196,6 +199,33 @@ impl Parser {
             }
             _ => Err(self.unexpected(&["a name"])),
         }
+    }
+
+    /// The script's text from this token up to the one before the next.
+    fn text_since(&self, from: usize) -> String {
+        let place = |at: usize| {
+            let Some(span) = self.tokens.get(at).map(|placed| placed.span) else { return self.text.len() };
+            let mut begin = 0;
+            for (i, line) in self.text.split_inclusive('\n').enumerate() {
+                if i + 1 == span.line as usize {
+                    let column = span.column.saturating_sub(1) as usize;
+                    return begin + line.char_indices().nth(column).map_or(line.len(), |(at, _)| at);
+                }
+                begin += line.len();
+            }
+            self.text.len()
+        };
+        let end = if self.done() { self.text.len() } else { place(self.at) };
+        self.text.get(place(from)..end).unwrap_or_default().trim().to_owned()
+    }
+
+    /// `[catalog.[database.]]name`, all parts.
+    fn path(&mut self) -> SqlResult<Vec<Ident>> {
+        let mut parts = vec![self.ident()?];
+        while self.eat(".") {
+            parts.push(self.ident()?);
+        }
+        Ok(parts)
     }
 
     /// `[catalog.[database.]]name`: the last part counts.

@@ -30,19 +30,26 @@ impl Parser {
             "DROP" => {
                 self.at += 1;
                 let temporary = self.eat_word("TEMPORARY");
+                let system = temporary && self.eat_word("SYSTEM");
                 let view = self.eat_word("VIEW");
                 if !view && !self.eat_word("TABLE") {
                     if self.eat_word("FUNCTION") {
                         let if_exists = self.eat_words(&["IF", "EXISTS"]);
                         let name = self.table_name()?;
                         if !if_exists {
-                            return Err(SqlError::plan(
-                                name.span,
-                                format!(
-                                    "Function default_database.{} does not exist in Catalog default_catalog.",
-                                    name.value
+                            let name_ = &name.value;
+                            let message = match (temporary, system) {
+                                (true, true) => format!(
+                                    "Could not drop temporary system function. A function named '{name_}' doesn't exist."
                                 ),
-                            ));
+                                (true, false) => format!(
+                                    "Temporary catalog function `default_catalog`.`default_database`.`{name_}` doesn't exist"
+                                ),
+                                _ => format!(
+                                    "Function default_database.{name_} does not exist in Catalog default_catalog."
+                                ),
+                            };
+                            return Err(SqlError::plan(name.span, message));
                         }
                         return self.skip_statement("DROP");
                     }
@@ -63,6 +70,9 @@ impl Parser {
                 self.at += 1;
                 if self.eat_words(&["STATEMENT", "SET"]) {
                     self.expect_word("BEGIN")?;
+                    if self.is_word("END") {
+                        return Err(self.unexpected(&["INSERT"]));
+                    }
                     return self.statement_set();
                 }
                 if self.is_word("PLAN") {
@@ -108,58 +118,12 @@ impl Parser {
             }
             "EXPLAIN" => {
                 self.at += 1;
-                let mut changelog = false;
-                loop {
-                    if self.eat_word("CHANGELOG_MODE") {
-                        changelog = true;
-                    } else if !(self.eat_word("ESTIMATED_COST")
-                        || self.eat_word("JSON_EXECUTION_PLAN")
-                        || self.eat_word("PLAN_ADVICE")
-                        || self.eat_words(&["PLAN", "FOR"])
-                        || self.eat(","))
-                    {
-                        break;
-                    }
-                }
-                if self.eat_words(&["STATEMENT", "SET"]) {
-                    let span = self.before();
-                    self.expect_word("BEGIN")?;
-                    let kind = self.statement_set()?;
-                    return Ok(StatementKind::Explain {
-                        changelog,
-                        statement: Box::new(Statement { kind, span }),
-                    });
-                }
-                Ok(StatementKind::Explain { changelog, statement: Box::new(self.statement()?) })
+                self.explain()
             }
-            "SHOW" => {
-                self.at += 1;
-                self.eat_word("FULL");
-                if self.eat_words(&["CREATE", "TABLE"]) || self.eat_words(&["CREATE", "VIEW"]) {
-                    return Ok(StatementKind::Show("CREATE".to_owned(), Some(self.table_name()?)));
-                }
-                if self.eat_words(&["COLUMNS", "FROM"]) || self.eat_words(&["COLUMNS", "IN"]) {
-                    return Ok(StatementKind::Describe(self.table_name()?));
-                }
-                let mut words = Vec::new();
-                while let Token::Word { value, .. } = self.peek() {
-                    let upper = value.to_uppercase();
-                    // FROM a database, LIKE a pattern: all there is, is shown
-                    if matches!(upper.as_str(), "FROM" | "IN" | "LIKE" | "ILIKE" | "NOT") {
-                        while !self.done() && !self.is(";") {
-                            self.at += 1;
-                        }
-                        break;
-                    }
-                    words.push(upper);
-                    self.at += 1;
-                }
-                Ok(StatementKind::Show(words.join(" "), None))
-            }
+            "SHOW" => self.show(),
             "DESCRIBE" | "DESC" => {
                 self.at += 1;
-                self.eat_word("EXTENDED");
-                Ok(StatementKind::Describe(self.table_name()?))
+                self.describe()
             }
             "UPDATE" | "DELETE" | "TRUNCATE" => Err(SqlError::plan(
                 self.span(),
@@ -170,14 +134,14 @@ impl Parser {
                 self.span(),
                 format!("{word} is not supported: it belongs to a Flink cluster"),
             )),
-            "USE" if self.is_word_at(1, "MODULES") => self.skip_statement(&word),
+            "USE" | "LOAD" | "UNLOAD" if self.is_word_at(1, "MODULES") || self.is_word_at(1, "MODULE") => {
+                self.module()
+            }
             "USE" => {
                 self.at += 1;
                 self.namespace("USE")
             }
-            "LOAD" | "UNLOAD" | "ADD" | "REMOVE" | "ANALYZE" | "QUIT" | "EXIT" | "CLEAR" | "HELP" => {
-                self.skip_statement(&word)
-            }
+            "ADD" | "REMOVE" | "ANALYZE" | "QUIT" | "EXIT" | "CLEAR" | "HELP" => self.skip_statement(&word),
             _ => {
                 let known = [
                     "SELECT", "WITH", "CREATE", "DROP", "ALTER", "INSERT", "EXECUTE", "BEGIN", "SET",
@@ -190,6 +154,29 @@ impl Parser {
                 })
             }
         }
+    }
+
+    /// USE MODULES, LOAD MODULE, UNLOAD MODULE: there is the core module only.
+    fn module(&mut self) -> SqlResult<StatementKind> {
+        let load = self.is_word("LOAD");
+        let list = self.is_word("USE");
+        self.at += 2;
+        let names = if list { self.list(Self::ident)? } else { vec![self.ident()?] };
+        if let Some(other) = names.iter().find(|name| name.value != "core") {
+            let name = &other.value;
+            return Err(SqlError::plan(
+                other.span,
+                if load {
+                    format!(
+                        "Could not find any factory for identifier '{name}' that implements 'org.apache.flink.table.factories.ModuleFactory' in the classpath.\nAvailable factory identifiers are: core"
+                    )
+                } else {
+                    format!("No module with name '{name}' exists")
+                },
+            )
+            .help("Flink's own functions are there without a module"));
+        }
+        self.skip_statement("MODULES")
     }
 
     /// A statement that changes nothing here.
@@ -237,23 +224,24 @@ impl Parser {
             }
             return Ok(StatementKind::CreateTable(Box::new(table)));
         }
-        if replace {
-            return Err(self.unexpected(&["TABLE"]));
-        }
+        // Flink parses CREATE OR REPLACE VIEW, and replaces nothing
         if self.eat_word("VIEW") {
             let if_not_exists = self.eat_words(&["IF", "NOT", "EXISTS"]);
             let name = self.table_name()?;
             let columns = if self.is("(") { self.in_parens(Self::ident)? } else { Vec::new() };
-            if self.eat_word("COMMENT") {
-                self.string()?;
-            }
+            let comment = if self.eat_word("COMMENT") { Some(self.string()?) } else { None };
             self.expect_word("AS")?;
+            let from = self.at;
+            let query = self.boxed_query()?;
+            let text = self.text_since(from);
             return Ok(StatementKind::CreateView {
                 name,
                 columns,
                 temporary,
                 if_not_exists,
-                query: self.boxed_query()?,
+                comment,
+                query,
+                text,
             });
         }
         if self.is_word("FUNCTION") {
@@ -276,15 +264,22 @@ impl Parser {
             self.eat_word("DATABASE");
         }
         let lenient = self.eat_words(&["IF", "NOT", "EXISTS"]) || self.eat_words(&["IF", "EXISTS"]);
-        let mut name = self.ident()?;
-        while self.eat(".") {
-            name = self.ident()?;
+        let name = self.table_name()?;
+        if self.eat_word("COMMENT") {
+            self.string()?;
         }
-        self.skip_statement(verb)?;
-        Ok(StatementKind::Namespace { verb, catalog, name, lenient })
+        let mut options = Vec::new();
+        if self.eat_word("WITH") {
+            options = self.options()?.into_iter().map(|(key, value, _)| (key, value)).collect();
+        }
+        let cascade = self.eat_word("CASCADE");
+        if !cascade {
+            self.eat_word("RESTRICT");
+        }
+        Ok(StatementKind::Namespace { verb, catalog, name, lenient, cascade, options })
     }
 
-    fn statement_set(&mut self) -> SqlResult<StatementKind> {
+    pub(super) fn statement_set(&mut self) -> SqlResult<StatementKind> {
         let mut inserts = Vec::new();
         loop {
             while self.eat(";") {}

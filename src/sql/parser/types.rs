@@ -91,11 +91,12 @@ impl Parser {
                     TypeKind::Binary(self.length(1)?)
                 }
             }
-            "VARBINARY" => TypeKind::Varbinary(self.length(1)?),
+            "VARBINARY" => TypeKind::Varbinary(self.length(i32::MAX as u32)?),
             "BYTES" => TypeKind::Varbinary(i32::MAX as u32),
             "DATE" => TypeKind::Date,
             "TIME" => {
-                let precision = self.fraction(0)?;
+                // more digits than milliseconds are not kept, in Calcite either
+                let precision = self.fraction(0)?.min(3);
                 self.eat_words(&["WITHOUT", "TIME", "ZONE"]);
                 TypeKind::Time(precision)
             }
@@ -157,6 +158,15 @@ impl Parser {
                     }
                 }
                 self.expect(close)?;
+                let twice = fields.iter().enumerate().find(|(i, field)| {
+                    fields.iter().take(*i).any(|before: &Field| before.name == field.name)
+                });
+                if let Some((_, field)) = twice {
+                    return Err(SqlError::plan(
+                        span,
+                        format!("Field names must be unique. Found duplicates: [{}]", field.name),
+                    ));
+                }
                 TypeKind::Row(fields)
             }
             _ => {
