@@ -2,8 +2,9 @@
 
 use tokio_postgres::Client;
 
-use crate::config::connector::{CaptureOptions, RegexList};
+use crate::config::connector::CaptureOptions;
 use crate::error::{Error, Result};
+use crate::java::regex_list::RegexList;
 use crate::pg::catalog::TableName;
 use crate::pg::{Ident, Qualified, sql_error};
 

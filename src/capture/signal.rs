@@ -3,7 +3,7 @@
 use fancy_regex::Regex;
 use serde_json::Value;
 
-use crate::event::filter::Patterns;
+use crate::java::regex_list::{self, InvalidRegex, RegexList};
 
 /// A signal as its row holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(super) enum Command {
     /// Read tables again while the stream waits.
     Blocking(Request),
     /// Give up running incremental snapshots of these tables; none named: of all.
-    Stop(Option<Patterns>),
+    Stop(Option<RegexList>),
     /// Stop reading after the present chunk.
     Pause,
     /// Go on.
@@ -44,10 +44,8 @@ impl Expression {
     /// A Java regular expression for the whole of a table's name. For an incremental snapshot case counts, for a
     /// blocking one it does not, as in Debezium.
     fn parse(text: &str, any_case: bool) -> Result<Self, String> {
-        let flag = if any_case { "(?i)" } else { "" };
-        let regex = Regex::new(&format!("{flag}^(?:{text})$"));
-        let regex = regex.map_err(|e| format!("data-collections: {text} is no regular expression: {e}"))?;
-        Ok(Self { text: text.to_owned(), regex })
+        let compile = if any_case { regex_list::any_case } else { regex_list::whole };
+        Ok(Self { text: text.to_owned(), regex: compile(text).map_err(wrong)? })
     }
 
     pub(super) fn matches(&self, table: &str) -> bool {
@@ -60,7 +58,7 @@ impl Expression {
 pub(super) struct Request {
     pub(super) tables: Vec<Expression>,
     /// Table expression and filter: an SQL condition, for a blocking snapshot a whole SELECT.
-    pub(super) filters: Vec<(Patterns, String)>,
+    pub(super) filters: Vec<(RegexList, String)>,
     /// Column to read an incremental snapshot's chunks by, instead of the key.
     pub(super) surrogate: Option<String>,
 }
@@ -94,8 +92,7 @@ impl Signal {
             "stop-snapshot" => Command::Stop(match data.get("data-collections") {
                 None | Some(Value::Null) => None,
                 Some(list) => Some(
-                    Patterns::parse("data-collections", &names(list)?.join(","))
-                        .map_err(|e| e.to_string())?,
+                    RegexList::parse(&names(list)?.join(",")).map_err(wrong)?,
                 ),
             }),
             "pause-snapshot" => Command::Pause,
@@ -107,14 +104,18 @@ impl Signal {
     }
 }
 
+fn wrong(entry: InvalidRegex) -> String {
+    format!("data-collections: {entry}")
+}
+
 fn names(list: &Value) -> Result<Vec<String>, String> {
     let wrong = || "data-collections is not a list of texts".to_owned();
     let list = list.as_array().ok_or_else(wrong)?;
     list.iter().map(|v| v.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
 }
 
-fn pattern(text: &str) -> Result<Patterns, String> {
-    Patterns::parse("data-collections", text).map_err(|e| e.to_string())
+fn pattern(text: &str) -> Result<RegexList, String> {
+    RegexList::parse(text).map_err(wrong)
 }
 
 fn request(data: &Value, any_case: bool) -> Result<Request, String> {

@@ -6,8 +6,9 @@ use fancy_regex::Regex;
 
 use crate::config::ConnectorConfig;
 use crate::config::connector::properties::PropertyType;
-use crate::config::connector::{java_regex, regex_list, rules};
+use crate::config::connector::rules;
 use crate::error::{Error, Result};
+use crate::java::{regex_error, regex_list};
 use crate::log::TopicSpec;
 use crate::log::topic::{TopicDefaults, TopicGroup};
 
@@ -119,7 +120,7 @@ fn pattern(config: &ConnectorConfig, group: &str, property: &str) -> Result<Opti
             entries.join(", ")
         ))
     };
-    match java_regex::error(&all) {
+    match regex_error::error(&all) {
         Some(why) => Err(wrong(why)),
         None => regex_list::whole(&all).map(Some).map_err(|e| wrong(e.to_string())),
     }

@@ -8,19 +8,11 @@ use crate::capture::SnapshotStatus;
 /// A connector's configuration: property names and text values; a null stands for "not set".
 pub type Config = Map<String, Value>;
 
+use crate::config::connector::is_secret;
 pub use crate::config::connector::CONNECTOR_CLASS;
 
 /// What stands in place of a secret in answers. Sent back in a PUT or PATCH it means "the one you hold".
 pub const MASKED: &str = "********";
-
-/// Whether a property holds a secret: what the property table says, and what Connect itself would leak.
-pub fn is_secret(name: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    crate::config::connector::is_secret(name)
-        || lower.ends_with("token")
-        || lower.ends_with("ssl.keystore.key")
-        || lower.contains(".with.salt.")
-}
 
 /// The configuration as it may be shown: secrets are replaced by [`MASKED`], references to a config provider
 /// (`${…}`) stay, since they hold no secret.

@@ -82,7 +82,7 @@ pub fn config_infos(class: &str, checked: &[Checked]) -> Value {
     let configs: Vec<Value> = checked
         .iter()
         .map(|one| {
-            let secret = model::is_secret(&one.name) && one.value.is_some();
+            let secret = crate::config::connector::is_secret(&one.name) && one.value.is_some();
             json!({
                 "definition": one.definition.as_ref().map(definition),
                 "value": {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use openssl::hash::MessageDigest;
 
+use crate::java::regex_list::RegexList;
 use super::EventError;
 use super::datum::Datum;
 use super::options::{ColumnAction, EventOptions};
@@ -50,7 +51,7 @@ impl ColumnName<'_> {
 /// Whether `column.include.list` and `column.exclude.list` let a column's value through.
 pub fn included(options: &EventOptions, name: &ColumnName<'_>) -> bool {
     let qualified = name.qualified();
-    let hit = |p: &super::filter::Patterns| p.matches(&qualified);
+    let hit = |p: &RegexList| p.matches(&qualified);
     match (&options.column_include, &options.column_exclude) {
         (Some(include), _) => hit(include),
         (None, Some(exclude)) => !hit(exclude),

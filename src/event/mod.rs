@@ -16,7 +16,6 @@ pub mod defaults;
 pub mod encoder;
 mod envelope;
 pub mod error;
-pub mod filter;
 pub mod flat;
 mod java;
 pub mod json;

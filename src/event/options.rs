@@ -1,8 +1,8 @@
 //! The connector properties that shape events, typed. [`super::properties`] reads them.
 
-use super::filter::Patterns;
 use super::json::JsonOptions;
 use super::regex::JavaRegex;
+use crate::java::regex_list::RegexList;
 
 /// `decimal.handling.mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -151,7 +151,7 @@ pub enum ColumnAction {
 #[derive(Clone, Debug)]
 pub struct ColumnRule {
     /// Which columns: `schema.table.column`; `schema.table.type` for [`ColumnAction::PropagateType`].
-    pub patterns: Patterns,
+    pub patterns: RegexList,
     /// What to do.
     pub action: ColumnAction,
 }
@@ -160,7 +160,7 @@ pub struct ColumnRule {
 #[derive(Clone, Debug)]
 pub struct KeyColumns {
     /// Which tables: `schema.table`.
-    pub tables: Patterns,
+    pub tables: RegexList,
     /// Key columns in order.
     pub columns: Vec<String>,
 }
@@ -226,9 +226,9 @@ pub struct EventOptions {
     /// `field.name.adjustment.mode`.
     pub field_adjustment: Adjustment,
     /// `column.include.list`.
-    pub column_include: Option<Patterns>,
+    pub column_include: Option<RegexList>,
     /// `column.exclude.list`.
-    pub column_exclude: Option<Patterns>,
+    pub column_exclude: Option<RegexList>,
     /// `message.key.columns`.
     pub key_columns: Vec<KeyColumns>,
     /// Truncation, masks, hashes, propagated types: by precedence.
@@ -246,9 +246,9 @@ pub struct EventOptions {
     /// `provide.transaction.metadata`.
     pub transaction_metadata: bool,
     /// `message.prefix.include.list`.
-    pub message_include: Option<Patterns>,
+    pub message_include: Option<RegexList>,
     /// `message.prefix.exclude.list`.
-    pub message_exclude: Option<Patterns>,
+    pub message_exclude: Option<RegexList>,
     /// `key.converter`.
     pub key_converter: Converter,
     /// `value.converter`.

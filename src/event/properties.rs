@@ -4,7 +4,6 @@
 //! cannot be read is an [`EventError::Option`].
 
 use super::EventError;
-use super::filter::Patterns;
 use super::json::JsonOptions;
 use super::options::{
     Adjustment, BinaryMode, ColumnAction, ColumnRule, Converter, DEFAULT_PLACEHOLDER, DecimalMode,
@@ -12,6 +11,7 @@ use super::options::{
     TimeMode, TopicNaming, TopicRegex,
 };
 use super::regex::JavaRegex;
+use crate::java::regex_list::RegexList;
 
 fn bad(name: &str, value: &str, expected: &str) -> EventError {
     EventError::Option { name: name.into(), value: value.into(), expected: expected.into() }
@@ -39,8 +39,8 @@ impl<'p> Properties<'p> {
         }
     }
 
-    fn patterns(&self, name: &str) -> Result<Option<Patterns>, EventError> {
-        self.get(name).filter(|v| !v.is_empty()).map(|v| Patterns::parse(name, v)).transpose()
+    fn patterns(&self, name: &str) -> Result<Option<RegexList>, EventError> {
+        self.get(name).filter(|v| !v.is_empty()).map(|v| patterns(name, v)).transpose()
     }
 
     fn choice<T: Copy>(&self, name: &str, default: T, values: &[(&str, T)]) -> Result<T, EventError> {
@@ -221,9 +221,14 @@ fn key_columns(p: &Properties<'_>) -> Result<Vec<KeyColumns>, EventError> {
         if columns.is_empty() {
             return Err(bad(name, text, "at least one column after each table"));
         }
-        out.push(KeyColumns { tables: Patterns::parse(name, tables)?, columns });
+        out.push(KeyColumns { tables: patterns(name, tables)?, columns });
     }
     Ok(out)
+}
+
+/// The list of expressions that the property `name` holds.
+fn patterns(name: &str, text: &str) -> Result<RegexList, EventError> {
+    RegexList::parse(text).map_err(|e| bad(name, &e.entry, &format!("a regular expression ({})", e.cause)))
 }
 
 fn column_rules(p: &Properties<'_>) -> Result<Vec<ColumnRule>, EventError> {
@@ -232,13 +237,13 @@ fn column_rules(p: &Properties<'_>) -> Result<Vec<ColumnRule>, EventError> {
         let Some(rest) = name.strip_prefix("column.truncate.to.") else { continue };
         let Some(n) = rest.strip_suffix(".chars") else { continue };
         let n = n.parse().map_err(|_| bad(name, n, "a number of characters in the name"))?;
-        rules.push(ColumnRule { patterns: Patterns::parse(name, value)?, action: ColumnAction::Truncate(n) });
+        rules.push(ColumnRule { patterns: patterns(name, value)?, action: ColumnAction::Truncate(n) });
     }
     for (name, value) in p.all {
         let Some(rest) = name.strip_prefix("column.mask.with.") else { continue };
         let Some(n) = rest.strip_suffix(".chars") else { continue };
         let n = n.parse().map_err(|_| bad(name, n, "a number of characters in the name"))?;
-        rules.push(ColumnRule { patterns: Patterns::parse(name, value)?, action: ColumnAction::Mask(n) });
+        rules.push(ColumnRule { patterns: patterns(name, value)?, action: ColumnAction::Mask(n) });
     }
     if let Some(patterns) = p.patterns("column.propagate.source.type")? {
         rules.push(ColumnRule { patterns, action: ColumnAction::Propagate });
@@ -259,7 +264,7 @@ fn column_rules(p: &Properties<'_>) -> Result<Vec<ColumnRule>, EventError> {
         };
         let action = ColumnAction::Hash { algorithm: algorithm.to_owned(), salt: salt.to_owned(), v2 };
         super::columns::check_hash(name, &action)?;
-        rules.push(ColumnRule { patterns: Patterns::parse(name, value)?, action });
+        rules.push(ColumnRule { patterns: patterns(name, value)?, action });
     }
     Ok(rules)
 }

@@ -2,6 +2,8 @@
 
 use fancy_regex::{Captures, Regex};
 
+use crate::java::{regex, regex_error};
+
 /// A regular expression that matches whole texts.
 #[derive(Clone, Debug)]
 pub(crate) struct JavaRegex {
@@ -12,8 +14,11 @@ pub(crate) struct JavaRegex {
 
 impl JavaRegex {
     pub(crate) fn new(pattern: &str) -> Result<Self, String> {
-        let compile = |pattern: &str| Regex::new(pattern).map_err(|e| format!("a regular expression ({e})"));
-        Ok(Self { first: compile(pattern)?, whole: compile(&format!("^(?:{pattern})$"))? })
+        let wrong = |cause: String| format!("a regular expression ({cause})");
+        let pattern = regex::translate(pattern)
+            .ok_or_else(|| wrong(regex_error::error(pattern).unwrap_or_default()))?;
+        let compile = |pattern: &str| Regex::new(pattern).map_err(|e| wrong(e.to_string()));
+        Ok(Self { first: compile(&pattern)?, whole: compile(&format!("^(?:{pattern})$"))? })
     }
 
     pub(crate) fn matches(&self, text: &str) -> bool {

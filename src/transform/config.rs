@@ -1,7 +1,7 @@
 //! The options of one transform, predicate or converter: properties under a prefix.
 
 use crate::event::EventError;
-use crate::event::filter;
+use crate::java::regex_list;
 
 /// Properties under `transforms.NAME.` (or another prefix), with typed access.
 #[derive(Clone, Copy, Debug)]
@@ -26,10 +26,15 @@ impl<'p> Options<'p> {
         format!("{}{name}", self.prefix)
     }
 
+    /// What is said of a wrong value; it stands in it unless it may hold a secret.
     pub(crate) fn error(&self, name: &str, expected: impl Into<String>) -> EventError {
+        let whole = self.name(name);
+        let value = self.get(name).unwrap_or("");
+        // an address may hold its user's password
+        let hidden = crate::config::connector::is_secret(&whole) || value.contains('@');
         EventError::Option {
-            name: self.name(name),
-            value: self.get(name).unwrap_or("").to_owned(),
+            value: if hidden { "(hidden)".to_owned() } else { value.to_owned() },
+            name: whole,
             expected: expected.into(),
         }
     }
@@ -53,7 +58,7 @@ impl<'p> Options<'p> {
 
     /// A comma-separated list; empty where it is not set.
     pub(crate) fn list(&self, name: &str) -> Vec<String> {
-        self.get(name).map(filter::split).unwrap_or_default()
+        self.get(name).map(|v| regex_list::split(v)).unwrap_or_default()
     }
 
     /// A comma-separated list as Kafka reads one: trimmed, with its empty items; empty where it is blank or not set.

@@ -30,6 +30,9 @@ enum InvalidOp {
     Fail,
 }
 
+/// Schemas that are kept: a table that makes a new one for every row must not fill memory.
+const LIMIT: usize = 1024;
+
 pub(super) struct EventRouter {
     id: String,
     key: String,
@@ -46,6 +49,7 @@ pub(super) struct EventRouter {
     invalid: InvalidOp,
     /// Schemas of the value by the payload's, or by their version.
     values: Derived<Arc<Schema>>,
+    /// Schemas of expanded payloads, by what they say: equal ones are one, so that what is derived of it is kept.
     expanded: HashMap<Vec<u8>, Arc<Schema>>,
     versions: HashMap<Option<i32>, Arc<Schema>>,
 }
@@ -140,7 +144,7 @@ impl EventRouter {
 
     /// The payload as struct where it is JSON and that is asked for. As in Debezium, a payload whose elements do not
     /// fit the schema that was inferred from it keeps its text under that schema, which converters refuse.
-    fn expanded<'a>(&self, schema: &Arc<Schema>, payload: Datum<'a>) -> (Arc<Schema>, Datum<'a>) {
+    fn expanded<'a>(&mut self, schema: &Arc<Schema>, payload: Datum<'a>) -> (Arc<Schema>, Datum<'a>) {
         let (Some(inference), Some(text)) = (self.expand, payload.as_str()) else {
             return (Arc::clone(schema), payload);
         };
@@ -155,7 +159,13 @@ impl EventRouter {
             (Kind::Struct(_), Some(json)) => outbox_json::value(json, &inferred),
             _ => None,
         };
-        (Arc::new(inferred), value.unwrap_or(payload))
+        let mut key = Vec::new();
+        inferred.write_json(&mut key, None, &crate::event::json::JsonOptions::default());
+        if self.expanded.len() >= LIMIT {
+            self.expanded.clear();
+        }
+        let schema = self.expanded.entry(key).or_insert_with(|| Arc::new(inferred));
+        (Arc::clone(schema), value.unwrap_or(payload))
     }
 
     fn envelope_schema(
@@ -186,7 +196,6 @@ impl EventRouter {
         payload: &Arc<Schema>,
         route: &str,
     ) -> Result<Arc<Schema>, String> {
-        const LIMIT: usize = 10_000;
         if let Some(column) = self.version.clone() {
             let (schema, version) = row.column(&column)?;
             if schema.kind != Kind::Int32 {
@@ -196,6 +205,9 @@ impl EventRouter {
             let known = match self.versions.get(&version) {
                 Some(known) => Arc::clone(known),
                 None => {
+                    if self.versions.len() >= LIMIT {
+                        self.versions.clear();
+                    }
                     let made = Schema { version, ..self.envelope_schema(row, payload, route)? };
                     Arc::clone(self.versions.entry(version).or_insert(Arc::new(made)))
                 }
@@ -205,25 +217,11 @@ impl EventRouter {
                 _ => Err(format!("the payload does not have the schema of version {version:?}")),
             };
         }
-        if self.expand.is_none() {
-            if let Some(known) = self.values.find(payload, "") {
-                return Ok(known);
-            }
-            let made = Arc::new(self.envelope_schema(row, payload, route)?);
-            self.values.keep(payload, "", Arc::clone(&made));
-            return Ok(made);
-        }
-        // an expanded payload has a schema of its own every time
-        let mut key = Vec::new();
-        payload.write_json(&mut key, None, &crate::event::json::JsonOptions::default());
-        if let Some(known) = self.expanded.get(&key) {
-            return Ok(Arc::clone(known));
-        }
-        if self.expanded.len() >= LIMIT {
-            self.expanded.clear();
+        if let Some(known) = self.values.find(payload, "") {
+            return Ok(known);
         }
         let made = Arc::new(self.envelope_schema(row, payload, route)?);
-        self.expanded.insert(key, Arc::clone(&made));
+        self.values.keep(payload, "", Arc::clone(&made));
         Ok(made)
     }
 

@@ -31,8 +31,8 @@ use super::snapshot::progress::Past;
 use super::stream::now_ns;
 use crate::config::connector::CaptureOptions;
 use crate::error::{Error, Result};
-use crate::event::filter::Patterns;
 use crate::event::{Encoder, SnapshotMarker, SourceInfo};
+use crate::java::regex_list::RegexList;
 use crate::pg::catalog::TypeRegistry;
 use crate::pg::pgoutput::{Column, Message, OldTuple, Tuple};
 use crate::pg::snapshot::CopyDecoder;
@@ -90,7 +90,7 @@ pub(super) struct Incremental {
     /// No snapshot saw all that the stream has shown: the next chunk is tried again later.
     put_off: bool,
     /// What is to be given up after the present chunk: these tables, or all.
-    stops: Vec<Option<Patterns>>,
+    stops: Vec<Option<RegexList>>,
 }
 
 /// What reading a chunk needs.
@@ -189,7 +189,7 @@ impl Incremental {
     }
 
     /// Gives up tables, once the present chunk is sent.
-    pub(super) fn stop(&mut self, which: Option<Patterns>, tools: &mut Tools<'_>) -> Result<()> {
+    pub(super) fn stop(&mut self, which: Option<RegexList>, tools: &mut Tools<'_>) -> Result<()> {
         self.stops.push(which);
         if self.window.is_none() { self.give_up(tools) } else { Ok(()) }
     }

@@ -5,13 +5,11 @@
 //! unknown is a warning, as in Connect.
 
 mod database;
-pub mod java_regex;
 pub mod options;
 pub mod plugin_options;
 pub mod plugins;
 pub mod properties;
 pub mod providers;
-pub mod regex_list;
 pub mod rules;
 pub mod table_filter;
 pub mod validate;
@@ -28,7 +26,6 @@ pub use options::{
     SnapshotMode,
 };
 pub use properties::{Property, PropertyType, Support};
-pub use regex_list::RegexList;
 pub use table_filter::TableFilter;
 
 use crate::error::{Error, Result};
@@ -343,9 +340,19 @@ pub fn is_secret(property: &str) -> bool {
         return true;
     }
     let name = property.to_ascii_lowercase();
-    ["secret", "password", "sasl.jaas.config", "basic.auth.user.info", "credentials.json", "connectionstring"]
-        .iter()
-        .any(|suffix| name.ends_with(suffix))
+    [
+        "secret",
+        "password",
+        "token",
+        "sasl.jaas.config",
+        "basic.auth.user.info",
+        "credentials.json",
+        "connectionstring",
+        "ssl.keystore.key",
+    ]
+    .iter()
+    .any(|suffix| name.ends_with(suffix))
+        || name.contains(".with.salt.")
 }
 
 #[cfg(test)]

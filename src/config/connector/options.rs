@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{ConnectorConfig, RegexList, TableFilter};
+use super::{ConnectorConfig, TableFilter};
 use crate::error::{Error, Result};
+use crate::java::regex_list::{self, RegexList};
 
 /// `snapshot.mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -406,7 +407,7 @@ fn publish(skipped: &str) -> String {
 
 fn overrides(config: &ConnectorConfig) -> Result<Vec<SelectOverride>> {
     let property = "snapshot.select.statement.overrides";
-    super::regex_list::split(config.text(property))
+    regex_list::split(config.text(property))
         .into_iter()
         .map(|table| {
             let name = format!("{property}.{table}");

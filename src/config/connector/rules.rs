@@ -5,9 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::java_regex;
 use super::properties::PropertyType;
-use super::regex_list;
+use crate::java::{regex_error, regex_list};
 
 /// The words of a rules column.
 pub fn words(rules: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -140,7 +139,7 @@ fn kafka_rule(word: &str, argument: &str, name: &str, value: &Parsed) -> Option<
             invalid("Invalid regex: Cannot invoke \"String.isEmpty()\" because \"this.pattern\" is null")
         }
         ("regex", Some(text)) if !text.is_empty() => {
-            java_regex::error(text).and_then(|cause| invalid(&format!("Invalid regex: {cause}")))
+            regex_error::error(text).and_then(|cause| invalid(&format!("Invalid regex: {cause}")))
         }
         ("aliases", _) if *value == Parsed::Null => invalid("entry must be non null"),
         ("aliases", _) if duplicated() => invalid("Duplicate alias provided."),
@@ -341,8 +340,8 @@ fn debezium_rule(
         "regexes" => regex_list::split(value)
             .iter()
             .find_map(|entry| {
-                let ours = || regex_list::anchored(entry).err().map(|e| e.to_string());
-                java_regex::error(entry).or_else(ours)
+                let ours = || regex_list::any_case(entry).err().map(|e| e.to_string());
+                regex_error::error(entry).or_else(ours)
             })
             .map(|cause| {
                 format!("A comma-separated list of valid regular expressions is expected, but {cause}")

@@ -1,6 +1,6 @@
 //! Which tables a connector captures.
 
-use super::RegexList;
+use crate::java::regex_list::RegexList;
 
 /// Which tables are captured: schema and table filters together.
 #[derive(Clone, Debug, Default)]

@@ -46,8 +46,8 @@ pub(super) struct DebeziumDecoder {
     ignore_errors: bool,
     rows: ObjectReader,
     key: ObjectReader,
-    /// The schema block whose encodings are in `rows`.
-    schema: Vec<u8>,
+    /// The last message's schema block, whose encodings are in `rows`.
+    schema: String,
     before: Vec<Value>,
     after: Vec<Value>,
     envelope: Envelope,
@@ -85,7 +85,7 @@ impl DebeziumDecoder {
             ignore_errors: options.flag("ignore-parse-errors")?,
             rows: ObjectReader::new(layout.physical.clone(), json),
             key: ObjectReader::new(key, json),
-            schema: Vec::new(),
+            schema: String::new(),
             before: Vec::new(),
             after: Vec::new(),
             envelope: Envelope::default(),
@@ -104,14 +104,15 @@ impl DebeziumDecoder {
             return Err(FormatError::new("not a JSON object"));
         }
         if self.schema_include {
-            let mut raw_schema = None;
             p.object(|p, name| {
                 match name {
                     "schema" => {
-                        let text = p.skip()?;
                         parts.schema = true;
-                        raw_schema = Some(text);
-                        self.learn(text);
+                        // Every message carries it: the one that is known costs a comparison. Only an object says
+                        // itself where it ends.
+                        if p.peek()? != Kind::Object || !p.skip_same(self.schema.as_bytes()) {
+                            self.learn(p.skip()?);
+                        }
                     }
                     "payload" => {
                         parts.payload = true;
@@ -125,8 +126,8 @@ impl DebeziumDecoder {
                 }
                 Ok(())
             })?;
-            if self.layout.wants_schema() {
-                self.envelope.schema = raw_schema.map(Into::into);
+            if parts.schema && self.layout.wants_schema() {
+                self.envelope.schema = Some(self.schema.as_str().into());
             }
         } else {
             p.object(|p, name| self.member(p, name, &mut parts))?;
@@ -136,11 +137,11 @@ impl DebeziumDecoder {
 
     /// Takes over what a new schema block says.
     fn learn(&mut self, text: &str) {
-        if self.compat_strict || self.schema == text.as_bytes() {
+        self.schema.clear();
+        self.schema.push_str(text);
+        if self.compat_strict {
             return;
         }
-        self.schema.clear();
-        self.schema.extend_from_slice(text.as_bytes());
         let encodings = schema::encodings(text, &self.rows.fields);
         self.rows.encodings =
             if encodings.iter().all(|e| *e == Encoding::Plain) { Vec::new() } else { encodings };

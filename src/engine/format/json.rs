@@ -197,12 +197,13 @@ fn read_value(
             Kind::String => Ok(Value::Bool(p.string()?.trim().eq_ignore_ascii_case("true"))),
             _ => p.skip().map(|_| Value::Bool(false)),
         },
+        // How a number is written makes no difference to its value.
         TypeKind::Double => {
-            let number = scalar_text(p, kind, tree)?.ok_or_else(bad)?;
+            let number = scalar_text(p, kind, false)?.ok_or_else(bad)?;
             text::double(&number).map(Value::Double).ok_or_else(bad)
         }
         TypeKind::Float => {
-            let number = scalar_text(p, kind, tree)?.ok_or_else(bad)?;
+            let number = scalar_text(p, kind, false)?.ok_or_else(bad)?;
             text::float(&number).map(Value::Float).ok_or_else(bad)
         }
         TypeKind::Date => scalar_text(p, kind, tree)?.and_then(|t| text::date(&t)).map(Value::Date).ok_or_else(|| {

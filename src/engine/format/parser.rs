@@ -20,6 +20,18 @@ pub(super) enum Kind {
 /// Nesting that no record of a table needs; guards the stack.
 const MAX_DEPTH: u32 = 128;
 
+/// Where the string whose inside begins here ends or has an escape.
+fn quote_or_escape(inside: &[u8]) -> Option<usize> {
+    // Most strings are short: the call of the wide search would cost more than they do.
+    const NEAR: usize = 24;
+    let near = inside.get(..NEAR).unwrap_or(inside);
+    if let Some(at) = near.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+        return Some(at);
+    }
+    let far = inside.get(near.len()..).unwrap_or_default();
+    memchr2(b'"', b'\\', far).map(|at| near.len() + at)
+}
+
 /// Reads values one after the other. A caller looks with [`Parser::peek`] and takes the value with the method
 /// that fits, or skips it.
 #[derive(Debug)]
@@ -129,7 +141,7 @@ impl<'a> Parser<'a> {
     pub(super) fn string(&mut self) -> Result<Cow<'a, str>, FormatError> {
         let start = self.at + 1;
         let rest = self.text.as_bytes().get(start..).ok_or_else(|| syntax("unexpected end", start))?;
-        let Some(first) = memchr2(b'"', b'\\', rest) else {
+        let Some(first) = quote_or_escape(rest) else {
             return Err(syntax("a string does not end", self.at));
         };
         // Control characters are not legal in a string, but Jackson as Flink sets it up is the only reader that
@@ -142,7 +154,7 @@ impl<'a> Parser<'a> {
         self.at = start;
         loop {
             let rest = self.text.get(self.at..).unwrap_or_default();
-            let Some(next) = memchr2(b'"', b'\\', rest.as_bytes()) else {
+            let Some(next) = quote_or_escape(rest.as_bytes()) else {
                 return Err(syntax("a string does not end", start));
             };
             out.push_str(rest.get(..next).unwrap_or_default());
@@ -267,6 +279,17 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// Skips a value if it is this object, byte by byte. An object says itself where it ends, so what begins with
+    /// the same bytes is the same.
+    pub(super) fn skip_same(&mut self, object: &[u8]) -> bool {
+        let same = !object.is_empty()
+            && self.text.as_bytes().get(self.at..).is_some_and(|rest| rest.starts_with(object));
+        if same {
+            self.at += object.len();
+        }
+        same
+    }
+
     /// Skips a value and gives its text.
     pub(super) fn skip(&mut self) -> Result<&'a str, FormatError> {
         let kind = self.peek()?;
@@ -286,7 +309,7 @@ impl<'a> Parser<'a> {
         self.at += 1;
         loop {
             let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-            let Some(next) = memchr2(b'"', b'\\', rest) else {
+            let Some(next) = quote_or_escape(rest) else {
                 return Err(syntax("a string does not end", start));
             };
             if rest.get(next) == Some(&b'"') {
@@ -403,6 +426,15 @@ mod tests {
                 let _ = p.skip();
             }
         }
+    }
+
+    #[test]
+    fn the_same_object_is_skipped_whole() {
+        let text = r#"{"a":{"b":"}"}} , 1"#;
+        let mut p = Parser::new(text.as_bytes()).unwrap();
+        assert!(!p.skip_same(b"") && !p.skip_same(br#"{"a":{"b":"]"}}"#));
+        assert!(p.skip_same(br#"{"a":{"b":"}"}}"#));
+        assert_eq!(p.byte(), Some(b' '));
     }
 
     #[test]

@@ -34,7 +34,6 @@ use super::types::DataType;
 pub(crate) mod arithmetic;
 pub(crate) mod cast;
 mod collection;
-mod java_regex;
 pub(crate) mod json;
 mod json_path;
 mod json_tree;

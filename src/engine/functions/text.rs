@@ -10,7 +10,8 @@ use openssl::hash::{MessageDigest, hash};
 
 use super::super::error::EvalError;
 use super::super::row::Value;
-use super::{Call, Scalar, java_regex};
+use super::{Call, Scalar};
+use crate::java::regex;
 
 pub(super) fn lookup(name: &str) -> Option<(Scalar, bool)> {
     Some(match name {
@@ -61,7 +62,7 @@ fn pattern(text: &str) -> Option<Rc<Regex>> {
         if patterns.len() >= KEPT {
             patterns.clear();
         }
-        let compiled = java_regex::translate(text).and_then(|text| Regex::new(&text).ok()).map(Rc::new);
+        let compiled = regex::translate(text).and_then(|text| Regex::new(&text).ok()).map(Rc::new);
         patterns.insert(text.to_owned(), compiled.clone());
         compiled
     })

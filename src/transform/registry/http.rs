@@ -2,14 +2,17 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openssl::ssl::SslConnector;
 use serde_json::Value;
 
 use super::tls::{handshake_failed, io_failed};
 
+/// For a connection, and for a whole answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest answer in bytes, with its headers.
+const LIMIT: u64 = 16 << 20;
 const ACCEPT: &str = "application/vnd.schemaregistry.v1+json";
 
 /// One address of a registry.
@@ -80,21 +83,27 @@ pub(super) struct Client {
 
 impl Client {
     /// A request (a POST where there is a body): status and JSON body of the answer.
+    ///
+    /// Takes its time: other tasks of a runtime's thread go on elsewhere meanwhile.
     pub(super) fn ask(
         &self,
         endpoint: &Endpoint,
         path: &str,
         body: Option<&str>,
     ) -> Result<(u16, Value), Failure> {
+        let flavor = tokio::runtime::Handle::try_current().map(|runtime| runtime.runtime_flavor());
+        if matches!(flavor, Ok(tokio::runtime::RuntimeFlavor::MultiThread)) {
+            return tokio::task::block_in_place(|| self.exchange(endpoint, path, body));
+        }
+        self.exchange(endpoint, path, body)
+    }
+
+    fn exchange(&self, endpoint: &Endpoint, path: &str, body: Option<&str>) -> Result<(u16, Value), Failure> {
         let (host, port) = match &endpoint.to {
             Some((host, port)) => (host.as_str(), *port),
             None => (endpoint.host.as_str(), endpoint.port),
         };
-        let address = (host, port)
-            .to_socket_addrs()?
-            .next()
-            .ok_or_else(|| std::io::Error::other("the name has no address"))?;
-        let tcp = TcpStream::connect_timeout(&address, TIMEOUT)?;
+        let tcp = connect((host, port))?;
         tcp.set_read_timeout(Some(TIMEOUT))?;
         tcp.set_write_timeout(Some(TIMEOUT))?;
         let mut stream: Box<dyn Stream> = match &self.tls {
@@ -120,7 +129,40 @@ impl Client {
         head.push_str("\r\n");
         head.push_str(body.unwrap_or(""));
         stream.write_all(head.as_bytes()).and_then(|()| stream.flush()).map_err(io_failed)?;
-        answer(&mut BufReader::new(stream)).map_err(io_failed)
+        let bounded = Bounded { stream, left: LIMIT, until: Instant::now() + TIMEOUT };
+        answer(&mut BufReader::new(bounded)).map_err(io_failed)
+    }
+}
+
+/// A connection to the first of a name's addresses that takes it.
+fn connect(name: (&str, u16)) -> std::io::Result<TcpStream> {
+    let mut last = std::io::Error::other("the name has no address");
+    for address in name.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, TIMEOUT) {
+            Ok(tcp) => return Ok(tcp),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+/// What a registry may send: so many bytes, until then.
+struct Bounded<S> {
+    stream: S,
+    left: u64,
+    until: Instant,
+}
+
+impl<S: Read> Read for Bounded<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if Instant::now() >= self.until {
+            return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the answer takes too long"));
+        }
+        let read = self.stream.read(buffer)?;
+        self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
+            std::io::Error::other(format!("the answer is longer than {LIMIT} bytes: is it a schema registry?"))
+        })?;
+        Ok(read)
     }
 }
 
@@ -143,7 +185,6 @@ fn answer(reader: &mut impl BufRead) -> std::io::Result<(u16, Value)> {
             _ => {}
         }
     }
-    const LIMIT: u64 = 16 << 20;
     let mut body = Vec::new();
     if chunked {
         loop {
@@ -151,7 +192,7 @@ fn answer(reader: &mut impl BufRead) -> std::io::Result<(u16, Value)> {
             reader.read_line(&mut line)?;
             let size = u64::from_str_radix(line.trim().split(';').next().unwrap_or(""), 16)
                 .map_err(|_| bad("chunk"))?;
-            if size == 0 || size > LIMIT {
+            if size == 0 {
                 break;
             }
             reader.by_ref().take(size).read_to_end(&mut body)?;
@@ -159,7 +200,7 @@ fn answer(reader: &mut impl BufRead) -> std::io::Result<(u16, Value)> {
             reader.read_line(&mut line)?;
         }
     } else {
-        reader.take(length.unwrap_or(LIMIT)).read_to_end(&mut body)?;
+        reader.take(length.unwrap_or(u64::MAX)).read_to_end(&mut body)?;
     }
     Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
 }
@@ -176,6 +217,48 @@ mod tests {
         assert_eq!(answer(&mut &plain[..]).unwrap(), (200, json!({"id": 7})));
         let chunks = b"HTTP/1.1 409 Conflict\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{\"id\r\n4\r\n\":7}\r\n0\r\n\r\n";
         assert_eq!(answer(&mut &chunks[..]).unwrap(), (409, json!({"id": 7})));
+    }
+
+    #[test]
+    fn an_answer_without_end_is_refused() {
+        let head = &b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"[..];
+        let chunk = b"4\r\n    \r\n".repeat(64);
+        let endless = head.chain(std::io::repeat(b'x'));
+        for stream in [
+            Box::new(endless) as Box<dyn Read>,
+            Box::new(std::io::repeat(b'x')),
+            Box::new(head.chain(Again { text: chunk, at: 0 })),
+        ] {
+            let bounded = Bounded { stream, left: LIMIT, until: Instant::now() + TIMEOUT };
+            let why = answer(&mut BufReader::new(bounded)).unwrap_err().to_string();
+            assert!(why.contains("longer than"), "{why}");
+        }
+        let late = Bounded { stream: std::io::repeat(b'x'), left: LIMIT, until: Instant::now() };
+        assert_eq!(answer(&mut BufReader::new(late)).unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    }
+
+    /// A text again and again.
+    struct Again {
+        text: Vec<u8>,
+        at: usize,
+    }
+
+    impl Read for Again {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let read = self.text.get(self.at..).unwrap_or_default().read(buffer)?;
+            self.at = (self.at + read) % self.text.len();
+            Ok(read)
+        }
+    }
+
+    #[test]
+    fn every_address_of_a_name_is_tried() {
+        // localhost is ::1 first where it has both
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(connect(("localhost", port)).is_ok());
+        drop(listener);
+        assert!(connect(("localhost", port)).is_err());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Lists of regular expressions as Debezium's properties hold them.
 
-use std::fmt::Write as _;
-
 use fancy_regex::Regex;
+
+use super::{regex, regex_error};
 
 /// A comma-separated list of Java regular expressions, each of them matched against the whole text and
 /// without regard to case. A literal comma is written `\,`.
@@ -15,14 +15,16 @@ pub struct RegexList {
 #[derive(Debug, thiserror::Error)]
 #[error("`{entry}` is not a regular expression: {cause}")]
 pub struct InvalidRegex {
-    entry: String,
-    cause: String,
+    /// As written.
+    pub entry: String,
+    /// What is wrong with it.
+    pub cause: String,
 }
 
 impl RegexList {
     /// Parses a list; empty entries are left out.
     pub fn parse(list: &str) -> Result<Self, InvalidRegex> {
-        let patterns = split(list).iter().map(|e| anchored(e)).collect::<Result<_, _>>()?;
+        let patterns = split(list).iter().map(|e| any_case(e)).collect::<Result<_, _>>()?;
         Ok(Self { patterns })
     }
 
@@ -48,15 +50,19 @@ impl RegexList {
 }
 
 /// One Java regular expression that must match a whole text, without regard to case.
-pub fn anchored(entry: &str) -> Result<Regex, InvalidRegex> {
-    Regex::new(&format!("(?i)\\A(?:{})\\z", unquote(entry)))
-        .map_err(|e| InvalidRegex { entry: entry.to_owned(), cause: e.to_string() })
+pub fn any_case(entry: &str) -> Result<Regex, InvalidRegex> {
+    compile("(?i)", entry)
 }
 
 /// One Java regular expression that must match a whole text as it is written.
-pub fn whole(pattern: &str) -> Result<Regex, InvalidRegex> {
-    Regex::new(&format!("\\A(?:{})\\z", unquote(pattern)))
-        .map_err(|e| InvalidRegex { entry: pattern.to_owned(), cause: e.to_string() })
+pub fn whole(entry: &str) -> Result<Regex, InvalidRegex> {
+    compile("", entry)
+}
+
+fn compile(flags: &str, entry: &str) -> Result<Regex, InvalidRegex> {
+    let wrong = |cause: String| InvalidRegex { entry: entry.to_owned(), cause };
+    let pattern = regex::translate(entry).ok_or_else(|| wrong(regex_error::error(entry).unwrap_or_default()))?;
+    Regex::new(&format!("{flags}\\A(?:{pattern})\\z")).map_err(|e| wrong(e.to_string()))
 }
 
 /// Splits at commas that no backslash escapes; trims, and leaves out what is empty.
@@ -80,22 +86,6 @@ pub fn split(list: &str) -> Vec<String> {
     entries.into_iter().map(|e| e.trim().to_owned()).filter(|e| !e.is_empty()).collect()
 }
 
-/// Java's `\Q…\E` is unknown to the engine: the quoted part is escaped instead.
-fn unquote(entry: &str) -> String {
-    let mut out = String::new();
-    let mut rest = entry;
-    while let Some(start) = rest.find("\\Q") {
-        let (before, after) = rest.split_at(start);
-        out.push_str(before);
-        let after = after.get(2..).unwrap_or("");
-        let (quoted, tail) = after.split_once("\\E").unwrap_or((after, ""));
-        let _ = write!(out, "{}", fancy_regex::escape(quoted));
-        rest = tail;
-    }
-    out.push_str(rest);
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,8 +107,16 @@ mod tests {
         let list = RegexList::parse(r"s\.t\,u,(?!s\.)x.*").unwrap();
         assert!(list.matches("s.t,u"));
         assert!(list.matches("xyz"));
+        assert!(RegexList::parse(r"a\\,b").unwrap().matches("b"));
         let quantified = RegexList::parse(r"a{1\,2}").unwrap();
         assert!(quantified.matches("aa") && !quantified.matches("aaa"));
+    }
+
+    #[test]
+    fn classes_are_of_ascii_as_in_java() {
+        let list = RegexList::parse(r"public\.\w+, t[\d]\D\S").unwrap();
+        assert!(list.matches("public.orders_1") && list.matches("T4xy"));
+        assert!(!list.matches("public.größe") && !list.matches("t٣xy") && !list.matches("t4x "));
     }
 
     #[test]

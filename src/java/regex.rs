@@ -4,7 +4,7 @@
 const BLANK: &str = r" \t\x{A0}\x{1680}\x{180e}\x{2000}-\x{200a}\x{202f}\x{205f}\x{3000}";
 
 /// A pattern of `java.util.regex.Pattern` as one of `fancy_regex`. `None`: Java refuses it.
-pub(super) fn translate(pattern: &str) -> Option<String> {
+pub fn translate(pattern: &str) -> Option<String> {
     let mut out = String::with_capacity(pattern.len() + 8);
     let mut rest = pattern;
     // how deep in [classes]
@@ -70,6 +70,19 @@ fn escape<'p>(out: &mut String, tail: &'p str, in_class: bool, groups: u32) -> O
         'h' if in_class => out.push_str(BLANK),
         'h' => out.push_str(&format!("[{BLANK}]")),
         'H' if !in_class => out.push_str(&format!("[^{BLANK}]")),
+        // Java's are of ASCII, the crate's of Unicode
+        'd' | 'D' | 'w' | 'W' | 's' | 'S' => {
+            let members = match c.to_ascii_lowercase() {
+                'd' => "0-9",
+                'w' => "A-Za-z0-9_",
+                _ => r" \t\n\x0B\x0C\r",
+            };
+            match (c.is_ascii_uppercase(), in_class) {
+                (false, true) => out.push_str(members),
+                (false, false) => out.push_str(&format!("[{members}]")),
+                (true, _) => out.push_str(&format!("[^{members}]")),
+            }
+        }
         'R' if !in_class => out.push_str(r"(?:\r\n|[\n\x0B\x0C\r\x{85}\x{2028}\x{2029}])"),
         '0' => {
             let most = if after.starts_with(['0', '1', '2', '3']) { 3 } else { 2 };
@@ -122,6 +135,7 @@ mod tests {
         is("a{2,3}\\p{Alpha}\\x{41}", "a{2,3}\\p{Alpha}\\x{41}");
         is("[[:alpha:]]+", "[[::alpha:]]+");
         is("[a{]", "[a{]");
+        is(r"\d\W[\s\D]", r"[0-9][^A-Za-z0-9_][ \t\n\x0B\x0C\r[^0-9]]");
         for refused in ["a{", "{", "{1}", "a\\"] {
             assert_eq!(translate(refused), None, "{refused}");
         }
