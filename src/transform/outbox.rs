@@ -339,3 +339,19 @@ impl Transform for EventRouter {
         Ok(Some(record))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_payloads_share_their_schema() {
+        let mut router = EventRouter::new(&Options::new("t.", &[("t.table.expand.json.payload", "true")])).unwrap();
+        let text = Arc::new(Schema::new(Kind::String));
+        let mut schema = |payload: &'static str| router.expanded(&text, Datum::Str(payload.into())).0;
+        let first = schema(r#"{"a":1}"#);
+        // what a converter keeps by a schema's address it finds again
+        assert!(Arc::ptr_eq(&first, &schema(r#"{"a":2}"#)));
+        assert!(!Arc::ptr_eq(&first, &schema(r#"{"a":"x"}"#)));
+    }
+}
