@@ -91,9 +91,7 @@ impl Signal {
             }
             "stop-snapshot" => Command::Stop(match data.get("data-collections") {
                 None | Some(Value::Null) => None,
-                Some(list) => Some(
-                    RegexList::parse(&names(list)?.join(",")).map_err(wrong)?,
-                ),
+                Some(list) => Some(RegexList::parse(&names(list)?.join(",")).map_err(wrong)?),
             }),
             "pause-snapshot" => Command::Pause,
             "resume-snapshot" => Command::Resume,

@@ -8,8 +8,8 @@ use crate::capture::SnapshotStatus;
 /// A connector's configuration: property names and text values; a null stands for "not set".
 pub type Config = Map<String, Value>;
 
-use crate::config::connector::is_secret;
 pub use crate::config::connector::CONNECTOR_CLASS;
+use crate::config::connector::is_secret;
 
 /// What stands in place of a secret in answers. Sent back in a PUT or PATCH it means "the one you hold".
 pub const MASKED: &str = "********";

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use openssl::hash::MessageDigest;
 
-use crate::java::regex_list::RegexList;
 use super::EventError;
 use super::datum::Datum;
 use super::options::{ColumnAction, EventOptions};
 use super::schema::Schema;
+use crate::java::regex_list::RegexList;
 
 /// What is done to a column's values.
 #[derive(Clone, Debug, PartialEq)]

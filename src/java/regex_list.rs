@@ -61,7 +61,8 @@ pub fn whole(entry: &str) -> Result<Regex, InvalidRegex> {
 
 fn compile(flags: &str, entry: &str) -> Result<Regex, InvalidRegex> {
     let wrong = |cause: String| InvalidRegex { entry: entry.to_owned(), cause };
-    let pattern = regex::translate(entry).ok_or_else(|| wrong(regex_error::error(entry).unwrap_or_default()))?;
+    let pattern =
+        regex::translate(entry).ok_or_else(|| wrong(regex_error::error(entry).unwrap_or_default()))?;
     Regex::new(&format!("{flags}\\A(?:{pattern})\\z")).map_err(|e| wrong(e.to_string()))
 }
 

@@ -346,7 +346,8 @@ mod tests {
 
     #[test]
     fn equal_payloads_share_their_schema() {
-        let mut router = EventRouter::new(&Options::new("t.", &[("t.table.expand.json.payload", "true")])).unwrap();
+        let mut router =
+            EventRouter::new(&Options::new("t.", &[("t.table.expand.json.payload", "true")])).unwrap();
         let text = Arc::new(Schema::new(Kind::String));
         let mut schema = |payload: &'static str| router.expanded(&text, Datum::Str(payload.into())).0;
         let first = schema(r#"{"a":1}"#);

@@ -3,8 +3,8 @@
 //! `c` and `r` give `+I`, `u` gives `-U` and `+U`, `d` gives `-D`; tombstones and messages of
 //! `pg_logical_emit_message` are skipped. Flink wants the old row in `before`, so REPLICA IDENTITY FULL. On a
 //! table with a PRIMARY KEY we also take updates and deletes without it (unless `millstream.compat.strict`): such
-//! an update gives only `+U`, such a delete a `-D` of the key's columns, and the planner puts a normalizing
-//! operator behind the source that completes them from state.
+//! an update gives only `+U`, such a delete a `-D` of the key's columns, an `r` a `+U`, and the planner puts a
+//! normalizing operator behind the source that completes them from state.
 
 use super::json::{Encoding, JsonOptions, ObjectReader};
 use super::metadata::{Envelope, Layout};
@@ -18,6 +18,8 @@ use crate::engine::types::Field;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
     Create,
+    /// A row as a snapshot found it.
+    Read,
     Update,
     Delete,
     Truncate,
@@ -66,6 +68,12 @@ pub(super) fn replica_identity(what: &str) -> FormatError {
         "run ALTER TABLE … REPLICA IDENTITY FULL on the source table, or declare the PRIMARY KEY … NOT ENFORCED of \
          this table, so that old rows are completed from state",
     )
+}
+
+/// A row that a snapshot found is one that state may hold already: a later snapshot reads it again. Where rows are
+/// completed from state it says what the row is now, so that it does not count twice.
+pub(super) fn read_again(strict: bool) -> RowKind {
+    if strict { RowKind::Insert } else { RowKind::UpdateAfter }
 }
 
 impl DebeziumDecoder {
@@ -163,7 +171,8 @@ impl DebeziumDecoder {
             }
             ("op", Kind::String) => {
                 parts.operation = match &*p.string()? {
-                    "c" | "r" => Some(Operation::Create),
+                    "c" => Some(Operation::Create),
+                    "r" => Some(Operation::Read),
                     "u" => Some(Operation::Update),
                     "d" => Some(Operation::Delete),
                     "t" => Some(Operation::Truncate),
@@ -249,9 +258,10 @@ impl DebeziumDecoder {
         };
         let missing = |what: &str| FormatError::new(format!("{CORRUPT}: \"after\" is missing in {what}"));
         match operation {
-            Operation::Create if !parts.after => return Err(missing("a create")),
+            Operation::Create | Operation::Read if !parts.after => return Err(missing("a create")),
             Operation::Update if !parts.after => return Err(missing("an update")),
             Operation::Create => self.emit(RowKind::Insert, false, input, out),
+            Operation::Read => self.emit(read_again(self.strict), false, input, out),
             Operation::Update => {
                 if parts.before {
                     self.emit(RowKind::UpdateBefore, true, input, out);

@@ -71,6 +71,12 @@ fn envelopes_become_changes() {
         got(r#"{"before":null,"after":{"id":1,"name":"a\"\u00e9","amount":10.5},"op":"r","ts_ms":1}"#),
         [Change::new(RowKind::Insert, order(1, "a\"é", 1050))]
     );
+    // With state to look into, what a snapshot reads may have been read before.
+    let again = r#"{"before":null,"after":{"id":1,"name":"a","amount":1},"op":"r"}"#;
+    assert_eq!(
+        decode(&orders(&[]), false, &input(None, Some(again))).unwrap(),
+        [Change::new(RowKind::UpdateAfter, order(1, "a", 100))]
+    );
     // op before the rows, columns in another order, an unknown one, a missing one, text for a number.
     assert_eq!(
         got(

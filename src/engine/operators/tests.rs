@@ -233,6 +233,21 @@ fn normalize_makes_a_changelog_of_upserts() {
 }
 
 #[test]
+fn what_a_snapshot_reads_again_counts_once() {
+    let mut plan = PlanBuilder::default();
+    let source = plan.source("k:int v:string", ALL);
+    let op = Op::Normalize { key: vec![0], mode: NormalizeMode::Complete { compare: vec![0, 1] } };
+    let node = plan.node(op, &[source], "k:int v:string", ALL);
+    plan.sink(node, "k:int v:string");
+    let mut runner = Runner::new(plan.plan);
+    // +U alone is what a decoder makes of op r: the first snapshot, a change, the second snapshot
+    assert_eq!(
+        runner.feed("+U[1, a]\n+U[2, b]\n-U[1, a]\n+U[1, c]\n+U[1, c]\n+U[2, d]\n+U[3, e]"),
+        lines("+I[1, a]\n+I[2, b]\n-U[1, a]\n+U[1, c]\n-U[2, b]\n+U[2, d]\n+I[3, e]")
+    );
+}
+
+#[test]
 fn materializer_shows_the_last_live_row() {
     let mut plan = PlanBuilder::default();
     let source = plan.source("k:int v:string", ALL);

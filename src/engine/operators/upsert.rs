@@ -224,15 +224,20 @@ impl Normalize {
             RowKind::Insert | RowKind::UpdateAfter => {
                 let known = known.map(Row::clone);
                 let announced = std::mem::take(listed.mark()) == self.announced;
-                if change.kind == RowKind::UpdateAfter
-                    && !announced
-                    && self.update_before
-                    && let Some(known) = known
-                {
-                    out.push(Change { kind: RowKind::UpdateBefore, row: known });
+                let mut kind = change.kind;
+                // Without its -U it says what the row is now, not what it was: of an update, or read once more.
+                if kind == RowKind::UpdateAfter && !announced {
+                    match known {
+                        Some(known) if known == change.row => return Ok(()),
+                        Some(known) if self.update_before => {
+                            out.push(Change { kind: RowKind::UpdateBefore, row: known });
+                        }
+                        Some(_) => {}
+                        None => kind = RowKind::Insert,
+                    }
                 }
                 replace(listed.change(), &change.row);
-                out.push(change);
+                out.push(Change { kind, row: change.row });
             }
         }
         Ok(())

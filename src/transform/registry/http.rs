@@ -160,7 +160,9 @@ impl<S: Read> Read for Bounded<S> {
         }
         let read = self.stream.read(buffer)?;
         self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
-            std::io::Error::other(format!("the answer is longer than {LIMIT} bytes: is it a schema registry?"))
+            std::io::Error::other(format!(
+                "the answer is longer than {LIMIT} bytes: is it a schema registry?"
+            ))
         })?;
         Ok(read)
     }

@@ -251,7 +251,11 @@ impl Decoder for DebeziumAvroDecoder {
         let operation = operation.as_ref().and_then(Value::as_str).unwrap_or_default();
         let missing = || FormatError::new("Corrupt Debezium Avro message: \"after\" is missing");
         match operation {
-            "c" | "r" => self.emit(RowKind::Insert, after.ok_or_else(missing)?, input, out),
+            "c" => self.emit(RowKind::Insert, after.ok_or_else(missing)?, input, out),
+            "r" => {
+                let kind = super::debezium::read_again(self.strict);
+                self.emit(kind, after.ok_or_else(missing)?, input, out);
+            }
             "u" => {
                 let after = after.ok_or_else(missing)?;
                 match before {
