@@ -108,6 +108,8 @@ pub struct Graph {
     progress_changed: bool,
     started: bool,
     partition: Arc<AtomicU32>,
+    /// Operators that keep what comes until nothing more is at hand.
+    deferring: Vec<NodeId>,
 }
 
 const PROGRESS: &str = "engine-progress";
@@ -128,6 +130,8 @@ impl Graph {
         let (mut sources, mut sinks) = (Vec::new(), Vec::new());
         let partition = Arc::new(AtomicU32::new(0));
         let waits = operators::waits_below(plan);
+        let may_defer = operators::may_defer(plan);
+        let mut deferring = Vec::new();
         let cache = operators::cache_share(plan);
         for (id, node) in plan.nodes.iter().enumerate() {
             let visible = Arc::new(AtomicI64::new(i64::MIN));
@@ -155,8 +159,14 @@ impl Graph {
                         partitions: &partitions,
                         cache,
                         waits: waits.get(id).copied().unwrap_or(true),
+                        share: operators::Share::whole(),
+                        defers: may_defer.get(id).copied().unwrap_or(false),
                     };
-                    Kind::Operator(operators::build(&mut builder)?)
+                    let operator = operators::build(&mut builder)?;
+                    if operator.defers() {
+                        deferring.push(id);
+                    }
+                    Kind::Operator(operator)
                 }
             };
             for (port, &input) in node.inputs.iter().enumerate() {
@@ -194,7 +204,7 @@ impl Graph {
             });
         }
         let started = progress.get(STARTED)?.is_some();
-        Ok(Self { slots, sources, sinks, progress, progress_changed: false, started, partition })
+        Ok(Self { slots, sources, sinks, progress, progress_changed: false, started, partition, deferring })
     }
 
     /// The nodes that read tables.
@@ -212,6 +222,7 @@ impl Graph {
         let first = !self.started;
         for id in 0..self.slots.len() {
             self.call(id, out, |operator, emitter| operator.start(first, emitter))?;
+            self.settle(out)?;
         }
         if first {
             self.progress.put(STARTED, &[1]);
@@ -230,7 +241,7 @@ impl Graph {
         if !rows.is_empty() {
             self.deliver(source, 0, Message::Rows(std::mem::take(rows)), out)?;
         }
-        Ok(())
+        self.settle(out)
     }
 
     /// As [`Graph::push`], of rows of one partition (from 0) of the source: a table's watermark is the least of
@@ -263,7 +274,8 @@ impl Graph {
         watermark: i64,
         out: &mut dyn Output,
     ) -> Result<(), EngineError> {
-        self.deliver(source, 0, Message::Watermark(watermark), out)
+        self.deliver(source, 0, Message::Watermark(watermark), out)?;
+        self.settle(out)
     }
 
     /// All sources have ended: what waits for time comes out.
@@ -288,6 +300,7 @@ impl Graph {
     fn fire(&mut self, now: i64, out: &mut dyn Output) -> Result<(), EngineError> {
         for id in 0..self.slots.len() {
             self.call(id, out, |operator, emitter| operator.clock(now, emitter))?;
+            self.settle(out)?;
         }
         Ok(())
     }
@@ -340,7 +353,29 @@ impl Graph {
         let Some(slot) = self.slots.get_mut(id) else { return Ok(()) };
         let Kind::Operator(operator) = &mut slot.kind else { return Ok(()) };
         run(operator.as_mut(), &mut slot.emitter)?;
-        self.forward(id, out)
+        self.finish(id, out)
+    }
+
+    /// Hands on what an operator gave, and lets it go on until it is done.
+    fn finish(&mut self, id: NodeId, out: &mut dyn Output) -> Result<(), EngineError> {
+        self.forward(id, out)?;
+        while let Some(Slot { kind: Kind::Operator(operator), emitter, .. }) = self.slots.get_mut(id)
+            && operator.pending()
+        {
+            operator.process(0, &mut Vec::new(), emitter)?;
+            self.forward(id, out)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the operators that have kept what came do it, those before others first.
+    fn settle(&mut self, out: &mut dyn Output) -> Result<(), EngineError> {
+        for at in 0..self.deferring.len() {
+            if let Some(&id) = self.deferring.get(at) {
+                self.call(id, out, |operator, emitter| operator.settle(emitter))?;
+            }
+        }
+        Ok(())
     }
 
     fn deliver(
@@ -381,6 +416,10 @@ impl Graph {
                 self.advance(id, out)
             }
             Message::Idle(idle) => {
+                if self.deferring.contains(&id) {
+                    self.call(id, out, |operator, emitter| operator.settle(emitter))?;
+                }
+                let Some(slot) = self.slots.get_mut(id) else { return Ok(()) };
                 let Some(known) = slot.idle.get_mut(port) else { return Ok(()) };
                 *known = idle;
                 // As long as one input is not idle, the node is not.
@@ -407,7 +446,7 @@ impl Graph {
             Kind::Sink => Ok(()),
             Kind::Operator(operator) => {
                 operator.watermark(least, &mut slot.emitter)?;
-                self.forward(id, out)
+                self.finish(id, out)
             }
         }
     }

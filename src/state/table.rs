@@ -105,9 +105,12 @@ impl Shared {
         self.clean.get(key)
     }
 
-    /// An entry, wherever it is.
+    /// An entry, wherever it is; for changes that depend on it, which do not count as asking.
     fn read(&mut self, key: &[u8], data: &Keyspace) -> Result<Option<Vec<u8>>, StateError> {
-        if let Some(entry) = self.get(key) {
+        let asked = self.asked;
+        let known = self.get(key);
+        self.asked = asked;
+        if let Some(entry) = known {
             return Ok(entry);
         }
         let stored = data.get(full_key(self.prefix, key)).map_err(|e| store_error(&e))?;

@@ -5,6 +5,7 @@ use super::super::error::EngineError;
 use super::super::plan::Deduplicate as Spec;
 use super::super::row::{Change, Row, RowKind};
 use super::buffer::{Waiting, key_time, row_time, time_key};
+use super::share::behind_time;
 use super::timed::TimedRows;
 use super::upsert::{RowLists, replace};
 use super::{Builder, Emitter, Operator};
@@ -28,7 +29,11 @@ impl Deduplicate {
             spec: spec.clone(),
             rows: RowLists::new(builder.expiring_table("rows", None)?, builder.cached(None))?,
             ttl: builder.ttl(None).is_some(),
-            waiting: if waits { Some(TimedRows::new(builder.table("waiting")?)?) } else { None },
+            waiting: if waits {
+                Some(TimedRows::new(builder, "waiting", Box::new(behind_time))?)
+            } else {
+                None
+            },
             watermark: i64::MIN,
         })
     }
@@ -99,6 +104,7 @@ impl Operator for Deduplicate {
             while let Some((full, first)) = waiting.pop(|key| key_time(key) <= watermark)? {
                 let key = full.get(8..).unwrap_or_default();
                 self.rows.get(key)?.change().push(Row::from([]));
+                out.order(&[&full]);
                 out.row(RowKind::Insert, first.row);
             }
         }
@@ -109,7 +115,7 @@ impl Operator for Deduplicate {
     fn flush(&mut self) -> Result<(), EngineError> {
         self.rows.flush();
         if let Some(waiting) = &mut self.waiting {
-            waiting.flush();
+            waiting.flush()?;
         }
         Ok(())
     }

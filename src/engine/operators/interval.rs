@@ -1,8 +1,12 @@
 //! Joins of two insert-only inputs within an interval of time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use super::super::codec;
 use super::super::error::EngineError;
 use super::super::eval::Evaluator;
+use super::super::graph::Clock;
 use super::super::plan::{IntervalJoin as Spec, JoinKind};
 use super::super::row::{Change, Row, RowKind, Value};
 use super::buffer::{Waiting, key_time, row_time, time_key};
@@ -27,11 +31,17 @@ pub(super) struct IntervalJoin {
     caches: [KeyedRows; 2],
     /// The cleaning times: by time, input, join key.
     timers: TimedRows,
-    /// Per input: the time up to which its rows have expired.
-    expired: [i64; 2],
+    /// Per input: the time up to which its rows have expired. All instances of the operator see it, since Flink has
+    /// one for all keys.
+    expired: Arc<[AtomicI64; 2]>,
     progress: Box<dyn StateTable>,
-    clock: std::sync::Arc<dyn super::super::graph::Clock>,
+    clock: Arc<dyn Clock>,
     now: i64,
+}
+
+/// A timer's join key stands behind its time and its input.
+fn key_of_timer(timer: &[u8], _: &Waiting, key: &mut Vec<u8>) {
+    key.extend_from_slice(timer.get(9..).unwrap_or_default());
 }
 
 const EXPIRED: [&[u8]; 2] = [b"expired-left", b"expired-right"];
@@ -39,10 +49,10 @@ const EXPIRED: [&[u8]; 2] = [b"expired-left", b"expired-right"];
 impl IntervalJoin {
     pub(super) fn new(builder: &mut Builder<'_>, spec: &Spec) -> Result<Self, EngineError> {
         let mut progress = builder.table("progress")?;
-        let mut expired = [i64::MIN; 2];
-        for (expired, name) in expired.iter_mut().zip(EXPIRED) {
+        let expired = Arc::clone(&builder.share.seen_by_all);
+        for (expired, name) in expired.iter().zip(EXPIRED) {
             if let Some(bytes) = progress.get(name)? {
-                *expired = key_time(&bytes);
+                expired.store(key_time(&bytes), Ordering::Relaxed);
             }
         }
         Ok(Self {
@@ -51,11 +61,11 @@ impl IntervalJoin {
             residual: spec.residual.as_ref().map(|residual| builder.evaluator(residual)).transpose()?,
             widths: [builder.input(0)?.len(), builder.input(1)?.len()],
             spec: spec.clone(),
-            caches: [KeyedRows::new(builder.table("left")?)?, KeyedRows::new(builder.table("right")?)?],
-            timers: TimedRows::new(builder.table("timers")?)?,
+            caches: [KeyedRows::new(builder, "left")?, KeyedRows::new(builder, "right")?],
+            timers: TimedRows::new(builder, "timers", Box::new(key_of_timer))?,
             expired,
             progress,
-            clock: std::sync::Arc::clone(&builder.context.clock),
+            clock: Arc::clone(&builder.context.clock),
             // Flink's first time, before any watermark.
             now: 0,
         })
@@ -66,11 +76,29 @@ impl IntervalJoin {
         if port == 0 { self.spec.upper } else { -self.spec.lower }
     }
 
-    fn expiration(&self, port: usize) -> i64 {
-        if self.now == i64::MAX {
-            i64::MAX
+    /// The time up to which an input's rows have expired at `now`.
+    fn expiration(&self, port: usize, now: i64) -> i64 {
+        if now == i64::MAX { i64::MAX } else { now.saturating_sub(self.reach(port)).saturating_sub(1) }
+    }
+
+    /// Notes that an input's rows have expired up to a time, which never goes back.
+    fn expire(&self, port: usize, expiration: i64) {
+        if let Some(expired) = self.expired.get(port) {
+            expired.fetch_max(expiration, Ordering::Relaxed);
+        }
+    }
+
+    /// The time of a row by its time column.
+    fn time(&self, port: usize, row: &Row) -> Result<i64, EngineError> {
+        row_time(row, if port == 0 { self.spec.left_time } else { self.spec.right_time })
+    }
+
+    /// Times of the other input that match one of an input.
+    fn range(&self, port: usize, time: i64) -> (i64, i64) {
+        if port == 0 {
+            (time.saturating_add(self.spec.lower), time.saturating_add(self.spec.upper))
         } else {
-            self.now.saturating_sub(self.reach(port)).saturating_sub(1)
+            (time.saturating_sub(self.spec.upper), time.saturating_sub(self.spec.lower))
         }
     }
 
@@ -117,21 +145,14 @@ impl IntervalJoin {
         if !self.spec.rowtime {
             self.now = self.clock.now();
         }
-        let time = if self.spec.rowtime {
-            row_time(row, if port == 0 { self.spec.left_time } else { self.spec.right_time })?
-        } else {
-            self.now
-        };
-        // Times of the other input that match.
-        let (from, to) = if port == 0 {
-            (time.saturating_add(self.spec.lower), time.saturating_add(self.spec.upper))
-        } else {
-            (time.saturating_sub(self.spec.upper), time.saturating_sub(self.spec.lower))
-        };
+        let time = if self.spec.rowtime { self.time(port, row)? } else { self.now };
+        let (from, to) = self.range(port, time);
         let mut emitted = false;
-        if self.expired.get(other).is_some_and(|&expired| expired < to) {
-            let expiration = self.expiration(other);
-            self.expired[other] = expiration;
+        let expiration = self.expiration(other, self.now);
+        // What has expired by now decides where that was not noted yet; other instances may have gone on from there.
+        let expired = self.expired.get(other).map_or(i64::MIN, |expired| expired.load(Ordering::Relaxed));
+        if expiration < to || expired < to {
+            self.expire(other, expiration);
             let range = if lone { (i64::MAX, i64::MIN) } else { (from, to) };
             emitted = self.meet(port, &key, row, range, expiration, out)?;
         }
@@ -214,10 +235,9 @@ impl IntervalJoin {
         while let Some((timer, _)) = self.timers.pop(|timer| key_time(timer) <= now)? {
             let port = usize::from(timer.get(8) == Some(&1));
             let key = timer.get(9..).unwrap_or_default();
-            let expiration = self.expiration(port);
-            if let Some(expired) = self.expired.get_mut(port) {
-                *expired = expiration;
-            }
+            let expiration = self.expiration(port, now);
+            self.expire(port, expiration);
+            out.order(&[&timer]);
             let outer = self.is_outer(port);
             let Some(cache) = self.caches.get_mut(port) else { return Ok(()) };
             let rows = cache.edit(key)?;
@@ -274,10 +294,19 @@ impl Operator for IntervalJoin {
         if self.spec.rowtime { None } else { self.timers.first().map(key_time) }
     }
 
+    /// A row that comes so late that all its partners have expired meets those that nobody has found to be so.
+    fn is_for_itself(&self, port: usize, row: &Row, watermark: i64) -> bool {
+        self.spec.rowtime
+            && self
+                .time(port, row)
+                .is_ok_and(|time| self.expiration(1 - port, watermark.max(0)) >= self.range(port, time).1)
+    }
+
     fn flush(&mut self) -> Result<(), EngineError> {
         self.caches.iter_mut().for_each(KeyedRows::flush);
-        self.timers.flush();
-        for (&expired, name) in self.expired.iter().zip(EXPIRED) {
+        self.timers.flush()?;
+        for (expired, name) in self.expired.iter().zip(EXPIRED) {
+            let expired = expired.load(Ordering::Relaxed);
             // The end of an input is not kept: a later run may read more.
             if expired > i64::MIN && expired < i64::MAX {
                 self.progress.put(name, &time_key(expired));

@@ -10,7 +10,8 @@ use ahash::RandomState;
 use hashbrown::HashMap;
 
 use super::super::error::EngineError;
-use super::buffer::{CACHED_BYTES, Waiting, key_sequence};
+use super::Builder;
+use super::buffer::{Waiting, key_sequence};
 use crate::state::{StateError, StateTable};
 
 struct Slot {
@@ -170,14 +171,25 @@ pub(super) struct KeyedRows {
     /// Everything that the table has is in memory.
     complete: bool,
     bytes: usize,
+    /// Bytes that may stay in memory over a flush.
+    cached: usize,
     epoch: u32,
 }
 
 impl KeyedRows {
-    /// Over a table, which may hold the rows of an earlier run.
-    pub(super) fn new(mut table: Box<dyn StateTable>) -> Result<Self, EngineError> {
+    /// Over a table of the operator, which may hold the rows of an earlier run.
+    pub(super) fn new(builder: &mut Builder<'_>, part: &str) -> Result<Self, EngineError> {
+        let mut table = builder.table(part)?;
         let complete = table.is_empty()?;
-        Ok(Self { table, partitions: HashMap::default(), changed: Vec::new(), complete, bytes: 0, epoch: 0 })
+        Ok(Self {
+            table,
+            partitions: HashMap::default(),
+            changed: Vec::new(),
+            complete,
+            bytes: 0,
+            cached: builder.rows_cache(),
+            epoch: 0,
+        })
     }
 
     /// A partition, to look at.
@@ -243,12 +255,12 @@ impl KeyedRows {
                 self.partitions.remove(&key);
             }
         }
-        if self.bytes + self.partitions.len() * 128 > CACHED_BYTES {
+        if self.bytes + self.partitions.len() * 128 > self.cached {
             self.complete = false;
             let epoch = self.epoch;
             self.partitions.retain(|_, partition| partition.used == epoch);
             self.bytes = self.partitions.values().map(|partition| partition.bytes).sum();
-            if self.bytes + self.partitions.len() * 128 > CACHED_BYTES {
+            if self.bytes + self.partitions.len() * 128 > self.cached {
                 self.partitions.clear();
                 self.bytes = 0;
             }

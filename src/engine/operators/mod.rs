@@ -11,7 +11,7 @@ use super::eval::Evaluator;
 use super::expr::Expr;
 use super::graph::LookupProvider;
 use super::plan::{ChangelogMode, Node, Op, Plan, Window, WindowInput, WindowKind};
-use super::row::{Change, Row, RowKind};
+use super::row::{Change, Row};
 use super::types::Field;
 use crate::state::{StateBackend, StateTable};
 
@@ -19,6 +19,7 @@ mod aggregate;
 mod bucket;
 mod buffer;
 mod deduplicate;
+mod emitter;
 mod exchange;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -37,11 +38,15 @@ mod restart_tests;
 mod row;
 mod session;
 mod sets;
+mod share;
 mod slices;
 mod temporal;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_wrap)]
 mod tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod thread_tests;
 mod time;
 mod timed;
 mod timers;
@@ -54,69 +59,15 @@ mod window;
 mod window_join;
 mod windowed;
 
+pub(crate) use emitter::{Emitter, Message};
+pub(crate) use exchange::may_defer;
+pub(crate) use share::Share;
+
 /// Bytes of a key, such as operators keep many of: those of a number, or two, need no memory of their own.
 pub(crate) type Key = SmallVec<[u8; 23]>;
 
-/// What an operator hands on, in order.
-pub(crate) enum Message {
-    /// Rows.
-    Rows(Vec<Change>),
-    /// All rows with an earlier time have come (milliseconds; `i64::MAX` at the end of the input).
-    Watermark(i64),
-    /// The input gives nothing for the time being, and watermarks need not wait for it; or it does again.
-    Idle(bool),
-}
-
 /// Rows that an operator collects, about, before it lets them be handed on.
 const ENOUGH: usize = if cfg!(test) { 3 } else { 4096 };
-
-/// Collects the output of an operator.
-#[derive(Default)]
-pub(crate) struct Emitter {
-    messages: Vec<Message>,
-    spare: Vec<Vec<Change>>,
-}
-
-impl Emitter {
-    /// A row.
-    pub(crate) fn row(&mut self, kind: RowKind, row: Row) {
-        self.rows().push(Change { kind, row });
-    }
-
-    /// The batch that rows are appended to.
-    pub(crate) fn rows(&mut self) -> &mut Vec<Change> {
-        if !matches!(self.messages.last(), Some(Message::Rows(_))) {
-            self.messages.push(Message::Rows(self.spare.pop().unwrap_or_default()));
-        }
-        match self.messages.last_mut() {
-            Some(Message::Rows(rows)) => rows,
-            _ => unreachable!("a batch was just appended"),
-        }
-    }
-
-    /// A watermark.
-    pub(crate) fn watermark(&mut self, watermark: i64) {
-        self.messages.push(Message::Watermark(watermark));
-    }
-
-    /// Whether the input is idle.
-    pub(crate) fn idle(&mut self, idle: bool) {
-        self.messages.push(Message::Idle(idle));
-    }
-
-    /// Takes what was collected.
-    pub(crate) fn take(&mut self) -> Vec<Message> {
-        std::mem::take(&mut self.messages)
-    }
-
-    /// Gives an emptied batch back for reuse.
-    pub(crate) fn recycle(&mut self, mut rows: Vec<Change>) {
-        if self.spare.len() < 4 {
-            rows.clear();
-            self.spare.push(rows);
-        }
-    }
-}
 
 /// A running operator.
 pub(crate) trait Operator: Send {
@@ -153,6 +104,25 @@ pub(crate) trait Operator: Send {
         None
     }
 
+    /// The number, among all rows that come to the operator's instances, of the row that is processed next: where rows
+    /// of several instances are put in the order in which they came.
+    fn number(&mut self, _number: u64) {}
+
+    /// Whether the state of other keys has a part in what a row of an input does, when this watermark has been reached.
+    fn is_for_itself(&self, _port: usize, _row: &Row, _watermark: i64) -> bool {
+        false
+    }
+
+    /// Whether the operator keeps what comes until [`Operator::settle`].
+    fn defers(&self) -> bool {
+        false
+    }
+
+    /// Nothing more is at hand: what was kept is to be done.
+    fn settle(&mut self, _out: &mut Emitter) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// Writes what changed in memory into the state tables.
     fn flush(&mut self) -> Result<(), EngineError> {
         Ok(())
@@ -179,6 +149,10 @@ pub(crate) struct Builder<'a> {
     pub waits: bool,
     /// Bytes that each cache of state may keep in memory.
     pub cache: usize,
+    /// The keys that the operator has.
+    pub share: Share,
+    /// The operator may keep what comes until [`Operator::settle`].
+    pub defers: bool,
 }
 
 impl Builder<'_> {
@@ -214,6 +188,11 @@ impl Builder<'_> {
     /// back from the state.
     pub(crate) fn cache(&self) -> usize {
         if cfg!(test) { 1 << 10 } else { self.cache }
+    }
+
+    /// Bytes of rows that a structure in the order of time keeps in memory over a flush.
+    pub(crate) fn rows_cache(&self) -> usize {
+        buffer::CACHED_BYTES / self.share.instances()
     }
 
     /// The same of state that expires: with a time to live nothing stays, so that the table can say what has expired.

@@ -72,8 +72,8 @@ impl Over {
     pub(super) fn new(builder: &mut Builder<'_>, spec: &Spec) -> Result<Self, EngineError> {
         let retract = matches!(spec.frame, Frame::Range(Some(_)) | Frame::Rows(Some(_)));
         let functions = Functions::new(builder, &spec.calls, retract)?;
-        let pending = KeyedRows::new(builder.table("pending")?)?;
-        let frames = KeyedRows::new(builder.table("frames")?)?;
+        let pending = KeyedRows::new(builder, "pending")?;
+        let frames = KeyedRows::new(builder, "frames")?;
         let mut over = Self {
             spec: spec.clone(),
             functions,
@@ -91,31 +91,39 @@ impl Over {
             set: HashSet::default(),
             watermark: i64::MIN,
         };
+        let share = builder.share.clone();
         over.stored_cleanups.scan(&[], &mut |key, time| {
-            over.cleanups.insert(key.to_vec(), key_time(time));
+            if share.has(key) {
+                over.cleanups.insert(key.to_vec(), key_time(time));
+            }
             Ok(true)
         })?;
-        for (key, at) in over.cleanups.clone() {
-            if over.set.insert((at, key.clone())) {
-                over.timers.push(at, key);
-            }
-        }
         let mut waiting: Vec<(Vec<u8>, i64)> = Vec::new();
-        over.pending.for_each_key(|key| waiting.extend(split(key)))?;
-        waiting.into_iter().for_each(|(partition, time)| over.schedule(partition, time));
+        let own = |found: &(Vec<u8>, i64)| share.has(&found.0);
+        over.pending.for_each_key(|key| waiting.extend(split(key).filter(own)))?;
+        over.set.extend(waiting.into_iter().map(|(partition, time)| (time, partition)));
+        over.set.extend(over.cleanups.iter().map(|(partition, &at)| (at, partition.clone())));
+        let mut set: Vec<_> = over.set.iter().cloned().collect();
+        set.sort_unstable();
+        set.into_iter().for_each(|(time, partition)| over.timers.push(time, partition));
         Ok(over)
+    }
+
+    fn set_timer(&mut self, time: i64, partition: &[u8], out: &mut Emitter) {
+        if self.set.insert((time, partition.to_vec())) {
+            self.timers.push(time, partition.to_vec());
+            out.timer(time, partition);
+        }
     }
 
     /// Sets the timer of a row. Bounded RANGE frames have a second one behind it, at which the partition is
     /// forgotten, as in Flink.
-    fn schedule(&mut self, partition: Vec<u8>, time: i64) {
+    fn schedule(&mut self, partition: Vec<u8>, time: i64, out: &mut Emitter) {
         let bound = match self.spec.frame {
             Frame::Range(Some(bound)) => Some(bound),
             _ => None,
         };
-        if self.set.insert((time, partition.clone())) {
-            self.timers.push(time, partition.clone());
-        }
+        self.set_timer(time, &partition, out);
         if let Some(bound) = bound
             && self
                 .cleanups
@@ -123,9 +131,7 @@ impl Over {
                 .is_none_or(|&at| at < time.saturating_add(bound).saturating_add(1))
         {
             let at = time.saturating_add(bound.saturating_mul(3) / 2).saturating_add(1);
-            if self.set.insert((at, partition.clone())) {
-                self.timers.push(at, partition.clone());
-            }
+            self.set_timer(at, &partition, out);
             self.stored_cleanups.put(&partition, &time_key(at));
             self.cleanups.insert(partition, at);
         }
@@ -321,8 +327,13 @@ impl Operator for Over {
                 continue;
             }
             self.pending.edit(&key)?.push(time_key(time).to_vec(), Waiting::new(change.kind, change.row));
-            self.schedule(key, time);
+            self.schedule(key, time, out);
         }
+        Ok(())
+    }
+
+    fn start(&mut self, _first: bool, out: &mut Emitter) -> Result<(), EngineError> {
+        self.set.iter().for_each(|(time, partition)| out.timer(*time, partition));
         Ok(())
     }
 
@@ -347,6 +358,7 @@ impl Operator for Over {
                     while let Some((_, waiting)) = pending.pop(|key| key_time(key) == time) {
                         rows.push(waiting.row);
                     }
+                    out.order_by_timer(at, &key);
                     self.fire(&key, time, &rows, out)?;
                 }
             }

@@ -131,7 +131,7 @@ impl SortedOver {
             partition: spec.partition.clone(),
             order: [SortKey { column: spec.column, descending: false, nulls_first: true }],
             calls: Calls { functions, peers: spec.peers },
-            rows: KeyedRows::new(builder.table("rows")?)?,
+            rows: KeyedRows::new(builder, "rows")?,
             prefixes: HashMap::default(),
             remembered: 0,
         })

@@ -8,6 +8,7 @@ use super::super::plan::WindowAggregate as Spec;
 use super::super::row::{Change, Row, RowKind};
 use super::buffer::{Waiting, key_time, time_key};
 use super::pane::{Pane, Panes};
+use super::share::behind_time;
 use super::time::Span;
 use super::timed::TimedRows;
 use super::windowed::Windowed;
@@ -56,7 +57,7 @@ impl SessionAggregate {
             dirty: Vec::new(),
             cached: builder.cache(),
             bytes: 0,
-            ends: TimedRows::new(builder.table("ends")?)?,
+            ends: TimedRows::new(builder, "ends", Box::new(behind_time))?,
             watermark: i64::MIN,
         })
     }
@@ -150,6 +151,7 @@ impl Windowed for SessionAggregate {
             let known = self.edit(key.get(8..).unwrap_or_default())?;
             let Some(at) = known.iter().position(|pane| pane.span.1 == end) else { continue };
             let pane = known.remove(at);
+            out.order(&[&key]);
             self.panes.emit(pane, out)?;
         }
         Ok(())
@@ -164,7 +166,7 @@ impl Windowed for SessionAggregate {
     }
 
     fn write(&mut self) -> Result<(), EngineError> {
-        self.ends.flush();
+        self.ends.flush()?;
         let mut bytes = Vec::new();
         for key in self.dirty.drain(..) {
             let Some(group) = self.cache.get_mut(&key) else { continue };

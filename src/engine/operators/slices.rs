@@ -14,6 +14,7 @@ use super::super::plan::{WindowAggregate as Spec, WindowInput, WindowKind};
 use super::super::row::{Change, Value};
 use super::buffer::{key_time, row_time, time_key};
 use super::pane::{Pane, Panes};
+use super::share::Share;
 use super::time::Span;
 use super::windowed::Windowed;
 use super::{Builder, Emitter};
@@ -130,6 +131,8 @@ pub(super) struct WindowAggregate {
     slices: BTreeSet<Span>,
     /// The same in the state.
     stored_slices: Box<dyn StateTable>,
+    /// The groups that are this instance's own.
+    share: Share,
     progress: Box<dyn StateTable>,
     /// Panes by slice, then group key.
     cache: BTreeMap<Vec<u8>, Slot>,
@@ -174,6 +177,7 @@ impl WindowAggregate {
             bytes: 0,
             slices,
             stored_slices,
+            share: builder.share.clone(),
             progress,
             cache: BTreeMap::new(),
             dirty: Vec::new(),
@@ -243,18 +247,23 @@ impl WindowAggregate {
     }
 
     fn emit(&mut self, end: i64, slices: &[Span], out: &mut Emitter) -> Result<(), EngineError> {
-        let Self { panes, grid, table, cache, complete, .. } = self;
-        let mut source = if *complete { Stored::Memory(cache) } else { Stored::Table(table.as_mut()) };
+        let Self { panes, grid, table, cache, complete, share, .. } = self;
+        let mut source = if *complete { Stored::Memory(cache) } else { Stored::Table(table.as_mut(), share) };
+        let last = time_key(end);
         // Rows that carry windows of one end and several starts: each is a window of its own.
         if matches!(grid, Grid::Attached { .. }) {
             for &slice in slices {
-                source.each_pane(panes, slice, &mut |_, pane| panes.emit(pane, out))?;
+                source.each_pane(panes, slice, &mut |group, pane| {
+                    out.order(&[&last, &time_key(slice.0), group]);
+                    panes.emit(pane, out)
+                })?;
             }
             return Ok(());
         }
         let span = (grid.start(end), end);
         if let [slice] = slices {
-            return source.each_pane(panes, *slice, &mut |_, mut pane| {
+            return source.each_pane(panes, *slice, &mut |group, mut pane| {
+                out.order(&[&last, group]);
                 pane.span = span;
                 panes.emit(pane, out)
             });
@@ -271,7 +280,8 @@ impl WindowAggregate {
                 Ok(())
             })?;
         }
-        groups.into_values().try_for_each(|mut pane| {
+        groups.into_iter().try_for_each(|(group, mut pane)| {
+            out.order(&[&last, &group]);
             pane.span = span;
             panes.emit(pane, out)
         })
@@ -293,8 +303,11 @@ impl WindowAggregate {
         }
         if !self.complete {
             keys.clear();
+            let share = &self.share;
             self.table.scan(&prefix, &mut |key, _| {
-                keys.push((key.to_vec(), true));
+                if share.has(key.get(prefix.len()..).unwrap_or_default()) {
+                    keys.push((key.to_vec(), true));
+                }
                 Ok(true)
             })?;
         }
@@ -376,7 +389,7 @@ impl Windowed for WindowAggregate {
     fn write(&mut self) -> Result<(), EngineError> {
         self.write_dirty();
         if self.fired > i64::MIN {
-            self.progress.put(FIRED, &time_key(self.fired));
+            self.progress.put_greater(FIRED, &time_key(self.fired))?;
         }
         if self.bytes > self.cached {
             self.complete = false;
@@ -393,7 +406,7 @@ type Take<'a> = dyn FnMut(&[u8], Pane) -> Result<(), EngineError> + 'a;
 /// Where the panes of a slice are read from.
 enum Stored<'a> {
     Memory(&'a BTreeMap<Vec<u8>, Slot>),
-    Table(&'a mut dyn StateTable),
+    Table(&'a mut dyn StateTable, &'a Share),
 }
 
 impl Stored<'_> {
@@ -409,10 +422,14 @@ impl Stored<'_> {
                 }
                 Ok(())
             }
-            Self::Table(table) => {
+            Self::Table(table, share) => {
                 let mut failure = None;
                 table.scan(&prefix, &mut |key, bytes| {
-                    let done = each(key.get(prefix.len()..).unwrap_or_default(), panes.read_one(bytes)?);
+                    let group = key.get(prefix.len()..).unwrap_or_default();
+                    if !share.has(group) {
+                        return Ok(true);
+                    }
+                    let done = each(group, panes.read_one(bytes)?);
                     Ok(done.map_err(|error| failure = Some(error)).is_ok())
                 })?;
                 failure.map_or(Ok(()), Err)

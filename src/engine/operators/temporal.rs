@@ -8,6 +8,7 @@ use super::super::row::{Change, Row, RowKind, Value};
 use super::buffer::{Waiting, key_time, row_time, time_key};
 use super::keyed::KeyedRows;
 use super::row::failed;
+use super::share::{FindKey, behind_time};
 use super::timed::TimedRows;
 use super::{Builder, Emitter, Operator};
 
@@ -47,15 +48,19 @@ pub(super) struct TemporalJoin {
 
 impl TemporalJoin {
     pub(super) fn new(builder: &mut Builder<'_>, spec: &Spec) -> Result<Self, EngineError> {
+        let left_keys: Vec<usize> = spec.on.iter().map(|on| on.0).collect();
+        let columns = left_keys.clone();
+        let key_of_left: Box<FindKey> =
+            Box::new(move |_, waiting, key| codec::put_key(key, &waiting.row, &columns));
         Ok(Self {
             name: builder.node.name.clone(),
             residual: spec.residual.as_ref().map(|residual| builder.evaluator(residual)).transpose()?,
-            left_keys: spec.on.iter().map(|on| on.0).collect(),
+            left_keys,
             right_keys: spec.on.iter().map(|on| on.1).collect(),
             right_width: builder.input(1)?.len(),
-            left: TimedRows::new(builder.table("left")?)?,
-            right: KeyedRows::new(builder.table("right")?)?,
-            superseding: TimedRows::new(builder.table("superseding")?)?,
+            left: TimedRows::new(builder, "left", key_of_left)?,
+            right: KeyedRows::new(builder, "right")?,
+            superseding: TimedRows::new(builder, "superseding", Box::new(behind_time))?,
             spec: spec.clone(),
         })
     }
@@ -127,6 +132,7 @@ impl Operator for TemporalJoin {
 
     fn watermark(&mut self, watermark: i64, out: &mut Emitter) -> Result<(), EngineError> {
         while let Some((key, waiting)) = self.left.pop(|key| key_time(key) <= watermark)? {
+            out.order(&[&key]);
             self.join(&waiting, key_time(&key), out)?;
         }
         self.forget(watermark)?;
@@ -134,10 +140,13 @@ impl Operator for TemporalJoin {
         Ok(())
     }
 
+    fn number(&mut self, number: u64) {
+        self.left.set_number(number);
+    }
+
     fn flush(&mut self) -> Result<(), EngineError> {
-        self.left.flush();
+        self.left.flush()?;
         self.right.flush();
-        self.superseding.flush();
-        Ok(())
+        self.superseding.flush()
     }
 }

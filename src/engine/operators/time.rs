@@ -308,7 +308,7 @@ impl TemporalSort {
         Ok(Self {
             rowtime,
             then: then.to_vec(),
-            rows: TimedRows::new(builder.table("rows")?)?,
+            rows: TimedRows::new(builder, "rows", Box::new(|_, _, _| {}))?,
             fired,
             progress,
         })
@@ -344,7 +344,7 @@ impl Operator for TemporalSort {
     }
 
     fn flush(&mut self) -> Result<(), EngineError> {
-        self.rows.flush();
+        self.rows.flush()?;
         if let Some(fired) = self.fired {
             self.progress.put(FIRED, &time_key(fired));
         }

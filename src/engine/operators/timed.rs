@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::super::error::EngineError;
-use super::buffer::{CACHED_BYTES, Waiting, key_sequence};
+use super::Builder;
+use super::buffer::{Waiting, key_sequence};
+use super::share::{FindKey, Own};
 use crate::state::{StateError, StateTable};
 
 /// Under the empty key: the next number of arrival.
@@ -33,13 +35,25 @@ pub(super) struct TimedRows {
     /// Keys that are not in the table yet.
     fresh: Vec<Vec<u8>>,
     bytes: usize,
+    /// Bytes that may stay in memory over a flush.
+    cached: usize,
+    /// Other entries of the table are other instances'.
+    own: Own,
     sequence: u64,
+    /// The first number of this run.
+    first_sequence: u64,
     sequence_changed: bool,
 }
 
 impl TimedRows {
-    /// Over a table, which may hold the rows of an earlier run.
-    pub(super) fn new(mut table: Box<dyn StateTable>) -> Result<Self, EngineError> {
+    /// Over a table of the operator, which may hold the rows of an earlier run. `find` finds the operator's key of an
+    /// entry.
+    pub(super) fn new(
+        builder: &mut Builder<'_>,
+        part: &str,
+        find: Box<FindKey>,
+    ) -> Result<Self, EngineError> {
+        let mut table = builder.table(part)?;
         let stored = table.get(SEQUENCE)?.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
         let sequence = match stored {
             Some(sequence) => sequence,
@@ -58,7 +72,10 @@ impl TimedRows {
             rest: Some(FIRST.to_vec()),
             fresh: Vec::new(),
             bytes: 0,
+            cached: builder.rows_cache(),
+            own: Own::new(builder.share.clone(), find),
             sequence,
+            first_sequence: sequence,
             sequence_changed: false,
         };
         queue.refill()?;
@@ -70,13 +87,16 @@ impl TimedRows {
         while self.rows.is_empty()
             && let Some(from) = self.rest.take()
         {
-            let (rows, bytes, rest) = (&mut self.rows, &mut self.bytes, &mut self.rest);
+            let Self { rows, bytes, rest, own, cached, .. } = self;
             self.table.scan_from(&from, &mut |key, value| {
-                if *bytes > CACHED_BYTES / 2 {
+                if *bytes > *cached / 2 {
                     *rest = Some(key.to_vec());
                     return Ok(false);
                 }
                 let waiting = Waiting::get(value)?;
+                if !own.has(key, &waiting) {
+                    return Ok(true);
+                }
                 *bytes += waiting.weight(key);
                 rows.insert(key.to_vec(), Slot { waiting, stored: true, dirty: false });
                 Ok(true)
@@ -87,6 +107,11 @@ impl TimedRows {
 
     fn is_in_memory(&self, key: &[u8]) -> bool {
         self.rest.as_ref().is_none_or(|rest| key < rest.as_slice())
+    }
+
+    /// Says what number of arrival, counted from the start of this run, the next row has.
+    pub(super) fn set_number(&mut self, number: u64) {
+        self.sequence = self.first_sequence.wrapping_add(number);
     }
 
     /// Adds a row under a key, behind those that are there.
@@ -162,37 +187,36 @@ impl TimedRows {
     /// Takes out all rows whose keys start with a prefix.
     pub(super) fn drain(&mut self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Waiting)>, EngineError> {
         let mut drained = Vec::new();
-        while let Some(found) = self.pop_prefixed(prefix)? {
-            drained.push(found);
+        while let Some(key) = self.first_prefixed(prefix) {
+            drained.extend(self.remove(&key)?.map(|waiting| (key, waiting)));
         }
+        // The rest is in the table only.
+        let in_memory = drained.len();
+        if let Some(rest) = &self.rest {
+            let from = if prefix < rest.as_slice() { rest.as_slice() } else { prefix };
+            let own = &mut self.own;
+            self.table.scan_from(from, &mut |key, bytes| {
+                if !key.starts_with(prefix) {
+                    return Ok(false);
+                }
+                let waiting = Waiting::get(bytes)?;
+                if own.has(key, &waiting) {
+                    drained.push((key.to_vec(), waiting));
+                }
+                Ok(true)
+            })?;
+        }
+        drained.iter().skip(in_memory).for_each(|(key, _)| self.table.delete(key));
         Ok(drained)
     }
 
-    fn pop_prefixed(&mut self, prefix: &[u8]) -> Result<Option<(Vec<u8>, Waiting)>, EngineError> {
-        let mut of_prefix =
-            self.rows.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded)).map(|(key, _)| key);
-        if let Some(key) = of_prefix.next().filter(|key| key.starts_with(prefix)).cloned() {
-            return Ok(self.remove(&key)?.map(|waiting| (key, waiting)));
-        }
-        // Not in memory: perhaps in the table.
-        let mut found = None;
-        if let Some(rest) = &self.rest {
-            let from = if prefix < rest.as_slice() { rest.as_slice() } else { prefix };
-            self.table.scan_from(from, &mut |key, bytes| {
-                if key.starts_with(prefix) {
-                    found = Some((key.to_vec(), Waiting::get(bytes)?));
-                }
-                Ok(false)
-            })?;
-        }
-        if let Some((key, _)) = &found {
-            self.table.delete(key);
-        }
-        Ok(found)
+    fn first_prefixed(&self, prefix: &[u8]) -> Option<Vec<u8>> {
+        let mut from = self.rows.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded));
+        from.next().map(|(key, _)| key).filter(|key| key.starts_with(prefix)).cloned()
     }
 
     /// Writes what changed into the table, and lets go of the latest rows when there are many.
-    pub(super) fn flush(&mut self) {
+    pub(super) fn flush(&mut self) -> Result<(), EngineError> {
         let mut bytes = Vec::new();
         for key in self.fresh.drain(..) {
             if let Some(slot) = self.rows.get_mut(&key)
@@ -205,10 +229,11 @@ impl TimedRows {
             }
         }
         if std::mem::take(&mut self.sequence_changed) {
-            self.table.put(SEQUENCE, &self.sequence.to_be_bytes());
+            // Instances of the operator share it: the greatest number of them counts.
+            self.table.put_greater(SEQUENCE, &self.sequence.to_be_bytes())?;
         }
-        if self.bytes > CACHED_BYTES {
-            while self.bytes > CACHED_BYTES / 2
+        if self.bytes > self.cached {
+            while self.bytes > self.cached / 2
                 && self.rows.len() > 1
                 && let Some((key, slot)) = self.rows.pop_last()
             {
@@ -216,5 +241,6 @@ impl TimedRows {
                 self.rest = Some(key);
             }
         }
+        Ok(())
     }
 }

@@ -7,6 +7,7 @@ use super::super::row::{Change, Row, RowKind};
 use super::super::types::{Field, TypeKind};
 use super::buffer::{Waiting, key_time, row_time, time_key, timestamp};
 use super::keyed::KeyedRows;
+use super::share::behind_time;
 use super::time::{Span, Zone, assign};
 use super::timed::TimedRows;
 use super::windowed::Windowed;
@@ -42,8 +43,8 @@ impl WindowTvf {
             WindowKind::Session { gap, partition } => Some(Sessions {
                 gap: *gap,
                 partition: partition.clone(),
-                rows: KeyedRows::new(builder.table("sessions")?)?,
-                ends: TimedRows::new(builder.table("ends")?)?,
+                rows: KeyedRows::new(builder, "sessions")?,
+                ends: TimedRows::new(builder, "ends", Box::new(behind_time))?,
             }),
             _ => None,
         };
@@ -101,6 +102,7 @@ impl Windowed for WindowTvf {
     fn fire(&mut self, reached: i64, out: &mut Emitter) -> Result<(), EngineError> {
         let Self { sessions: Some(sessions), zone, .. } = self else { return Ok(()) };
         while let Some((key, _)) = sessions.ends.pop(|key| zone.fires_at(key_time(key)) <= reached)? {
+            out.order(&[&key]);
             let rows = sessions.rows.edit(key.get(8..).unwrap_or_default())?;
             // The first session of the partition: up to the first gap.
             loop {
@@ -136,7 +138,7 @@ impl Windowed for WindowTvf {
     fn write(&mut self) -> Result<(), EngineError> {
         if let Some(sessions) = &mut self.sessions {
             sessions.rows.flush();
-            sessions.ends.flush();
+            sessions.ends.flush()?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use super::super::plan::{
 use super::super::row::{Change, Row, RowKind, Value};
 use super::buffer::{Waiting, key_time, put_sort_key, row_time, time_key};
 use super::row::failed;
+use super::share::FindKey;
 use super::time::Zone;
 use super::timed::TimedRows;
 use super::windowed::Windowed;
@@ -39,6 +40,11 @@ impl Columns {
     }
 }
 
+/// The join key of a waiting row: between window end and input, and the number of arrival.
+fn join_key(key: &[u8]) -> &[u8] {
+    key.get(9..key.len().saturating_sub(8)).unwrap_or_default()
+}
+
 /// Joins the rows of each window.
 pub(super) struct WindowJoin {
     name: String,
@@ -61,7 +67,11 @@ impl WindowJoin {
             residual: spec.residual.as_ref().map(|residual| builder.evaluator(residual)).transpose()?,
             windows: [Columns::new(builder, &spec.left)?, Columns::new(builder, &spec.right)?],
             widths: [builder.input(0)?.len(), builder.input(1)?.len()],
-            rows: TimedRows::new(builder.table("rows")?)?,
+            rows: TimedRows::new(
+                builder,
+                "rows",
+                Box::new(|key, _, out| out.extend_from_slice(join_key(key))),
+            )?,
             watermark: i64::MIN,
         })
     }
@@ -75,8 +85,9 @@ impl WindowJoin {
         }
     }
 
-    fn join(&self, sides: &[Vec<(Vec<u8>, Row)>; 2], out: &mut Emitter) -> Result<(), EngineError> {
-        let [left, right] = sides;
+    /// Joins the rows of the windows with one end.
+    fn join(&self, end: i64, sides: &[Vec<(Vec<u8>, Row)>; 2], out: &mut Emitter) -> Result<(), EngineError> {
+        let (end, [left, right]) = (time_key(end), sides);
         let mut by_key: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
         for (at, (key, row)) in right.iter().enumerate() {
             if !self.has_null(1, row) {
@@ -85,6 +96,7 @@ impl WindowJoin {
         }
         let mut matched_right = vec![false; right.len()];
         for (key, row) in left {
+            out.order(&[&end, &[0], key]);
             let mut matched = false;
             let partners = if self.has_null(0, row) { None } else { by_key.get(key.as_slice()) };
             for &at in partners.into_iter().flatten() {
@@ -117,7 +129,8 @@ impl WindowJoin {
             }
         }
         if matches!(self.kind, JoinKind::Right | JoinKind::Full) {
-            for ((_, row), _) in right.iter().zip(&matched_right).filter(|(_, matched)| !**matched) {
+            for ((key, row), _) in right.iter().zip(&matched_right).filter(|(_, matched)| !**matched) {
+                out.order(&[&end, &[1], key]);
                 out.row(RowKind::Insert, self.padded(1, row));
             }
         }
@@ -161,12 +174,11 @@ impl Windowed for WindowJoin {
             let mut sides: [Vec<(Vec<u8>, Row)>; 2] = [Vec::new(), Vec::new()];
             for (key, waiting) in self.rows.drain(&time_key(end))? {
                 let port = usize::from(key.get(8) == Some(&1));
-                let join_key = key.get(9..key.len().saturating_sub(8)).unwrap_or_default().to_vec();
                 if let Some(side) = sides.get_mut(port) {
-                    side.push((join_key, waiting.row));
+                    side.push((join_key(&key).to_vec(), waiting.row));
                 }
             }
-            self.join(&sides, out)?;
+            self.join(end, &sides, out)?;
         }
         Ok(())
     }
@@ -180,8 +192,7 @@ impl Windowed for WindowJoin {
     }
 
     fn write(&mut self) -> Result<(), EngineError> {
-        self.rows.flush();
-        Ok(())
+        self.rows.flush()
     }
 }
 
@@ -201,10 +212,13 @@ impl WindowRank {
                 "RANK() and DENSE_RANK() within windows are not supported".to_owned(),
             ));
         }
+        let columns = spec.partition.clone();
+        let key_of_row: Box<FindKey> =
+            Box::new(move |_, waiting, key| codec::put_key(key, &waiting.row, &columns));
         Ok(Self {
             spec: spec.clone(),
             window: Columns::new(builder, &spec.window)?,
-            rows: TimedRows::new(builder.table("rows")?)?,
+            rows: TimedRows::new(builder, "rows", key_of_row)?,
             watermark: i64::MIN,
         })
     }
@@ -241,24 +255,23 @@ impl Windowed for WindowRank {
     fn fire(&mut self, reached: i64, out: &mut Emitter) -> Result<(), EngineError> {
         let zone = self.window.zone;
         while let Some(end) = self.rows.first().map(key_time).filter(|&end| zone.fires_at(end) <= reached) {
+            let end = time_key(end);
             let mut partition: Vec<u8> = Vec::new();
             let mut rank: u64 = 0;
-            let mut chosen: Vec<(u64, Row)> = Vec::new();
-            for (_, waiting) in self.rows.drain(&time_key(end))? {
+            for (_, waiting) in self.rows.drain(&end)? {
                 let mut key = Vec::new();
                 codec::put_key(&mut key, &waiting.row, &self.spec.partition);
                 if key != partition || rank == 0 {
+                    out.order(&[&end, &key]);
                     partition = key;
                     rank = 0;
                 }
                 rank += 1;
                 if rank >= self.spec.from && rank <= self.spec.to {
-                    chosen.push((rank, waiting.row));
+                    let rank = i64::try_from(rank).unwrap_or(i64::MAX);
+                    let rank = self.spec.emit_rank.then_some(Value::Int(rank));
+                    out.row(RowKind::Insert, waiting.row.iter().cloned().chain(rank).collect());
                 }
-            }
-            for (rank, row) in chosen {
-                let rank = self.spec.emit_rank.then(|| Value::Int(i64::try_from(rank).unwrap_or(i64::MAX)));
-                out.row(RowKind::Insert, row.iter().cloned().chain(rank).collect());
             }
         }
         Ok(())
@@ -273,7 +286,6 @@ impl Windowed for WindowRank {
     }
 
     fn write(&mut self) -> Result<(), EngineError> {
-        self.rows.flush();
-        Ok(())
+        self.rows.flush()
     }
 }

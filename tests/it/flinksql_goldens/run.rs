@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use millstream::engine::EngineError;
 use millstream::engine::format::{self, Encoder, FormatContext, Input};
@@ -257,12 +258,19 @@ fn push(
     graph.push(node, &mut changes, out).map_err(|e| e.to_string())
 }
 
+/// Threads of keyed operators.
+pub static THREADS: AtomicUsize = AtomicUsize::new(1);
+
 fn script_of(case: &Path, job: &str) -> String {
     job.replace("${DIR}", &case.to_string_lossy())
 }
 
 fn compiled(case: &Path, job: &str, strict: bool) -> Result<Script, String> {
     let mut options = CompileOptions::default();
+    let threads = THREADS.load(Ordering::Relaxed);
+    if threads > 1 {
+        options.options.insert("parallelism.default".to_owned(), threads.to_string());
+    }
     if strict {
         options.options.insert("millstream.compat.strict".to_owned(), "true".to_owned());
     }
