@@ -23,8 +23,6 @@ pub(super) struct KeyColumns {
     /// By their place among the table's columns.
     places: Vec<usize>,
     names: Vec<String>,
-    /// The same without generated columns, which the stream leaves out.
-    streamed: Vec<usize>,
 }
 
 impl KeyColumns {
@@ -33,11 +31,7 @@ impl KeyColumns {
         let places: Option<Vec<usize>> =
             names.iter().map(|k| table.columns.iter().position(|c| c.name == *k)).collect();
         let places = places.filter(|p| !p.is_empty())?;
-        let streamed = places
-            .iter()
-            .map(|place| place - table.columns.iter().take(*place).filter(|c| c.generated).count())
-            .collect();
-        Some(Self { places, names: names.to_vec(), streamed })
+        Some(Self { places, names: names.to_vec() })
     }
 
     /// The table's own key, where every column of it is there in every row.
@@ -77,14 +71,20 @@ impl KeyColumns {
         Ok(self.places.iter().map(|i| columns.get(*i).and_then(text)).collect())
     }
 
-    /// Whether a row of the stream has this key.
-    pub(super) fn same(&self, key: &Key, columns: &[Column<'_>]) -> bool {
-        self.streamed.iter().zip(key).all(|(place, value)| match (columns.get(*place), value) {
-            (Some(Column::Text(bytes)), Some(value)) => bytes == value,
-            (Some(Column::Null), None) => true,
-            _ => false,
-        })
+    /// Their places in a row of these columns; `None` where one is missing. The stream may leave out columns that the
+    /// table has, or have them in another order.
+    pub(super) fn places_in(&self, columns: &[String]) -> Option<Vec<usize>> {
+        self.names.iter().map(|key| columns.iter().position(|column| column == key)).collect()
     }
+}
+
+/// Whether a row has this key at these places.
+pub(super) fn is_at(key: &Key, places: &[usize], columns: &[Column<'_>]) -> bool {
+    places.iter().zip(key).all(|(place, value)| match (columns.get(*place), value) {
+        (Some(Column::Text(bytes)), Some(value)) => bytes == value,
+        (Some(Column::Null), None) => true,
+        _ => false,
+    })
 }
 
 /// All columns in the catalog's order.

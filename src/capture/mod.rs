@@ -5,6 +5,7 @@
 //! the transaction ([`position`]); the slot is confirmed only up to what is durable.
 
 mod aside;
+mod begin;
 mod channels;
 mod committer;
 mod connector;

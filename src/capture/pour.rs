@@ -16,7 +16,7 @@ use super::spool::{Replay, Spool, SpoolError, Taken};
 use super::stream::{Step, Stream, Table};
 use crate::config::connector::LsnFlushMode;
 use crate::error::{Error, Result};
-use crate::pg::catalog::{self, TypeRegistry};
+use crate::pg::catalog::{self, TableInfo, TypeRegistry};
 use crate::pg::pgoutput::{self, Relation};
 use crate::pg::{Lsn, WalChunk, WalFrame, WalStream, XLogData};
 
@@ -293,11 +293,14 @@ impl Run {
         } else if aside.incremental.is_open()
             && let Ok(message) = pgoutput::parse(data.payload, false)
         {
-            aside.incremental.observe(&message, stream.xid());
+            aside.incremental.observe(&message, stream.xid(), &stream.tables);
         }
         let verdict = self.verdict(data, stream.xid(), pump, side, aside).await?;
         if let Step::Describe(relation) = stream.message(data, verdict, pump)? {
-            source::answered(self.describe(relation, stream, side, types)).await?;
+            let table = source::answered(self.describe(relation, stream, side, types)).await?;
+            if let Some(table) = table {
+                aside.incremental.described(&table);
+            }
         }
         if aside.blocking.is_some() {
             self.block(data.wal_start, stream, pump, side, types, aside).await?;
@@ -309,14 +312,15 @@ impl Run {
         Ok(())
     }
 
-    /// A Relation message: Debezium takes key, defaults and optionality from the live catalog at this moment.
+    /// A Relation message: Debezium takes key, defaults and optionality from the live catalog at this moment. Gives the
+    /// table as it is there.
     async fn describe(
         &self,
         relation: Relation,
         stream: &mut Stream,
         side: &Client,
         types: &mut TypeRegistry,
-    ) -> Result<()> {
+    ) -> Result<Option<TableInfo>> {
         crate::failpoint!("capture.relation");
         let oid = relation.oid;
         let is_signal = self.options.tables.is_signal(&relation.schema, &relation.name);
@@ -324,6 +328,7 @@ impl Run {
             stream.signal_table = Some(oid);
         }
         // Signals are events, too.
+        let mut live = None;
         let plan = if is_signal || self.options.tables.captures(&relation.schema, &relation.name) {
             if relation.columns.iter().any(|c| types.get(c.type_oid).is_none()) {
                 *types = catalog::load_types(side).await?;
@@ -341,6 +346,7 @@ impl Run {
                 };
             }
             let plan = stream.encoder.stream_plan(&relation, table.as_ref(), types).map_err(unusable)?;
+            live = table;
             Some(plan)
         } else {
             None
@@ -348,6 +354,6 @@ impl Run {
         let name = format!("{}.{}", relation.schema, relation.name);
         let columns = relation.columns.into_iter().map(|column| column.name).collect();
         stream.describe(oid, Table { plan, name, columns });
-        Ok(())
+        Ok(live)
     }
 }

@@ -7,36 +7,34 @@ use tokio::sync::watch;
 use tokio_postgres::Client;
 
 use super::aside::{Aside, blocking_under_way};
+use super::begin::{Beginning, Made};
 use super::channels::Channels;
 use super::committer::Committer;
 use super::connector::Env;
-use super::decide::{SnapshotBase, Start, decide};
+use super::decide::{Start, decide};
 use super::incremental::Incremental;
 use super::notify::Notifier;
 use super::offset::{self, Offset, SlotBinding};
 use super::owner::{self, Owner};
-use super::position::{Position, Stamp};
 use super::pour::Flow;
 use super::pump::Pump;
 use super::reconcile::Reconciler;
 use super::source;
 use super::spool::Spool;
 use super::status::{Phase, StatusCell};
-use super::stream::{Stream, now_ns};
+use super::stream::Stream;
 use super::witness::Witness;
-use super::{offsets, precheck, replica_identity, slot_watch, snapshot, takeover};
+use super::{offsets, precheck, replica_identity, slot_watch};
 use crate::config::ConnectorConfig;
 use crate::config::connector::CaptureOptions;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::event::{Encoder, EventError, EventOptions};
 use crate::log::{LogWriter, TopicDefaults};
 use crate::pg::catalog::{self, TableName, TypeRegistry};
-use crate::pg::{self, ConnectConfig, CreateSlot, Lsn, ReplicationClient, StartOptions, SystemIdentity};
+use crate::pg::{self, ConnectConfig, Lsn, ReplicationClient, StartOptions, SystemIdentity};
 
 /// How long everything before slot and snapshot may take; each step has limits of its own.
 const PREPARE: Duration = Duration::from_secs(240);
-/// How long making a slot may wait for transactions under way.
-const SLOT_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A run that ended in order.
 pub(super) enum Ended {
@@ -72,36 +70,15 @@ pub(super) struct Run {
 }
 
 /// What a run has open.
-struct Session {
-    side: Client,
-    replication: ReplicationClient,
-    system: SystemIdentity,
-    tables: Vec<TableName>,
-    types: TypeRegistry,
-    offset: Option<Offset>,
-    start: Start,
-    in_recovery: bool,
-}
-
-/// Where the stream begins, and what it has to show.
-struct Beginning {
-    from: Lsn,
-    position: Position,
-    witness: Option<(Lsn, Stamp)>,
-}
-
-impl Beginning {
-    /// Everything from here on.
-    fn at(from: Lsn) -> Self {
-        Self { from, position: Position::before(from), witness: None }
-    }
-}
-
-/// What a start has made on the server.
-#[derive(Default)]
-struct Made {
-    publication: bool,
-    slot: bool,
+pub(super) struct Session {
+    pub(super) side: Client,
+    pub(super) replication: ReplicationClient,
+    pub(super) system: SystemIdentity,
+    pub(super) tables: Vec<TableName>,
+    pub(super) types: TypeRegistry,
+    pub(super) offset: Option<Offset>,
+    pub(super) start: Start,
+    pub(super) in_recovery: bool,
 }
 
 pub(super) fn unusable(error: EventError) -> Error {
@@ -260,6 +237,7 @@ impl Run {
             source::check_readable(&session.side, &captured).await?;
         }
         let mut made = Made::default();
+        let committed = self.status.batches();
         if options.snapshot_mode.streams() {
             // Before the slot: old WAL is decoded with the catalog of its time.
             made.publication = source::publication(&session.side, options, &session.tables).await?;
@@ -295,7 +273,9 @@ impl Run {
             Some(Ok(Some(beginning))) => Box::pin(self.stream(session, encoder, &mut pump, beginning)).await,
             Some(Ok(None)) => self.rest(&mut pump).await,
             Some(Err(e)) => {
-                if !e.is_transient() {
+                // What the log knows of, another one may have taken over, or a later start goes on with.
+                let is_final = matches!(e.kind(), Kind::Config | Kind::Refused | Kind::Data);
+                if is_final && self.status.batches() == committed {
                     let slot = made.slot.then_some(self.options.slot.as_str());
                     let publication = made.publication.then_some(self.options.publication.as_str());
                     source::undo(&session.side, slot, publication).await;
@@ -305,91 +285,6 @@ impl Run {
         };
         pump.close().await;
         result
-    }
-
-    /// Makes the slot and reads the snapshot where the start asks for it. Gives the place to stream from.
-    async fn begin(
-        &self,
-        session: &mut Session,
-        encoder: &mut Encoder,
-        pump: &mut Pump,
-        captured: &[TableName],
-        binding: &SlotBinding,
-        made: &mut Made,
-    ) -> Result<Option<Beginning>> {
-        let options = &self.options;
-        let mut slot = CreateSlot::new(&options.slot);
-        slot.failover =
-            options.slot_failover && session.replication.server_version() >= 170_000 && !session.in_recovery;
-        let base = match session.start {
-            Start::Idle => return Ok(None),
-            Start::Resume { from, restart, mut position, witness } => {
-                if let Some(through) = &mut position.through {
-                    takeover::complete(&self.env.log, self.config.text("topic.prefix"), through).await?;
-                }
-                // Behind the offset where the server was promoted there, or the slot is to be trusted.
-                pump.offset.restart = restart;
-                pump.offset.content = pump.offset.content.min(restart);
-                pump.offset.position = position;
-                Notifier::new(options).initial(encoder, &mut pump.batch, "SKIPPED", &[])?;
-                return Ok(Some(Beginning { from, position, witness }));
-            }
-            Start::StreamNew => {
-                slot.export_snapshot = false;
-                let created = session.replication.create_slot(&slot, SLOT_TIMEOUT).await?;
-                made.slot = true;
-                crate::failpoint!("capture.slot_created");
-                pump.offset = Offset::start(created.consistent_point, binding.clone());
-                pump.offset.ts_usec = now_ns() / 1000;
-                Notifier::new(options).initial(encoder, &mut pump.batch, "SKIPPED", &[])?;
-                pump.sync().await?;
-                return Ok(Some(Beginning::at(created.consistent_point)));
-            }
-            Start::Snapshot(base) => base,
-        };
-        self.status.phase(Phase::Snapshot);
-        if !options.snapshot_delay.is_zero() {
-            tokio::time::sleep(options.snapshot_delay).await;
-        }
-        if base == SnapshotBase::Interrupted {
-            tracing::info!(connector = options.name, "the interrupted snapshot goes on");
-        }
-        let exported = match base {
-            SnapshotBase::NewSlot | SnapshotBase::RenewedSlot => {
-                if base == SnapshotBase::RenewedSlot {
-                    session.replication.drop_slot(&options.slot, false).await?;
-                }
-                let created = session.replication.create_slot(&slot, SLOT_TIMEOUT).await?;
-                made.slot = true;
-                Some(created)
-            }
-            SnapshotBase::BesideSlot => {
-                slot.name = format!("millstream_{}", uuid::Uuid::new_v4().simple());
-                slot.temporary = true;
-                slot.failover = false;
-                Some(session.replication.create_slot(&slot, SLOT_TIMEOUT).await?)
-            }
-            SnapshotBase::Transaction | SnapshotBase::Interrupted => None,
-        };
-        crate::failpoint!("capture.slot_created");
-        let basis = match (&exported, snapshot::under_way(&pump.offset)) {
-            (Some(slot), _) => snapshot::Basis::Slot(slot),
-            (None, Some(progress)) if base == SnapshotBase::Interrupted => snapshot::Basis::Killed(progress),
-            (None, _) => snapshot::Basis::Transaction,
-        };
-        let at = snapshot::read(self, &session.types, encoder, pump, captured, basis, binding).await?;
-        crate::failpoint!("capture.snapshot_done");
-        if base == SnapshotBase::BesideSlot {
-            // The session goes away, and the temporary slot with it.
-            session.replication.drop_slot(&slot.name, false).await?;
-        }
-        if !options.snapshot_mode.streams() {
-            return Ok(None);
-        }
-        if !options.streaming_delay.is_zero() {
-            tokio::time::sleep(options.streaming_delay).await;
-        }
-        Ok(Some(Beginning::at(at)))
     }
 
     /// Nothing to stream: waits for the stop.

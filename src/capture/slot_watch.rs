@@ -195,7 +195,7 @@ fn say(options: &CaptureOptions, health: Option<&SlotHealth>, said: &mut String)
 async fn sample(client: &Client, slot: &str) -> Result<Option<Sample>> {
     // Columns that older servers lack are asked for by way of JSON.
     const SQL: &str = "
-        SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END)::text,
+        SELECT (CASE WHEN pg_is_in_recovery() THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) ELSE pg_current_wal_lsn() END)::text,
                restart_lsn::text, confirmed_flush_lsn::text, to_jsonb(s) ->> 'wal_status',
                (to_jsonb(s) ->> 'safe_wal_size')::bigint
         FROM pg_catalog.pg_replication_slots s WHERE slot_name = $1::text";

@@ -17,7 +17,12 @@ use crate::pg::{
 /// An ordinary session for the catalog, kept beside the stream.
 pub(super) async fn connect(config: &ConnectConfig, options: &CaptureOptions, name: &str) -> Result<Client> {
     let client = pg::connect(&config.clone().with_application_name(name)).await?;
-    let timeout = format!("SET statement_timeout = {}", options.query_timeout.as_millis());
+    // A quiet stream asks nothing for long. Servers before 14 do not know the second.
+    let timeout = format!(
+        "SET statement_timeout = {}; SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = \
+         'idle_session_timeout'",
+        options.query_timeout.as_millis()
+    );
     client.batch_execute(&timeout).await.map_err(|e| sql_error("cannot set up a session", e))?;
     for statement in &options.initial_statements {
         client
@@ -30,11 +35,13 @@ pub(super) async fn connect(config: &ConnectConfig, options: &CaptureOptions, na
 
 /// The present end of the WAL.
 pub(crate) async fn current_lsn(client: &Client) -> Result<Lsn> {
-    let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END::text";
+    // A standby that does not receive yet has replayed something; one that restores an archive receives nothing.
+    let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) \
+               ELSE pg_current_wal_lsn() END::text";
     let row = client.query_one(sql, &[]).await.map_err(|e| sql_error("cannot read the WAL position", e))?;
     let text: Option<String> = row.get(0);
     text.and_then(|t| t.parse().ok())
-        .ok_or_else(|| Error::internal("the server's WAL position cannot be read"))
+        .ok_or_else(|| Error::transient("the server does not say yet where its WAL ends"))
 }
 
 /// Longest time for a question to the catalog while the stream waits for the answer.

@@ -335,7 +335,12 @@ impl StatusCell {
 
     /// Whether a batch has become durable.
     pub(super) fn has_committed(&self) -> bool {
-        self.batches.load(Ordering::Relaxed) > 0
+        self.batches() > 0
+    }
+
+    /// Batches that have become durable.
+    pub(super) fn batches(&self) -> u64 {
+        self.batches.load(Ordering::Relaxed)
     }
 
     /// Whether it was in a running phase before.

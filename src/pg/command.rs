@@ -226,6 +226,13 @@ impl ReplicationClient {
         let command = slot.command(self.wire.server_version)?;
         let what = format!("cannot create replication slot \"{}\"", slot.name);
         self.wire.query(&what, &format!("SET lock_timeout = {}", timeout.as_millis())).await?;
+        if slot.export_snapshot {
+            // The snapshot lives in an idle transaction of this session for as long as tables are read.
+            self.wire.query(&what, "SET idle_in_transaction_session_timeout = 0").await?;
+            if self.wire.server_version >= 170_000 {
+                self.wire.query(&what, "SET transaction_timeout = 0").await?;
+            }
+        }
         let rows = self.wire.query(&what, &command).await?;
         let mut row = first(rows);
         let created = (|| {

@@ -93,6 +93,8 @@ const RETRIED: &[(&str, Retried)] = &[
     ("55P03", Retried::Yes),        // lock_not_available
     ("55000", Retried::OnAStandby), // object_not_in_prerequisite_state
     ("0A000", Retried::OnAStandby), // feature_not_supported
+    ("25P03", Retried::Yes),        // idle_in_transaction_session_timeout
+    ("25P04", Retried::Yes),        // transaction_timeout
     ("25006", Retried::OnAStandby), // read_only_sql_transaction
 ];
 

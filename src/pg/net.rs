@@ -151,7 +151,10 @@ fn keepalive() -> socket2::TcpKeepalive {
 }
 
 async fn tcp(config: &ConnectConfig, host: &str, port: u16) -> Result<TcpStream> {
-    let addresses = lookup_host((host, port)).await.map_err(|e| unreachable(config, e))?;
+    let addresses: Vec<_> = lookup_host((host, port)).await.map_err(|e| unreachable(config, e))?.collect();
+    // One that drops what it is sent leaves time for the others.
+    let shares = u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    let share = config.connect_timeout / shares;
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
         let connected = async {
@@ -159,7 +162,9 @@ async fn tcp(config: &ConnectConfig, host: &str, port: u16) -> Result<TcpStream>
             if config.tcp_keepalive {
                 socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
             }
-            let stream = socket.connect(address).await?;
+            let stream = tokio::time::timeout(share, socket.connect(address)).await.map_err(|_| {
+                io::Error::new(io::ErrorKind::TimedOut, format!("{address} does not answer"))
+            })??;
             stream.set_nodelay(true)?;
             Ok::<_, io::Error>(stream)
         };

@@ -18,7 +18,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    fn op(&self) -> &str {
+    pub(crate) fn op(&self) -> &str {
         self.value.as_ref().and_then(|v| v["op"].as_str()).unwrap_or("-")
     }
 }
@@ -65,14 +65,14 @@ pub(crate) fn config(server: &TemporaryPostgres, extra: &[(&str, &str)]) -> Conn
     ConnectorConfig::from_map("c", map).unwrap()
 }
 
-struct Setup {
-    server: TemporaryPostgres,
-    log: Arc<dyn Log>,
+pub(crate) struct Setup {
+    pub(crate) server: TemporaryPostgres,
+    pub(crate) log: Arc<dyn Log>,
     _dir: tempfile::TempDir,
 }
 
 impl Setup {
-    async fn new(sql: &str) -> Self {
+    pub(crate) async fn new(sql: &str) -> Self {
         let server =
             tokio::task::spawn_blocking(|| TemporaryPostgres::start(&PostgresOptions::default()).unwrap())
                 .await
@@ -85,22 +85,22 @@ impl Setup {
         Self { server, log, _dir: dir }
     }
 
-    fn start(&self, extra: &[(&str, &str)]) -> ConnectorHandle {
+    pub(crate) fn start(&self, extra: &[(&str, &str)]) -> ConnectorHandle {
         let config = config(&self.server, extra);
         let env = Env::new(Arc::clone(&self.log), config.name());
         Connector::start(config, env).unwrap()
     }
 
-    fn sql(&self, sql: &str) {
+    pub(crate) fn sql(&self, sql: &str) {
         self.server.psql("shop", sql).unwrap();
     }
 
-    async fn read(&self, topic: &str) -> Vec<Seen> {
+    pub(crate) async fn read(&self, topic: &str) -> Vec<Seen> {
         read_topic(&self.log, topic).await
     }
 
     /// Waits until a topic has at least so many records.
-    async fn wait_for(&self, topic: &str, count: usize) -> Vec<Seen> {
+    pub(crate) async fn wait_for(&self, topic: &str, count: usize) -> Vec<Seen> {
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
         loop {
             let seen = self.read(topic).await;
@@ -117,7 +117,7 @@ impl Setup {
     }
 }
 
-async fn caught_up(handle: &ConnectorHandle) {
+pub(crate) async fn caught_up(handle: &ConnectorHandle) {
     tokio::time::timeout(Duration::from_secs(30), handle.caught_up())
         .await
         .expect("caught up in time")
@@ -127,7 +127,7 @@ async fn caught_up(handle: &ConnectorHandle) {
 const TABLES: &str = "CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY);
     INSERT INTO a SELECT g, 'v' || g FROM generate_series(1, 3) g; INSERT INTO b VALUES (1);";
 
-fn ops(seen: &[Seen]) -> String {
+pub(crate) fn ops(seen: &[Seen]) -> String {
     seen.iter().map(Seen::op).collect::<Vec<_>>().join(" ")
 }
 
@@ -280,193 +280,6 @@ async fn the_slot_follows_keepalives_behind_the_offset() {
     let handle = setup.start(&extra);
     caught_up(&handle).await;
     assert_eq!(ops(&setup.read("s.public.a").await), "r r r c");
-    handle.stop().await;
-}
-
-/// Reads beside a stream of changes: what is known last of every key is what the table holds.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_incremental_snapshot_beside_changes_and_a_restart() {
-    let setup = Setup::new(
-        "CREATE TABLE item (id int PRIMARY KEY, v int);
-         INSERT INTO item SELECT g, 0 FROM generate_series(1, 3000) g;
-         CREATE TABLE signal (id varchar(64) PRIMARY KEY, type varchar(32) NOT NULL, data text);",
-    )
-    .await;
-    let extra = [
-        ("snapshot.mode", "no_data"),
-        ("signal.data.collection", "public.signal"),
-        ("table.include.list", "public.item"),
-        ("incremental.snapshot.chunk.size", "200"),
-    ];
-    let handle = setup.start(&extra);
-    caught_up(&handle).await;
-    setup.sql(
-        "INSERT INTO signal VALUES ('s', 'execute-snapshot', '{\"data-collections\": [\"public.item\"]}')",
-    );
-    let change = |n: i32| {
-        setup.sql(&format!(
-            "UPDATE item SET v = {n} WHERE id % 7 = {n} % 7; DELETE FROM item WHERE id = {n} * 50;
-             UPDATE item SET id = id + 10000 WHERE id = {n} * 50 + 1;
-             INSERT INTO item VALUES ({n} + 20000, {n}) ON CONFLICT DO NOTHING"
-        ));
-    };
-    for n in 1..8 {
-        change(n);
-    }
-    handle.stop().await;
-    change(8);
-    let handle = setup.start(&extra);
-    for n in 9..30 {
-        change(n);
-    }
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
-    loop {
-        let offset =
-            millstream::capture::offsets::read_all(&setup.log, "millstream-offsets", "c").await.unwrap();
-        if offset[0].1.get("incremental_snapshot_collections").is_none() {
-            break;
-        }
-        assert!(std::time::Instant::now() < deadline, "still under way: {:?}", offset[0].1);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    setup.sql("INSERT INTO item VALUES (99999, 0)");
-    let mut state: BTreeMap<i64, i64> = BTreeMap::new();
-    let mut reads;
-    loop {
-        let seen = setup.read("s.public.item").await;
-        state.clear();
-        reads = 0;
-        for record in &seen {
-            let id = record.key.as_ref().unwrap()["id"].as_i64().unwrap();
-            match &record.value {
-                None => {}
-                Some(v) if v["op"] == "d" => {
-                    state.remove(&id);
-                }
-                Some(v) => {
-                    reads += usize::from(v["op"] == "r");
-                    state.insert(id, v["after"]["v"].as_i64().unwrap());
-                }
-            }
-        }
-        if state.contains_key(&99999) {
-            break;
-        }
-        assert!(std::time::Instant::now() < deadline);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    handle.stop().await;
-    let table: BTreeMap<i64, i64> = setup
-        .server
-        .psql("shop", "SELECT id, v FROM item")
-        .unwrap()
-        .lines()
-        .map(|l| l.split_once('|').unwrap())
-        .map(|(id, v)| (id.parse().unwrap(), v.parse().unwrap()))
-        .collect();
-    assert_eq!(state, table);
-    assert!(reads > 500, "{reads} reads");
-    let signals = setup.read("s.public.signal").await;
-    assert!(signals.len() > 20, "the signal table's rows are events, too: {}", signals.len());
-}
-
-/// What is known last of every key.
-fn last_of(seen: &[Seen]) -> BTreeMap<i64, Value> {
-    let mut state = BTreeMap::new();
-    for record in seen {
-        let id = record.key.as_ref().unwrap()["id"].as_i64().unwrap();
-        match &record.value {
-            None => {}
-            Some(v) if v["op"] == "d" => drop(state.remove(&id)),
-            Some(v) => drop(state.insert(id, v["after"].clone())),
-        }
-    }
-    state
-}
-
-/// Signals from a file and from a topic of the log; nothing is written to the database, and what the stream brings
-/// meanwhile is neither lost nor undone.
-#[tokio::test(flavor = "multi_thread")]
-async fn incremental_snapshots_by_file_and_topic_without_writing() {
-    let setup = Setup::new(
-        "CREATE TABLE item (id int PRIMARY KEY, v int);
-         INSERT INTO item SELECT g, 0 FROM generate_series(1, 500) g;
-         CREATE TABLE more (id int PRIMARY KEY, v int); INSERT INTO more VALUES (1, 1), (2, 2);
-         CREATE ROLE reader LOGIN REPLICATION; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader;
-         CREATE PUBLICATION p FOR TABLE item, more",
-    )
-    .await;
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("signals.json");
-    let extra = [
-        ("database.user", "reader"),
-        ("publication.name", "p"),
-        ("publication.autocreate.mode", "disabled"),
-        ("snapshot.mode", "no_data"),
-        ("read.only", "true"),
-        ("signal.enabled.channels", "file,kafka"),
-        ("signal.file", file.to_str().unwrap()),
-        ("signal.poll.interval.ms", "50"),
-        ("incremental.snapshot.chunk.size", "50"),
-    ];
-    let handle = setup.start(&extra);
-    caught_up(&handle).await;
-    let signal = r#"{"id": "f1", "type": "execute-snapshot", "data": {"data-collections": ["public.item"]}}"#;
-    std::fs::write(&file, format!("{signal}\n")).unwrap();
-    for n in 1..20 {
-        setup.sql(&format!(
-            "UPDATE item SET v = {n} WHERE id % 11 = {n} % 11; DELETE FROM item WHERE id = {n} * 20;
-             INSERT INTO item VALUES (1000 + {n}, {n})"
-        ));
-    }
-    let deadline = std::time::Instant::now() + Duration::from_secs(40);
-    loop {
-        let seen = setup.read("s.public.item").await;
-        let reads = seen.iter().filter(|r| r.op() == "r").count();
-        let table: BTreeMap<i64, Value> = setup
-            .server
-            .psql("shop", "SELECT id, row_to_json(item) FROM item")
-            .unwrap()
-            .lines()
-            .map(|l| l.split_once('|').unwrap())
-            .map(|(id, row)| (id.parse().unwrap(), serde_json::from_str(row).unwrap()))
-            .collect();
-        if last_of(&seen) == table {
-            assert!(reads > 100, "{reads} reads");
-            break;
-        }
-        assert!(std::time::Instant::now() < deadline, "{reads} reads; {:?}", handle.status());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert!(std::fs::read(&file).unwrap().is_empty(), "the signal is taken out of the file");
-
-    let spec = millstream::log::TopicSpec {
-        name: "s-signal".into(),
-        partitions: Some(1),
-        replication: None,
-        configs: BTreeMap::new(),
-    };
-    setup.log.create_topic(&spec).await.unwrap();
-    let send = async |key: &str, value: &str| {
-        let mut writer = setup.log.writer("signaller").await.unwrap();
-        let mut batch = millstream::log::Batch::new();
-        let topic = batch.topic("s-signal");
-        let mut record = batch.record(topic);
-        record.key(|out| out.extend_from_slice(key.as_bytes()));
-        record.value(|out| out.extend_from_slice(value.as_bytes()));
-        record.finish();
-        writer.commit(batch).await.unwrap();
-    };
-    let signal = r#"{"id": "t1", "type": "execute-snapshot", "data": {"data-collections": ["public.more"]}}"#;
-    send("another", signal).await;
-    send("s", signal).await;
-    assert_eq!(ops(&setup.wait_for("s.public.more", 2).await), "r r");
-    handle.stop().await;
-    // The signal is not obeyed once more.
-    let handle = setup.start(&extra);
-    caught_up(&handle).await;
-    setup.sql("INSERT INTO more VALUES (3, 3)");
-    assert_eq!(ops(&setup.wait_for("s.public.more", 3).await), "r r c");
     handle.stop().await;
 }
 

@@ -385,4 +385,19 @@ async fn a_value_that_the_log_does_not_take_is_named() {
     // Nothing of the batch is in the topic twice or half, and what came before is there.
     assert_eq!(read_topic(&log, "s.public.doc").await.len(), 1);
     handle.stop().await;
+    // The same in a snapshot, whose end the log cannot be told of either.
+    let more = "INSERT INTO doc SELECT g, 't', repeat('secret', 300000) FROM generate_series(3, 6) g";
+    server.psql("shop", more).unwrap();
+    let told = [
+        ("snapshot.mode", "initial"),
+        ("topic.prefix", "again"),
+        ("slot.name", "again"),
+        ("notification.enabled.channels", "sink"),
+        ("notification.sink.topic.name", "told"),
+    ];
+    let config = crate::capture::config(&server, &[&extra[1..], &told[..]].concat());
+    let handle = Connector::start(config, Env::new(Arc::clone(&log), "again")).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(20), handle.ended_by_itself()).await;
+    let screen = ended.expect("it is not tried for ever").unwrap_err().screen();
+    assert!(screen.contains("topic again.public.doc") && screen.contains("max.message.bytes"), "{screen}");
 }

@@ -25,6 +25,7 @@ mod disk_full;
 mod doctor;
 mod etl;
 mod failover;
+mod incremental;
 #[path = "support/goldens/json.rs"]
 mod json;
 mod kafka_refuses;

@@ -146,3 +146,49 @@ async fn an_incremental_snapshot_of_wide_rows() {
     assert!(chunks >= 4, "{chunks} chunks");
     handle.stop().await;
 }
+
+/// Limits that an administrator has set for sessions and transactions are not meant for one that stands by.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_are_quiet_are_not_ended() {
+    let server = tokio::task::spawn_blocking(|| server(&[])).await.unwrap();
+    let limits = ["idle_session_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"];
+    for limit in limits {
+        let sql = format!("SELECT count(*) FROM pg_settings WHERE name = '{limit}'");
+        if server.psql("shop", &sql).unwrap().trim() == "1" {
+            server.psql("shop", &format!("ALTER ROLE postgres SET {limit} = '700ms'")).unwrap();
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_at(dir.path()).await;
+    let extra = [
+        ("snapshot.select.statement.overrides", "public.t"),
+        ("snapshot.select.statement.overrides.public.t", "SELECT t.* FROM t, pg_sleep(1.5)"),
+    ];
+    let handle = start(&server, &log, &extra);
+    caught_up(&handle).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    // Asks the catalog.
+    server.psql("shop", "ALTER TABLE t ADD COLUMN x int; INSERT INTO t VALUES (2, 'x', 1)").unwrap();
+    until("the change", &handle, async || events(&log).await == ["r 1", "c 2"]).await;
+    assert_eq!(handle.status().counters.reconnects, 0);
+    stopped_soon(&handle).await;
+}
+
+/// Of several readers of a snapshot one fails: the others, which may have hours to go, are not waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_fails_with_its_first_reader() {
+    let server = tokio::task::spawn_blocking(|| server(&[])).await.unwrap();
+    server.psql("shop", "CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (1)").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_at(dir.path()).await;
+    let extra = [
+        ("snapshot.max.threads", "2"),
+        ("snapshot.select.statement.overrides", "public.t,public.u"),
+        ("snapshot.select.statement.overrides.public.t", "SELECT t.* FROM t, pg_sleep(60)"),
+        ("snapshot.select.statement.overrides.public.u", "SELECT id FROM u WHERE 1 / (id - 1) > 0"),
+    ];
+    let handle = start(&server, &log, &extra);
+    let ended = tokio::time::timeout(Duration::from_secs(20), handle.ended_by_itself()).await;
+    let screen = ended.expect("it ends with the first").unwrap_err().screen();
+    assert!(screen.contains("public.u") && screen.contains("division by zero"), "{screen}");
+}

@@ -204,3 +204,32 @@ async fn a_second_process_on_an_embedded_log_is_sent_away() {
     first.kill().unwrap();
     first.wait().unwrap();
 }
+
+/// A writer that is fenced while it takes the initial snapshot leaves the slot, which the offset in the log counts on, to
+/// whoever goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_fenced_leaves_its_slot() {
+    let place = Place::new(None).await;
+    place.server.psql("shop", "INSERT INTO t SELECT generate_series(1, 800)").unwrap();
+    let handle = place.start(&[
+        ("snapshot.mode", "initial"),
+        ("max.queue.size.in.bytes", "65536"),
+        ("snapshot.select.statement.overrides", "public.t"),
+        (
+            "snapshot.select.statement.overrides.public.t",
+            "SELECT id FROM t WHERE pg_sleep(0.004) IS NOT NULL",
+        ),
+    ]);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while place.ids().await.len() < 100 {
+        assert!(Instant::now() < deadline, "{:?}", handle.status());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(place.log.writer(&place.id()).await.unwrap());
+    crate::network::phase(&handle, Phase::Reconnecting, Duration::from_secs(20)).await;
+    let slots = "SELECT count(*) FROM pg_replication_slots; SELECT count(*) FROM pg_publication";
+    assert_eq!(place.server.psql("shop", slots).unwrap(), "1\n1\n");
+    caught_up(&handle).await;
+    place.complete(800).await;
+    handle.stop().await;
+}

@@ -1,5 +1,6 @@
 //! Chunks of a table, and the rows in the signal table around them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use tokio_postgres::Client;
 
 use super::Tools;
 use crate::capture::keys::{self, Key, KeyColumns, all_columns, name_of};
+use crate::capture::stream::Table;
 use crate::error::{Error, Result};
 use crate::event::TablePlan;
 use crate::pg::catalog::{self, TableInfo};
@@ -64,6 +66,44 @@ pub(super) struct Scan {
     pub(super) rows: u64,
     /// Rows that a chunk may have, after one that was large in bytes.
     fit: i64,
+    /// The table as the stream describes it, and where in its rows that stands by which rows are told apart.
+    streamed: Option<(Arc<Table>, Option<Vec<usize>>)>,
+    /// It lacked a column that it had a moment before.
+    pub(super) altered: bool,
+}
+
+/// How a table's rows are put in order, and told apart.
+struct Keyed {
+    key: KeyColumns,
+    ties: bool,
+    identity: Option<KeyColumns>,
+}
+
+/// `Err`: why there is nothing to read, as notifications say it.
+fn keyed(target: &Target, table: &TableInfo, plan: &TablePlan) -> std::result::Result<Keyed, &'static str> {
+    // The events' key: the table's own, or what message.key.columns says.
+    let named: Vec<String> =
+        plan.key_columns().filter_map(|i| table.columns.get(i)).map(|c| c.name.clone()).collect();
+    let own = KeyColumns::new(table, &table.key);
+    let identity = own.clone().or_else(|| KeyColumns::new(table, &named));
+    let (key, ties) = match &target.surrogate {
+        Some(column) => (KeyColumns::new(table, std::slice::from_ref(column)), true),
+        None if own.is_some() => (own, false),
+        None => (identity.clone(), true),
+    };
+    match key {
+        Some(key) => Ok(Keyed { key, ties, identity }),
+        None if target.surrogate.is_some() => Err("SQL_EXCEPTION"),
+        None => Err("NO_PRIMARY_KEY"),
+    }
+}
+
+async fn plan(tools: &mut Tools<'_>, table: &TableInfo) -> Result<TablePlan> {
+    // The table may be younger than the types that are known.
+    let known = table.columns.iter().all(|c| tools.types.get(c.type_oid).is_some());
+    let fresh = if known { None } else { Some(catalog::load_types(tools.client).await?) };
+    let types = fresh.as_ref().unwrap_or(tools.types);
+    tools.encoder.snapshot_plan(table, types).map_err(crate::capture::run::unusable)
 }
 
 impl Scan {
@@ -87,20 +127,10 @@ impl Scan {
         let Some(table) = catalog::load_tables(tools.client, &[oid]).await?.into_iter().next() else {
             return Ok(Err("UNKNOWN_SCHEMA"));
         };
-        let plan = tools.encoder.snapshot_plan(&table, tools.types).map_err(crate::capture::run::unusable)?;
-        // The events' key: the table's own, or what message.key.columns says.
-        let named: Vec<String> =
-            plan.key_columns().filter_map(|i| table.columns.get(i)).map(|c| c.name.clone()).collect();
-        let own = KeyColumns::new(&table, &table.key);
-        let identity = own.clone().or_else(|| KeyColumns::new(&table, &named));
-        let (key, ties) = match &target.surrogate {
-            Some(column) => (KeyColumns::new(&table, std::slice::from_ref(column)), true),
-            None if own.is_some() => (own, false),
-            None => (identity.clone(), true),
-        };
-        let Some(key) = key else {
-            let why = if target.surrogate.is_some() { "SQL_EXCEPTION" } else { "NO_PRIMARY_KEY" };
-            return Ok(Err(why));
+        let plan = plan(tools, &table).await?;
+        let Keyed { key, ties, identity } = match keyed(target, &table, &plan) {
+            Ok(keyed) => keyed,
+            Err(why) => return Ok(Err(why)),
         };
         let mut scan = Self {
             table,
@@ -113,6 +143,8 @@ impl Scan {
             sent: None,
             rows: 0,
             fit: i64::MAX,
+            streamed: None,
+            altered: false,
         };
         if let Some((max, end)) = resumed.filter(|(max, _)| max.len() == scan.key.len()) {
             scan.max = max;
@@ -145,6 +177,40 @@ impl Scan {
             Ok(None) => Ok(Err("EMPTY")),
             Err(error) => sql_exception(target, tools, error),
         }
+    }
+
+    /// Looks at the table again, which may have been altered since the last chunk: this one is read as it is now.
+    /// `Err` inside: why there is nothing to read any more.
+    pub(super) async fn refresh(
+        &mut self,
+        target: &Target,
+        tools: &mut Tools<'_>,
+    ) -> Result<std::result::Result<(), &'static str>> {
+        let table = catalog::load_tables(tools.client, &[self.table.oid]).await?.into_iter().next();
+        let Some(table) = table else { return Ok(Err("UNKNOWN_SCHEMA")) };
+        if table == self.table {
+            return Ok(Ok(()));
+        }
+        let plan = plan(tools, &table).await?;
+        match keyed(target, &table, &plan) {
+            // The keys read so far are of the old one.
+            Ok(Keyed { key, .. }) if key.names() != self.key.names() => Ok(Err("SQL_EXCEPTION")),
+            Ok(Keyed { key, ties, identity }) => {
+                (self.key, self.ties, self.identity) = (key, ties, identity);
+                (self.table, self.plan, self.streamed) = (table, plan, None);
+                Ok(Ok(()))
+            }
+            Err(why) => Ok(Err(why)),
+        }
+    }
+
+    /// Places of what tells rows apart in rows of the stream, as it describes the table now.
+    pub(super) fn places(&mut self, table: &Arc<Table>) -> Option<&[usize]> {
+        if !self.streamed.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, table)) {
+            let places = self.identity.as_ref().and_then(|identity| identity.places_in(&table.columns));
+            self.streamed = Some((Arc::clone(table), places));
+        }
+        self.streamed.as_ref()?.1.as_deref()
     }
 
     /// A key for people and notifications.

@@ -13,13 +13,17 @@
 
 mod chunk;
 mod stored;
+mod window;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tokio_postgres::Client;
 
 use self::chunk::{Mark, Row, Scan, Target, set_up};
+pub(super) use self::window::Streamed;
+use self::window::{Bounds, Window};
 use super::keys::Key;
 use super::notify::{Notifier, as_in_schema, unordered};
 use super::pump::Pump;
@@ -28,51 +32,15 @@ use super::shown::Shown;
 use super::signal::Request;
 use super::snapshot;
 use super::snapshot::progress::Past;
-use super::stream::now_ns;
+use super::stream::{Table, now_ns};
 use crate::config::connector::CaptureOptions;
 use crate::error::{Error, Result};
 use crate::event::{Encoder, SnapshotMarker, SourceInfo};
 use crate::java::regex_list::RegexList;
-use crate::pg::catalog::TypeRegistry;
-use crate::pg::pgoutput::{Column, Message, OldTuple, Tuple};
+use crate::pg::catalog::{TableInfo, TypeRegistry};
+use crate::pg::pgoutput::{Column, Message};
 use crate::pg::snapshot::CopyDecoder;
-use crate::pg::{Lsn, sql_error};
-
-/// A chunk that waits.
-struct Window {
-    bounds: Bounds,
-    rows: Vec<Row>,
-    /// Where the stream was when they were read.
-    at: Streamed,
-}
-
-/// Where the stream is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Streamed {
-    /// `source.sequence[0]`.
-    pub(super) last_commit: Option<Lsn>,
-    /// Transactions so far.
-    pub(super) transactions: u64,
-}
-
-/// What a chunk is held against.
-enum Bounds {
-    /// The stream between two rows of the signal table, and what was not visible when the chunk was read though it
-    /// stands before them.
-    Rows { id: String, open: bool, seen: Seen },
-    /// What the chunk's snapshot has not seen, until the stream is past it.
-    Snapshot { seen: Seen, until: Lsn },
-}
-
-impl Bounds {
-    /// Whether the chunk holds what this transaction of the stream did.
-    fn has(&self, xid: Option<u64>) -> bool {
-        match self {
-            Self::Rows { open: true, .. } => false,
-            Self::Rows { seen, .. } | Self::Snapshot { seen, .. } => xid.is_some_and(|xid| seen.has(xid)),
-        }
-    }
-}
+use crate::pg::{Lsn, sql_error, sqlstate};
 
 /// All incremental snapshots of a connector.
 #[derive(Default)]
@@ -270,31 +238,26 @@ impl Incremental {
     }
 
     /// While a window is open: what the stream says of a row takes it out of the chunk.
-    pub(super) fn observe(&mut self, message: &Message<'_>, xid: Option<u64>) {
-        let (Some(scan), Some(window)) = (&self.scan, &mut self.window) else { return };
-        if window.bounds.has(xid) {
-            return;
-        }
-        let mut remove = |tuple: Tuple<'_>| {
-            let Some(identity) = &scan.identity else { return };
-            let columns: SmallVec<[Column<'_>; 32]> = tuple.iter().collect();
-            window.rows.retain(|row| !identity.same(&row.identity, &columns));
-        };
-        match message {
-            Message::Insert { relation, new } if *relation == scan.table.oid => remove(*new),
-            Message::Update { relation, old, new } if *relation == scan.table.oid => {
-                remove(*new);
-                if let Some(old) = old {
-                    remove(old.tuple());
-                }
-            }
-            Message::Delete { relation, old: OldTuple::Key(t) | OldTuple::Full(t) }
-                if *relation == scan.table.oid =>
-            {
-                remove(*t);
-            }
-            Message::Truncate { relations, .. } if relations.contains(&scan.table.oid) => window.rows.clear(),
-            _ => {}
+    pub(super) fn observe(
+        &mut self,
+        message: &Message<'_>,
+        xid: Option<u64>,
+        tables: &HashMap<u32, Arc<Table>>,
+    ) {
+        let (Some(scan), Some(window)) = (&mut self.scan, &mut self.window) else { return };
+        let oid = scan.table.oid;
+        let places = tables.get(&oid).and_then(|table| scan.places(table));
+        window.observe(oid, places, message, xid);
+    }
+
+    /// A table is described anew in the stream. A chunk that was read of its old form is given up, and read again.
+    pub(super) fn described(&mut self, table: &TableInfo) {
+        if let (Some(scan), Some(window)) = (&self.scan, &mut self.window)
+            && scan.table.oid == table.oid
+            && scan.table.columns != table.columns
+        {
+            window.rows.clear();
+            window.again = true;
         }
     }
 
@@ -302,7 +265,11 @@ impl Incremental {
     fn emit(&mut self, lsn: Lsn, tools: &mut Tools<'_>) -> Result<()> {
         let Some(window) = self.window.take() else { return Ok(()) };
         let Some(scan) = &mut self.scan else { return self.give_up(tools) };
-        scan.sent.clone_from(&scan.end);
+        if window.again {
+            scan.end.clone_from(&scan.sent);
+        } else {
+            scan.sent.clone_from(&scan.end);
+        }
         // Debezium sends it within the signal's transaction, whose later changes would then set rows back for a
         // moment. Here it comes behind that transaction, with the place it was read at.
         let at_once = matches!(window.bounds, Bounds::Snapshot { .. })
@@ -350,7 +317,7 @@ impl Incremental {
             }
             _ => self.under_a_snapshot(tools).await?,
         };
-        self.window = Some(Window { bounds, rows, at: tools.streamed });
+        self.window = Some(Window { bounds, rows, at: tools.streamed, again: false });
         Ok(())
     }
 
@@ -392,6 +359,11 @@ impl Incremental {
             let (Some(target), Some(scan)) = (self.queue.front().cloned(), &mut self.scan) else {
                 return Ok(Vec::new());
             };
+            if let Err(why) = scan.refresh(&target, tools).await? {
+                let count = scan.rows;
+                self.leave(tools, &target, count, why)?;
+                return Ok(Vec::new());
+            }
             match scan.chunk(tools.client, tools.options.incremental_chunk, &target, &mut self.decoder).await
             {
                 Ok(rows) if rows.is_empty() => {
@@ -404,6 +376,7 @@ impl Incremental {
                     return Ok(rows);
                 }
                 Ok(rows) => {
+                    scan.altered = false;
                     let (max, end) = (scan.shown(&scan.max), scan.end.as_ref().map(|end| scan.shown(end)));
                     let progress = [
                         ("data_collections", self.collections()),
@@ -415,6 +388,12 @@ impl Incremental {
                     return Ok(rows);
                 }
                 Err(error) if !chunk::is_the_tables(&error) => return Err(error),
+                // It was altered just now: the next look shows how.
+                Err(error)
+                    if sqlstate(&error) == Some("42703") && !std::mem::replace(&mut scan.altered, true) =>
+                {
+                    return Ok(Vec::new());
+                }
                 // The next table may do; this one's trouble is not the stream's.
                 Err(error) => {
                     tracing::error!(connector = tools.options.name, table = target.id(), %error, "the incremental snapshot leaves this table");
@@ -452,20 +431,5 @@ impl Incremental {
     fn notify(&self, tools: &mut Tools<'_>, kind: &str, data: &[(&'static str, String)]) -> Result<()> {
         let id = self.correlation.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         tools.notifier.send(tools.encoder, &mut tools.pump.batch, &id, "Incremental Snapshot", kind, data)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_chunk_did_not_see_counts_before_its_window_opens() {
-        let seen = Seen::parse("12:20:12,15").unwrap();
-        let bounds = |open| Bounds::Rows { id: "w".to_owned(), open, seen: seen.clone() };
-        let has = |open| [11, 12, 14, 25].map(|xid| bounds(open).has(Some(xid)));
-        assert_eq!(has(false), [true, false, true, false]);
-        assert_eq!(has(true), [false; 4], "whatever stands in the window is newer, or the same");
-        assert!(!bounds(false).has(None));
     }
 }

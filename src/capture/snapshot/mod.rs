@@ -113,9 +113,9 @@ pub(super) async fn read(
                 // Of what is in the batch it is not noted how far it reaches.
                 pump.batch.truncate(0);
                 notifier.initial(encoder, &mut pump.batch, "ABORTED", &[])?;
-                pump.flush().await?;
-                if pump.in_flight() {
-                    pump.settle().await?;
+                // Where the log is what failed it cannot be told there either.
+                if pump.flush().await.is_ok() && pump.in_flight() {
+                    let _ = pump.settle().await;
                 }
             }
             return Err(error);

@@ -36,6 +36,8 @@ enum Said {
     Rows(usize, usize, Vec<Bytes>),
     /// A range has no more rows.
     End(usize, usize),
+    /// It cannot go on; the others need not.
+    Failed(Error),
 }
 
 /// Reads all tables. Rows of different ranges come in any order; those of one range in the order of the key.
@@ -82,7 +84,12 @@ pub(super) async fn read(run: &Run, client: &Client, rows: &mut Rows<'_>) -> Res
             Literal(&exported)
         );
         client.batch_execute(&begin).await.map_err(|e| sql_error("cannot take the snapshot over", e))?;
-        tasks.spawn(reader(client, Arc::clone(&jobs), tell.clone(), fetch));
+        let (jobs, tell) = (Arc::clone(&jobs), tell.clone());
+        tasks.spawn(async move {
+            if let Err(error) = reader(client, jobs, &tell, fetch).await {
+                let _ = tell.send(Said::Failed(error)).await;
+            }
+        });
     }
     drop(tell);
     while let Some(said) = said.recv().await {
@@ -103,6 +110,7 @@ pub(super) async fn read(run: &Run, client: &Client, rows: &mut Rows<'_>) -> Res
                     rows.flush_full().await?;
                 }
             }
+            Said::Failed(error) => return Err(error),
             Said::End(table, range) => {
                 if !run.options.snapshot_whole {
                     rows.announce_range(table, range, true)?;
@@ -117,7 +125,7 @@ pub(super) async fn read(run: &Run, client: &Client, rows: &mut Rows<'_>) -> Res
         }
     }
     while let Some(ended) = tasks.join_next().await {
-        ended.map_err(|e| Error::internal("a reader of the snapshot ended badly").with_source(e))??;
+        ended.map_err(|e| Error::internal("a reader of the snapshot ended badly").with_source(e))?;
     }
     Ok(())
 }
@@ -125,7 +133,7 @@ pub(super) async fn read(run: &Run, client: &Client, rows: &mut Rows<'_>) -> Res
 async fn reader(
     client: Client,
     jobs: Arc<Mutex<VecDeque<Job>>>,
-    tell: mpsc::Sender<Said>,
+    tell: &mpsc::Sender<Said>,
     fetch: usize,
 ) -> Result<()> {
     loop {
