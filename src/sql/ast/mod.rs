@@ -375,6 +375,8 @@ pub enum JoinCondition {
     Natural,
     /// CROSS JOIN and the comma.
     None,
+    /// JOIN without ON, as the NEXMark scripts write it, with the condition in WHERE.
+    Missing,
 }
 
 /// A statement and its text.

@@ -344,7 +344,12 @@ impl Binder<'_> {
             }
         }
         if ast_call.star && function != "COUNT" || !ast_call.star && args.is_empty() {
-            return Err(functions::misfit(function, &args, &format!("{function}(<ANY>)"), span));
+            if ast_call.star {
+                return Err(SqlError::plan(span, "Unknown identifier '*'"));
+            }
+            let number = functions::signatures::wrong_number(function, 0, span);
+            return Err(number
+                .unwrap_or_else(|| functions::misfit(function, &args, &format!("{function}(<ANY>)"), span)));
         }
         let filter = match &ast_call.filter {
             Some(filter) => {
@@ -381,6 +386,13 @@ impl Binder<'_> {
         state: &Aggregates,
         span: Span,
     ) -> SqlResult<Expr> {
+        if ast_call.args.is_empty() {
+            let name = ast_call.name.value.to_uppercase();
+            return Err(SqlError::plan(
+                span,
+                format!("Invalid number of arguments to function '{name}'. Was expecting 1 arguments"),
+            ));
+        }
         let mut indexes = Vec::new();
         for arg in &ast_call.args {
             let bound = self.expr(arg, plain)?;

@@ -242,6 +242,12 @@ impl Binder<'_> {
             return self.over_call(ast_call, env, span);
         }
         let name = ast_call.name.value.as_str();
+        if ["GROUPING", "GROUPING_ID", "GROUP_ID"].iter().any(|g| name.eq_ignore_ascii_case(g)) {
+            return Err(SqlError::plan(
+                span,
+                format!("{} operator may only occur in an aggregate query", name.to_uppercase()),
+            ));
+        }
         if let Some(function) = aggregates::canonical(name) {
             return Err(SqlError::plan(
                 span,

@@ -83,6 +83,15 @@ impl Binder<'_> {
                     error.message.push_str(" within 'default_catalog.default_database'");
                 }
                 let table = found?;
+                if let [.., database, _] = name
+                    && database.value != table.place.1
+                {
+                    return Err(SqlError::plan(
+                        database.span,
+                        format!("Object '{}' not found", database.value),
+                    )
+                    .help(format!("'{}' belongs to {}.{}", table.name, table.place.0, table.place.1)));
+                }
                 let mut options: BTreeMap<String, String> = BTreeMap::new();
                 for hint in hints.iter().filter(|h| h.name == "OPTIONS") {
                     options.extend(hint.options.iter().cloned());
@@ -133,6 +142,12 @@ impl Binder<'_> {
         span: Span,
         outer: Option<&Scope>,
     ) -> SqlResult<(Rel, Scope)> {
+        if self.strict() && *condition == JoinCondition::Missing {
+            return Err(SqlError::plan(
+                span,
+                "INNER, LEFT, RIGHT or FULL join requires a condition (NATURAL keyword or ON or USING clause)",
+            ));
+        }
         let kind = match kind {
             ast::JoinKind::Inner => JoinKind::Inner,
             ast::JoinKind::Left => JoinKind::Left,
@@ -143,7 +158,7 @@ impl Binder<'_> {
         };
         if let TableExpr::Unnest { expr, ordinality, alias } = right {
             let pad = match (kind, condition) {
-                (JoinKind::Inner, JoinCondition::None) => false,
+                (JoinKind::Inner, JoinCondition::None | JoinCondition::Missing) => false,
                 (JoinKind::Inner, JoinCondition::On(on)) if on.kind == ast::ExprKind::Bool(true) => false,
                 (JoinKind::Left, JoinCondition::On(on)) if on.kind == ast::ExprKind::Bool(true) => true,
                 _ => {
@@ -157,7 +172,7 @@ impl Binder<'_> {
         }
         if let TableExpr::Derived { query, lateral: true, alias } = right {
             let on = match condition {
-                JoinCondition::None => None,
+                JoinCondition::None | JoinCondition::Missing => None,
                 JoinCondition::On(on) if on.kind == ast::ExprKind::Bool(true) => None,
                 JoinCondition::On(on) => Some(&**on),
                 _ => return Err(SqlError::plan(span, "LATERAL is joined with CROSS JOIN, or with ON")),
@@ -217,7 +232,10 @@ impl Binder<'_> {
         for name in &using {
             let l = scope.find(None, name)?.ok_or_else(|| scope.missing(None, name))?;
             let r = right_scope.find(None, name)?.ok_or_else(|| right_scope.missing(None, name))?;
-            hidden.push(r.index + width);
+            // a common column belongs to both sides of NATURAL JOIN in Flink, and cannot be named alone
+            if !(self.strict() && *condition == JoinCondition::Natural) {
+                hidden.push(r.index + width);
+            }
             conditions.push(operators::compare(
                 "=",
                 column(l.index, l.data_type.clone()),

@@ -36,7 +36,11 @@ pub(super) fn expand_wildcards(
         }
         if out.len() == before {
             return Err(match table {
-                Some(table) => scope.missing(Some(table), table),
+                Some(table) => {
+                    let mut error = scope.missing(Some(table), table);
+                    error.message = format!("Unknown identifier '{}'", table.value);
+                    error
+                }
                 None => SqlError::plan(expr.span, "SELECT * needs a FROM clause"),
             });
         }

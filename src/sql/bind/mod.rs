@@ -185,11 +185,14 @@ impl<'a> Binder<'a> {
 }
 
 impl Binder<'_> {
+    /// Whether what Flink refuses is refused though it could be run.
+    pub(super) fn strict(&self) -> bool {
+        self.options.get("millstream.compat.strict").is_some_and(|v| v.eq_ignore_ascii_case("true"))
+    }
+
     /// With `millstream.compat.strict`, refuses NULL without a type where Flink wants one.
     fn typed(&self, expr: &Expr, span: super::error::Span) -> SqlResult<()> {
-        let strict =
-            self.options.get("millstream.compat.strict").is_some_and(|v| v.eq_ignore_ascii_case("true"));
-        if strict && expr.data_type.kind == TypeKind::Null {
+        if self.strict() && expr.data_type.kind == TypeKind::Null {
             return Err(SqlError::plan(span, "Illegal use of 'NULL'").help("CAST(NULL AS type) gives it one"));
         }
         Ok(())

@@ -323,7 +323,13 @@ impl Binder<'_> {
                         None if select.distinct => {
                             return Err(SqlError::plan(
                                 item.expr.span,
-                                "ORDER BY of SELECT DISTINCT takes its columns",
+                                match &item.expr.kind {
+                                    ExprKind::Name(parts) => format!(
+                                        "Expression '{}' is not in the select clause",
+                                        parts.iter().map(|p| p.value.as_str()).collect::<Vec<_>>().join(".")
+                                    ),
+                                    _ => "Expression of ORDER BY is not in the select clause".to_owned(),
+                                },
                             ));
                         }
                         None => {

@@ -56,14 +56,21 @@ pub fn result_type(
     filtered: bool,
     span: Span,
 ) -> SqlResult<DataType> {
+    if let Some(error) = super::signatures::wrong_number(function, args.len(), span) {
+        // COUNT(*) comes without arguments
+        if !(function == "COUNT" && args.is_empty()) {
+            return Err(error);
+        }
+    }
     let first = args.first();
     let kind = first.map_or(TypeKind::Null, |t| t.kind.clone());
     let misfit = |forms: &str| {
         let types: Vec<String> = args.iter().map(|t| format!("<{}>", calcite(&t.kind))).collect();
+        let forms = super::signatures::forms(function).map_or_else(|| format!("'{forms}'"), str::to_owned);
         SqlError::plan(
             span,
             format!(
-                "Cannot apply '{function}' to arguments of type '{function}({})'. Supported form(s): '{forms}'",
+                "Cannot apply '{function}' to arguments of type '{function}({})'. Supported form(s): {forms}",
                 types.join(", ")
             ),
         )
@@ -112,7 +119,7 @@ pub fn result_type(
             DataType { kind, nullable }
         }
         "LISTAGG" => {
-            if !is_string(&kind) {
+            if !is_string(&kind) || !args.iter().all(|t| is_string(&t.kind)) {
                 return Err(misfit("LISTAGG(<CHARACTER>)").help("LISTAGG(CAST(… AS STRING))"));
             }
             DataType { kind: TypeKind::Varchar(UNBOUNDED), nullable }

@@ -31,7 +31,10 @@ pub(super) fn resolve(upper: &str, args: Vec<Expr>, span: Span) -> SqlResult<Exp
             let args = args.into_iter().map(|arg| cast_to(arg, &element.kind)).collect();
             Ok(call("ARRAY", args, DataType::not_null(TypeKind::Array(Box::new(element)))))
         }
-        ("MAP", _) if arity.is_multiple_of(2) => {
+        ("MAP", _) if !arity.is_multiple_of(2) => {
+            Err(SqlError::plan(span, "Map requires an even number of arguments"))
+        }
+        ("MAP", _) => {
             let side = |parity: usize| {
                 let mut types =
                     args.iter().enumerate().filter(|(i, _)| i % 2 == parity).map(|(_, a)| &a.data_type);

@@ -5,6 +5,7 @@ mod arrays;
 mod collections;
 mod json;
 pub mod operators;
+pub mod signatures;
 mod table;
 
 use crate::engine::expr::{Expr, ExprNode};
@@ -13,10 +14,10 @@ use crate::engine::types::{DataType, TypeKind};
 
 use super::error::{Span, SqlError, SqlResult, nearest};
 use super::types::{
-    UNBOUNDED, calcite, call, cast_to, common, common_kind, family, is_binary, is_integer, is_interval,
-    is_nested, is_numeric, is_string, is_temporal, is_timestamp, merged_kind, null_of, string_literal,
+    UNBOUNDED, calcite, call, cast_to, common, common_kind, is_binary, is_integer, is_interval, is_nested,
+    is_numeric, is_string, is_temporal, is_timestamp, merged_kind, null_of, string_literal,
 };
-use operators::{arithmetic, boolean, compare};
+use operators::{arithmetic, compare};
 
 pub use table::names;
 
@@ -31,24 +32,12 @@ pub fn unknown(name: &str, args: &[Expr], span: Span) -> Box<SqlError> {
     if known && args.iter().any(|arg| arg.data_type.kind == TypeKind::Null) {
         return SqlError::plan(span, "Illegal use of 'NULL'").help("CAST(NULL AS type) gives it one");
     }
-    let types: Vec<String> = args
-        .iter()
-        .map(|arg| {
-            let kind = &arg.data_type.kind;
-            let text = if is_string(kind) {
-                "CHARACTER".to_owned()
-            } else if is_numeric(kind) {
-                "NUMERIC".to_owned()
-            } else {
-                family(kind)
-            };
-            format!("<{text}>")
-        })
-        .collect();
-    let error = SqlError::plan(
-        span,
-        format!("No match found for function signature {}({})", name.to_uppercase(), types.join(", ")),
-    );
+    if let Some(error) = signatures::refusal(&name.to_uppercase(), args, span) {
+        return error;
+    }
+    let types = signatures::families(args);
+    let shown = if known { name.to_uppercase() } else { name.to_owned() };
+    let error = SqlError::plan(span, format!("No match found for function signature {shown}({types})"));
     match nearest(name, names().chain(aggregates::NAMES.iter().copied())) {
         Some(near) if !near.eq_ignore_ascii_case(name) => error.help(format!("did you mean {near}?")),
         _ => error,
@@ -57,6 +46,9 @@ pub fn unknown(name: &str, args: &[Expr], span: Span) -> Box<SqlError> {
 
 /// The error Calcite gives for arguments that do not fit.
 pub fn misfit(name: &str, args: &[Expr], forms: &str, span: Span) -> Box<SqlError> {
+    if let Some(error) = signatures::refusal(name, args, span) {
+        return error;
+    }
     let types: Vec<String> = args.iter().map(|arg| format!("<{}>", calcite(&arg.data_type.kind))).collect();
     SqlError::plan(
         span,
@@ -100,7 +92,9 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
                     SqlError::plan(span, "Illegal use of 'NULL'").help("CAST(NULL AS type) gives it one")
                 );
             }
-            let condition = boolean(condition, span)?;
+            if condition.data_type.kind != TypeKind::Boolean {
+                return wrong(&[condition, yes, no], "IF(<BOOLEAN>, <ANY>, <ANY>)");
+            }
             if is_nested(&yes.data_type.kind) || is_nested(&no.data_type.kind) {
                 return wrong(&[condition, yes, no], "IF(<ANY_TYPE>, <NUMERIC_TYPE>, <NUMERIC_TYPE>)");
             }
@@ -115,7 +109,15 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             let Some(target) =
                 args.iter().skip(1).try_fold(kind, |k, arg| merged_kind(&k, &arg.data_type.kind))
             else {
-                return wrong(&args, "<FUNCTION>(<COMPARABLE_TYPE>...)");
+                let mut kinds = args.iter().map(|arg| &arg.data_type.kind);
+                let first = kinds.next().unwrap_or(&TypeKind::Null);
+                let other = kinds.find(|kind| merged_kind(first, kind).is_none()).unwrap_or(first);
+                return Err(SqlError::plan(
+                    span,
+                    format!(
+                        "All types in a comparison should support both 'EQUALS' and 'ORDER' comparison with each other. Can not compare {first} with {other}"
+                    ),
+                ));
             };
             // Flink takes DATE for it and then cannot compare
             let mixed = |a: &Expr| is_timestamp(&a.data_type.kind) && !is_timestamp(&target);
@@ -326,8 +328,14 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             Ok(call("TIMESTAMPADD", args, DataType { kind, nullable }))
         }
         ("CURRENT_WATERMARK", 1) => {
-            let kind =
-                if is_timestamp(&kind) { kind } else { return wrong(&args, "CURRENT_WATERMARK(<rowtime>)") };
+            if !is_timestamp(&kind) {
+                return Err(SqlError::plan(
+                    span,
+                    format!(
+                        "CURRENT_WATERMARK() must be called with a single rowtime attribute argument, but '{kind}' cannot be a time attribute."
+                    ),
+                ));
+            }
             Ok(call("CURRENT_WATERMARK", args, DataType::new(kind)))
         }
         ("ARRAY" | "MAP" | "ROW" | "ITEM" | "CARDINALITY" | "ELEMENT", _) => {

@@ -28,7 +28,7 @@ pub fn boolean(expr: Expr, span: Span) -> SqlResult<Expr> {
     match expr.data_type.kind {
         TypeKind::Boolean => Ok(expr),
         TypeKind::Null => Ok(null_of(TypeKind::Boolean)),
-        ref kind => Err(SqlError::plan(span, format!("a condition is BOOLEAN, this is {}", calcite(kind)))),
+        ref kind => Err(SqlError::plan(span, format!("Expected a boolean type, this is {}", calcite(kind)))),
     }
 }
 

@@ -82,6 +82,20 @@ impl Parser {
         words.iter().enumerate().all(|(i, word)| self.is_word_at(i, word))
     }
 
+    /// A unit of time as an argument.
+    fn time_frame(&mut self) -> SqlResult<String> {
+        let unit = self.unit();
+        match (unit, self.peek()) {
+            (Err(error), crate::sql::dialect::Token::Word { value, .. })
+                if !crate::sql::dialect::is_reserved(value) =>
+            {
+                let message = format!("'{value}' is not a valid time frame");
+                Err(SqlError::plan(error.span, message).help("YEAR, MONTH, DAY, HOUR, MINUTE, SECOND, …"))
+            }
+            (unit, _) => unit,
+        }
+    }
+
     /// Calls with a syntax of their own; `None` when the word is not one of them.
     pub(super) fn special_call(&mut self, word: &str, span: Span) -> SqlResult<Option<Expr>> {
         if !self.is_at(1, "(") {
@@ -90,7 +104,7 @@ impl Parser {
         let args = match word {
             "EXTRACT" => {
                 self.at += 2;
-                let unit = self.unit()?;
+                let unit = self.time_frame()?;
                 let unit = self.keyword(&unit);
                 self.expect_word("FROM")?;
                 vec![unit, self.expr()?]
@@ -111,7 +125,7 @@ impl Parser {
             }
             "TIMESTAMPDIFF" | "TIMESTAMPADD" => {
                 self.at += 2;
-                let unit = self.unit()?;
+                let unit = self.time_frame()?;
                 let mut args = vec![self.keyword(&unit)];
                 for _ in 0..2 {
                     self.expect(",")?;

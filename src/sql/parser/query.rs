@@ -358,8 +358,7 @@ impl Parser {
             } else if self.eat_word("USING") {
                 JoinCondition::Using(self.in_parens(Self::ident)?)
             } else if kind == JoinKind::Inner {
-                // as the NEXMark scripts write it, with the condition in WHERE
-                JoinCondition::None
+                JoinCondition::Missing
             } else {
                 return Err(SqlError::parse(
                     span,

@@ -14,6 +14,16 @@ impl Parser {
     /// `TUMBLE(TABLE t, DESCRIPTOR(ts), size [, offset])` and its brothers, positional or with `NAME =>`.
     pub(super) fn window_function(&mut self) -> SqlResult<TableExpr> {
         if !self.is_window_call() {
+            // a function of a name that is not known
+            if let crate::sql::dialect::Token::Word { value, .. } = self.peek()
+                && self.is_at(1, "(")
+                && !self.is_word_at(2, "TABLE")
+                && !crate::sql::dialect::is_reserved(value)
+            {
+                let error =
+                    SqlError::plan(self.span(), format!("No match found for function signature {value}"));
+                return Err(error.help("table functions: TUMBLE, HOP, CUMULATE, SESSION, UNNEST"));
+            }
             return Err(self.unexpected(&["TUMBLE", "HOP", "CUMULATE", "SESSION", "UNNEST"]));
         }
         let span = self.span();
