@@ -137,7 +137,7 @@ async fn list(global: &GlobalArgs) -> Result<()> {
     let mut all = running.clone();
     for known in saved::list(&global.data)? {
         if !running.iter().any(|r| r.get("name").and_then(Value::as_str) == Some(known.name.as_str())) {
-            all.push(stopped(&known.name, saved::head(&global.data, &known.name)?));
+            all.push(stopped(&known, saved::head(&global.data, &known.name)?));
         }
     }
     if global.json {
@@ -172,22 +172,24 @@ pub(super) async fn status(global: &GlobalArgs, name: &str) -> Result<Value> {
         {
             return answer.json();
         }
-        saved::find(&global.data, name)?;
+        let known = saved::find(&global.data, name)?;
         // A process that has the state open and no socket yet is starting, or about to end.
         match saved::head(&global.data, name)? {
             None if Instant::now() < until => tokio::time::sleep(Duration::from_millis(50)).await,
-            head => return Ok(stopped(name, head)),
+            head => return Ok(stopped(&known, head)),
         }
     }
 }
 
 /// A pipeline that answers on no socket, by its state; `None`: another process has that open.
-fn stopped(name: &str, head: Option<Head>) -> Value {
+fn stopped(known: &saved::Saved, head: Option<Head>) -> Value {
+    let name = &known.name;
+    let failure = saved::failure(known);
     match head {
         Some(head) => json!({
             "name": name,
-            "state": "STOPPED",
-            "causes": [],
+            "state": if failure.is_some() { "FAILED" } else { "STOPPED" },
+            "causes": failure.into_iter().collect::<Vec<_>>(),
             "epoch": head.epoch,
             "positions": head.inputs,
             "sinks": head.sinks.iter().map(|(s, e)| json!({"name": s, "epoch": e})).collect::<Vec<_>>(),

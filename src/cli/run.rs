@@ -124,8 +124,7 @@ impl Service {
             tracing::info!(connector = name, created, "connector from {}", path.display());
         }
         for job in jobs {
-            Box::pin(self.pipelines.start(&job, false)).await?;
-            tracing::info!(pipeline = job.name, "pipeline started");
+            Box::pin(self.pipelines.launch(&job)).await;
         }
         std::future::pending().await
     }

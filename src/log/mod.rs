@@ -216,6 +216,13 @@ pub trait LogReader: Send {
     /// it at once, there is no polling delay. What comes back may hold no record and still move
     /// [`Fetched::next_offsets`] (past Kafka's control records). Cancel-safe: a dropped call loses nothing.
     ///
-    /// Fails with [`crate::Kind::Data`] where an assigned offset is no longer kept (never skips).
+    /// Fails with [`crate::Kind::Data`] where an assigned offset is no longer kept (never skips). A store that is away
+    /// gives nothing: see [`Self::is_cut_off`].
     async fn poll(&mut self, max_bytes: usize, timeout: Duration) -> Result<Fetched>;
+
+    /// Whether the store could not be reached at a time since the last call: to be asked where nothing comes. It may
+    /// have come back since; whoever wants to know asks [`Log::topics`].
+    fn is_cut_off(&mut self) -> bool {
+        false
+    }
 }

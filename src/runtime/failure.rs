@@ -32,3 +32,7 @@ pub(super) fn state_error(error: StateError) -> Error {
         _ => Error::data("the pipeline's state cannot be read or written").with_source(error),
     }
 }
+
+pub(super) fn closed() -> Error {
+    Error::internal("a part of the pipeline ended before the others")
+}

@@ -57,6 +57,14 @@ impl Host {
         Ok(control)
     }
 
+    /// Starts a job; one that cannot be started is FAILED, with its cause, and keeps nothing else from running.
+    pub async fn launch(&self, job: &Job) {
+        let Err(error) = self.start(job, false).await else { return };
+        tracing::error!(pipeline = job.name, "FAILED: {}", error.screen());
+        let failed = Pipeline::failed(&job.script.plan, &job.name, self.environment.clone(), error);
+        self.pipelines.lock().insert(job.name.clone(), failed);
+    }
+
     /// Starts a pipeline that the data directory knows, by the script it ran last.
     ///
     /// # Errors

@@ -1,27 +1,70 @@
 //! The pipeline's thread, the side of its inputs: records become changes and go through the graph.
 
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
 use super::source::{SourceEvent, position_key};
-use super::worker::{CHUNK, Event, MAX_OUTPUT_ROWS, Sinks, SourceSlot, Worker, engine_error};
+use super::worker::{
+    CHUNK, Command, Event, MAX_OUTPUT_ROWS, Sinks, SourceSlot, Worker, closed, engine_error,
+};
 use crate::engine::format::{FormatError, Input};
 use crate::engine::row::Change;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::log::{Fetched, TopicPartition};
 use crate::sink::dead_letter;
 
 pub(super) fn decode_error(slot: &SourceSlot, at: &TopicPartition, offset: i64, error: FormatError) -> Error {
     let column = error.column.as_ref().map(|c| format!(", column {c}")).unwrap_or_default();
-    let outer = Error::data(format!(
-        "table {}: cannot decode topic {}, partition {}, offset {offset}{column}",
-        slot.table, at.topic, at.partition
-    ))
-    .because(error.what);
+    let kind = if error.transient { Kind::Transient } else { Kind::Data };
+    let place = match slot.of_files {
+        true => format!("{}, line {}", at.topic, offset.saturating_add(1)),
+        false => format!("topic {}, partition {}, offset {offset}", at.topic, at.partition),
+    };
+    let outer =
+        Error::new(kind, format!("table {}: cannot decode {place}{column}", slot.table)).because(error.what);
     match error.next {
         Some(next) => outer.next(next),
         None => outer.next("the pipeline stands before this record; nothing behind it was read"),
     }
 }
 
+/// How long the first try again waits for what a record needs from outside; each waits twice as long, up to
+/// [`LAST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
+
 impl Worker {
+    /// Shows what a record waits for, and waits a while; `false`: the pipeline is to stop. Called again until it is
+    /// there.
+    fn wait_for_outside(&mut self, who: &str, error: &Error, pause: &mut Duration) -> Result<bool> {
+        tracing::warn!(%error, "trying again");
+        self.shared.retrying(who, Some(error.screen()));
+        let until = Instant::now() + *pause;
+        while self.work.stop_by.is_none() {
+            match self.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(event) => self.put_off(event)?,
+                Err(RecvTimeoutError::Timeout) => {
+                    *pause = (*pause * 2).min(LAST_PAUSE);
+                    return Ok(true);
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(closed()),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Something comes while something else is waited for: only what cannot wait is done.
+    pub(super) fn put_off(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Sink(event) => self.sink_event(event),
+            Event::Command(command @ (Command::Stop | Command::Release)) => self.command(command),
+            other => {
+                self.work.deferred.push_back(other);
+                Ok(())
+            }
+        }
+    }
+
     pub(super) fn source_event(&mut self, event: SourceEvent) -> Result<()> {
         if self.work.held {
             self.work.deferred.push_back(Event::Source(event));
@@ -91,7 +134,7 @@ impl Worker {
                     self.touch();
                 }
             }
-            let Some(slot) = self.sources.get_mut(source) else { return Ok(()) };
+            let Some(slot) = self.sources.get(source) else { return Ok(()) };
             let headers: Vec<_> =
                 if slot.decoder.wants_headers() { record.headers().collect() } else { Vec::new() };
             let input = Input {
@@ -104,8 +147,20 @@ impl Worker {
                 leader_epoch: record.leader_epoch,
                 headers: &headers,
             };
-            if let Err(error) = slot.decoder.decode(&input, &mut changes) {
+            let mut pause = FIRST_PAUSE;
+            let decoded = loop {
+                let Some(slot) = self.sources.get_mut(source) else { return Ok(()) };
+                let Err(error) = slot.decoder.decode(&input, &mut changes) else { break Ok(()) };
                 let error = decode_error(slot, record.at, record.offset, error);
+                if !error.is_transient() {
+                    break Err(error);
+                }
+                let table = slot.table.clone();
+                if !self.wait_for_outside(&table, &error, &mut pause)? {
+                    break Err(Error::new(Kind::Stopped, "stopped before a record could be read"));
+                }
+            };
+            if let Err(error) = decoded {
                 self.push(source, &mut changes, first, last)?;
                 // What came before it in this fetch is in the state, of whatever partition.
                 for done in fetched.iter().take(index) {
@@ -113,6 +168,10 @@ impl Worker {
                 }
                 self.move_to(source, record.at, record.offset);
                 return Err(self.leave_in_order(error));
+            }
+            let Some(slot) = self.sources.get_mut(source) else { return Ok(()) };
+            if pause > FIRST_PAUSE {
+                self.shared.retrying(&slot.table, None);
             }
             if slot.decoder.skips()
                 && let Some(error) = slot.decoder.take_skipped()

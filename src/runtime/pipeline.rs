@@ -89,6 +89,21 @@ impl Pipeline {
         }
         start::start(plan, name, environment).await
     }
+
+    /// A pipeline that has failed before it could start, for those who ask after it.
+    pub(super) fn failed(plan: &Plan, name: &str, environment: Environment, error: Error) -> PipelineHandle {
+        let shared = Arc::new(Shared::new(name, plan.warnings.clone()));
+        shared.finish(Phase::Failed, Some(error));
+        let inner = Inner {
+            name: name.to_owned(),
+            plan: Arc::new(plan.clone()),
+            environment,
+            shared,
+            commands: std::sync::mpsc::channel().0,
+            stop: watch::Sender::new(true),
+        };
+        PipelineHandle::new(PipelineControl { inner: Arc::new(inner) })
+    }
 }
 
 /// A running pipeline, owned: dropping the handle stops it without waiting.

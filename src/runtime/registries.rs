@@ -2,14 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::config::AddressMap;
-use crate::engine::format::avro;
+use crate::engine::format::{FormatError, avro};
 use crate::transform::{Options, registry};
-
-/// Tries before a registry that does not answer stops the pipeline.
-const TRIES: u32 = 10;
 
 /// Opens registries by the format's options.
 #[derive(Debug)]
@@ -58,28 +54,22 @@ impl avro::Registries for Registries {
     }
 }
 
-/// Tries again while the registry cannot be reached: what it refuses, it will refuse again.
-fn patiently<T>(mut ask: impl FnMut() -> Result<T, String>) -> Result<T, String> {
-    let mut tries = 1;
-    loop {
-        match ask() {
-            Err(why) if tries < TRIES && registry::unavailable(&why) => {
-                tracing::warn!("{why}; trying again");
-                std::thread::sleep(Duration::from_millis(200 * u64::from(tries)));
-                tries += 1;
-            }
-            other => return other,
-        }
+/// What it refuses, it will refuse again; one that cannot be reached is asked again.
+fn failed(why: String) -> FormatError {
+    match registry::unavailable(&why) {
+        true => FormatError::unavailable(why)
+            .next("check the registry's url and that it is reachable from here; millstream tries again"),
+        false => FormatError::new(why).next("check the registry's url, the subject and its compatibility"),
     }
 }
 
 impl avro::Registry for Registry {
-    fn schema(&self, id: u32) -> Result<String, String> {
-        patiently(|| self.0.schema(id))
+    fn schema(&self, id: u32) -> Result<String, FormatError> {
+        self.0.schema(id).map_err(failed)
     }
 
-    fn register(&self, subject: &str, schema: &str) -> Result<u32, String> {
-        patiently(|| self.0.id(subject, schema, None))
+    fn register(&self, subject: &str, schema: &str) -> Result<u32, FormatError> {
+        self.0.id(subject, schema, None).map_err(failed)
     }
 }
 

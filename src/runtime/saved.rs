@@ -11,6 +11,8 @@ use crate::state::{Head, StateError, Store};
 
 const SCRIPT: &str = "pipeline.sql";
 const NAME: &str = "name";
+/// Why the last run ended, where it failed.
+pub(super) const FAILURE: &str = "failure";
 
 /// A pipeline that a data directory knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +100,11 @@ pub fn script(saved: &Saved) -> Result<String> {
     std::fs::read_to_string(&path).map_err(|e| failed(&path, e))
 }
 
+/// What a stopped pipeline's last run failed of; `None`: of nothing.
+pub fn failure(saved: &Saved) -> Option<String> {
+    std::fs::read_to_string(saved.directory.join(FAILURE)).ok().filter(|text| !text.is_empty())
+}
+
 /// The head of a stopped pipeline's state; `None` where another process has it open.
 ///
 /// # Errors
@@ -129,6 +136,8 @@ pub fn reset(data: &Path, name: &str) -> Result<()> {
         }
         std::fs::remove_dir_all(&dir).map_err(|e| failed(&dir, e))?;
     }
+    // Of a run that there is nothing of any more.
+    let _ = std::fs::remove_file(directory(data, name).join(FAILURE));
     let mut store = Store::open(&dir, options).map_err(state_error)?;
     let head = Head { takeover: true, ..store.head().clone() };
     store.commit(head, &[]).map_err(state_error)

@@ -21,6 +21,10 @@ pub(super) const READ_AHEAD: usize = 16 << 20;
 pub(super) const POLL_BYTES: usize = 1 << 20;
 /// After so long without a record, what holds back the rest of what was there is looked for.
 const QUIET: Duration = Duration::from_secs(2);
+/// How often topics are looked at where new partitions are not looked for.
+const LOOK: Duration = Duration::from_secs(10);
+/// A log that takes longer to answer is shown as away.
+const ANSWER: Duration = Duration::from_secs(2);
 const WAIT_FOR_TOPIC: Duration = Duration::from_millis(250);
 
 /// What sources tell the pipeline's thread.
@@ -168,6 +172,9 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
                 self.shared.waiting(&self.name, why);
                 moved = std::time::Instant::now();
             }
+            if fetched.next_offsets().is_empty() && reader.is_cut_off() {
+                self.look_for_log().await?;
+            }
             self.shared.retrying(&self.name, None);
             *pause = Duration::from_millis(100);
             if !fetched.next_offsets().is_empty() {
@@ -190,9 +197,22 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
                     reader.unassign(&at).await?;
                 }
             }
-            if self.until.is_none() && options.discovery.is_some_and(|interval| looked.elapsed() >= interval)
-            {
+            if self.until.is_none() && looked.elapsed() >= options.discovery.unwrap_or(LOOK) {
                 looked = self.discover(options, assigned, reader.as_mut()).await?;
+            }
+        }
+    }
+
+    /// The log could not be reached at a time: says what is wrong, where it still is.
+    async fn look_for_log(&self) -> Result<()> {
+        let mut asked = std::pin::pin!(self.log.topics());
+        match tokio::time::timeout(ANSWER, &mut asked).await {
+            Ok(answer) => answer.map(drop),
+            Err(_) => {
+                let error = Error::transient(format!("{} does not answer", self.log.describe()))
+                    .next("check the address, and that it runs; millstream tries again by itself");
+                self.shared.retrying(&self.name, Some(error.screen()));
+                asked.await.map(drop)
             }
         }
     }
@@ -219,6 +239,12 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
 
     /// An offset that the log no longer holds.
     fn lost(&self, error: Error) -> Error {
+        if error.kind() == Kind::Refused && error.next_step().is_none() {
+            return error.next(
+                "a topic that was deleted and made anew is another one: take it out of the SQL, or start the pipeline \
+                 anew with `millstream pipelines reset`",
+            );
+        }
         if error.kind() != Kind::Data {
             return error;
         }
@@ -230,7 +256,7 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
             )
     }
 
-    /// Assigns partitions that are not read yet.
+    /// Assigns partitions that are not read yet; fails where a topic that is read has been deleted, or made anew.
     async fn discover(
         &mut self,
         options: &TopicOptions,
@@ -239,16 +265,32 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
     ) -> Result<std::time::Instant> {
         let first = assigned.is_empty();
         let known = assigned.len();
+        // New partitions are not wanted; whether the known ones are still there is looked after all the same.
+        let look_only = !first && options.discovery.is_none();
         let of_source = format!("{}/", self.name);
         // A pipeline that has run before begins where it stopped, also in what it has not seen yet.
         let resumed = self.positions.keys().any(|key| key.starts_with(&of_source));
         for name in self.topic_names(&options.topics, first).await? {
-            let Some(info) = self.log.topic(&name).await? else { continue };
+            let Some(info) = self.log.topic(&name).await? else {
+                if matches!(options.topics, Topics::List(_)) && assigned.keys().any(|at| *at.topic == *name) {
+                    return Err(self.lost(Error::refused(format!("topic {name} was deleted"))));
+                }
+                continue;
+            };
             let topic: Arc<str> = Arc::from(name.as_str());
             let mut written = None;
             for (partition, range) in (0..).zip(&info.partitions) {
                 let at = TopicPartition { topic: Arc::clone(&topic), partition };
-                if assigned.contains_key(&at) {
+                if let Some(known) = assigned.get(&at) {
+                    if range.end < known.next {
+                        return Err(self.lost(Error::data(format!(
+                            "topic {name}, partition {partition}: it ends at offset {}, and offset {} was read",
+                            range.end, known.next
+                        ))));
+                    }
+                    continue;
+                }
+                if look_only {
                     continue;
                 }
                 let key = position_key(&self.name, &at);
@@ -319,7 +361,11 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
             let existing = self.log.topics().await?;
             let missing = match topics {
                 Topics::List(list) => match list.iter().find(|t| !existing.contains(t)) {
-                    Some(missing) if first => format!("topic {missing} does not exist"),
+                    Some(missing) if first => {
+                        // Brokers do not list what may not be read: asked for it, they say so.
+                        self.log.topic(missing).await?;
+                        format!("topic {missing} does not exist")
+                    }
                     _ => {
                         self.shared.waiting(&self.name, None);
                         return Ok(list.clone());

@@ -126,6 +126,7 @@ pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> 
     // Only now: a script that is refused does not take the place of the one that the state was computed by.
     if let Some(script) = &environment.script {
         super::saved::save(&environment.data, name, script)?;
+        shared.keep_failure(super::start::directory(&environment.data, name).join(super::saved::FAILURE));
     }
 
     let (events, events_in) = std::sync::mpsc::channel::<Event>();
@@ -387,6 +388,7 @@ pub(super) fn source_slots(plan: &Plan, format: &FormatContext) -> Result<Vec<In
             name: source.name.clone(),
             table: table.name.clone(),
             decoder,
+            of_files: matches!(kind, options::SourceKind::Files { .. }),
             partitions: Vec::new(),
             ended: false,
         };
@@ -457,6 +459,8 @@ async fn recover(
             found.push((if behind { Recovery::Replay } else { Recovery::Continue }, None));
             continue;
         }
+        let written = head.sinks.get(&opening.name).is_some_and(|epoch| *epoch > 0);
+        opening.sink.expects_target(written && !head.takeover);
         let fence = opening.sink.fence().await?;
         let decision = epoch::recover(&head, &opening.name, fence.as_ref()).map_err(|refusal| {
             Error::new(Kind::Fenced, format!("sink {} ({}) may not be written", opening.name, opening.sink.describe()))

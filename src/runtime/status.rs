@@ -1,6 +1,7 @@
 //! What a pipeline does and how far it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -139,6 +140,8 @@ struct Inner {
     busy: bool,
     last_work: Instant,
     failure: Option<Arc<Error>>,
+    /// Where a failure is kept for those who ask later; `None`: nowhere.
+    kept: Option<PathBuf>,
 }
 
 /// The status as the pipeline's tasks share it.
@@ -173,8 +176,19 @@ impl Shared {
             busy: true,
             last_work: Instant::now(),
             failure: None,
+            kept: None,
         };
         Self { inner: Mutex::new(inner), version: watch::Sender::new(0) }
+    }
+
+    /// Failures are kept in this file from now on; an older one is forgotten.
+    pub(super) fn keep_failure(&self, file: PathBuf) {
+        if let Err(error) = std::fs::remove_file(&file)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "cannot remove {}", file.display());
+        }
+        self.inner.lock().kept = Some(file);
     }
 
     fn change(&self, change: impl FnOnce(&mut Inner)) {
@@ -321,6 +335,11 @@ impl Shared {
             }
             s.status.phase = phase;
             s.status.causes = failure.iter().map(Error::screen).collect();
+            if let (Some(file), Some(cause)) = (&s.kept, s.status.causes.first())
+                && let Err(error) = std::fs::write(file, cause)
+            {
+                tracing::warn!(%error, "cannot write {}", file.display());
+            }
             s.failure = failure.map(Arc::new);
         });
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::batching::Batching;
-pub(super) use super::failure::{engine_error, state_error};
+pub(super) use super::failure::{closed, engine_error, state_error};
 use super::source::SourceEvent;
 use super::status::{Hop, Phase, Shared};
 use super::writer::{SinkEvent, Write};
@@ -83,6 +83,8 @@ pub(super) struct SourceSlot {
     /// The table's name.
     pub(super) table: String,
     pub(super) decoder: Box<dyn Decoder>,
+    /// Its topics are files, its offsets their lines.
+    pub(super) of_files: bool,
     /// The partitions it reads; a place in it is the graph's number of the partition.
     pub(super) partitions: Vec<TopicPartition>,
     pub(super) ended: bool,
@@ -329,7 +331,7 @@ impl Worker {
         Ok(())
     }
 
-    fn sink_event(&mut self, event: SinkEvent) -> Result<()> {
+    pub(super) fn sink_event(&mut self, event: SinkEvent) -> Result<()> {
         match event {
             SinkEvent::Written { sink, epoch } => {
                 self.work.in_flight = self.work.in_flight.saturating_sub(1);
@@ -344,7 +346,7 @@ impl Worker {
         }
     }
 
-    fn command(&mut self, command: Command) -> Result<()> {
+    pub(super) fn command(&mut self, command: Command) -> Result<()> {
         match command {
             Command::Stop => {
                 self.work.stop_by.get_or_insert_with(|| Instant::now() + STOP_PATIENCE);
@@ -408,9 +410,7 @@ impl Worker {
                 None => Duration::from_secs(3600),
             };
             match self.events.recv_timeout(wait) {
-                Ok(Event::Sink(event)) => self.sink_event(event)?,
-                Ok(Event::Command(command @ (Command::Stop | Command::Release))) => self.command(command)?,
-                Ok(other) => self.work.deferred.push_back(other),
+                Ok(event) => self.put_off(event)?,
                 Err(RecvTimeoutError::Timeout) if self.work.stop_by.is_none() => {}
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(Error::new(Kind::Stopped, "a target did not take the last epoch in time"));
@@ -496,8 +496,4 @@ impl Worker {
             head.written.insert(slot.name.clone(), slot.written);
         }
     }
-}
-
-pub(super) fn closed() -> Error {
-    Error::internal("a part of the pipeline ended before the others")
 }

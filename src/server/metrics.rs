@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use super::rest::Api;
 use crate::capture::{ConnectorStatus, Phase};
 use crate::connect::worker::Sample;
-use crate::runtime::{PipelineStatus, registry};
+use crate::runtime::{Phase as PipelinePhase, PipelineStatus, registry};
 
 /// Answers with everything there is to measure.
 pub(super) async fn metrics(State(api): State<Api>) -> Response {
@@ -403,6 +403,29 @@ fn of_pipelines(page: &mut Page, pipelines: &[PipelineStatus], now: i64) {
     for p in pipelines {
         let labels = [("pipeline", p.name.as_str()), ("state", p.phase.name())];
         page.sample("millstream_pipeline_state", &labels, 1);
+    }
+    let troubled = |p: &&PipelineStatus| matches!(p.phase, PipelinePhase::Retrying | PipelinePhase::Failed);
+    if pipelines.iter().any(|p| troubled(&p)) {
+        page.family(
+            "millstream_pipeline_failure",
+            Kind::Gauge,
+            "1 while a failure keeps a pipeline from moving.",
+        );
+    }
+    for p in pipelines.iter().filter(troubled) {
+        let cause = p.causes.join("; ").replace('\n', "; ");
+        page.sample("millstream_pipeline_failure", &[("pipeline", &p.name), ("cause", &cause)], 1);
+    }
+    if pipelines.iter().any(|p| !p.skipped.is_empty()) {
+        page.family(
+            "millstream_pipeline_skipped_total",
+            Kind::Counter,
+            "Records since the start that could not be read and were left out (ignore-parse-errors).",
+        );
+    }
+    for (p, (table, skipped)) in pipelines.iter().flat_map(|p| p.skipped.iter().map(move |s| (p, s))) {
+        let labels = [("pipeline", p.name.as_str()), ("table", table)];
+        page.sample("millstream_pipeline_skipped_total", &labels, skipped.records);
     }
     page.family("millstream_pipeline_epoch", Kind::Gauge, "Last epoch in the state.");
     for p in pipelines {

@@ -85,6 +85,9 @@ pub trait Sink: Send {
         false
     }
 
+    /// Told before [`Self::fence`] whether earlier epochs lie in the target: then it must be there, and is not made.
+    fn expects_target(&mut self, _written: bool) {}
+
     /// Connects if need be, checks that the target fits the sink's table (existence, columns, types; made
     /// where that is allowed), and says what the fence holds; `None` where there is none.
     ///
@@ -131,7 +134,8 @@ pub trait Sink: Send {
 /// A format's failure as the border's error.
 pub(crate) fn format_error(table: &str, error: crate::engine::format::FormatError) -> crate::Error {
     let at = error.column.as_ref().map(|c| format!(", column {c}")).unwrap_or_default();
-    let outer = crate::Error::config(format!("table {table}{at}: {}", error.what));
+    let kind = if error.transient { crate::Kind::Transient } else { crate::Kind::Config };
+    let outer = crate::Error::new(kind, format!("table {table}{at}: {}", error.what));
     match error.next {
         Some(next) => outer.next(next),
         None => outer,

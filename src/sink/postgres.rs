@@ -44,6 +44,8 @@ pub struct PostgresSink {
     name: TargetName,
     epoch_table: Option<TargetName>,
     create: bool,
+    /// Epochs lie in the target: without it they are lost, and another one must not be made in its place.
+    written: bool,
     /// The token that [`Sink::claim`] set.
     writer: Option<String>,
     session: Option<Session>,
@@ -85,7 +87,7 @@ impl PostgresSink {
         };
         let epoch_table = option("millstream.epoch-table").map(TargetName::parse).transpose()?;
         let table = table.clone();
-        Ok(Self { id, table, config, name, epoch_table, create, writer: None, session: None })
+        Ok(Self { id, table, config, name, epoch_table, create, written: false, writer: None, session: None })
     }
 
     /// The open session, made when there is none or when its connection is gone.
@@ -93,7 +95,19 @@ impl PostgresSink {
         if self.session.as_ref().is_none_or(|s| s.client.is_closed()) {
             self.session = None;
             let client = crate::pg::connect(&self.config).await?;
-            let target = Target::open(&client, &self.name, &self.table, self.create).await?;
+            let create = self.create && !self.written;
+            let target = Target::open(&client, &self.name, &self.table, create).await;
+            let target = match target {
+                Err(error) if self.written && target::is_missing(&error) => {
+                    return Err(Error::data(format!("table {} is gone", self.name.plain()))
+                        .because(format!("earlier epochs of {} were written to it", self.id))
+                        .next(format!(
+                            "put it back; or have everything computed and written anew: millstream pipelines reset {}",
+                            self.id.pipeline
+                        )));
+                }
+                target => target?,
+            };
             let fences = Fences::new(&target.name, self.epoch_table.as_ref());
             fences.ensure(&client).await?;
             let session = prepare(client, target, fences).await?;
@@ -212,7 +226,13 @@ impl Session {
     }
 
     fn write_error(&self, error: tokio_postgres::Error) -> Error {
-        sql_error(format!("cannot write to table {}", self.target.name.plain()), error)
+        let error = sql_error(format!("cannot write to table {}", self.target.name.plain()), error);
+        match error.next_step() {
+            Some(_) => error,
+            None => error.next(
+                "mend the target or the query, then start the pipeline again: it goes on with this epoch",
+            ),
+        }
     }
 
     async fn simple(&self, sql: &str) -> Result<()> {
@@ -284,6 +304,11 @@ impl Session {
     }
 }
 
+/// Whether a write failed in a way that a table gives which was altered or dropped since it was looked at.
+fn table_has_changed(error: &Error) -> bool {
+    sqlstate(error).is_some_and(|code| code.starts_with("42") || matches!(code, "0A000" | "23502"))
+}
+
 /// Cuts rows into pieces of bounded size.
 fn cut<'a>(rows: &'a [&'a Row], upsert: bool, pieces: &mut Vec<Piece<'a>>) {
     let mut start = 0;
@@ -328,6 +353,10 @@ impl Sink for PostgresSink {
         true
     }
 
+    fn expects_target(&mut self, written: bool) {
+        self.written = written;
+    }
+
     async fn fence(&mut self) -> Result<Option<Fence>> {
         let id = self.id.clone();
         let session = self.session().await?;
@@ -365,12 +394,19 @@ impl Sink for PostgresSink {
         let mut pieces = Vec::new();
         cut(&deletes, false, &mut pieces);
         cut(&upserts, true, &mut pieces);
-        let session = self.session().await?;
-        let written = session.write(&id, fence::number(epoch)?, &writer, &pieces).await;
+        let mut written = self.session().await?.write(&id, fence::number(epoch)?, &writer, &pieces).await;
+        if written.as_ref().is_err_and(table_has_changed) {
+            // What no longer fits is said by table and column; what does was only prepared for the old one.
+            self.written |= epoch > 1;
+            self.session = None;
+            written = self.session().await?.write(&id, fence::number(epoch)?, &writer, &pieces).await;
+        }
+        self.written |= written.is_ok();
         match written {
             // A connection that was lost in the midst of this epoch's transaction may have had it committed only now,
             // while this one waited for its lock.
             Err(error) if error.kind() == Kind::Fenced => {
+                let session = self.session().await?;
                 let found = session.fences.read(&session.client, &id).await?;
                 let ours = found.is_some_and(|found| found.epoch == epoch && found.writer == writer);
                 if ours { Ok(()) } else { Err(error) }

@@ -275,6 +275,10 @@ impl Sink for TopicSink {
             return Err(Error::new(Kind::Fenced, format!("sink {} is at epoch {}", self.id, claimed.epoch))
                 .because(format!("epoch {epoch} was to be written")));
         }
+        if !self.encoder.is_ready() {
+            let prepared = tokio::task::block_in_place(|| self.encoder.prepare());
+            prepared.map_err(|e| format_error(&self.id.sink, e))?;
+        }
         self.batch.clear();
         let topic = self.batch.topic(&self.topic);
         let (mut key, mut value) = (Vec::new(), Vec::new());

@@ -14,6 +14,7 @@
 
 mod at_least_once;
 mod bad_config;
+mod bad_input;
 mod capture;
 mod catalog;
 mod cli;
@@ -37,6 +38,7 @@ mod nothing_waits;
 mod operate;
 mod outage;
 mod pipeline_crash;
+mod pipeline_failures;
 mod postgres_sink;
 mod protobuf_reader;
 #[allow(dead_code, reason = "the golden runner has more use for it")]

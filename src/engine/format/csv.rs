@@ -180,7 +180,7 @@ impl CsvOptions {
             Some(value) => Ok(value),
             None if self.ignore_errors => Ok(Value::Null),
             None => {
-                Err(FormatError::new(format!("For input string: \"{text}\": it is no {}", data_type.kind)))
+                Err(FormatError::new(format!("cannot read {}: found a text that is none", data_type.kind)))
             }
         }
     }

@@ -116,6 +116,26 @@ impl Encoder {
         Ok(Self { value, key, upsert })
     }
 
+    /// Whether nobody has to be asked for anything any more; see [`Self::prepare`].
+    pub fn is_ready(&self) -> bool {
+        self.avro().all(AvroWriter::is_ready)
+    }
+
+    /// Registers the schemas of what will be written. May block.
+    ///
+    /// # Errors
+    /// What the schema registry says.
+    pub fn prepare(&self) -> Result<(), FormatError> {
+        self.avro().try_for_each(AvroWriter::prepare)
+    }
+
+    fn avro(&self) -> impl Iterator<Item = &AvroWriter> {
+        std::iter::once(&self.value).chain(&self.key).filter_map(|part| match &part.style {
+            Style::Avro(writer) => Some(writer),
+            _ => None,
+        })
+    }
+
     /// Appends the record's key; `false`: the record has none.
     ///
     /// # Errors

@@ -38,11 +38,18 @@ pub struct FormatError {
     pub column: Option<String>,
     /// What to do about it, where that is known.
     pub next: Option<Cow<'static, str>>,
+    /// It may heal by itself (a schema registry is away): the record is to be tried again.
+    pub transient: bool,
 }
 
 impl FormatError {
     pub(crate) fn new(what: impl Into<Cow<'static, str>>) -> Self {
-        Self { what: what.into(), column: None, next: None }
+        Self { what: what.into(), column: None, next: None, transient: false }
+    }
+
+    /// What may heal by itself.
+    pub(crate) fn unavailable(what: impl Into<Cow<'static, str>>) -> Self {
+        Self { transient: true, ..Self::new(what) }
     }
 
     /// Whether the text is no JSON at all, rather than another value than the column's.

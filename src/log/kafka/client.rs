@@ -1,6 +1,7 @@
 //! What all librdkafka clients share: creation, log lines, errors.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
@@ -26,6 +27,8 @@ struct State {
     last_failure: Mutex<Option<String>>,
     /// The broker has refused the login, and nothing has gone well since.
     denied: Mutex<Option<String>>,
+    /// No broker could be reached, and nobody has asked about it since.
+    unreachable: AtomicBool,
     undelivered: Mutex<Option<Undelivered>>,
 }
 
@@ -49,6 +52,11 @@ impl Context {
     /// What the broker said when it refused the login, where it did last.
     pub fn denied(&self) -> Option<String> {
         self.state.denied.lock().clone()
+    }
+
+    /// Whether no broker could be reached at a time since the last call.
+    pub fn take_unreachable(&self) -> bool {
+        self.state.unreachable.swap(false, Ordering::Relaxed)
     }
 
     /// The broker has answered: it is not refused.
@@ -86,6 +94,9 @@ impl ClientContext for Context {
         *self.state.last_failure.lock() = Some(reason.to_owned());
         if matches!(error.rdkafka_error_code(), Some(Code::Authentication | Code::SaslAuthenticationFailed)) {
             *self.state.denied.lock() = Some(reason.to_owned());
+        }
+        if error.rdkafka_error_code() == Some(Code::AllBrokersDown) {
+            self.state.unreachable.store(true, Ordering::Relaxed);
         }
         tracing::info!("Kafka client: {error}: {reason}");
     }

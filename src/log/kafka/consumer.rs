@@ -26,6 +26,7 @@ pub struct KafkaReader {
     queue: ConsumerQueue,
     assigned: Vec<Assigned>,
     failed: Option<Error>,
+    context: Context,
 }
 
 impl KafkaReader {
@@ -61,10 +62,11 @@ impl KafkaReader {
                 config.set(name, value);
             }
         }
-        let consumer: BaseConsumer<Context> = client::create(&config, Context::default())?;
+        let context = Context::default();
+        let consumer: BaseConsumer<Context> = client::create(&config, context.clone())?;
         let queue = ConsumerQueue::new(consumer)
             .ok_or_else(|| Error::internal("librdkafka gave no consumer queue"))?;
-        Ok(Self { queue, assigned: Vec::new(), failed: None })
+        Ok(Self { queue, assigned: Vec::new(), failed: None, context })
     }
 
     fn with_consumer<R>(
@@ -82,7 +84,7 @@ impl KafkaReader {
     /// Takes what waits, up to about `max_bytes`.
     fn take(&mut self, max_bytes: usize) -> Fetched {
         let mut fetched = Fetched::default();
-        let Self { queue, assigned, failed } = self;
+        let Self { queue, assigned, failed, .. } = self;
         let mut last = 0;
         loop {
             let more = queue.drain(|message| {
@@ -187,6 +189,11 @@ impl LogReader for KafkaReader {
         self.with_consumer(at, |c| c.incremental_unassign(&list))?;
         self.assigned.swap_remove(index);
         Ok(())
+    }
+
+    fn is_cut_off(&mut self) -> bool {
+        self.queue.events(&self.context);
+        self.context.take_unreachable()
     }
 
     async fn poll(&mut self, max_bytes: usize, timeout: Duration) -> Result<Fetched> {

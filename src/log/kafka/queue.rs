@@ -3,13 +3,16 @@
 //! rdkafka's own `poll` makes an event and an `Arc` for every record; the batch call of the C library gives a few
 //! hundred records at a time.
 
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, c_char, c_void};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use rdkafka::ClientContext;
 use rdkafka::bindings as c;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use tokio::sync::Notify;
 
@@ -17,10 +20,14 @@ use super::client::Context;
 
 /// Records taken at once.
 const BATCH: usize = 256;
+/// Events of the client taken at once.
+const EVENTS: usize = 100;
 
 /// The queue of a consumer, and the consumer it belongs to.
 pub struct ConsumerQueue {
     queue: NonNull<c::rd_kafka_queue_t>,
+    /// What concerns the client as a whole: log lines, and that brokers are away.
+    main: NonNull<c::rd_kafka_queue_t>,
     // After `queue`, which Drop gives back first.
     consumer: Option<BaseConsumer<Context>>,
     notify: Arc<Notify>,
@@ -42,6 +49,13 @@ impl ConsumerQueue {
     pub fn new(consumer: BaseConsumer<Context>) -> Option<Self> {
         // SAFETY: the handle is valid while `consumer` lives; the returned queue is a counted reference.
         let queue = NonNull::new(unsafe { c::rd_kafka_queue_get_consumer(consumer.client().native_ptr()) })?;
+        // SAFETY: as above. What it gets is no longer passed on to the consumer's queue, where the batch call would
+        // print it on standard error.
+        let main = NonNull::new(unsafe {
+            let main = c::rd_kafka_queue_get_main(consumer.client().native_ptr());
+            c::rd_kafka_queue_forward(main, std::ptr::null_mut());
+            main
+        })?;
         let notify = Arc::new(Notify::new());
         // SAFETY: the opaque pointer stays valid until Drop switches the callback off, because `self.notify`
         // keeps the Notify alive; the callback only notifies, which never blocks.
@@ -52,7 +66,37 @@ impl ConsumerQueue {
                 Arc::as_ptr(&notify).cast_mut().cast(),
             );
         }
-        Some(Self { queue, consumer: Some(consumer), notify })
+        Some(Self { queue, main, consumer: Some(consumer), notify })
+    }
+
+    /// Tells the context what concerns the client as a whole, without waiting.
+    pub fn events(&mut self, context: &Context) {
+        for _ in 0..EVENTS {
+            // SAFETY: the queue is valid until Drop; the event is ours, and destroyed below.
+            let Some(event) = NonNull::new(unsafe { c::rd_kafka_queue_poll(self.main.as_ptr(), 0) }) else {
+                return;
+            };
+            let event = event.as_ptr();
+            // SAFETY: the event is valid until it is destroyed, once, at the end, and so are its texts.
+            unsafe {
+                match c::rd_kafka_event_type(event) {
+                    c::RD_KAFKA_EVENT_ERROR => {
+                        let code = c::rd_kafka_event_error(event).into();
+                        context.error(KafkaError::Global(code), &text(c::rd_kafka_event_error_string(event)));
+                    }
+                    c::RD_KAFKA_EVENT_LOG => {
+                        let (mut facility, mut line, mut level) = (std::ptr::null(), std::ptr::null(), 0);
+                        let found =
+                            c::rd_kafka_event_log(event, &raw mut facility, &raw mut line, &raw mut level);
+                        if found == 0 {
+                            context.log(log_level(level), &text(facility), &text(line));
+                        }
+                    }
+                    _ => {}
+                }
+                c::rd_kafka_event_destroy(event);
+            }
+        }
     }
 
     /// The consumer.
@@ -88,10 +132,11 @@ impl ConsumerQueue {
 impl Drop for ConsumerQueue {
     fn drop(&mut self) {
         // SAFETY: switching the callback off takes the queue's lock, under which it is called: it does not run
-        // after this. The reference to the queue is given back once.
+        // after this. The references to the queues are given back once.
         unsafe {
             c::rd_kafka_queue_cb_event_enable(self.queue.as_ptr(), None, std::ptr::null_mut());
             c::rd_kafka_queue_destroy(self.queue.as_ptr());
+            c::rd_kafka_queue_destroy(self.main.as_ptr());
         }
         if let Some(consumer) = self.consumer.take() {
             // Closing waits for librdkafka's threads; that must not hold up a task.
@@ -99,6 +144,27 @@ impl Drop for ConsumerQueue {
                 std::thread::Builder::new().name("kafka-close".into()).spawn(move || drop(consumer));
             drop(closing);
         }
+    }
+}
+
+/// # Safety
+/// `pointer` is null or a NUL-terminated string.
+unsafe fn text(pointer: *const c_char) -> String {
+    if pointer.is_null() {
+        return String::new();
+    }
+    // SAFETY: by the caller's promise.
+    unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
+}
+
+/// syslog's numbers.
+fn log_level(level: i32) -> RDKafkaLogLevel {
+    match level {
+        ..=2 => RDKafkaLogLevel::Critical,
+        3 => RDKafkaLogLevel::Error,
+        4..=5 => RDKafkaLogLevel::Notice,
+        6 => RDKafkaLogLevel::Info,
+        _ => RDKafkaLogLevel::Debug,
     }
 }
 

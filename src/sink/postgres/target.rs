@@ -245,8 +245,18 @@ fn unnest<'a>(sql: &mut String, columns: impl Iterator<Item = &'a TargetColumn> 
     let _ = write!(sql, "{values} FROM unnest({arrays}) AS u({names})");
 }
 
+/// The table is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no such table")]
+struct Missing;
+
+pub(super) fn is_missing(error: &Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<Missing>())
+}
+
 fn missing(name: &TargetName, table: &TableRef) -> Error {
     Error::config(format!("table {} does not exist", name.plain()))
+        .with_source(Missing)
         .because(format!("sink table {} is to be written there", table.name))
         .next("create it, correct 'table-name' or currentSchema, or leave 'millstream.create-table' on")
 }

@@ -20,19 +20,20 @@ use crate::engine::types::Field;
 use data::Reader;
 use schema::{Schema, Type};
 
-/// A schema registry with Confluent's API. Calls may block: each schema is asked for once.
+/// A schema registry with Confluent's API. Calls may block: each schema is asked for once. A failure that may heal by
+/// itself is [`FormatError::transient`].
 pub trait Registry: Send + Sync + fmt::Debug {
     /// The schema of an id, as JSON text.
     ///
     /// # Errors
     /// What the registry says, as text for the user.
-    fn schema(&self, id: u32) -> Result<String, String>;
+    fn schema(&self, id: u32) -> Result<String, FormatError>;
 
     /// The id of a schema under a subject, registered where it is new.
     ///
     /// # Errors
     /// What the registry says, as text for the user.
-    fn register(&self, subject: &str, schema: &str) -> Result<u32, String>;
+    fn register(&self, subject: &str, schema: &str) -> Result<u32, FormatError>;
 }
 
 /// Opens registries.
@@ -56,10 +57,6 @@ fn registry(options: &FormatOptions, context: &FormatContext) -> Result<Arc<dyn 
     registries
         .open(options.all())
         .map_err(|what| FormatError::new(format!("the options '{}…' are wrong: {what}", options.prefix)))
-}
-
-fn refused(what: String) -> FormatError {
-    FormatError::new(what).next("check the registry's url and that it is reachable from here")
 }
 
 /// A decimal in the table's scale; NULL where it has too many digits.
@@ -86,7 +83,7 @@ impl Schemas {
         let schema = match self.known.get(&id) {
             Some(schema) => Arc::clone(schema),
             None => {
-                let schema = Arc::new(Schema::parse(&self.registry.schema(id).map_err(refused)?)?);
+                let schema = Arc::new(Schema::parse(&self.registry.schema(id)?)?);
                 self.known.insert(id, Arc::clone(&schema));
                 schema
             }
@@ -318,14 +315,16 @@ struct Framing {
 }
 
 impl Framing {
+    fn id(&self) -> Result<u32, FormatError> {
+        if let Some(id) = self.id.get() {
+            return Ok(*id);
+        }
+        let id = self.registry.register(&self.subject, &self.schema)?;
+        Ok(*self.id.get_or_init(|| id))
+    }
+
     fn put(&self, out: &mut Vec<u8>) -> Result<(), FormatError> {
-        let id = match self.id.get() {
-            Some(id) => *id,
-            None => {
-                let id = self.registry.register(&self.subject, &self.schema).map_err(refused)?;
-                *self.id.get_or_init(|| id)
-            }
-        };
+        let id = self.id()?;
         out.push(0);
         out.extend_from_slice(&id.to_be_bytes());
         Ok(())
@@ -355,6 +354,16 @@ impl AvroWriter {
             id: Arc::default(),
         };
         Ok(Self { framing: Some(framing), envelope })
+    }
+
+    /// Whether the schema's id is known: then [`Self::write`] asks nobody.
+    pub(super) fn is_ready(&self) -> bool {
+        self.framing.as_ref().is_none_or(|framing| framing.id.get().is_some())
+    }
+
+    /// Asks for the schema's id.
+    pub(super) fn prepare(&self) -> Result<(), FormatError> {
+        self.framing.as_ref().map_or(Ok(()), |framing| framing.id().map(drop))
     }
 
     pub(super) fn write(

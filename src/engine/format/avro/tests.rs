@@ -11,12 +11,14 @@ use crate::engine::types::{DataType, TypeKind};
 struct Memory(Mutex<Vec<(String, String)>>);
 
 impl Registry for Memory {
-    fn schema(&self, id: u32) -> Result<String, String> {
+    fn schema(&self, id: u32) -> Result<String, FormatError> {
         let all = self.0.lock();
-        all.get(usize::try_from(id).unwrap()).map(|(_, s)| s.clone()).ok_or_else(|| "no such id".into())
+        all.get(usize::try_from(id).unwrap())
+            .map(|(_, s)| s.clone())
+            .ok_or_else(|| FormatError::new("no such id"))
     }
 
-    fn register(&self, subject: &str, schema: &str) -> Result<u32, String> {
+    fn register(&self, subject: &str, schema: &str) -> Result<u32, FormatError> {
         let mut all = self.0.lock();
         all.push((subject.to_owned(), schema.to_owned()));
         Ok(u32::try_from(all.len() - 1).unwrap())
