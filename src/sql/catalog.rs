@@ -188,7 +188,13 @@ impl Catalog {
     /// When there is none; the nearest name is the remedy.
     pub fn table(&self, name: &ast::Ident) -> SqlResult<Arc<Table>> {
         self.find(name).ok_or_else(|| {
-            self.suggest(name, SqlError::plan(name.span, format!("Object '{}' not found", name.value)))
+            // a name in another case is looked for, and not taken
+            let near = self.tables().find(|table| table.name.eq_ignore_ascii_case(&name.value));
+            let near = near.map_or_else(String::new, |table| {
+                format!(" within 'default_catalog.default_database'; did you mean '{}'?", table.name)
+            });
+            let message = format!("Object '{}' not found{near}", name.value);
+            self.suggest(name, SqlError::plan(name.span, message))
         })
     }
 

@@ -66,7 +66,6 @@ fn statements_of_old_and_new_clients_are_taken() {
         "CREATE TABLE p WITH ('connector'='print') AS SELECT a, b FROM t",
         "CREATE TABLE q (LIKE_ INT) WITH ('connector'='print'); EXPLAIN STATEMENT SET BEGIN INSERT INTO q SELECT a FROM t; END",
         "BEGIN STATEMENT SET; END",
-        "ANALYZE TABLE t COMPUTE STATISTICS",
     ] {
         if let Err(error) = run(&format!("{TABLE}{statement}")) {
             panic!("{statement}: {error}");

@@ -306,6 +306,16 @@ pub(crate) fn parse_decimal(text: &str, precision: u8, scale: u8) -> Result<Opti
     Ok(arithmetic::fit(Decimal::new(if negative { -unscaled } else { unscaled }, scale), precision, scale))
 }
 
+/// A DOUBLE as DECIMAL by its shortest digits, as Java has it; `None` when it does not fit.
+pub(crate) fn decimal_of(value: f64, precision: u8, scale: u8) -> Option<Decimal> {
+    let mut text = String::new();
+    java::float::push_double(&mut text, value);
+    if text.ends_with('y') || text == "NaN" {
+        return None;
+    }
+    parse_decimal(&text, precision, scale).ok().flatten()
+}
+
 fn to_decimal(value: &Value, precision: u8, scale: u8) -> Option<Result<Value, EvalError>> {
     let number = match value {
         Value::Decimal(d) => Ok(arithmetic::fit(*d, precision, scale)),
@@ -317,17 +327,12 @@ fn to_decimal(value: &Value, precision: u8, scale: u8) -> Option<Result<Value, E
             other => other,
         },
         Value::Float(_) | Value::Double(_) => {
-            let mut text = String::new();
-            match value {
-                Value::Float(v) => java::float::push_double(&mut text, f64::from(*v)),
-                Value::Double(v) => java::float::push_double(&mut text, *v),
-                _ => {}
-            }
-            if text.ends_with('y') || text == "NaN" {
-                Ok(None)
-            } else {
-                parse_decimal(&text, precision, scale)
-            }
+            let number = match value {
+                Value::Float(v) => f64::from(*v),
+                Value::Double(v) => *v,
+                _ => 0.0,
+            };
+            Ok(decimal_of(number, precision, scale))
         }
         _ => return None,
     };

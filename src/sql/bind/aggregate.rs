@@ -357,6 +357,13 @@ impl Binder<'_> {
             }
             None => None,
         };
+        if function == "APPROX_COUNT_DISTINCT" {
+            return Err(SqlError::plan(
+                span,
+                "APPROX_COUNT_DISTINCT aggregate function does not support yet for streaming.",
+            )
+            .help("COUNT(DISTINCT …) is exact"));
+        }
         let mut state = cell.borrow_mut();
         let grouped = !state.groups.is_empty() && state.sets.iter().all(|set| set.contains(&true))
             || state.window.is_some();

@@ -78,6 +78,7 @@ impl Binder<'_> {
                 let mut found = self.catalog.table(last);
                 if let Err(error) = &mut found
                     && (name.len() > 1 || *self.depth.borrow() > 0)
+                    && !error.message.contains(" within ")
                 {
                     // a path is looked for where it points to
                     error.message.push_str(" within 'default_catalog.default_database'");
@@ -161,6 +162,13 @@ impl Binder<'_> {
                 (JoinKind::Inner, JoinCondition::None | JoinCondition::Missing) => false,
                 (JoinKind::Inner, JoinCondition::On(on)) if on.kind == ast::ExprKind::Bool(true) => false,
                 (JoinKind::Left, JoinCondition::On(on)) if on.kind == ast::ExprKind::Bool(true) => true,
+                (JoinKind::Inner, JoinCondition::On(on)) => {
+                    let (rel, scope) =
+                        self.unnest(left, left_scope, expr, *ordinality, alias.as_ref(), false)?;
+                    let bound = self.expr(on, Env::plain(&scope))?;
+                    let rel = rel.filter(operators::clause("ON", bound, on.span)?);
+                    return Ok((rel, scope));
+                }
                 _ => {
                     return Err(SqlError::plan(
                         span,

@@ -95,6 +95,10 @@ impl Binder<'_> {
         }
         let inner = Env { over: None, ..env };
         let args = ast_call.args.iter().map(|arg| self.expr(arg, inner)).collect::<SqlResult<Vec<_>>>()?;
+        if let ("STDDEV_POP" | "STDDEV_SAMP" | "VAR_POP" | "VAR_SAMP", [arg]) = (function, args.as_slice()) {
+            let to = aggregates::result_type(function, &[arg.data_type.clone()], false, false, span)?;
+            return self.expr(&of_moments(function, ast_call, to, span), env);
+        }
         if matches!(function, "NTILE" | "CUME_DIST" | "PERCENT_RANK" | "LEAD") {
             return Err(SqlError::plan(
                 span,
@@ -260,4 +264,55 @@ impl Binder<'_> {
         }
         (rel, places)
     }
+}
+
+/// Variance and deviation of a frame as Flink computes them: by sums of the values and of their squares, in the type of
+/// the result. (Groups keep Welford's sum instead.)
+fn of_moments(function: &str, ast_call: &ast::Call, to: DataType, span: Span) -> ast::Expr {
+    use ast::{Expr, ExprKind};
+    let make = |kind: ExprKind| Expr { kind, span };
+    let binary = |op: &'static str, a: Expr, b: Expr| make(ExprKind::Binary(op, Box::new(a), Box::new(b)));
+    let number = |text: &str| make(ExprKind::Number(text.to_owned()));
+    let cast = |e: Expr| make(ExprKind::Cast(Box::new(e), to.clone().with_nullable(true), false));
+    let over = |name: &str, arg: Expr| {
+        let name = ast::Ident { value: name.to_owned(), span };
+        make(ExprKind::Call(Box::new(ast::Call { name, args: vec![arg], ..ast_call.clone() })))
+    };
+    let decimal = matches!(to.kind, TypeKind::Decimal(..));
+    let value = || {
+        let value = ast_call.args.first().cloned().unwrap_or_else(|| make(ExprKind::Null));
+        if decimal { cast(value) } else { value }
+    };
+    let count = || over("COUNT", value());
+    let counted = |e: Expr| if decimal { cast(e) } else { e };
+    let sum = || over("SUM", value());
+    let squares = over("SUM", binary("*", value(), value()));
+    let distance = binary("-", squares, binary("/", binary("*", sum(), sum()), cast(count())));
+    let divisor = if function.ends_with("_POP") {
+        counted(count())
+    } else {
+        make(ExprKind::Case {
+            operand: None,
+            branches: vec![(
+                binary("=", count(), number("1")),
+                make(ExprKind::Cast(Box::new(make(ExprKind::Null)), DataType::new(TypeKind::BigInt), false)),
+            )],
+            otherwise: Some(Box::new(binary("-", count(), number("1")))),
+        })
+    };
+    let variance = cast(binary("/", distance, divisor));
+    if function.starts_with("VAR") {
+        return variance;
+    }
+    let name = ast::Ident { value: "POWER".to_owned(), span };
+    let root = ast::Call {
+        name,
+        args: vec![variance, number("0.5")],
+        over: None,
+        filter: None,
+        distinct: false,
+        star: false,
+        returning: None,
+    };
+    cast(make(ExprKind::Call(Box::new(root))))
 }

@@ -158,7 +158,10 @@ impl Parser {
         // where an expression could stand, Flink names the keyword
         let keyword = match self.peek() {
             Token::Word { value, quoted: false }
-                if wanted.contains(&"an expression") && is_reserved(value) =>
+                if wanted
+                    .iter()
+                    .any(|w| matches!(*w, "an expression" | "a name" | "a statement" | "SELECT"))
+                    && is_reserved(value) =>
             {
                 Some(format!("Incorrect syntax near the keyword '{value}'"))
             }

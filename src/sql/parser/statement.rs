@@ -141,7 +141,10 @@ impl Parser {
                 self.at += 1;
                 self.namespace("USE")
             }
-            "ADD" | "REMOVE" | "ANALYZE" | "QUIT" | "EXIT" | "CLEAR" | "HELP" => self.skip_statement(&word),
+            "ANALYZE" => {
+                Err(SqlError::plan(self.span(), "ANALYZE TABLE is not supported for streaming mode now"))
+            }
+            "ADD" | "REMOVE" | "QUIT" | "EXIT" | "CLEAR" | "HELP" => self.skip_statement(&word),
             _ => {
                 let known = [
                     "SELECT", "WITH", "CREATE", "DROP", "ALTER", "INSERT", "EXECUTE", "BEGIN", "SET",
@@ -300,10 +303,17 @@ impl Parser {
         let span = self.span();
         self.expect_word("INSERT")?;
         if self.is_word("OVERWRITE") {
-            return Err(SqlError::parse(
-                self.span(),
-                "INSERT OVERWRITE is for bounded jobs; a stream is inserted INTO",
-            ));
+            let span = self.span();
+            self.at += 1;
+            let table = self.table_name()?;
+            return Err(SqlError::plan(
+                span,
+                format!(
+                    "INSERT OVERWRITE requires that the underlying DynamicTableSink of table 'default_catalog.default_database.{}' implements the SupportsOverwrite interface.",
+                    table.value
+                ),
+            )
+            .help("INSERT OVERWRITE is for bounded jobs; a stream is inserted INTO"));
         }
         self.expect_word("INTO")?;
         let table = self.table_name()?;

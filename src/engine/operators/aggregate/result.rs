@@ -2,7 +2,7 @@
 
 use super::super::super::error::EngineError;
 use super::super::super::eval::Width;
-use super::super::super::functions::{arithmetic, json};
+use super::super::super::functions::{arithmetic, cast, json};
 use super::super::super::row::{Decimal, Value};
 use super::super::super::types::TypeKind;
 use super::accumulator::{Accumulator, Call, Function};
@@ -91,6 +91,9 @@ impl Call {
         let result = if root { variance.sqrt() } else { variance };
         match self.output.kind {
             TypeKind::Float | TypeKind::Double => self.float(result),
+            TypeKind::Decimal(precision, scale) => {
+                cast::decimal_of(result, precision, scale).map_or(Value::Null, Value::Decimal)
+            }
             #[allow(clippy::cast_possible_truncation, reason = "an integer result is truncated")]
             _ => Value::Int(result as i64),
         }
