@@ -300,6 +300,7 @@ fn read_map(
         }
         Ok(())
     })?;
+    crate::java::hash_map::sort_by_text(&mut entries, |(key, _)| key.as_str().unwrap_or_default());
     Ok(Value::Map(entries.into()))
 }
 

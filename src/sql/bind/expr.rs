@@ -37,6 +37,7 @@ impl Binder<'_> {
             ExprKind::Keyword(word) => Ok(string_literal(word)),
             ExprKind::Unary(op, inner) => {
                 let inner = self.expr(inner, env)?;
+                self.typed(&inner, span)?;
                 match *op {
                     "NOT" => operators::negate(inner, span),
                     "-" => operators::negative(inner, span),
@@ -49,7 +50,11 @@ impl Binder<'_> {
                 let right = self.expr(right, env)?;
                 match *op {
                     "AND" | "OR" => operators::logic(op, left, right, span),
-                    "||" => operators::concat(left, right, span),
+                    "||" => {
+                        self.typed(&left, span)?;
+                        self.typed(&right, span)?;
+                        operators::concat(left, right, span)
+                    }
                     "+" | "-" | "*" | "/" | "%" => operators::arithmetic(op, left, right, span),
                     _ => operators::compare(op, left, right, span),
                 }

@@ -83,15 +83,17 @@ impl Binder<'_> {
         outer: bool,
     ) -> SqlResult<(Rel, Scope)> {
         let collection = self.expr(expr, Env::plain(&scope))?;
+        // a single column has the name of the whole
+        let single = alias.map_or("EXPR$0", |alias| alias.name.value.as_str());
         let fields: Vec<(String, DataType)> = match &collection.data_type.kind {
             TypeKind::Array(element) | TypeKind::Multiset(element) => match &element.kind {
                 TypeKind::Row(fields) => {
                     fields.iter().map(|f| (f.name.clone(), f.data_type.clone())).collect()
                 }
-                _ => vec![("f0".to_owned(), (**element).clone())],
+                _ => vec![(single.to_owned(), (**element).clone())],
             },
             TypeKind::Map(key, value) => {
-                vec![("f0".to_owned(), (**key).clone()), ("f1".to_owned(), (**value).clone())]
+                vec![("KEY".to_owned(), (**key).clone()), ("VALUE".to_owned(), (**value).clone())]
             }
             other => {
                 return Err(SqlError::plan(

@@ -52,9 +52,15 @@ impl Binder<'_> {
         span: Span,
     ) -> SqlResult<(Rel, Expr)> {
         let inner = self.query_in(query, Some(scope))?;
-        if value.is_some() && inner.cols.len() != 1 {
+        // (a, b) IN (SELECT x, y …) compares pairs
+        let values: Vec<&ast::Expr> = match value {
+            Some(ast::Expr { kind: ExprKind::Row(items), .. }) => items.iter().collect(),
+            Some(value) => vec![value],
+            None => Vec::new(),
+        };
+        if value.is_some() && inner.cols.len() != values.len() {
             return Err(SqlError::plan(span, "Values passed to IN operator must have compatible types")
-                .help(format!("the query gives {} columns, one is compared", inner.cols.len())));
+                .help(format!("the query gives {} columns, {} compared", inner.cols.len(), values.len())));
         }
         let (right, conditions) = correlate_by_equality(inner, &left, span)?;
         // the columns that decide: those compared with the query around, and the value's
@@ -64,9 +70,7 @@ impl Binder<'_> {
             columns_of(condition, &mut columns);
             keys.extend(columns.into_iter().filter(|c| *c < OUTER));
         }
-        if value.is_some() {
-            keys.insert(0);
-        }
+        keys.extend(0..values.len());
         if keys.is_empty() {
             let width = left.cols.len();
             let joined = joined(left, counted(right, &[]), Vec::new());
@@ -78,36 +82,35 @@ impl Binder<'_> {
         let width = left.cols.len();
         let place = |c: usize| width + keys.iter().position(|k| *k == c).unwrap_or(0);
         let mut tests: Vec<Expr> = conditions.iter().map(|e| at_home(e, &place)).collect();
-        let mut wanted = None;
-        if let Some(value) = value {
+        let mut wanted = Vec::new();
+        for (at, value) in values.iter().enumerate() {
             let value = self.expr(value, Env::plain(scope))?;
-            let element = right.cols.first().map_or(DataType::new(TypeKind::Null), |c| c.data_type.clone());
-            tests.push(operators::compare("=", value.clone(), column(place(0), element.clone()), span)?);
-            wanted = Some((value, element));
+            let element = right.cols.get(at).map_or(DataType::new(TypeKind::Null), |c| c.data_type.clone());
+            tests.push(operators::compare("=", value.clone(), column(place(at), element.clone()), span)?);
+            wanted.push((value, element));
         }
         let correlated = !conditions.is_empty();
         let all = right.clone();
         let with_mark = joined(left, marked(right, &keys), tests);
         let found = is("IS NOT NULL", with_mark.col(width + keys.len()));
-        let Some((value, element)) = wanted else { return Ok((with_mark, found)) };
-        if correlated || !(value.data_type.nullable || element.nullable) {
+        if correlated || !wanted.iter().any(|(value, element)| value.data_type.nullable || element.nullable) {
             return Ok((with_mark, found));
         }
         // NULLs make the answer unknown: of the value where there are rows, of the query where nothing is found
         let at = with_mark.cols.len();
         // as in Flink, an inner join: while the query has never had a row there is no count, and so no answer
-        let counts = counted(all, &[0]);
+        let columns: Vec<usize> = (0..wanted.len()).collect();
+        let counts = counted(all, &columns);
         let rel = plain_join(with_mark, counts, JoinKind::Inner, Vec::new(), Span::default());
         let (rows, known) = (rel.col(at), rel.col(at + 1));
         let zero = literal(Value::Int(0), TypeKind::BigInt);
         let boolean = |b: bool| literal(Value::Bool(b), TypeKind::Boolean);
         let any = is("IS TRUE", operators::compare(">", rows.clone(), zero, span)?);
-        let branches = vec![
-            (operators::negate(any, span)?, boolean(false)),
-            (is("IS NULL", value), null_of(TypeKind::Boolean)),
-            (found, boolean(true)),
-            (is("IS TRUE", operators::compare("<", known, rows, span)?), null_of(TypeKind::Boolean)),
-        ];
+        let mut branches = vec![(operators::negate(any, span)?, boolean(false))];
+        let null = || null_of(TypeKind::Boolean);
+        branches.extend(wanted.into_iter().map(|(value, _)| (is("IS NULL", value), null())));
+        branches.push((found, boolean(true)));
+        branches.push((is("IS TRUE", operators::compare("<", known, rows, span)?), null()));
         let test = functions::case(branches, boolean(false), DataType::new(TypeKind::Boolean));
         Ok((rel, test))
     }
@@ -149,7 +152,9 @@ fn counted(rel: Rel, columns: &[usize]) -> Rel {
         output: Field { name: name.to_owned(), data_type: DataType::not_null(TypeKind::BigInt) },
     };
     let mut calls = vec![count(Vec::new(), "$c")];
-    calls.extend(columns.iter().map(|c| count(vec![*c], "$ck")));
+    if !columns.is_empty() {
+        calls.push(count(columns.to_vec(), "$ck"));
+    }
     let cols = calls.iter().map(|c| Col::new(c.output.name.clone(), c.output.data_type.clone())).collect();
     let node = RelNode::Aggregate(Box::new(AggregateRel {
         input: rel,

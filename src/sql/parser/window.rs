@@ -50,10 +50,10 @@ impl Parser {
                 self.expect(")")?;
             } else if input.is_none() && label.as_deref().is_none_or(|l| l == "DATA" || l == "INPUT") {
                 input = Some(if self.eat_word("TABLE") {
-                    if self.eat("(") {
-                        let query = self.boxed_query()?;
-                        self.expect(")")?;
-                        TableExpr::Derived { query, lateral: false, alias: None }
+                    if self.is("(") {
+                        return Err(self
+                            .unexpected(&["a name"])
+                            .help("TABLE is followed by a name; a query stands in parentheses without it"));
                     } else {
                         let mut name = vec![self.ident()?];
                         while self.eat(".") {
