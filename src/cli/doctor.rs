@@ -38,12 +38,7 @@ pub(super) struct Files {
 impl Files {
     /// Those given, else those that the service runs.
     pub(super) fn read(given: &[PathBuf], config: Option<&Path>) -> Result<Self> {
-        let settings = match config {
-            None if Path::new("millstream.toml").is_file() => {
-                Settings::load(Some(Path::new("millstream.toml")))?
-            }
-            file => Settings::load(file)?,
-        };
+        let settings = Settings::of(config)?;
         let mut files = given.to_vec();
         if files.is_empty() {
             let base = config.and_then(Path::parent).unwrap_or(Path::new("")).to_owned();

@@ -16,7 +16,7 @@ pub mod topics;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
@@ -43,6 +43,9 @@ struct Cli {
     command: Command,
 }
 
+/// The data directory where none is named.
+const DATA: &str = "millstream-data";
+
 /// Options that every command takes.
 #[derive(Clone, Debug, Args)]
 pub struct GlobalArgs {
@@ -58,7 +61,7 @@ pub struct GlobalArgs {
         global = true,
         value_name = "DIR",
         env = "MILLSTREAM_DATA",
-        default_value = "millstream-data",
+        default_value = DATA,
         help_heading = "Global options"
     )]
     pub data: PathBuf,
@@ -78,6 +81,22 @@ pub struct GlobalArgs {
 }
 
 impl GlobalArgs {
+    /// With what the service's `millstream.toml` here says of log, data directory and addresses, where the command line
+    /// says nothing: for commands that look after what the service runs.
+    ///
+    /// # Errors
+    /// Where the file is not valid.
+    pub fn of_service(self) -> Result<Self> {
+        Ok(self.with(crate::config::settings::Settings::of(None)?))
+    }
+
+    /// With what settings say, where the command line says nothing; addresses of both.
+    fn with(self, settings: crate::config::settings::Settings) -> Self {
+        let data = settings.data.filter(|_| self.data == Path::new(DATA)).unwrap_or(self.data);
+        let connect_to = [self.connect_to, settings.connect_to].concat();
+        Self { log: self.log.or(settings.log), data, connect_to, ..self }
+    }
+
     /// The log's URL: as given, else the embedded log in the data directory.
     pub fn log_url(&self) -> String {
         self.log.clone().unwrap_or_else(|| format!("file:{}", self.data.join("log").display()))
@@ -183,11 +202,11 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Run(args) => Box::pin(run::run(args, &global)).await,
         Command::Capture(args) => Box::pin(capture::run(args, &global)).await,
         Command::Sql(args) => Box::pin(sql::run(args, &global)).await,
-        Command::Topics(args) => Box::pin(topics::run(args, &global)).await,
-        Command::Connectors(args) => Box::pin(connectors::run(args, &global)).await,
-        Command::Pipelines(args) => Box::pin(pipelines::run(args, &global)).await,
-        Command::Offsets(args) => Box::pin(offsets::run(args, &global)).await,
-        Command::Replay(args) => Box::pin(replay::run(args, &global)).await,
+        Command::Topics(args) => Box::pin(topics::run(args, &global.of_service()?)).await,
+        Command::Connectors(args) => Box::pin(connectors::run(args, &global.of_service()?)).await,
+        Command::Pipelines(args) => Box::pin(pipelines::run(args, &global.of_service()?)).await,
+        Command::Offsets(args) => Box::pin(offsets::run(args, &global.of_service()?)).await,
+        Command::Replay(args) => Box::pin(replay::run(args, &global.of_service()?)).await,
         Command::Doctor(args) => Box::pin(doctor::run(args, &global)).await,
         Command::Grants(args) => Box::pin(grants::run(args, &global)).await,
         Command::Completions { shell } => {

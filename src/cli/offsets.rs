@@ -38,7 +38,7 @@ enum Command {
 fn topic(given: Option<String>) -> Result<String> {
     match given {
         Some(topic) => Ok(topic),
-        None => Ok(Settings::load(None)?.worker.offset_storage_topic),
+        None => Ok(Settings::of(None)?.worker.offset_storage_topic),
     }
 }
 
@@ -76,7 +76,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
                 );
                 return Ok(());
             }
-            let group = Settings::load(None)?.worker.group_id;
+            let group = Settings::of(None)?.worker.group_id;
             let topic = topic(offsets_topic)?;
             let log = global.look_at_log().await?;
             if offsets::read_all(&log, &topic, &name).await?.is_empty() {

@@ -137,7 +137,12 @@ async fn list(global: &GlobalArgs) -> Result<()> {
     let mut all = running.clone();
     for known in saved::list(&global.data)? {
         if !running.iter().any(|r| r.get("name").and_then(Value::as_str) == Some(known.name.as_str())) {
-            all.push(stopped(&known, saved::head(&global.data, &known.name)?));
+            all.push(match saved::head(&global.data, &known.name) {
+                Ok(head) => stopped(&known, head),
+                Err(error) => {
+                    json!({"name": known.name, "state": "UNKNOWN", "causes": [error.screen()], "epoch": 0})
+                }
+            });
         }
     }
     if global.json {

@@ -37,10 +37,7 @@ pub struct Args {
 /// When something cannot be started, or the HTTP server fails. A connector or pipeline that fails later shows
 /// it in its state.
 pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
-    let settings = match &args.config {
-        None if Path::new("millstream.toml").is_file() => Settings::load(Some(Path::new("millstream.toml")))?,
-        file => Settings::load(file.as_deref())?,
-    };
+    let settings = Settings::of(args.config.as_deref())?;
     let base = args.config.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
     let connectors = Settings::files(&base, &settings.connectors)?;
     let jobs = Settings::files(&base, &settings.pipelines)?
@@ -89,14 +86,9 @@ struct Service {
 
 impl Service {
     async fn start(settings: &Settings, global: &GlobalArgs) -> Result<Self> {
-        let mut global = global.clone();
-        global.log = global.log.or_else(|| settings.log.clone());
-        global.data = settings.data.clone().unwrap_or(global.data);
+        let global = global.clone().with(settings.clone());
         let log = global.open_log().await?;
-        let mut addresses = global.addresses()?;
-        for mapping in &settings.connect_to {
-            addresses.push(mapping.parse()?);
-        }
+        let addresses = global.addresses()?;
         let worker = Worker::start(Env {
             log: Arc::clone(&log),
             topics: settings.worker.clone(),

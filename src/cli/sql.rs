@@ -212,6 +212,7 @@ mod tests {
             epoch: 2,
             records: 20,
             positions: std::collections::BTreeMap::new(),
+            begins: std::collections::BTreeMap::new(),
             newest: None,
             skipped: std::collections::BTreeMap::new(),
             behind: std::collections::BTreeSet::new(),

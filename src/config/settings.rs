@@ -153,6 +153,15 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Of the file given, else of `millstream.toml` where there is one here, else the defaults.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn of(file: Option<&Path>) -> Result<Self> {
+        let here = Path::new("millstream.toml");
+        Self::load(file.or_else(|| here.is_file().then_some(here)))
+    }
+
     fn check(&self) -> Result<()> {
         let server = &self.server;
         if server.certificate.is_some() != server.key.is_some() {

@@ -183,19 +183,33 @@ const OF_TRANSPORT: [&str; 22] = [
     "source.report-statistics",
 ];
 
+/// Options of formats that say how a schema registry is reached, or what happens to records that cannot be read; a name
+/// that ends with `.` is a prefix.
+const OF_FORMATS: [&str; 6] =
+    ["ignore-parse-errors", "url", "basic-auth.", "bearer-auth.", "ssl.", "properties."];
+
+/// Whether an option does not say what a table's rows are.
+fn is_of_transport(name: &str) -> bool {
+    let fits = |list: &[&str], name: &str| {
+        list.iter().any(|t| if t.ends_with('.') { name.starts_with(t) } else { name == *t })
+    };
+    let of_format = name.strip_prefix("key.").or_else(|| name.strip_prefix("value.")).unwrap_or(name);
+    let option = of_format.split_once('.').filter(|(format, _)| {
+        ["json", "debezium-json", "csv", "avro-confluent", "debezium-avro-confluent"].contains(format)
+    });
+    fits(&OF_TRANSPORT, name) || option.is_some_and(|(_, option)| fits(&OF_FORMATS, option))
+}
+
 impl TableRef {
     /// The table with those options only that decide what its rows are: another broker, password or start-up mode
     /// makes no other table, and state that was computed from it still fits.
     #[must_use]
     pub fn identity(&self) -> Self {
-        let transport = |name: &str| {
-            OF_TRANSPORT.iter().any(|t| if t.ends_with('.') { name.starts_with(t) } else { name == *t })
-        };
         Self {
             options: self
                 .options
                 .iter()
-                .filter(|(name, _)| !transport(name))
+                .filter(|(name, _)| !is_of_transport(name))
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect(),
             ..self.clone()

@@ -56,12 +56,22 @@ pub async fn replay(pipeline: &PipelineControl, range: &Range) -> Result<Report>
     let plan = pipeline.plan().as_ref();
     let keys = sink_keys(plan)?;
     let log = pipeline.environment().log.as_ref();
-    let present = pipeline.status().positions;
+    if crate::runtime::expires(plan) {
+        return Err(Error::config(format!("pipeline {} cannot be replayed", pipeline.name()))
+            .because(
+                "its state expires (table.exec.state.ttl) by the time at which events were processed: computed anew, the \
+                 query gives rows that the pipeline no longer has",
+            )
+            .next("start it anew with `millstream pipelines reset`, or leave the time to live out of queries that are to be replayed"));
+    }
+    let _alone = pipeline.replay_alone()?;
+    let status = pipeline.status();
+    let present = status.positions;
     if present.is_empty() {
         return Err(Error::config(format!("pipeline {} has read nothing yet", pipeline.name()))
             .next("there is nothing to replay: start it and let it catch up first"));
     }
-    let begins = beginnings(plan, log, &present).await?;
+    let begins = beginnings(plan, log, &present, &status.begins).await?;
     let bounds = range.bounds(log, &begins, &present).await?;
 
     let mut scratch = Scratch::open(plan, pipeline.environment()).await?;
@@ -81,9 +91,13 @@ pub async fn replay(pipeline: &PipelineControl, range: &Range) -> Result<Report>
     if !range.dry_run {
         let held = pipeline.hold().await?;
         release = Some(Release(pipeline));
-        let now: BTreeMap<String, i64> =
-            held.into_iter().filter(|(key, _)| present.contains_key(key)).collect();
-        touched = checked(scratch.advance(&now, touched).await?)?;
+        if let Some(new) = held.keys().find(|key| !present.contains_key(*key)) {
+            let topic = new.split_once('/').map_or(new.as_str(), |(_, at)| at);
+            return Err(Error::transient("the pipeline reads more than it did when the replay began")
+                .because(format!("{topic} has appeared meanwhile; nothing was written"))
+                .next("start the replay again"));
+        }
+        touched = checked(scratch.advance(&held, touched).await?)?;
     }
     let records = scratch.records();
     let mut report = Report { dry_run: range.dry_run, records, range: in_range, sinks: BTreeMap::new() };
@@ -149,6 +163,7 @@ async fn beginnings(
     plan: &Plan,
     log: &dyn Log,
     present: &BTreeMap<String, i64>,
+    begun: &BTreeMap<String, i64>,
 ) -> Result<BTreeMap<String, i64>> {
     let files = plan.nodes.iter().find_map(|node| match &node.op {
         Op::Source(table)
@@ -187,24 +202,28 @@ async fn beginnings(
         if info.configs.get("cleanup.policy").is_some_and(|p| p.contains("compact")) && !upsert {
             return Err(gone(format!("topic {topic} is compacted: older changes of a key may be missing")));
         }
-        if range.earliest > 0 {
+        let mode = option("scan.startup.mode");
+        let begin = match begun.get(key) {
+            Some(begin) => *begin,
+            // A state of an earlier version does not say.
+            None if upsert || mode == Some("earliest-offset") => 0,
+            None => {
+                return Err(Error::config(format!("where topic {topic} was read from is not known any more"))
+                    .because("the pipeline's state was begun by an earlier version, which did not keep it")
+                    .next(
+                        "start the pipeline anew, or use 'scan.startup.mode' = 'earliest-offset' for pipelines that \
+                         are to be replayed",
+                    ));
+            }
+        };
+        if range.earliest > begin {
             return Err(gone(format!(
-                "topic {topic}, partition {partition}: offsets 0 to {} are gone, the first kept is {}",
+                "topic {topic}, partition {partition}: offsets {begin} to {} are gone, the first kept is {}",
                 range.earliest - 1,
                 range.earliest
             )));
         }
-        if option("scan.startup.mode") == Some("latest-offset") {
-            return Err(Error::config(format!(
-                "topic {topic} was read from its end as it was at the first start"
-            ))
-            .because("where that was is not known any more")
-            .next("use 'scan.startup.mode' = 'earliest-offset' for pipelines that are to be replayed"));
-        }
-        // Other modes begin where their options say: the scratch run reads them by the same options.
-        if option("scan.startup.mode").is_none_or(|m| matches!(m, "earliest-offset" | "group-offsets")) {
-            begins.insert(key.clone(), range.earliest);
-        }
+        begins.insert(key.clone(), begin);
     }
     Ok(begins)
 }

@@ -158,3 +158,58 @@ async fn a_replay_that_was_given_up_lets_the_pipeline_go_on() {
         "abcd"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_the_target_refuses_fails_the_pipeline() {
+    let server = TemporaryPostgres::start(&PostgresOptions::default()).unwrap();
+    let url = format!("jdbc:postgresql://127.0.0.1:{}/postgres", server.port());
+    let target =
+        table("t", &[("connector", "jdbc"), ("url", &url), ("table-name", "t"), ("username", "postgres")]);
+    let plan = plan(&[target]);
+    let mut world = World::new().await;
+    world.send(&[&create(1, "a")]).await;
+    let pipeline = Pipeline::start(&plan, "p", world.environment()).await.unwrap();
+    pipeline.caught_up(world.log.as_ref()).await.unwrap();
+    server.psql("postgres", "ALTER TABLE t ADD CHECK (id > 1) NOT VALID").unwrap();
+    let all = range("earliest", &[]);
+    let error = replay(&pipeline, &all).await.unwrap_err();
+    assert!(error.screen().contains("t_id_check"), "{error}");
+    // Not RUNNING without a word: what it was to write lies in its state.
+    let failed = tokio::time::timeout(Duration::from_secs(20), pipeline.wait()).await.unwrap().unwrap_err();
+    assert!(failed.screen().contains("t_id_check"), "{failed}");
+    drop(pipeline);
+    server.psql("postgres", "ALTER TABLE t DROP CONSTRAINT t_id_check; DELETE FROM t").unwrap();
+    let pipeline = Pipeline::start(&plan, "p", world.environment()).await.unwrap();
+    assert_eq!(server.psql("postgres", "SELECT name FROM t").unwrap().trim(), "a");
+    // One at a time.
+    let alone = pipeline.replay_alone().unwrap();
+    assert_eq!(replay(&pipeline, &all).await.unwrap_err().kind(), Kind::Refused);
+    drop(alone);
+    replay(&pipeline, &all).await.unwrap();
+    pipeline.stop().await.unwrap();
+}
+
+/// From where the pipeline began, not from where its topics do.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_the_pipeline_is_not_replayed() {
+    let mut world = World::new().await;
+    let mut plan = plan(&[upsert_topic()]);
+    let Op::Source(source) = &mut plan.nodes[0].op else { panic!() };
+    source.options.remove("scan.startup.mode");
+    source.options.insert("properties.auto.offset.reset".into(), "latest".into());
+    world.send(&[&create(1, "old")]).await;
+    let pipeline = Pipeline::start(&plan, "p", world.environment()).await.unwrap();
+    pipeline.idle(Duration::from_millis(50)).await.unwrap();
+    world.send(&[&create(2, "new")]).await;
+    pipeline.caught_up(world.log.as_ref()).await.unwrap();
+    let report = replay(&pipeline, &range("earliest", &[])).await.unwrap();
+    assert_eq!((report.records, report.sinks["copy"].upserts), (1, 1));
+    pipeline.stop().await.unwrap();
+    // Rows of state that has expired are not brought back.
+    plan.options.insert("table.exec.state.ttl".into(), "1 h".into());
+    let fresh = Environment { fresh: true, ..world.environment() };
+    let pipeline = Pipeline::start(&plan, "p", fresh).await.unwrap();
+    let error = replay(&pipeline, &range("earliest", &[])).await.unwrap_err();
+    assert!(error.screen().contains("expires"), "{error}");
+    pipeline.stop().await.unwrap();
+}

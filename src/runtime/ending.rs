@@ -1,14 +1,16 @@
 //! The pipeline's thread, its ends: in order, after an error, and a savepoint of where it is.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::pipeline::copy_error;
 use super::status::Phase;
 use super::worker::{Event, STOP_PATIENCE, Sinks, Worker, engine_error, state_error};
 use super::writer::SinkEvent;
 use crate::error::{Error, Result};
+use crate::sink::Output;
 use crate::state::savepoint;
 
 impl Worker {
@@ -41,7 +43,9 @@ impl Worker {
         for slot in &mut self.sinks {
             slot.writes = None;
         }
-        let by = Instant::now() + STOP_PATIENCE;
+        // A stop has so long for all of it.
+        let last = Instant::now() + Duration::from_millis(500);
+        let by = self.work.stop_by.map_or_else(|| Instant::now() + STOP_PATIENCE, |by| by.max(last));
         let mut open = self.sinks.len();
         while open > 0 {
             match self.events.recv_timeout(by.saturating_duration_since(Instant::now())) {
@@ -90,6 +94,42 @@ impl Worker {
         self.work.savepoints.retain(|thread| !thread.is_finished());
         self.work.savepoints.push(thread);
         Ok(())
+    }
+
+    /// Writes rows as an epoch of their own, while the pipeline is held. Where that fails the pipeline has failed, as of
+    /// any other epoch: the state holds it, and the targets do not.
+    pub(super) fn inject(
+        &mut self,
+        outputs: Vec<(String, Output)>,
+        reply: oneshot::Sender<Result<()>>,
+    ) -> Result<()> {
+        let by_sink = match self.places(outputs) {
+            Ok(by_sink) => by_sink,
+            Err(error) => {
+                // Nothing was done; whoever asked may have gone.
+                let _ = reply.send(Err(error));
+                return Ok(());
+            }
+        };
+        let done =
+            self.wait_for_sinks().and_then(|()| self.cut(by_sink)).and_then(|()| self.wait_for_sinks());
+        let _ = reply.send(done.as_ref().map(|()| ()).map_err(copy_error));
+        done
+    }
+
+    /// The places of sinks by their names.
+    fn places(&self, outputs: Vec<(String, Output)>) -> Result<Vec<(usize, Output)>> {
+        if !self.work.held {
+            return Err(Error::internal(
+                "rows can be written past the query only while the pipeline is held",
+            ));
+        }
+        let place = |(name, output): (String, Output)| {
+            let place = self.sinks.iter().position(|s| s.name == name);
+            let missing = || Error::internal(format!("there is no sink {name}"));
+            place.map(|place| (place, output)).ok_or_else(missing)
+        };
+        outputs.into_iter().map(place).collect()
     }
 
     /// Waits for savepoints that are being written: they use the state.

@@ -93,7 +93,9 @@ pub fn recover(head: &Head, sink: &str, fence: Option<&Fence>) -> Result<Recover
             _ => Err(Refusal::FenceMissing { state }),
         };
     };
-    if !head.writers.contains(&fence.writer) {
+    // A sink that was not open in the last runs (a dead-letter topic) has the token of the last one that it was open in.
+    let last = head.tokens.get(sink);
+    if !head.writers.contains(&fence.writer) && last != Some(&fence.writer) {
         return match state {
             0 if head.takeover => Ok(Recovery::TakeOver),
             _ if restored => Ok(Recovery::TakeOverAndReplay),

@@ -91,10 +91,10 @@ impl Host {
         Ok(job)
     }
 
-    /// Stops all of them, one after the other.
+    /// Stops all of them, at the same time: one that waits for its target holds up no other.
     pub async fn stop(&self) {
         let pipelines = std::mem::take(&mut *self.pipelines.lock());
-        for handle in pipelines.into_values() {
+        let stop = async |handle: PipelineHandle| {
             let failed = handle.status().phase == super::Phase::Failed;
             if let Err(error) = handle.stop().await
                 && !failed
@@ -102,7 +102,8 @@ impl Host {
             {
                 tracing::warn!(%error, "a pipeline did not stop cleanly");
             }
-        }
+        };
+        futures_util::future::join_all(pipelines.into_values().map(stop)).await;
     }
 }
 

@@ -4,9 +4,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use super::source::{SourceEvent, position_key};
-use super::worker::{
-    CHUNK, Command, Event, MAX_OUTPUT_ROWS, Sinks, SourceSlot, Worker, closed, engine_error,
-};
+use super::worker::{CHUNK, Command, Event, Sinks, SourceSlot, Worker, closed, engine_error};
 use crate::engine::format::{FormatError, Input};
 use crate::engine::row::Change;
 use crate::error::{Error, Kind, Result};
@@ -85,7 +83,11 @@ impl Worker {
                 let Some(slot) = self.sources.get_mut(source) else { return Ok(()) };
                 let (known, numbered) = (self.work.positions.len(), self.work.numbers.len());
                 for (at, next) in begin {
-                    self.work.positions.entry(position_key(&slot.name, &at)).or_insert(next);
+                    let key = position_key(&slot.name, &at);
+                    if !self.work.positions.contains_key(&key) {
+                        self.work.begins.insert(key.clone(), next);
+                        self.work.positions.insert(key, next);
+                    }
                 }
                 for (number, at) in (0..).zip(&partitions) {
                     self.work.numbers.insert(position_key(&slot.name, at), number);
@@ -94,6 +96,7 @@ impl Worker {
                 self.graph.set_partitions(slot.node, count);
                 // Where it began is kept even if nothing comes: a restart must not begin later.
                 if self.work.positions.len() > known || self.work.numbers.len() > numbered {
+                    self.shared.began(&self.work.begins);
                     self.touch();
                 }
                 Ok(())
@@ -124,7 +127,7 @@ impl Worker {
                 && (changes.len() >= self.work.piece || at != record.at)
             {
                 self.push(source, &mut changes, first.take(), last)?;
-                if self.collected() >= MAX_OUTPUT_ROWS {
+                if self.is_full() {
                     // What this fetch gives is more than one epoch may hold: it ends here.
                     for done in fetched.iter().take(index) {
                         self.move_to(source, done.at, done.offset + 1);
@@ -217,8 +220,8 @@ impl Worker {
         let (node, table, number) = (slot.node, slot.table.clone(), slot.number(at));
         let (given, before) = (changes.len(), self.collected());
         let pushed = self.graph.push_partition(node, number, changes, &mut Sinks(&mut self.sinks));
-        let rows = self.collected().saturating_sub(before);
-        self.work.measure(given, rows);
+        let after = self.collected();
+        self.work.measure(given, (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1)));
         pushed.map_err(|error| {
             // State has changed in memory only: the epoch is given up with it.
             let failure = engine_error(error);

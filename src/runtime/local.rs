@@ -14,6 +14,7 @@ use super::jdbc::OutsideTable;
 use super::options::Pattern;
 use super::source::{POLL_BYTES, SourceEvent, SourceTask, position_key};
 use crate::engine::format::{FILE_SIZE, partitions};
+use crate::engine::plan::TableRef;
 use crate::error::{Error, Result};
 use crate::log::{Fetched, TopicPartition};
 use crate::sink::format_error;
@@ -145,6 +146,7 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
         let size = about.len().to_string();
         let modified = about.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
         let modified = modified.map_or(0, |t| i64::try_from(t.as_millis()).unwrap_or(0));
+        let quotes = Quotes::of(&self.definition);
         let mut lines = std::io::BufReader::with_capacity(1 << 16, opened);
         let mut offset = 0i64;
         let mut ended = false;
@@ -156,8 +158,16 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
                     ended = true;
                     break;
                 }
-                if line.last() == Some(&b'\n') {
-                    line.pop();
+                if line.pop_if(|end| *end == b'\n').is_some() {
+                    // Lines of Windows, as Flink reads them.
+                    line.pop_if(|end| *end == b'\r');
+                }
+                while quotes.as_ref().is_some_and(|quotes| quotes.are_open(&line)) {
+                    line.push(b'\n');
+                    if lines.read_until(b'\n', &mut line).map_err(failed)? == 0 {
+                        break;
+                    }
+                    line.pop_if(|end| *end == b'\n');
                 }
                 if offset >= done {
                     let headers = [(FILE_SIZE.as_bytes(), Some(size.as_bytes()))];
@@ -170,6 +180,52 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
             }
         }
         Ok(())
+    }
+}
+
+/// How csv quotes: a line may end within a quoted field, and the record goes on then.
+struct Quotes {
+    quote: u8,
+    escape: Option<u8>,
+    delimiter: u8,
+}
+
+impl Quotes {
+    /// `None`: the table's format has none.
+    fn of(table: &TableRef) -> Option<Self> {
+        let get = |name: &str| table.options.get(&format!("csv.{name}")).map(String::as_str);
+        let byte = |text: Option<&str>| text.and_then(|t| t.bytes().next().filter(|_| t.len() == 1));
+        let is_csv = table.options.get("format").is_some_and(|format| format == "csv");
+        if !is_csv || get("disable-quote-character").is_some_and(|v| v.eq_ignore_ascii_case("true")) {
+            return None;
+        }
+        let delimiter = match get("field-delimiter") {
+            None => b',',
+            Some("\\t" | "\t") => b'\t',
+            text => byte(text)?,
+        };
+        let quote = get("quote-character").map_or(Some(b'"'), |text| byte(Some(text)))?;
+        Some(Self { quote, escape: byte(get("escape-character")), delimiter })
+    }
+
+    /// Whether the text ends within a quoted field. Quotes that do not begin a field are text.
+    fn are_open(&self, text: &[u8]) -> bool {
+        let (mut begins, mut within) = (true, false);
+        let mut bytes = text.iter().copied().peekable();
+        while let Some(byte) = bytes.next() {
+            if within {
+                if Some(byte) == self.escape && byte != self.quote {
+                    bytes.next();
+                } else if byte == self.quote {
+                    // Two of them are one, as text.
+                    within = bytes.next_if_eq(&self.quote).is_some();
+                }
+            } else {
+                within = begins && byte == self.quote;
+            }
+            begins = !within && byte == self.delimiter;
+        }
+        within
     }
 }
 

@@ -31,6 +31,7 @@ pub mod status;
 mod worker;
 mod writer;
 
+pub(crate) use change::expires;
 pub use pipeline::{Environment, Pipeline, PipelineControl, PipelineHandle};
 pub use status::{Hop, Phase, PipelineStatus, SinkStatus, Skipped};
 

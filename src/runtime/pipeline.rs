@@ -101,6 +101,7 @@ impl Pipeline {
             shared,
             commands: std::sync::mpsc::channel().0,
             stop: watch::Sender::new(true),
+            replay: tokio::sync::Mutex::default(),
         };
         PipelineHandle::new(PipelineControl { inner: Arc::new(inner) })
     }
@@ -159,6 +160,8 @@ pub(super) struct Inner {
     pub(super) shared: Arc<Shared>,
     pub(super) commands: Sender<Event>,
     pub(super) stop: watch::Sender<bool>,
+    /// Held by the replay that writes.
+    pub(super) replay: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -297,6 +300,17 @@ impl PipelineControl {
         self.inner.stop.send_replace(true);
     }
 
+    /// The right to replay, until it is dropped.
+    ///
+    /// # Errors
+    /// Where another replay has it: each would let the pipeline go on under the other.
+    pub(crate) fn replay_alone(&self) -> Result<tokio::sync::MutexGuard<'_, ()>> {
+        self.inner.replay.try_lock().map_err(|_| {
+            Error::new(Kind::Refused, format!("a replay of pipeline {} runs already", self.name()))
+                .next("wait until it is done, then try again")
+        })
+    }
+
     /// Lets it finish its epoch and stand still; gives the input offsets it stands at.
     pub(crate) async fn hold(&self) -> Result<BTreeMap<String, i64>> {
         self.ask(Command::Hold).await
@@ -352,7 +366,7 @@ fn topics_read_from_the_start(plan: &Plan) -> std::collections::BTreeSet<&str> {
 }
 
 /// An error's parts as a new one: the pipeline keeps its own.
-fn copy_error(error: &Error) -> Error {
+pub(super) fn copy_error(error: &Error) -> Error {
     let mut copy = Error::new(error.kind(), error.what().to_owned());
     if let Some(cause) = error.cause() {
         copy = copy.because(cause);

@@ -185,6 +185,7 @@ pub fn restore(data: &Path, path: &Path, name: Option<&str>) -> Result<Savepoint
         // What targets hold is newer: their fences are taken over as by a pipeline that starts anew. Only what no target
         // holds is still to be written, as the first epoch.
         head.writers.clear();
+        head.tokens.clear();
         let written = std::mem::take(&mut head.written);
         head.sinks.retain(|sink, epoch| written.get(sink).is_none_or(|written| written < epoch));
         head.sinks.values_mut().for_each(|epoch| *epoch = 1);

@@ -264,7 +264,7 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
         reader: &mut dyn LogReader,
     ) -> Result<std::time::Instant> {
         let first = assigned.is_empty();
-        let known = assigned.len();
+        let mut found = Vec::new();
         // New partitions are not wanted; whether the known ones are still there is looked after all the same.
         let look_only = !first && options.discovery.is_none();
         let of_source = format!("{}/", self.name);
@@ -332,17 +332,22 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
                 };
                 let present = usize::try_from(partition).ok().and_then(|p| written.get(p)).copied();
                 let present = present.unwrap_or(range.end).min(end.unwrap_or(i64::MAX));
-                assigned.insert(at.clone(), Assigned { next, end, present });
-                if end.is_none_or(|end| next < end) {
-                    reader.assign(at, next).await?;
-                }
+                found.push((at, Assigned { next, end, present }));
             }
         }
-        if assigned.len() != known {
+        // Only when the look has gone well as a whole: the first one decides where each partition begins.
+        if !found.is_empty() {
+            let new: Vec<_> = found.iter().map(|(at, p)| (at.clone(), p.next, p.end)).collect();
+            assigned.extend(found);
             number(&mut self.numbers, &self.name, assigned.keys());
             let begin = assigned.iter().map(|(at, p)| (at.clone(), p.next)).collect();
             let partitions = numbered(&self.numbers, &self.name);
             self.send(SourceEvent::Partitions { source: self.index, partitions, begin });
+            for (at, next, end) in new {
+                if end.is_none_or(|end| next < end) {
+                    reader.assign(at, next).await?;
+                }
+            }
         }
         Ok(std::time::Instant::now())
     }

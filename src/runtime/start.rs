@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::batching::Batching;
-use super::epoch::{self, Recovery};
+use super::epoch::{self, Recovery, Refusal};
 use super::lookup::Lookups;
 use super::pipeline::{Environment, Inner, PipelineControl, PipelineHandle};
 use super::registries::Registries;
@@ -97,6 +97,9 @@ struct Launch {
     stop: watch::Sender<bool>,
 }
 
+/// In the place of a node: no node of the graph writes the sink.
+const NO_NODE: usize = usize::MAX;
+
 /// How long a patient start waits between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -137,6 +140,7 @@ pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> 
         shared: Arc::clone(&shared),
         commands: events.clone(),
         stop: stop.clone(),
+        replay: tokio::sync::Mutex::default(),
     };
     let patient = environment.patient;
     let launch = Launch {
@@ -229,10 +233,12 @@ impl Launch {
         }
         let head = self.store.head().clone();
         let sinks = self.sink_tasks(&head, &writer);
+        self.shared.began(&head.begins);
         self.shared.committed(head.epoch, &head.inputs, None, std::iter::empty());
         self.shared.held(self.environment.held);
         self.source_tasks(&head);
         let Self { name, environment, sources, store, graph, events_in, shared, stop, batching, .. } = self;
+        let ended = stop.clone();
         let worker = Worker {
             batching,
             graph,
@@ -251,6 +257,7 @@ impl Launch {
                 // A panic must not look like a pipeline that runs.
                 let run = std::panic::AssertUnwindSafe(|| worker.run());
                 if std::panic::catch_unwind(run).is_err() {
+                    ended.send_replace(true);
                     let error = Error::internal("the pipeline's thread panicked")
                         .next("nothing is lost: start the pipeline again; please report the message above");
                     shared.finish(Phase::Failed, Some(error));
@@ -362,10 +369,9 @@ fn open_sinks(
         .into_iter()
         .map(|(node, name, table)| opening(node, name, table))
         .collect::<Result<Vec<_>>>()?;
-    // No node of the graph writes them.
     for topic in dead_letter_topics {
         let table = dead_letter::table(topic);
-        sinks.push(opening(usize::MAX, table.name.clone(), &table)?);
+        sinks.push(opening(NO_NODE, table.name.clone(), &table)?);
     }
     Ok(sinks)
 }
@@ -462,7 +468,12 @@ async fn recover(
         let written = head.sinks.get(&opening.name).is_some_and(|epoch| *epoch > 0);
         opening.sink.expects_target(written && !head.takeover);
         let fence = opening.sink.fence().await?;
-        let decision = epoch::recover(&head, &opening.name, fence.as_ref()).map_err(|refusal| {
+        let decision = match epoch::recover(&head, &opening.name, fence.as_ref()) {
+            // Dead letters of an earlier life: they are only ever appended to.
+            Err(Refusal::OtherWriter) if opening.node == NO_NODE && !written => Ok(Recovery::TakeOver),
+            other => other,
+        };
+        let decision = decision.map_err(|refusal| {
             Error::new(Kind::Fenced, format!("sink {} ({}) may not be written", opening.name, opening.sink.describe()))
                 .because(refusal.cause())
                 .next(
@@ -485,6 +496,7 @@ async fn recover(
         if !opening.sink.claim(fence.as_ref(), &new).await? {
             return Ok(Some(opening.name.clone()));
         }
+        head.tokens.insert(opening.name.clone(), writer.to_owned());
         failpoint!("recovery.claimed");
     }
     for (opening, (decision, _)) in sinks.iter_mut().zip(&found) {

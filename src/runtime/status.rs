@@ -91,6 +91,8 @@ pub struct PipelineStatus {
     pub records: u64,
     /// Next offset per input, `SOURCE/TOPIC/PARTITION`, as in the state.
     pub positions: BTreeMap<String, i64>,
+    /// Where the reading of each input began, by the same names, as far as the state knows.
+    pub begins: BTreeMap<String, i64>,
     /// Newest record timestamp that is in the state, milliseconds since 1970.
     pub newest: Option<i64>,
     /// Records since the start that could not be read and were left out, by table, and why the last one was.
@@ -161,6 +163,7 @@ impl Shared {
             epoch: 0,
             records: 0,
             positions: BTreeMap::new(),
+            begins: BTreeMap::new(),
             newest: None,
             skipped: BTreeMap::new(),
             behind: BTreeSet::new(),
@@ -276,6 +279,10 @@ impl Shared {
             s.status.positions.clone_from(positions);
             s.status.newest = newest.or(s.status.newest);
         });
+    }
+
+    pub(super) fn began(&self, begins: &BTreeMap<String, i64>) {
+        self.change(|s| s.status.begins.clone_from(begins));
     }
 
     pub(super) fn written(&self, sink: usize, epoch: u64, rows: u64) {

@@ -1,10 +1,13 @@
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use super::testing::{World, create, plan, table, upsert_topic};
 use super::*;
 use crate::Kind;
 use crate::demo::postgres::{PostgresOptions, TemporaryPostgres};
 use crate::engine::plan::Op;
+use crate::log::{Log, LogReader, LogWriter, Position, TopicInfo, TopicPartition, TopicSpec};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_go_from_topic_to_sinks_and_a_restart_goes_on() {
@@ -233,4 +236,132 @@ async fn a_fetch_that_gives_very_many_rows_is_several_epochs() {
     assert_eq!(epochs.iter().sum::<u64>(), 300_000);
     assert!(epochs.len() > 2 && epochs.iter().all(|rows| *rows < 150_000), "{epochs:?}");
     assert!(places.iter().any(|next| *next > 0 && *next < 300), "{places:?}");
+}
+
+/// A log that once does not answer where a partition begins.
+struct Hiccup {
+    log: std::sync::Arc<dyn Log>,
+    asked: std::sync::atomic::AtomicU32,
+}
+
+#[async_trait]
+impl Log for Hiccup {
+    fn describe(&self) -> String {
+        self.log.describe()
+    }
+
+    async fn create_topic(&self, spec: &TopicSpec) -> crate::Result<bool> {
+        self.log.create_topic(spec).await
+    }
+
+    async fn topics(&self) -> crate::Result<Vec<String>> {
+        self.log.topics().await
+    }
+
+    async fn topic(&self, name: &str) -> crate::Result<Option<TopicInfo>> {
+        self.log.topic(name).await
+    }
+
+    async fn delete_topic(&self, name: &str) -> crate::Result<bool> {
+        self.log.delete_topic(name).await
+    }
+
+    async fn resolve(&self, at: &TopicPartition, position: Position) -> crate::Result<i64> {
+        match self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            1 => Err(crate::Error::transient("a leader is being elected")),
+            _ => self.log.resolve(at, position).await,
+        }
+    }
+
+    async fn writer(&self, transactional_id: &str) -> crate::Result<Box<dyn LogWriter>> {
+        self.log.writer(transactional_id).await
+    }
+
+    async fn reader(&self) -> crate::Result<Box<dyn LogReader>> {
+        self.log.reader().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hiccup_in_the_first_look_changes_no_beginning() {
+    let mut world = World::new().await;
+    world.log.create_topic(&TopicSpec::new("orders").partitions(2)).await.unwrap();
+    // Without keys they go round.
+    world.send(&[&create(1, "a"), &create(2, "b"), &create(3, "c"), &create(4, "d")]).await;
+    let log = std::sync::Arc::clone(&world.log);
+    let log = std::sync::Arc::new(Hiccup { log, asked: std::sync::atomic::AtomicU32::new(0) });
+    let mut plan = plan(&[table("out", &[("connector", "print")])]);
+    let Op::Source(source) = &mut plan.nodes[0].op else { panic!() };
+    source.options.insert("scan.startup.mode".into(), "latest-offset".into());
+    let environment = Environment { log: std::sync::Arc::clone(&log) as _, ..world.environment() };
+    let pipeline = Pipeline::start(&plan, "p", environment).await.unwrap();
+    pipeline.idle(Duration::from_millis(100)).await.unwrap();
+    assert!(log.asked.load(std::sync::atomic::Ordering::Relaxed) >= 3, "it was not asked again");
+    assert_eq!(pipeline.status().begins.len(), 2);
+    pipeline.stop().await.unwrap();
+    assert!(world.printed.lock().is_empty(), "{:?}", world.printed.lock());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_topic_may_go_and_come_again() {
+    let mut world = World::new().await;
+    let options = |dead: Option<&str>| {
+        let mut plan = plan(&[table("out", &[("connector", "print")])]);
+        let Op::Source(source) = &mut plan.nodes[0].op else { panic!() };
+        source.options.insert("debezium-json.ignore-parse-errors".into(), "true".into());
+        source.options.extend(dead.map(|topic| ("millstream.dead-letter.topic".into(), topic.into())));
+        plan
+    };
+    for (round, dead) in
+        [Some("dead"), None, Some("other"), Some("dead"), None, Some("dead")].iter().enumerate()
+    {
+        world.send(&["{broken", &create(1, "a")]).await;
+        let pipeline = Pipeline::start(&options(*dead), "p", world.environment()).await;
+        let pipeline = pipeline.unwrap_or_else(|error| panic!("{round}: {error}"));
+        pipeline.caught_up(world.log.as_ref()).await.unwrap();
+        pipeline.stop().await.unwrap();
+        if round == 2 {
+            // Another life: what it left in the topic is nobody's epoch any more.
+            super::saved::reset(world.dir.path(), "p").unwrap();
+        }
+    }
+    assert_eq!(world.printed.lock().len(), 3 + 6);
+}
+
+/// As in Flink a generator's columns are made whether the query reads them or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sequence_that_is_not_read_ends_the_job() {
+    let world = World::new().await;
+    let sql = "CREATE TABLE g (id INT, name STRING) WITH ('connector'='datagen', 'fields.id.kind'='sequence', \
+        'fields.id.start'='1', 'fields.id.end'='3'); CREATE TABLE o (name STRING) WITH ('connector'='print'); \
+        INSERT INTO o SELECT name FROM g;";
+    let job = job::Job::from_text(sql, "p", "the test").unwrap();
+    let pipeline = Pipeline::start(&job.script.plan, "p", world.environment()).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(20), pipeline.wait()).await.unwrap();
+    assert_eq!((ended.unwrap(), world.printed.lock().len()), (Phase::Finished, 3));
+}
+
+/// A line end within quotes is none, and those of Windows are none of the value.
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_files() {
+    let world = World::new().await;
+    let read = async |format: &str, columns: &str, text: &str| {
+        let file = world.dir.path().join("lines.txt");
+        std::fs::write(&file, text).unwrap();
+        let sql = format!(
+            "CREATE TABLE f ({columns}) WITH ('connector'='filesystem', 'path'='{}', {format}); \
+             CREATE TABLE o ({columns}) WITH ('connector'='print'); INSERT INTO o SELECT * FROM f;",
+            file.display()
+        );
+        let job = job::Job::from_text(&sql, "p", "the test").unwrap();
+        let fresh = Environment { fresh: true, ..world.environment() };
+        let pipeline = Pipeline::start(&job.script.plan, "p", fresh).await.unwrap();
+        assert_eq!(pipeline.wait().await.unwrap(), Phase::Finished);
+        std::mem::take(&mut *world.printed.lock())
+    };
+    let text = "1,\"two\nlines \"\"said\"\" \"\r\n2,5\" pipe\r\n3,\"x\"";
+    let rows = read("'format'='csv'", "id INT, t STRING", text).await;
+    assert_eq!(rows, ["+I[1, two\nlines \"said\" ]", "+I[2, 5\" pipe]", "+I[3, x]"]);
+    let rows = read("'format'='raw'", "t STRING", "a\r\nb\nc\r").await;
+    assert_eq!(rows, ["+I[a]", "+I[b]", "+I[c\r]"]);
 }

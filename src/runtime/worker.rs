@@ -35,7 +35,8 @@ const MAX_DELAY: Duration = Duration::from_millis(30);
 /// Beyond one of these an epoch is cut as soon as the sinks are ready, and nothing is read until then.
 const MAX_RECORD_BYTES: usize = 32 << 20;
 const MAX_STATE_BYTES: usize = 128 << 20;
-pub(super) const MAX_OUTPUT_ROWS: usize = 100_000;
+const MAX_OUTPUT_ROWS: usize = 100_000;
+const MAX_OUTPUT_BYTES: usize = 32 << 20;
 /// Changes that go through the graph at once.
 pub(super) const CHUNK: usize = 1024;
 /// So many of them at first: what comes of one is not known yet.
@@ -137,6 +138,8 @@ pub(super) struct Work {
     pub(super) positions: BTreeMap<String, i64>,
     /// Numbers of input partitions.
     pub(super) numbers: BTreeMap<String, u32>,
+    /// Where the reading of input partitions began.
+    pub(super) begins: BTreeMap<String, i64>,
     /// Events put off while sinks were waited for or the pipeline was held.
     pub(super) deferred: VecDeque<Event>,
     /// Something is to be committed.
@@ -157,15 +160,16 @@ pub(super) struct Work {
 
 impl Work {
     pub(super) fn new(head: &Head, held: bool) -> Self {
-        let (positions, numbers) = (head.inputs.clone(), head.numbers.clone());
-        Self { positions, numbers, held, piece: FIRST_PIECE, ..Self::default() }
+        let (positions, numbers, begins) = (head.inputs.clone(), head.numbers.clone(), head.begins.clone());
+        Self { positions, numbers, begins, held, piece: FIRST_PIECE, ..Self::default() }
     }
 
-    /// Of `given` changes came `rows` rows: the next piece is smaller where that was much, so that an epoch can end
-    /// between two, and grows slowly, since nobody knows what the next ones give.
-    pub(super) fn measure(&mut self, given: usize, rows: usize) {
-        let each = (rows / given.max(1)).max(1);
-        self.piece = (MAX_OUTPUT_ROWS / 4 / each).min(self.piece.saturating_mul(2)).clamp(1, CHUNK);
+    /// Of `given` changes came so many rows and bytes: the next piece is smaller where that was much, so that an epoch
+    /// can end between two, and grows slowly, since nobody knows what the next ones give.
+    pub(super) fn measure(&mut self, given: usize, (rows, bytes): (usize, usize)) {
+        let each = |came: usize| (came / given.max(1)).max(1);
+        let fits = (MAX_OUTPUT_ROWS / 4 / each(rows)).min(MAX_OUTPUT_BYTES / 4 / each(bytes));
+        self.piece = fits.min(self.piece.saturating_mul(2)).clamp(1, CHUNK);
     }
 }
 
@@ -296,9 +300,16 @@ impl Worker {
             && self.work.deferred.is_empty()
     }
 
-    /// Rows that wait for the end of the epoch.
-    pub(super) fn collected(&self) -> usize {
-        self.sinks.iter().map(|s| s.collector.len()).sum()
+    /// Rows that wait for the end of the epoch, and about how many bytes they are.
+    pub(super) fn collected(&self) -> (usize, usize) {
+        let of = |(rows, bytes), s: &SinkSlot| (rows + s.collector.len(), bytes + s.collector.bytes());
+        self.sinks.iter().fold((0, 0), of)
+    }
+
+    /// Whether what was collected is as much as an epoch may hold.
+    pub(super) fn is_full(&self) -> bool {
+        let (rows, bytes) = self.collected();
+        rows >= MAX_OUTPUT_ROWS || bytes >= MAX_OUTPUT_BYTES
     }
 
     fn due(&self) -> bool {
@@ -307,7 +318,7 @@ impl Worker {
             return false;
         }
         let full = work.record_bytes >= MAX_RECORD_BYTES
-            || self.collected() >= MAX_OUTPUT_ROWS
+            || self.is_full()
             || self.store.dirty_bytes() >= MAX_STATE_BYTES;
         let delay = self.batching.latency.unwrap_or(MAX_DELAY);
         let ripe = work.since.is_some_and(|s| s.elapsed() >= delay) || work.records >= self.batching.records;
@@ -367,11 +378,7 @@ impl Worker {
                 }
                 Ok(())
             }
-            Command::Inject(outputs, reply) => {
-                let result = self.inject(outputs);
-                let _ = reply.send(result);
-                Ok(())
-            }
+            Command::Inject(outputs, reply) => self.inject(outputs, reply),
             Command::Release => {
                 self.release();
                 Ok(())
@@ -383,23 +390,6 @@ impl Worker {
     fn release(&mut self) {
         self.work.held = false;
         self.shared.held(false);
-    }
-
-    fn inject(&mut self, outputs: Vec<(String, Output)>) -> Result<()> {
-        if !self.work.held {
-            return Err(Error::internal(
-                "rows can be written past the query only while the pipeline is held",
-            ));
-        }
-        let mut by_sink = Vec::new();
-        for (name, output) in outputs {
-            let index = self.sinks.iter().position(|s| s.name == name);
-            let index = index.ok_or_else(|| Error::internal(format!("there is no sink {name}")))?;
-            by_sink.push((index, output));
-        }
-        self.wait_for_sinks()?;
-        self.cut(by_sink)?;
-        self.wait_for_sinks()
     }
 
     /// Takes events until all sinks hold the epoch that they write; others are put off.
@@ -483,6 +473,7 @@ impl Worker {
         head.epoch += 1;
         head.inputs.clone_from(&self.work.positions);
         head.numbers.clone_from(&self.work.numbers);
+        head.begins.clone_from(&self.work.begins);
         self.keep_sinks(&mut head);
         head
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::engine::row::{Change, RowKind};
+use crate::engine::row::{Change, RowKind, Value};
 
 use super::{Output, Reduction};
 
@@ -17,18 +17,35 @@ pub struct Collector {
     changes: Vec<Change>,
     last: HashMap<Vec<u8>, Change, ahash::RandomState>,
     key: Vec<u8>,
+    bytes: usize,
+}
+
+/// About what a change takes where it is written out.
+fn size(change: &Change) -> usize {
+    fn of(value: &Value) -> usize {
+        match value {
+            Value::Str(text) => text.len() + 8,
+            Value::Bytes(bytes) => bytes.len() + 8,
+            Value::Array(items) => items.iter().map(of).sum(),
+            Value::Row(items) => items.iter().map(of).sum(),
+            Value::Map(entries) => entries.iter().map(|(key, value)| of(key) + of(value)).sum(),
+            _ => 12,
+        }
+    }
+    change.row.iter().map(of).sum()
 }
 
 impl Collector {
     /// An empty collector.
     pub fn new(reduction: Reduction) -> Self {
-        Self { reduction, changes: Vec::new(), last: HashMap::default(), key: Vec::new() }
+        Self { reduction, changes: Vec::new(), last: HashMap::default(), key: Vec::new(), bytes: 0 }
     }
 
     /// Adds a change. `encode_key` appends the memcomparable form of the key columns; it is called only where
     /// the sink has a key.
     pub fn push(&mut self, change: Change, encode_key: impl FnOnce(&Change, &[usize], &mut Vec<u8>)) {
         let Reduction::ByKey(columns) = &self.reduction else {
+            self.bytes += size(&change);
             self.changes.push(change);
             return;
         };
@@ -38,8 +55,12 @@ impl Collector {
         let change = Change { kind, row: change.row };
         self.key.clear();
         encode_key(&change, columns, &mut self.key);
+        self.bytes += size(&change);
         match self.last.get_mut(self.key.as_slice()) {
-            Some(last) => *last = change,
+            Some(last) => {
+                self.bytes = self.bytes.saturating_sub(size(last));
+                *last = change;
+            }
             None => {
                 self.last.insert(self.key.clone(), change);
             }
@@ -51,6 +72,11 @@ impl Collector {
         self.changes.len() + self.last.len()
     }
 
+    /// About how many bytes they take where they are written out.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether nothing would be written.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -58,6 +84,7 @@ impl Collector {
 
     /// The epoch's output; the collector is empty afterwards and keeps its memory.
     pub fn take(&mut self) -> Output {
+        self.bytes = 0;
         if self.last.is_empty() {
             return Output { changes: std::mem::take(&mut self.changes) };
         }
@@ -70,8 +97,6 @@ impl Collector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::row::Value;
-
     fn change(kind: RowKind, id: i64, v: i64) -> Change {
         Change { kind, row: vec![Value::Int(id), Value::Int(v)].into() }
     }
@@ -98,7 +123,7 @@ mod tests {
         ] {
             collector.push(c, key);
         }
-        assert_eq!(collector.len(), 3);
+        assert_eq!((collector.len(), collector.bytes()), (3, 3 * 24));
         assert_eq!(
             collector.take().changes,
             [
@@ -107,7 +132,7 @@ mod tests {
                 change(RowKind::UpdateAfter, 3, 8)
             ]
         );
-        assert!(collector.is_empty());
+        assert!(collector.is_empty() && collector.bytes() == 0);
     }
 
     #[test]

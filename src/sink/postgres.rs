@@ -14,6 +14,7 @@ mod fence;
 mod target;
 
 use async_trait::async_trait;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Statement};
 
@@ -139,8 +140,17 @@ pub(crate) fn connection(
         return Err(Error::config(format!("table {}: '{product}' databases are not supported", table.name))
             .next("use a jdbc:postgresql://HOST:PORT/DATABASE url"));
     }
+    // What Flink hands to the driver; the URL's own come later, and count.
+    let properties: String = table
+        .options
+        .iter()
+        .filter_map(|(name, value)| Some((name.strip_prefix("properties.")?, value)))
+        .map(|(name, value)| format!("{name}={}&", utf8_percent_encode(value, NON_ALPHANUMERIC)))
+        .collect();
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let url = format!("{base}?{properties}{query}");
     let mut config =
-        ConnectConfig::from_url(url)?.with_addresses(addresses).with_application_name(application);
+        ConnectConfig::from_url(&url)?.with_addresses(addresses).with_application_name(application);
     if let Some(user) = option("username") {
         config.user = user.to_owned();
     }

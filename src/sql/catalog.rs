@@ -103,12 +103,20 @@ impl Table {
     }
 
     /// Whether the reader of records finds the column by its place among all columns, so that it has to know the
-    /// others even where no query reads them: the lines of `csv`, and the columns of a record's key.
+    /// others even where no query reads them: the lines of `csv`, and the columns of a record's key. Or has to look at
+    /// it though nobody reads it.
     pub fn is_positional(&self, index: usize) -> bool {
         let option = |name: &str| self.options.get(name).map(String::as_str);
         let Some(column) = self.columns.get(index) else { return false };
         if !matches!(column.kind, ColumnKind::Physical) {
             return false;
+        }
+        // What a generator makes of a column ends the job, and a field that is missing fails it, read or not.
+        let whole = ["json.fail-on-missing-field", "value.json.fail-on-missing-field"];
+        let watched = self.connector().ends_with("kafka")
+            && whole.iter().any(|name| option(name).is_some_and(|v| v.eq_ignore_ascii_case("true")));
+        if self.connector() == "datagen" || watched {
+            return true;
         }
         let by_place = |format: &str| matches!(format, "csv" | "raw" | "avro");
         let in_key =

@@ -33,6 +33,12 @@ pub struct Head {
     /// they know of a partition.
     #[serde(default)]
     pub numbers: BTreeMap<String, u32>,
+    /// Where the reading of each input partition began, by the keys of `inputs`; states of earlier versions lack it.
+    #[serde(default)]
+    pub begins: BTreeMap<String, i64>,
+    /// Per sink: the writer's token that its fence was last claimed with. In normal times that of `writers`.
+    #[serde(default)]
+    pub tokens: BTreeMap<String, String>,
     /// What of the plan the state depends on: names of operators and sinks, with descriptions.
     #[serde(default)]
     pub nodes: BTreeMap<String, String>,

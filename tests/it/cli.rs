@@ -27,3 +27,21 @@ fn completions_are_printed_for_every_shell() {
         assert!(String::from_utf8_lossy(&output.stdout).contains("millstream"));
     }
 }
+
+/// Commands that look after a service look where its settings say that it is.
+#[test]
+fn commands_find_the_service_by_its_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("millstream.toml"), "data = 'elsewhere'\n").unwrap();
+    let run = |args: &[&str]| {
+        let output = millstream().current_dir(dir.path()).args(args).output().unwrap();
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    };
+    assert!(
+        run(&["pipelines", "list"]).contains("no pipelines in elsewhere"),
+        "{}",
+        run(&["pipelines", "list"])
+    );
+    assert!(run(&["--data", "here", "pipelines", "list"]).contains("no pipelines in here"));
+    assert!(run(&["offsets", "show", "x"]).contains("looked in elsewhere and in file:elsewhere/log"));
+}

@@ -291,16 +291,20 @@ pub(super) struct CsvWriter {
     safe: char,
     /// Decimals with all digits of their scale; Flink's files lose trailing zeros, its records do not.
     exact: bool,
+    /// No exponents (`write-bigdecimal-in-scientific-notation` = `false`).
+    plain: bool,
 }
 
 impl CsvWriter {
     pub(super) fn new(table: &TableRef, options: &FormatOptions) -> Result<Self, FormatError> {
+        let plain = options.get("write-bigdecimal-in-scientific-notation").is_some()
+            && !options.flag("write-bigdecimal-in-scientific-notation")?;
         let json = super::encode::Settings::new(options)?;
         let options = CsvOptions::new(options)?;
         let most = options.delimiter.max(options.quote.unwrap_or('\n')).max('\r');
         let safe = char::from_u32(u32::from(most) + 1).unwrap_or(char::MAX);
         let exact = table.options.get("connector").is_none_or(|connector| connector != "filesystem");
-        Ok(Self { options, json, safe, exact })
+        Ok(Self { options, json, safe, exact, plain })
     }
 
     pub(super) fn write(
@@ -348,9 +352,12 @@ impl CsvWriter {
             (Value::Row(values), TypeKind::Row(fields)) => {
                 joined(&mut values.iter().zip(fields).map(|(v, f)| (v, &f.data_type)))
             }
-            (Value::Decimal(decimal), _) if self.exact => {
+            (Value::Decimal(decimal), _) if self.exact || self.plain => {
                 let mut text = String::new();
                 crate::engine::print::decimal(&mut text, *decimal);
+                if !self.exact && text.contains('.') {
+                    text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
+                }
                 Ok(text)
             }
             (Value::Map(_), kind) => Err(FormatError::new(format!("type {kind} cannot be written as csv"))),

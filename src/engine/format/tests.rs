@@ -312,6 +312,8 @@ fn csv_is_quoted_as_jackson_does() {
     let bare = [("csv.disable-quote-character", "true"), ("csv.field-delimiter", "\\t")];
     assert_eq!(line(&bare, "say \"hi\"", 10_000), "say \"hi\"\t3\t1E+2");
     assert_eq!(line(&[("csv.escape-character", "\\")], "back\\slash", 20_000), "\"back\\\\slash\",3,2E+2");
+    let plain = [("csv.write-bigdecimal-in-scientific-notation", "false")];
+    assert_eq!(line(&plain, "", 10_000), ",3,100");
     let record =
         table(&[("d", TypeKind::Decimal(10, 2), None)], &[], &[("connector", "kafka"), ("format", "csv")]);
     let mut out = Vec::new();
