@@ -93,15 +93,15 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
 async fn list(global: &GlobalArgs) -> Result<()> {
     let all = ask(global, "GET", "/connectors?expand=status", None).await?.json()?;
     if global.json {
-        println!("{all}");
+        say!("{all}");
         return Ok(());
     }
     let connectors = all.as_object().cloned().unwrap_or_default();
     if connectors.is_empty() {
-        println!("no connectors; make one with `millstream connectors create FILE`");
+        say!("no connectors; make one with `millstream connectors create FILE`");
     }
     for (name, entry) in &connectors {
-        println!("{name:<30} {}", state(entry.get("status").unwrap_or(&Value::Null)));
+        say!("{name:<30} {}", state(entry.get("status").unwrap_or(&Value::Null)));
     }
     Ok(())
 }
@@ -109,7 +109,7 @@ async fn list(global: &GlobalArgs) -> Result<()> {
 async fn status(global: &GlobalArgs, name: &str) -> Result<()> {
     let status = ask(global, "GET", &format!("/connectors/{}/status", segment(name)), None).await?.json()?;
     if global.json {
-        println!("{status}");
+        say!("{status}");
     } else {
         show(name, &status);
     }
@@ -119,12 +119,12 @@ async fn status(global: &GlobalArgs, name: &str) -> Result<()> {
 async fn statuses(global: &GlobalArgs) -> Result<()> {
     let all = ask(global, "GET", "/connectors?expand=status", None).await?.json()?;
     if global.json {
-        println!("{all}");
+        say!("{all}");
         return Ok(());
     }
     let connectors = all.as_object().cloned().unwrap_or_default();
     if connectors.is_empty() {
-        println!("no connectors; make one with `millstream connectors create FILE`");
+        say!("no connectors; make one with `millstream connectors create FILE`");
     }
     for (name, entry) in &connectors {
         show(name, entry.get("status").unwrap_or(&Value::Null));
@@ -134,14 +134,14 @@ async fn statuses(global: &GlobalArgs) -> Result<()> {
 
 /// A connector's state, and its cause where there is one.
 fn show(name: &str, status: &Value) {
-    println!("{name}: {}", state(status));
+    say!("{name}: {}", state(status));
     let trace = status.pointer("/tasks/0/trace").or_else(|| status.pointer("/connector/trace"));
     if let Some(trace) = trace.and_then(Value::as_str) {
-        println!("{trace}");
+        say!("{trace}");
     }
     for (field, what) in [("/tasks/0/snapshot/text", "snapshot"), ("/tasks/0/warning", "warning")] {
         if let Some(text) = status.pointer(field).and_then(Value::as_str) {
-            println!("{what}: {text}");
+            say!("{what}: {text}");
         }
     }
 }
@@ -163,9 +163,9 @@ async fn create(global: &GlobalArgs, file: &std::path::Path) -> Result<()> {
     let answer =
         ask(global, "PUT", &format!("/connectors/{}/config", segment(&name)), Some(&json!(config))).await?;
     if global.json {
-        println!("{}", answer.json()?);
+        say!("{}", answer.json()?);
     } else {
-        println!("{name} {}", if answer.status == 201 { "created" } else { "changed" });
+        say!("{name} {}", if answer.status == 201 { "created" } else { "changed" });
     }
     Ok(())
 }
@@ -173,7 +173,7 @@ async fn create(global: &GlobalArgs, file: &std::path::Path) -> Result<()> {
 async fn act(global: &GlobalArgs, method: &str, name: &str, rest: &str, done: &str) -> Result<()> {
     ask(global, method, &format!("/connectors/{}{rest}", segment(name)), None).await?;
     if !global.json {
-        println!("{name} {done}");
+        say!("{name} {done}");
     }
     Ok(())
 }

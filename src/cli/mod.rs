@@ -2,6 +2,13 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage. SIGTERM is Ctrl-C: a clean stop.
 
+/// A line on standard output. Where its reader has gone (`| head`) there is nothing left to say.
+macro_rules! say {
+    ($($text:tt)*) => {
+        drop(std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($text)*))))
+    };
+}
+
 pub mod capture;
 pub mod connectors;
 pub mod demo;

@@ -61,9 +61,9 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
             }
             for (partition, offset) in found {
                 if global.json {
-                    println!("{}", json!({"connector": name, "partition": partition, "offset": offset}));
+                    say!("{}", json!({"connector": name, "partition": partition, "offset": offset}));
                 } else {
-                    println!("{name}: {partition}\n  {offset}");
+                    say!("{name}: {partition}\n  {offset}");
                 }
             }
             Ok(())
@@ -71,7 +71,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
         Command::Reset { name, offsets_topic } => {
             if saved::find(&global.data, &name).is_ok() {
                 saved::reset(&global.data, &name)?;
-                println!(
+                say!(
                     "pipeline {name}: its next start computes everything anew and takes its targets over"
                 );
                 return Ok(());
@@ -83,7 +83,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
                 return Err(unknown(global, &name));
             }
             offsets::delete(&log, &topic, &transactional_id(&group, &name), &name).await?;
-            println!("connector {name}: its offsets are gone; its next start makes a new snapshot");
+            say!("connector {name}: its offsets are gone; its next start makes a new snapshot");
             Ok(())
         }
     }
@@ -98,11 +98,11 @@ fn unknown(global: &GlobalArgs, name: &str) -> Error {
 fn show_pipeline(name: &str, status: &Value, as_json: bool) {
     let positions = status.get("positions").cloned().unwrap_or_default();
     if as_json {
-        println!("{}", json!({"pipeline": name, "positions": positions}));
+        say!("{}", json!({"pipeline": name, "positions": positions}));
         return;
     }
     for (input, offset) in positions.as_object().into_iter().flatten() {
-        println!("{name}: {}: next offset {offset}", readable(input));
+        say!("{name}: {}: next offset {offset}", readable(input));
     }
 }
 

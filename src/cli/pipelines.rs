@@ -81,7 +81,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
             let path = format!("/pipelines/{}/stop", segment(&name));
             let Some(answer) = control::request(&global.data, "POST", &path, None).await? else {
                 saved::find(&global.data, &name)?;
-                println!("{name} is not running");
+                say!("{name} is not running");
                 return Ok(());
             };
             show(&answer.json()?, global.json);
@@ -91,9 +91,9 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
         Command::Restore { file, name } => {
             let savepoint = saved::restore(&global.data, &file, name.as_deref())?;
             if global.json {
-                println!("{}", json!({"name": savepoint.name, "epoch": savepoint.head.epoch}));
+                say!("{}", json!({"name": savepoint.name, "epoch": savepoint.head.epoch}));
             } else {
-                println!(
+                say!(
                     "{0} is restored at epoch {1}: `millstream pipelines start {0}` reads on from there, and writes \
                      what was written since once more",
                     savepoint.name, savepoint.head.epoch
@@ -104,7 +104,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
         Command::Reset { name } => {
             saved::find(&global.data, &name)?;
             saved::reset(&global.data, &name)?;
-            println!(
+            say!(
                 "{name} starts anew: its next start computes everything from the log and takes its targets over"
             );
             Ok(())
@@ -122,9 +122,9 @@ async fn savepoint(global: &GlobalArgs, name: &str, file: &Path) -> Result<()> {
         None => saved::savepoint(&global.data, name, &path)?.ok_or_else(|| runs_elsewhere(name))?,
     };
     if global.json {
-        println!("{}", json!({"pipeline": name, "path": path, "bytes": bytes}));
+        say!("{}", json!({"pipeline": name, "path": path, "bytes": bytes}));
     } else {
-        println!("{name}: {bytes} bytes of state in {}", path.display());
+        say!("{name}: {bytes} bytes of state in {}", path.display());
     }
     Ok(())
 }
@@ -146,12 +146,12 @@ async fn list(global: &GlobalArgs) -> Result<()> {
         }
     }
     if global.json {
-        println!("{}", Value::Array(all));
+        say!("{}", Value::Array(all));
     } else if all.is_empty() {
-        println!("no pipelines in {}", global.data.display());
+        say!("no pipelines in {}", global.data.display());
     } else {
         for status in &all {
-            println!(
+            say!(
                 "{:<30} {:<9} epoch {}",
                 text(status, "name"),
                 text(status, "state"),
@@ -160,7 +160,7 @@ async fn list(global: &GlobalArgs) -> Result<()> {
             // What is wrong; `status` says the rest.
             let cause = status.pointer("/causes/0").and_then(Value::as_str).and_then(|c| c.lines().next());
             if let Some(cause) = cause {
-                println!("  {cause}");
+                say!("  {cause}");
             }
         }
     }
@@ -228,7 +228,7 @@ async fn start(global: &GlobalArgs, name: &str) -> Result<()> {
     {
         let state = text(&answer.json()?, "state");
         if !matches!(state.as_str(), "STOPPED" | "FAILED" | "FINISHED") {
-            println!("{name} is running already ({state})");
+            say!("{name} is running already ({state})");
             return Ok(());
         }
     }
@@ -260,22 +260,22 @@ fn text(value: &Value, key: &str) -> String {
 
 fn show(status: &Value, as_json: bool) {
     if as_json {
-        println!("{status}");
+        say!("{status}");
         return;
     }
-    println!("{}: {}", text(status, "name"), text(status, "state"));
+    say!("{}: {}", text(status, "name"), text(status, "state"));
     let list = |key: &str| status.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
     for cause in list("causes") {
-        println!("  {}", cause.as_str().unwrap_or_default().replace('\n', "\n  "));
+        say!("  {}", cause.as_str().unwrap_or_default().replace('\n', "\n  "));
     }
-    println!("  epoch {}", status.get("epoch").and_then(Value::as_u64).unwrap_or(0));
+    say!("  epoch {}", status.get("epoch").and_then(Value::as_u64).unwrap_or(0));
     if let Some(positions) = status.get("positions").and_then(Value::as_object) {
         for (input, offset) in positions {
-            println!("  input {}: next offset {offset}", super::offsets::readable(input));
+            say!("  input {}: next offset {offset}", super::offsets::readable(input));
         }
     }
     for (table, skipped) in status.get("skipped").and_then(Value::as_object).into_iter().flatten() {
-        println!(
+        say!(
             "  table {table}: {} records could not be read and were left out, the last: {}",
             skipped.get("records").and_then(Value::as_u64).unwrap_or(0),
             text(skipped, "last")
@@ -284,7 +284,7 @@ fn show(status: &Value, as_json: bool) {
     for sink in list("sinks") {
         let target = text(&sink, "target");
         let rows = sink.get("rows").and_then(Value::as_u64);
-        println!(
+        say!(
             "  sink {}: epoch {}{}{}",
             text(&sink, "name"),
             sink.get("epoch").and_then(Value::as_u64).unwrap_or(0),

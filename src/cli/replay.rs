@@ -80,19 +80,19 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
 
 fn show(pipeline: &str, report: &Value, as_json: bool) {
     if as_json {
-        println!("{report}");
+        say!("{report}");
         return;
     }
     let number = |of: &Value, key: &str| of.get(key).and_then(Value::as_u64).unwrap_or(0);
     let dry = report.get("dry_run").and_then(Value::as_bool).unwrap_or(false);
     let (replayed, would_be) = if dry { ("looked at", " would be") } else { ("replayed", "") };
-    println!(
+    say!(
         "{pipeline}: {} events of the range {replayed} ({} read)",
         number(report, "range"),
         number(report, "records")
     );
     for (sink, written) in report.get("sinks").and_then(Value::as_object).into_iter().flatten() {
-        println!(
+        say!(
             "  {sink}: {} rows{would_be} written, {} deleted",
             number(written, "upserts"),
             number(written, "deletes")

@@ -77,7 +77,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     let stem = file.file_stem().map_or_else(|| "pipeline".into(), |stem| stem.to_string_lossy());
     let job = Job::from_text(&text, &stem, &shown)?;
     for output in &job.script.outputs {
-        println!("{output}");
+        say!("{output}");
     }
     for warning in &job.script.plan.warnings {
         eprintln!("warning: {warning}");
@@ -120,6 +120,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
 async fn drive(handle: PipelineHandle, args: &Args, global: &GlobalArgs) -> Result<()> {
     let control = handle.control();
     let begun = std::time::Instant::now();
+    let goes_on = control.status().epoch > 0;
     let ended = async {
         match args.until_idle {
             Some(quiet) => control.idle(quiet).await,
@@ -134,7 +135,11 @@ async fn drive(handle: PipelineHandle, args: &Args, global: &GlobalArgs) -> Resu
     let stopped = handle.stop().await;
     let result = result.and(stopped);
     if result.is_ok() && args.execute.is_none() {
-        eprintln!("{}", summary(&control.status(), begun.elapsed(), global.json));
+        let status = control.status();
+        eprintln!("{}", summary(&status, begun.elapsed(), global.json));
+        if goes_on && status.records == 0 && !global.json {
+            eprintln!("it went on where it had stopped, and nothing was new: --fresh reads everything again");
+        }
     }
     result
 }

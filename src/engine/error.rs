@@ -11,7 +11,7 @@ pub enum EngineError {
     /// An expression failed on a row: a cast, a division by zero, a NULL row time, …
     #[error("{operator}: {error}")]
     Eval {
-        /// Name of the plan node.
+        /// What was computed: a column, a condition, or the name of the plan node.
         operator: String,
         /// What failed.
         error: EvalError,

@@ -13,9 +13,27 @@ pub(super) fn engine_error(error: EngineError) -> Error {
             Err(error) => Error::data("the query failed").because(error),
         },
         EngineError::Constraint(what) => Error::data("a row does not fit its sink").because(what),
-        other @ EngineError::Eval { .. } => Error::data("an expression failed on a row").because(other),
+        EngineError::Eval { operator, error } => {
+            let failed = Error::data("an expression failed on a row").because(format!("{operator}: {error}"));
+            match remedy(&error.to_string()) {
+                Some(remedy) => failed.next(remedy),
+                None => failed,
+            }
+        }
         #[allow(unreachable_patterns, reason = "kinds may be added to the engine")]
         other => Error::data("the query failed").because(other),
+    }
+}
+
+/// What a query can do about a failure of an expression.
+fn remedy(error: &str) -> Option<&'static str> {
+    let text = error.to_ascii_lowercase();
+    if text.contains("by zero") {
+        Some("divide by NULLIF(divisor, 0), which gives NULL, or leave such rows out with CASE or WHERE")
+    } else if ["input string", "cast", "parse", "format"].iter().any(|word| text.contains(word)) {
+        Some("use TRY_CAST, which gives NULL where a value cannot be cast, or leave such rows out with WHERE")
+    } else {
+        None
     }
 }
 

@@ -1,6 +1,7 @@
 //! A process that runs any number of pipelines, and starts, stops and replays them on request.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -17,6 +18,8 @@ static CURRENT: Mutex<Weak<Host>> = Mutex::new(Weak::new());
 pub struct Host {
     environment: Environment,
     pipelines: Mutex<BTreeMap<String, PipelineHandle>>,
+    /// The files that pipelines were started from.
+    files: Mutex<BTreeMap<String, PathBuf>>,
 }
 
 impl std::fmt::Debug for Host {
@@ -33,7 +36,7 @@ pub fn current() -> Option<Arc<Host>> {
 impl Host {
     /// Makes this process a host: pipelines run in `environment`, each with its own script.
     pub fn new(environment: Environment) -> Arc<Self> {
-        let host = Arc::new(Self { environment, pipelines: Mutex::default() });
+        let host = Arc::new(Self { environment, pipelines: Mutex::default(), files: Mutex::default() });
         *CURRENT.lock() = Arc::downgrade(&host);
         host
     }
@@ -48,6 +51,9 @@ impl Host {
                 .next(format!("stop it first: `millstream pipelines stop {}`", job.name)));
         }
         job.warn();
+        if let Some(file) = &job.file {
+            self.files.lock().insert(job.name.clone(), file.clone());
+        }
         let environment =
             Environment { script: Some(job.text.clone()), fresh, held: false, ..self.environment.clone() };
         let handle = Box::pin(Pipeline::start(&job.script.plan, &job.name, environment)).await?;
@@ -65,12 +71,21 @@ impl Host {
         self.pipelines.lock().insert(job.name.clone(), failed);
     }
 
-    /// Starts a pipeline that the data directory knows, by the script it ran last.
+    /// Starts a pipeline that the data directory knows: by its file as that is now, where this process started it
+    /// from one, else by the script it ran last.
     ///
     /// # Errors
-    /// [`Kind::Config`] where there is none of this name; else as [`Self::start`].
+    /// [`Kind::Config`] where there is none of this name, or its file has become invalid; else as [`Self::start`].
     pub async fn resume(&self, name: &str) -> Result<PipelineControl> {
-        let job = self.known(name)?;
+        let file = self.files.lock().get(name).cloned().filter(|file| file.is_file());
+        let job = match file {
+            Some(file) => {
+                let mut job = Job::from_file(&file)?;
+                name.clone_into(&mut job.name);
+                job
+            }
+            None => self.known(name)?,
+        };
         self.start(&job, false).await
     }
 

@@ -1,6 +1,6 @@
 //! A file of Flink SQL, compiled and named: what `sql -f`, `run`, the demo and a replay start.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::sql::{CompileOptions, Script, SqlError};
@@ -14,6 +14,8 @@ pub struct Job {
     pub script: Script,
     /// The text it was compiled from.
     pub text: String,
+    /// The file it was read from.
+    pub file: Option<PathBuf>,
 }
 
 impl Job {
@@ -26,7 +28,8 @@ impl Job {
             Error::config(format!("cannot read the SQL file {}", path.display())).with_source(e)
         })?;
         let stem = path.file_stem().map_or_else(|| "sql".into(), |s| s.to_string_lossy());
-        Self::from_text(&text, &stem, &path.display().to_string())
+        let job = Self::from_text(&text, &stem, &path.display().to_string())?;
+        Ok(Self { file: Some(path.to_owned()), ..job })
     }
 
     /// Compiles a text; `name` is the job's where the text sets none, `origin` stands in messages.
@@ -37,7 +40,7 @@ impl Job {
         let script =
             crate::sql::compile(text, &CompileOptions::default()).map_err(|e| invalid(&e, text, origin))?;
         let name = script.pipeline_name.clone().unwrap_or_else(|| name.to_owned());
-        Ok(Self { name, script, text: text.to_owned() })
+        Ok(Self { name, script, text: text.to_owned(), file: None })
     }
 
     /// Shows the planner's warnings.

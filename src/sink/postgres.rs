@@ -11,6 +11,7 @@
 
 mod encode;
 mod fence;
+mod refused;
 mod target;
 
 use async_trait::async_trait;
@@ -421,7 +422,8 @@ impl Sink for PostgresSink {
                 let ours = found.is_some_and(|found| found.epoch == epoch && found.writer == writer);
                 if ours { Ok(()) } else { Err(error) }
             }
-            written => written,
+            Err(error) => Err(session.name_columns(error).await),
+            Ok(()) => Ok(()),
         }
     }
 

@@ -217,6 +217,31 @@ async fn an_epoch_with_a_value_that_has_no_room_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_value_that_the_server_refuses_is_told_by_its_column() {
+    let server = TemporaryPostgres::start(&PostgresOptions::default()).unwrap();
+    let sql = "create table t(a int primary key, name varchar(5) check (name <> 'none'), price numeric(4,2))";
+    server.psql("postgres", sql).unwrap();
+    let string = TypeKind::Varchar(i32::MAX as u32);
+    let columns = [("a", TypeKind::Int), ("name", string), ("price", TypeKind::Decimal(10, 2))];
+    let t = table(&server, "t", &columns, &[0]);
+    let mut writer = ready(&t, "one").await;
+    for (name, price, says) in [
+        ("secret", 0, "22001); columns of that type: name character varying(5)"),
+        ("x", 12_345, "columns of that type: price numeric(4,2)"),
+        ("none", 0, "t_name_check"),
+    ] {
+        let row = |n, name, price| upsert(vec![Value::Int(n), Value::str(name), Value::decimal(price, 2)]);
+        let rows = vec![row(1, "fine", 100), row(2, name, price)];
+        let error = writer.write(1, &output(rows)).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Data);
+        let said = error.screen();
+        assert!(said.contains(says) && said.contains("leave such rows out"), "{said}");
+        assert!(!said.contains("secret") && !said.contains("123.45"), "{said}");
+        assert_eq!(server.psql("postgres", "select count(*) from t").unwrap().trim(), "0");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_restarts_is_found_again() {
     let mut server = TemporaryPostgres::start(&PostgresOptions::default()).unwrap();
     let t = table(&server, "t", &[("a", TypeKind::Int)], &[]);

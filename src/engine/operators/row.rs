@@ -6,19 +6,18 @@ use super::super::expr::Expr;
 use super::super::row::{Change, Row, RowKind, Value};
 use super::{Builder, Emitter, Operator};
 
-/// Adds the operator's name to a failure of an expression.
+/// Adds to a failure of an expression what was computed: an operator's name, or better.
 pub(super) fn failed(operator: &str, error: EvalError) -> EngineError {
     EngineError::Eval { operator: operator.to_owned(), error }
 }
 
 pub(super) struct Filter {
-    name: String,
     predicate: Evaluator,
 }
 
 impl Filter {
     pub(super) fn new(builder: &Builder<'_>, predicate: &Expr) -> Result<Self, EngineError> {
-        Ok(Self { name: builder.node.name.clone(), predicate: builder.evaluator(predicate)? })
+        Ok(Self { predicate: builder.evaluator(predicate)? })
     }
 }
 
@@ -31,23 +30,26 @@ impl Operator for Filter {
     ) -> Result<(), EngineError> {
         let out = out.rows();
         for change in rows.drain(..) {
-            if self.predicate.is_true(Input::row(&change.row)).map_err(|error| failed(&self.name, error))? {
-                out.push(change);
+            match self.predicate.is_true(Input::row(&change.row)) {
+                Ok(true) => out.push(change),
+                Ok(false) => {}
+                Err(error) => return Err(failed("a condition", error)),
             }
         }
         Ok(())
     }
 }
 
-/// Evaluates one row's columns.
-pub(super) fn project(columns: &[Evaluator], input: Input<'_>) -> Result<Row, EvalError> {
+/// Evaluates one row's columns; a failure says which.
+pub(super) fn project(columns: &[Evaluator], input: Input<'_>) -> Result<Row, (usize, EvalError)> {
     let mut failure = None;
     // Collected through an iterator of known length: one allocation, that of the row.
     let row: Row = columns
         .iter()
-        .map(|column| {
+        .enumerate()
+        .map(|(at, column)| {
             column.eval(input).unwrap_or_else(|error| {
-                failure.get_or_insert(error);
+                failure.get_or_insert((at, error));
                 Value::Null
             })
         })
@@ -56,7 +58,8 @@ pub(super) fn project(columns: &[Evaluator], input: Input<'_>) -> Result<Row, Ev
 }
 
 pub(super) struct Project {
-    name: String,
+    /// Of the columns.
+    names: Vec<String>,
     columns: Vec<Evaluator>,
     /// The projection leaves rows as they are.
     identity: bool,
@@ -68,7 +71,8 @@ impl Project {
             columns.iter().map(|column| builder.evaluator(column)).collect::<Result<Vec<_>, _>>()?;
         let identity = columns.len() == builder.input(0)?.len()
             && columns.iter().enumerate().all(|(at, column)| column.as_column() == Some(at));
-        Ok(Self { name: builder.node.name.clone(), columns, identity })
+        let names = builder.node.schema.iter().map(|field| field.name.clone()).collect();
+        Ok(Self { names, columns, identity })
     }
 }
 
@@ -85,8 +89,10 @@ impl Operator for Project {
             return Ok(());
         }
         for change in rows.drain(..) {
-            let row =
-                project(&self.columns, Input::row(&change.row)).map_err(|error| failed(&self.name, error))?;
+            let row = project(&self.columns, Input::row(&change.row)).map_err(|(at, error)| {
+                let name = self.names.get(at).map_or("", String::as_str);
+                failed(&format!("column {name}"), error)
+            })?;
             out.push(Change { kind: change.kind, row });
         }
         Ok(())
@@ -184,7 +190,7 @@ impl Operator for Values {
     fn start(&mut self, first: bool, out: &mut Emitter) -> Result<(), EngineError> {
         if first {
             for row in &self.rows {
-                let row = project(row, Input::row(&[])).map_err(|error| failed(&self.name, error))?;
+                let row = project(row, Input::row(&[])).map_err(|(_, error)| failed(&self.name, error))?;
                 out.row(RowKind::Insert, row);
             }
         }
@@ -230,7 +236,7 @@ impl Operator for Expand {
         for change in rows.drain(..) {
             for projection in &self.projections {
                 let row = project(projection, Input::row(&change.row))
-                    .map_err(|error| failed(&self.name, error))?;
+                    .map_err(|(_, error)| failed(&self.name, error))?;
                 out.push(Change { kind: change.kind, row });
             }
         }
