@@ -71,9 +71,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
         Command::Reset { name, offsets_topic } => {
             if saved::find(&global.data, &name).is_ok() {
                 saved::reset(&global.data, &name)?;
-                say!(
-                    "pipeline {name}: its next start computes everything anew and takes its targets over"
-                );
+                say!("pipeline {name}: its next start computes everything anew and takes its targets over");
                 return Ok(());
             }
             let group = Settings::of(None)?.worker.group_id;

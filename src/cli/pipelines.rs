@@ -96,7 +96,8 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
                 say!(
                     "{0} is restored at epoch {1}: `millstream pipelines start {0}` reads on from there, and writes \
                      what was written since once more",
-                    savepoint.name, savepoint.head.epoch
+                    savepoint.name,
+                    savepoint.head.epoch
                 );
             }
             Ok(())

@@ -422,7 +422,10 @@ impl Sink for PostgresSink {
                 let ours = found.is_some_and(|found| found.epoch == epoch && found.writer == writer);
                 if ours { Ok(()) } else { Err(error) }
             }
-            Err(error) => Err(session.name_columns(error).await),
+            Err(error) => Err(match &self.session {
+                Some(session) => session.name_columns(error).await,
+                None => error,
+            }),
             Ok(()) => Ok(()),
         }
     }

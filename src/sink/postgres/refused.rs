@@ -19,11 +19,14 @@ impl Session {
         let mut why = error.cause().unwrap_or_default();
         if code.starts_with("22") {
             let rows = self.client.query(COLUMNS, &[&self.target.name.qualified().to_string()]).await;
-            let fits = |of: &str| why.contains(of) || (why.contains("numeric field") && of.starts_with("numeric("));
+            let fits =
+                |of: &str| why.contains(of) || (why.contains("numeric field") && of.starts_with("numeric("));
             let columns: Vec<String> = rows
                 .unwrap_or_default()
                 .iter()
-                .filter_map(|row| Some((row.try_get::<_, String>(0).ok()?, row.try_get::<_, String>(1).ok()?)))
+                .filter_map(|row| {
+                    Some((row.try_get::<_, String>(0).ok()?, row.try_get::<_, String>(1).ok()?))
+                })
                 .filter(|(_, of)| fits(of))
                 .map(|(name, of)| format!("{name} {of}"))
                 .collect();
@@ -31,14 +34,8 @@ impl Session {
                 why.push_str(&format!("; columns of that type: {}", columns.join(", ")));
             }
         }
-        let next = error.next_step().map_or_else(
-            || {
-                "change the value in the query (CAST, SUBSTRING, COALESCE, TRY_CAST), leave such rows out (WHERE), or \
-                 change the target's column; then start again"
-                    .to_owned()
-            },
-            str::to_owned,
-        );
+        let next = "change the value in the query (CAST, SUBSTRING, COALESCE, TRY_CAST), leave such rows out (WHERE), or \
+                    change the target's column; then start the pipeline again: it goes on with this epoch";
         Error::new(error.kind(), error.what().to_owned()).because(why).next(next).with_source(error)
     }
 }
