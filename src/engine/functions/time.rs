@@ -89,6 +89,8 @@ pub(crate) fn plus(value: &Value, interval: i64, months: bool) -> Result<Value, 
         }
     };
     Ok(match value {
+        // of a shorter interval the whole days count, in either direction
+        Value::Date(day) if !months => date_value(i64::from(*day).saturating_add(interval / DAY)),
         Value::Date(day) => date_value(shift(i64::from(*day) * DAY).div_euclid(DAY)),
         Value::Time(millis) => {
             time_value(if months { i64::from(*millis) } else { i64::from(*millis) + interval })

@@ -127,6 +127,10 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             if is_nested(&target) {
                 return Err(SqlError::plan(span, format!("Comparable type expected, but was '{target}'.")));
             }
+            if args.iter().any(|arg| arg.data_type.kind == TypeKind::Null) {
+                return Err(SqlError::plan(span, format!("Unsupported casting from NULL to {target}."))
+                    .help("CAST(NULL AS type) gives it one"));
+            }
             let function = if upper == "GREATEST" { "GREATEST" } else { "LEAST" };
             let args = args.into_iter().map(|arg| cast_to(arg, &target)).collect();
             Ok(call(function, args, DataType { kind: target, nullable }))

@@ -200,6 +200,7 @@ pub fn arithmetic(op: &'static str, a: Expr, b: Expr, span: Span) -> SqlResult<E
     }
     let constant = |e: &Expr| match &e.node {
         ExprNode::Literal(Value::Int(n)) => Some(*n),
+        ExprNode::Literal(Value::Decimal(d)) => Some(i64::from(d.unscaled() != 0)),
         _ => None,
     };
     if matches!(op, "/" | "%") && constant(&a).is_some() && constant(&b) == Some(0) {
@@ -229,6 +230,11 @@ pub fn arithmetic(op: &'static str, a: Expr, b: Expr, span: Span) -> SqlResult<E
         }
     };
     let kind = decimal_result(op, left, right);
+    if op == "%" && left.1 == 0 && right.1 == 0 {
+        // of whole numbers the divisor's type, as Calcite's MOD has it
+        let out = call(op, vec![exact(a, left), exact(b, right)], DataType { kind, nullable });
+        return Ok(cast_to(out, &y));
+    }
     done(exact(a, left), exact(b, right), kind)
 }
 
