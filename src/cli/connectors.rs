@@ -91,7 +91,7 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
 }
 
 async fn list(global: &GlobalArgs) -> Result<()> {
-    let all = ask(global, "GET", "/connectors?expand=status", None).await?.json()?;
+    let all = ask(global, "GET", "/connectors?expand=status&expand=progress", None).await?.json()?;
     if global.json {
         say!("{all}");
         return Ok(());
@@ -107,7 +107,9 @@ async fn list(global: &GlobalArgs) -> Result<()> {
 }
 
 async fn status(global: &GlobalArgs, name: &str) -> Result<()> {
-    let status = ask(global, "GET", &format!("/connectors/{}/status", segment(name)), None).await?.json()?;
+    let status = ask(global, "GET", &format!("/connectors/{}/status?expand=progress", segment(name)), None)
+        .await?
+        .json()?;
     if global.json {
         say!("{status}");
     } else {
@@ -117,7 +119,7 @@ async fn status(global: &GlobalArgs, name: &str) -> Result<()> {
 }
 
 async fn statuses(global: &GlobalArgs) -> Result<()> {
-    let all = ask(global, "GET", "/connectors?expand=status", None).await?.json()?;
+    let all = ask(global, "GET", "/connectors?expand=status&expand=progress", None).await?.json()?;
     if global.json {
         say!("{all}");
         return Ok(());

@@ -151,10 +151,10 @@ pub struct TaskState {
     /// State.
     #[serde(flatten)]
     pub state: InstanceState,
-    /// How far a snapshot under way is. Connect has no such field.
+    /// How far a snapshot under way is. Connect has no such field: shown where it is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotState>,
-    /// What an operator should look at although data moves. Connect has no such field.
+    /// What an operator should look at although data moves. Connect has no such field: shown where it is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }
@@ -202,6 +202,17 @@ pub struct ConnectorState {
     /// `source`.
     #[serde(rename = "type")]
     pub kind: &'static str,
+}
+
+impl ConnectorState {
+    /// Only what Connect's answer has.
+    #[must_use]
+    pub fn as_connect(mut self) -> Self {
+        for task in &mut self.tasks {
+            (task.snapshot, task.warning) = (None, None);
+        }
+        self
+    }
 }
 
 #[cfg(test)]

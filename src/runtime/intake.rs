@@ -197,6 +197,13 @@ impl Worker {
             }
         }
         self.push(source, &mut changes, first, last)?;
+        if let Some(slot) = self.sources.get_mut(source)
+            && let Some(absent) = slot.decoder.take_absent()
+        {
+            let warning = format!("table {}: {absent}", slot.table);
+            tracing::warn!("{warning}");
+            self.shared.warn(warning);
+        }
         for (at, next) in fetched.next_offsets() {
             self.move_to(source, at, *next);
         }
@@ -225,7 +232,8 @@ impl Worker {
         pushed.map_err(|error| {
             // State has changed in memory only: the epoch is given up with it.
             let failure = engine_error(error);
-            Error::new(
+            let next = failure.next_step().map(str::to_owned);
+            let located = Error::new(
                 failure.kind(),
                 format!(
                     "table {table}: {}, between offsets {offset} and {last} of topic {}, partition {}",
@@ -234,7 +242,11 @@ impl Worker {
                     at.partition
                 ),
             )
-            .because(failure.cause().unwrap_or_default())
+            .because(failure.cause().unwrap_or_default());
+            match next {
+                Some(next) => located.next(next),
+                None => located,
+            }
         })
     }
 }

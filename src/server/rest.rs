@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use super::negotiation::{self, around};
 use super::request;
 use crate::connect::loggers::Loggers;
-use crate::connect::model::{ConnectorInfo, TargetState};
+use crate::connect::model::{ConnectorInfo, ConnectorState, TargetState};
 use crate::connect::plugins::Unknown;
 use crate::connect::{ApiError, Worker};
 
@@ -148,6 +148,7 @@ async fn health() -> Answer {
 
 async fn list(State(api): State<Api>, RawQuery(raw): RawQuery) -> Answer {
     let expand = query(raw.as_deref(), "expand");
+    let progress = wants_progress(raw.as_deref());
     let names = api.worker.names().await;
     if expand.is_empty() {
         return Ok(ok(&names));
@@ -158,7 +159,7 @@ async fn list(State(api): State<Api>, RawQuery(raw): RawQuery) -> Answer {
         for what in &expand {
             let part = match what.as_str() {
                 "info" => serde_json::to_value(api.worker.info(&name).await?),
-                "status" => serde_json::to_value(api.worker.status(&name).await?),
+                "status" => serde_json::to_value(state(&api, &name, progress).await?),
                 _ => continue,
             };
             one.insert(what.clone(), part.map_err(|e| ApiError::new(500, e.to_string()))?);
@@ -212,8 +213,18 @@ async fn delete(State(api): State<Api>, Path(name): Path<String>, RawQuery(raw):
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn status(State(api): State<Api>, Path(name): Path<String>) -> Answer {
-    Ok(ok(&api.worker.status(&name).await?))
+/// `expand=progress`, which Connect ignores, asks for how far a snapshot is and for warnings.
+fn wants_progress(raw: Option<&str>) -> bool {
+    query(raw, "expand").iter().any(|what| what == "progress")
+}
+
+async fn state(api: &Api, name: &str, progress: bool) -> Result<ConnectorState, ApiError> {
+    let state = api.worker.status(name).await?;
+    Ok(if progress { state } else { state.as_connect() })
+}
+
+async fn status(State(api): State<Api>, Path(name): Path<String>, RawQuery(raw): RawQuery) -> Answer {
+    Ok(ok(&state(&api, &name, wants_progress(raw.as_deref())).await?))
 }
 
 async fn restart(State(api): State<Api>, Path(name): Path<String>, RawQuery(raw): RawQuery) -> Answer {
@@ -223,7 +234,7 @@ async fn restart(State(api): State<Api>, Path(name): Path<String>, RawQuery(raw)
     if !tasks && !failed {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    Ok(body(StatusCode::ACCEPTED, &plan))
+    Ok(body(StatusCode::ACCEPTED, &plan.as_connect()))
 }
 
 async fn pause(State(api): State<Api>, Path(name): Path<String>) -> Answer {
@@ -250,10 +261,14 @@ fn task_number(text: &str) -> Result<i32, ApiError> {
     text.parse().map_err(|_| ApiError::new(404, "HTTP 404 Not Found"))
 }
 
-async fn task_status(State(api): State<Api>, Path((name, task)): Path<(String, String)>) -> Answer {
+async fn task_status(
+    State(api): State<Api>,
+    Path((name, task)): Path<(String, String)>,
+    RawQuery(raw): RawQuery,
+) -> Answer {
     let task = task_number(&task)?;
     let missing = || ApiError::new(404, format!("No status found for task {name}-{task}"));
-    let status = api.worker.status(&name).await.map_err(|_| missing())?;
+    let status = state(&api, &name, wants_progress(raw.as_deref())).await.map_err(|_| missing())?;
     let state = status.tasks.into_iter().find(|t| i64::from(t.id) == i64::from(task)).ok_or_else(missing)?;
     Ok(ok(&state))
 }

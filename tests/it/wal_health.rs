@@ -25,7 +25,10 @@ fn a_slot_is_followed_from_reserved_to_lost() {
     let shown = |state: &str| page(&service).contains(&format!("wal_status=\"{state}\"}} 1"));
     service.until("reserved", || shown("reserved"));
     service.until("how much is left", || service.metric("millstream_slot_safe_bytes", "\"w\"").is_some());
-    assert_eq!(service.ask("GET", "/connectors/w/status", None).1["tasks"][0]["warning"], json!(null));
+    assert_eq!(
+        service.ask("GET", "/connectors/w/status?expand=progress", None).1["tasks"][0]["warning"],
+        json!(null)
+    );
     let (mut seen, mut looked) = (vec!["reserved"], false);
     for _ in 0..40 {
         service.sql("insert into items (v) values ('x')");
@@ -45,7 +48,7 @@ fn a_slot_is_followed_from_reserved_to_lost() {
         if seen.last() == Some(&"extended") && !std::mem::replace(&mut looked, true) {
             let left = service.metric("millstream_slot_full_in_seconds", "\"w\"");
             assert!(left.is_some_and(|left| left < 3600.0), "{left:?}");
-            let (_, status) = service.ask("GET", "/connectors/w/status", None);
+            let (_, status) = service.ask("GET", "/connectors/w/status?expand=progress", None);
             let warning = status["tasks"][0]["warning"].as_str().unwrap_or_default().to_owned();
             assert!(warning.contains("the replication slot is in danger"), "{status}");
             assert!(
@@ -56,7 +59,7 @@ fn a_slot_is_followed_from_reserved_to_lost() {
     }
     assert!(seen.contains(&"extended"), "{seen:?}");
     service.until("it has failed", || service.state("w").1 == "FAILED");
-    let (_, status) = service.ask("GET", "/connectors/w/status", None);
+    let (_, status) = service.ask("GET", "/connectors/w/status?expand=progress", None);
     let trace = status["tasks"][0]["trace"].as_str().unwrap().to_owned();
     assert!(
         trace.contains("max_slot_wal_keep_size") && trace.contains("millstream.lost.position=resnapshot"),
@@ -83,11 +86,11 @@ fn a_snapshot_says_how_far_it_is() {
     service.create("p", &[("table.include.list", "public.items,public.more")]);
     let mut seen = json!(null);
     service.until("a snapshot under way", || {
-        let (_, status) = service.ask("GET", "/connectors/p/status", None);
+        let (_, status) = service.ask("GET", "/connectors/p/status?expand=progress", None);
         seen_rows(&status).is_some_and(|rows| rows > 0) || status["tasks"][0]["state"] == "FAILED"
     });
     for _ in 0..200 {
-        let (_, status) = service.ask("GET", "/connectors/p/status", None);
+        let (_, status) = service.ask("GET", "/connectors/p/status?expand=progress", None);
         if seen_rows(&status).is_none() {
             break;
         }
@@ -96,6 +99,9 @@ fn a_snapshot_says_how_far_it_is() {
             assert!(page.contains("millstream_snapshot_tables{connector=\"p\"} 2"), "{page}");
         }
         seen = status["tasks"][0]["snapshot"].clone();
+        // Connect's own answer has no more than Connect's.
+        let (_, plain) = service.ask("GET", "/connectors/p/status", None);
+        assert_eq!(plain["tasks"][0]["snapshot"], json!(null), "{plain}");
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     assert_eq!(seen["tables"], 2, "{seen}");
@@ -104,7 +110,7 @@ fn a_snapshot_says_how_far_it_is() {
     assert!(seen["text"].as_str().unwrap().contains("of about 2000"), "{seen}");
     assert!(seen["seconds_left"].is_u64(), "{seen}");
     service.streams("p");
-    let (_, status) = service.ask("GET", "/connectors/p/status", None);
+    let (_, status) = service.ask("GET", "/connectors/p/status?expand=progress", None);
     assert_eq!(status["tasks"][0]["snapshot"], json!(null), "{status}");
 }
 
@@ -136,7 +142,8 @@ fn a_blocking_snapshot_goes_on_without_a_table() {
         ],
     );
     service.streams("b");
-    let warning = || service.ask("GET", "/connectors/b/status", None).1["tasks"][0]["warning"].clone();
+    let warning =
+        || service.ask("GET", "/connectors/b/status?expand=progress", None).1["tasks"][0]["warning"].clone();
     let signal = |id: &str, conditions: &serde_json::Value| {
         let data = json!({
             "data-collections": ["public..*"], "type": "blocking", "additional-conditions": conditions,

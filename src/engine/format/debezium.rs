@@ -368,6 +368,10 @@ impl Decoder for DebeziumDecoder {
         self.layout.wants_headers()
     }
 
+    fn take_absent(&mut self) -> Option<String> {
+        self.rows.take_absent(1)
+    }
+
     fn skips(&self) -> bool {
         self.ignore_errors
     }

@@ -53,7 +53,21 @@ pub(super) struct ObjectReader {
     pub(super) encodings: Vec<Encoding>,
     seen: Vec<bool>,
     nested: Vec<Option<Box<ObjectReader>>>,
+    /// What the first rows had, until that is told.
+    first: Option<Box<First>>,
 }
+
+/// Which columns the first rows had.
+#[derive(Debug)]
+struct First {
+    rows: u32,
+    found: Vec<bool>,
+    /// Names in the rows that are none of the table's.
+    others: Vec<String>,
+}
+
+/// Names of a message's fields that are shown where a column is missing.
+const NAMES: usize = 20;
 
 /// What a Connect schema says of a column that JSON alone does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -75,7 +89,9 @@ impl ObjectReader {
                 _ => None,
             })
             .collect();
-        Self { seen: vec![false; fields.len()], encodings: Vec::new(), index, options, nested, fields }
+        let first = First { rows: 0, found: vec![false; fields.len()], others: Vec::new() };
+        let (seen, encodings, first) = (first.found.clone(), Vec::new(), Some(Box::new(first)));
+        Self { seen, encodings, index, options, nested, fields, first }
     }
 
     /// Reads an object into one value per column; what it lacks is NULL, what is not a column is skipped.
@@ -83,7 +99,7 @@ impl ObjectReader {
         let start = row.len();
         row.resize(start + self.fields.len(), Value::Null);
         self.seen.fill(false);
-        let Self { fields, index, options, encodings, seen, nested } = self;
+        let Self { fields, index, options, encodings, seen, nested, first } = self;
         // Writers keep the order of the columns: the next name is nearly always the next column's.
         let mut expected = 0;
         p.object(|p, name| {
@@ -91,7 +107,15 @@ impl ObjectReader {
                 Some(field) if field.name == name => expected,
                 _ => match index.get(name) {
                     Some(column) => *column,
-                    None => return p.skip().map(drop),
+                    None => {
+                        if let Some(first) = first
+                            && first.others.len() < NAMES
+                            && !first.others.iter().any(|other| other == name)
+                        {
+                            first.others.push(name.to_owned());
+                        }
+                        return p.skip().map(drop);
+                    }
                 },
             };
             expected = column + 1;
@@ -106,6 +130,10 @@ impl ObjectReader {
             *slot = read_field(p, field, encoding, inner, options)?;
             Ok(())
         })?;
+        if let Some(first) = first {
+            first.rows += 1;
+            first.found.iter_mut().zip(seen.iter()).for_each(|(found, seen)| *found |= seen);
+        }
         if options.fail_on_missing
             && let Some(missing) = seen.iter().position(|seen| !seen)
         {
@@ -113,6 +141,24 @@ impl ObjectReader {
             return Err(FormatError::new("the field is missing").in_column(name));
         }
         Ok(())
+    }
+}
+
+impl ObjectReader {
+    /// Columns that none of the first rows had, once there were so many; told once. They are NULL in every row.
+    pub(super) fn take_absent(&mut self, rows: u32) -> Option<String> {
+        let first = self.first.take_if(|first| first.rows >= rows)?;
+        let absent = self.fields.iter().zip(&first.found).filter(|(_, found)| !**found);
+        let absent: Vec<&str> = absent.map(|(field, _)| field.name.as_str()).collect();
+        if absent.is_empty() || first.others.is_empty() {
+            return None;
+        }
+        Some(format!(
+            "no record has {}, so {} NULL in every row; the records also have {} (upper and lower case count)",
+            absent.join(", "),
+            if absent.len() == 1 { "it is" } else { "they are" },
+            first.others.join(", ")
+        ))
     }
 }
 

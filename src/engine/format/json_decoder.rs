@@ -80,6 +80,11 @@ impl Decoder for JsonDecoder {
         self.layout.wants_headers()
     }
 
+    fn take_absent(&mut self) -> Option<String> {
+        // Writers may leave out what is null.
+        self.value.take_absent(100)
+    }
+
     fn skips(&self) -> bool {
         self.ignore_errors
     }

@@ -167,6 +167,10 @@ impl Decoder for KeyedDecoder {
         self.value.skips() || self.key.skips()
     }
 
+    fn take_absent(&mut self) -> Option<String> {
+        self.value.take_absent()
+    }
+
     fn take_skipped(&mut self) -> Option<FormatError> {
         let key = self.key.take_skipped();
         self.value.take_skipped().or(key)

@@ -112,6 +112,11 @@ pub trait Decoder: Send {
         false
     }
 
+    /// Declared columns that the first records do not have, told once; asked after a fetch.
+    fn take_absent(&mut self) -> Option<String> {
+        None
+    }
+
     /// Why the last record was skipped, if it was; asked after each record where [`Self::skips`].
     fn take_skipped(&mut self) -> Option<FormatError> {
         None

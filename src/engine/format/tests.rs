@@ -64,6 +64,29 @@ fn order(id: i64, name: &str, amount: i128) -> Vec<Value> {
 }
 
 #[test]
+fn columns_that_no_record_has_are_told_once() {
+    let columns = [("id", TypeKind::Int, None), ("customername", TypeKind::Varchar(9), None)];
+    let row = r#"{"id":1,"customerName":"x","city":null}"#;
+    let told = |format: &'static str, record: &str, records: usize| -> Vec<String> {
+        let table = table(&columns, &[0], &[("connector", "kafka"), ("format", format)]);
+        let mut decoder = decoder(&table, &context(false)).unwrap();
+        let mut told = Vec::new();
+        for _ in 0..records {
+            decoder.decode(&input(None, Some(record)), &mut Vec::new()).unwrap();
+            told.extend(decoder.take_absent());
+        }
+        told
+    };
+    let event = format!(r#"{{"before":null,"after":{row},"op":"c"}}"#);
+    let words = "no record has customername, so it is NULL in every row; the records also have customerName, city \
+                 (upper and lower case count)";
+    assert_eq!(told("debezium-json", &event, 3), [words]);
+    assert_eq!(told("json", row, 99), [""; 0]);
+    assert_eq!(told("json", row, 250), [words]);
+    assert_eq!(told("json", r#"{"id":1}"#, 250), [""; 0]);
+}
+
+#[test]
 fn envelopes_become_changes() {
     let table = orders(&[]);
     let got = |value| decode(&table, true, &input(None, Some(value))).unwrap();
