@@ -118,23 +118,26 @@ impl Over {
 
     /// Sets the timer of a row. Bounded RANGE frames have a second one behind it, at which the partition is
     /// forgotten, as in Flink.
-    fn schedule(&mut self, partition: Vec<u8>, time: i64, out: &mut Emitter) {
+    fn schedule(&mut self, partition: Vec<u8>, time: i64, out: &mut Emitter) -> Result<(), EngineError> {
         let bound = match self.spec.frame {
             Frame::Range(Some(bound)) => Some(bound),
             _ => None,
         };
         self.set_timer(time, &partition, out);
-        if let Some(bound) = bound
-            && self
-                .cleanups
-                .get(&partition)
-                .is_none_or(|&at| at < time.saturating_add(bound).saturating_add(1))
-        {
+        let Some(bound) = bound else { return Ok(()) };
+        let known = self.cleanups.get(&partition).copied();
+        if known.is_none_or(|at| at < time.saturating_add(bound).saturating_add(1)) {
             let at = time.saturating_add(bound.saturating_mul(3) / 2).saturating_add(1);
             self.set_timer(at, &partition, out);
             self.stored_cleanups.put(&partition, &time_key(at));
+            // The one before stays, and makes late what comes behind it.
+            if let Some(known) = known {
+                let nothing = Waiting { kind: RowKind::Insert, mark: true, row: Row::from([]) };
+                self.pending.edit(&partition)?.push(time_key(known).to_vec(), nothing);
+            }
             self.cleanups.insert(partition, at);
         }
+        Ok(())
     }
 
     fn load(&mut self, key: &[u8]) -> Result<(), EngineError> {
@@ -218,6 +221,12 @@ impl Over {
         self.load(key)?;
         if let Some(partition) = self.partitions.get_mut(key) {
             partition.fired = time;
+            if !std::mem::replace(&mut partition.dirty, true) {
+                self.dirty.push(key.to_vec());
+            }
+        }
+        if rows.is_empty() {
+            return Ok(());
         }
         match self.spec.frame {
             Frame::Range(bound) => {
@@ -327,7 +336,7 @@ impl Operator for Over {
                 continue;
             }
             self.pending.edit(&key)?.push(time_key(time).to_vec(), Waiting::new(change.kind, change.row));
-            self.schedule(key, time, out);
+            self.schedule(key, time, out)?;
         }
         Ok(())
     }
@@ -356,7 +365,9 @@ impl Operator for Over {
                     }
                     let mut rows: SmallVec<[Row; 4]> = SmallVec::new();
                     while let Some((_, waiting)) = pending.pop(|key| key_time(key) == time) {
-                        rows.push(waiting.row);
+                        if !waiting.mark {
+                            rows.push(waiting.row);
+                        }
                     }
                     out.order_by_timer(at, &key);
                     self.fire(&key, time, &rows, out)?;
@@ -399,5 +410,58 @@ impl Operator for Over {
             self.bytes = 0;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::super::plan::{AggregateCall, Op};
+    use super::super::super::testing::{INSERTS, PlanBuilder, Runner, lines, schema};
+    use super::*;
+
+    /// Counts the rows of two seconds up to each row, by `k`.
+    fn counts() -> Runner {
+        let mut plan = PlanBuilder::default();
+        let source = plan.source("k:int ts:ts", INSERTS);
+        let output = schema("n:bigint").remove(0);
+        let count = AggregateCall { function: "COUNT", args: vec![], distinct: false, filter: None, output };
+        let frame = Frame::Range(Some(2000));
+        let spec = Spec { partition: vec![0], time: 1, rowtime: true, frame, calls: vec![count] };
+        let columns = "k:int ts:ts n:bigint";
+        let node = plan.node(Op::Over(spec), &[source], columns, INSERTS);
+        plan.sink(node, columns);
+        Runner::new(plan.plan)
+    }
+
+    /// In Flink the timer that was to clean a partition, and was put off by a later row, fires all the same: rows
+    /// behind it are late from then on. Rows before it are not, though they are behind the watermark.
+    #[test]
+    fn a_cleaning_that_was_put_off_makes_rows_late() {
+        for restart in [false, true] {
+            let mut runner = counts();
+            // The first row's cleaning is due at 4.001; the second puts it off to 9.001.
+            runner.feed("+I[1, 1]\n+I[1, 6]");
+            runner.watermark(0, 3500);
+            assert_eq!(runner.take(), lines("+I[1, 1970-01-01T00:00:01, 1]"));
+            if restart {
+                runner.restart();
+            }
+            runner.feed("+I[1, 2]");
+            runner.watermark(0, 4500);
+            assert_eq!(runner.take(), lines("+I[1, 1970-01-01T00:00:02, 2]"), "not behind the last result");
+            runner.feed("+I[1, 3]\n+I[1, 4.2]");
+            runner.watermark(0, 7000);
+            assert_eq!(
+                runner.take(),
+                lines("+I[1, 1970-01-01T00:00:04.200, 1]\n+I[1, 1970-01-01T00:00:06, 2]"),
+                "3 is behind the cleaning that was put off"
+            );
+            // When the partition has been cleaned, nothing is known of what has come out.
+            runner.watermark(0, 20_000);
+            runner.feed("+I[1, 5]");
+            runner.watermark(0, 21_000);
+            assert_eq!(runner.take(), lines("+I[1, 1970-01-01T00:00:05, 1]"));
+        }
     }
 }
