@@ -11,10 +11,13 @@ use smallvec::SmallVec;
 use super::super::codec::{self, CodecError, Reader};
 use super::super::error::EngineError;
 use super::super::row::Row;
-use super::Key;
 use super::buffer::row_weight;
+use super::filter::KeyFilter;
+use super::{Builder, Key, Share};
 use crate::state::{StateError, StateTable};
 
+/// The part of the cache that the filter of keys may take besides.
+const FILTER: usize = 8;
 /// Buckets with more rows than this find rows by a hash index.
 const INDEXED: usize = 16;
 /// About what a bucket takes in memory besides its key and its rows.
@@ -52,6 +55,11 @@ struct Buckets {
     map: HashMap<Key, Bucket, RandomState>,
     /// Everything that the table has is in memory.
     complete: bool,
+    /// Otherwise: the keys that the table cannot have.
+    filter: KeyFilter,
+    /// Columns of the join key.
+    columns: Vec<usize>,
+    share: Share,
     bytes: usize,
     generation: u32,
     /// The generation began when half of the memory was taken.
@@ -74,6 +82,16 @@ fn damaged(error: CodecError) -> StateError {
     StateError::Corrupt { table: "a join's input".to_owned(), what: error.to_string() }
 }
 
+/// Count, degree and row of an entry.
+fn read(value: &[u8]) -> Result<(u32, u32, Row), StateError> {
+    let mut reader = Reader::new(value);
+    let mut number = || -> Result<u32, StateError> {
+        let number = reader.varint().map_err(damaged)?;
+        u32::try_from(number).map_err(|_| damaged(CodecError::Damaged("a count")))
+    };
+    Ok((number()?, number()?, reader.row().map_err(damaged)?))
+}
+
 fn weight(row: &Row) -> usize {
     ENTRY_WEIGHT + row_weight(row)
 }
@@ -86,16 +104,14 @@ impl Buckets {
             EntryRef::Vacant(entry) => {
                 let mut bucket = Bucket::default();
                 self.bytes += BUCKET_WEIGHT + key.len();
-                if !self.complete {
-                    let bytes = &mut self.bytes;
+                if !self.complete && !self.filter.lacks(key) {
+                    let Self { columns, share, bytes, .. } = self;
+                    self.filter.learn(self.table.as_mut(), &mut |_, value, key| {
+                        codec::put_key(key, &read(value)?.2, columns);
+                        Ok(share.has(key))
+                    })?;
                     self.table.scan(key, &mut |found, value| {
-                        let mut reader = Reader::new(value);
-                        let mut number = || -> Result<u32, StateError> {
-                            let number = reader.varint().map_err(damaged)?;
-                            u32::try_from(number).map_err(|_| damaged(CodecError::Damaged("a count")))
-                        };
-                        let (count, degree) = (number()?, number()?);
-                        let row = reader.row().map_err(damaged)?;
+                        let (count, degree, row) = read(value)?;
                         *bytes += weight(&row);
                         let identity = found.get(key.len()..).unwrap_or_default();
                         bucket.push(
@@ -115,6 +131,7 @@ impl Buckets {
 
     /// Keeps to so many bytes: what was not used since half of them were taken is forgotten first.
     fn shrink(&mut self, most: usize) {
+        self.filter.renew();
         if self.bytes <= most {
             if self.bytes > most / 2 && !self.half_full {
                 self.half_full = true;
@@ -122,7 +139,10 @@ impl Buckets {
             }
             return;
         }
-        (self.complete, self.half_full) = (false, false);
+        self.half_full = false;
+        if std::mem::take(&mut self.complete) {
+            self.filter.begin(self.map.keys().map(Key::as_slice));
+        }
         let generation = self.generation;
         self.map.retain(|_, bucket| bucket.used == generation);
         self.bytes = self.map.iter().map(|(key, bucket)| key.len() + bucket.weight()).sum();
@@ -134,14 +154,27 @@ impl Buckets {
 }
 
 impl Side {
+    /// Over a state table of the operator, of rows with this join key; they live as long as `ttl` says.
     pub(super) fn new(
-        mut table: Box<dyn StateTable>,
+        builder: &mut Builder<'_>,
+        part: &str,
+        columns: Vec<usize>,
         unique: Option<Vec<usize>>,
-        cached: usize,
+        ttl: Option<i64>,
     ) -> Result<Self, EngineError> {
+        let (mut table, cached) = (builder.expiring_table(part, ttl)?, builder.cached(ttl));
         let complete = table.is_empty()?;
-        let map = HashMap::default();
-        let buckets = Buckets { table, map, complete, bytes: 0, generation: 0, half_full: false };
+        let buckets = Buckets {
+            table,
+            map: HashMap::default(),
+            complete,
+            filter: KeyFilter::new(builder.cache() / FILTER),
+            columns,
+            share: builder.share.clone(),
+            bytes: 0,
+            generation: 0,
+            half_full: false,
+        };
         Ok(Self { buckets, dirty: Vec::new(), unique, cached, buffer: Vec::new() })
     }
 
@@ -163,7 +196,12 @@ impl Side {
         if bucket.changed.is_empty() {
             self.dirty.push(Key::from_slice(key));
         }
+        let first = bucket.entries.is_empty();
         let (less, replaced) = bucket.add(unique, row, degree, &mut self.buffer);
+        let filter = &mut self.buckets.filter;
+        if !self.buckets.complete && (first || filter.is_learning()) {
+            filter.insert(key);
+        }
         self.buckets.bytes = (self.buckets.bytes + weight(row)).saturating_sub(less);
         Ok(replaced)
     }

@@ -30,22 +30,16 @@ impl Join {
     pub(super) fn new(builder: &mut Builder<'_>, spec: &Spec) -> Result<Self, EngineError> {
         let residual = spec.residual.as_ref().map(|residual| builder.evaluator(residual)).transpose()?;
         let [left_ttl, right_ttl] = spec.ttl;
+        let keys: [Vec<usize>; 2] =
+            [spec.on.iter().map(|on| on.0).collect(), spec.on.iter().map(|on| on.1).collect()];
         let sides = [
-            Side::new(
-                builder.expiring_table("left", left_ttl)?,
-                spec.left_key.clone(),
-                builder.cached(left_ttl),
-            )?,
-            Side::new(
-                builder.expiring_table("right", right_ttl)?,
-                spec.right_key.clone(),
-                builder.cached(right_ttl),
-            )?,
+            Side::new(builder, "left", keys[0].clone(), spec.left_key.clone(), left_ttl)?,
+            Side::new(builder, "right", keys[1].clone(), spec.right_key.clone(), right_ttl)?,
         ];
         Ok(Self {
             name: builder.node.name.clone(),
             kind: spec.kind,
-            keys: [spec.on.iter().map(|on| on.0).collect(), spec.on.iter().map(|on| on.1).collect()],
+            keys,
             residual,
             sides,
             widths: [builder.input(0)?.len(), builder.input(1)?.len()],

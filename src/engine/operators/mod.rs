@@ -21,6 +21,7 @@ mod buffer;
 mod deduplicate;
 mod emitter;
 mod exchange;
+mod filter;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod idle_tests;

@@ -414,3 +414,16 @@ proptest! {
         prop_assert!(differences.is_empty(), "{}", differences.join("\n"));
     }
 }
+
+/// The filter of a side's keys reads on behind rows of a key whose other rows have come since.
+#[test]
+fn a_key_that_changes_while_the_filter_learns_is_found() {
+    let row = |port, id, k, delete| Step::Row { port, id, k: Some(k), v: Some(1), at: 1, delete };
+    let mut steps: Vec<Step> = [4, 0, 1, 2].map(|id| row(0, id, 0, false)).to_vec();
+    steps.extend([row(0, 19, 1, false), row(0, 9, 3, false), row(0, 13, 1, false), Step::Restart]);
+    steps.extend([row(1, 9, 3, false), row(0, 9, 3, true), row(1, 0, 0, false), row(0, 7, 3, false)]);
+    steps.extend([Step::Flush, row(0, 20, 1, false), Step::Flush, row(1, 9, 3, true)]);
+    for case in [join(JoinKind::Inner, true), join(JoinKind::Full, false)] {
+        assert_eq!(run(&case, &steps, false), run(&case, &steps, true));
+    }
+}
