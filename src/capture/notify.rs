@@ -4,6 +4,7 @@ use super::stream::now_ns;
 use crate::config::connector::CaptureOptions;
 use crate::error::{Error, Result};
 use crate::event::Encoder;
+use crate::java::hash::bucket;
 use crate::log::Batch;
 
 /// Names as Debezium lists them where it holds them in a `HashSet`: in the order of Java's string hashes.
@@ -28,12 +29,6 @@ fn buckets(names: usize, too_many: impl Fn(usize, usize) -> bool) -> usize {
         buckets *= 2;
     }
     buckets
-}
-
-/// Place of a string in Java's hash tables.
-fn bucket(name: &str, buckets: usize) -> usize {
-    let hash = name.encode_utf16().fold(0u32, |h, c| h.wrapping_mul(31).wrapping_add(u32::from(c)));
-    usize::try_from(hash ^ (hash >> 16)).unwrap_or(0) & (buckets - 1)
 }
 
 /// Where notifications go.

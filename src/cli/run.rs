@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
@@ -17,6 +18,9 @@ use crate::runtime::Environment;
 use crate::runtime::host::Host;
 use crate::runtime::job::Job;
 use crate::server::{self, rest};
+
+/// At a stop, how long open requests may take to end.
+const OPEN_REQUESTS: Duration = Duration::from_secs(1);
 
 /// Arguments of `millstream run`.
 #[derive(Debug, clap::Args)]
@@ -64,7 +68,15 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     };
     // A second owner may come once this one is gone: the API goes first, then what moves data.
     let _ = stop.send(true);
-    let served = http.await.map_err(|e| Error::internal("the HTTP server failed").with_source(e))?;
+    let mut http = http;
+    let served = match tokio::time::timeout(OPEN_REQUESTS, &mut http).await {
+        Ok(served) => served.map_err(|e| Error::internal("the HTTP server failed").with_source(e))?,
+        // A client that says nothing more must not keep what moves data from its clean stop.
+        Err(_) => {
+            http.abort();
+            Ok(())
+        }
+    };
     service.stop().await;
     if let Some(control) = control {
         control.close().await;
@@ -109,10 +121,15 @@ impl Service {
 
     /// Brings up connectors and pipelines of the files; ends only with an error.
     async fn run(&self, connectors: &[PathBuf], jobs: Vec<Job>) -> Result<()> {
+        let mut applied = Applied::read(&self.data);
         for path in connectors {
             let (name, config) = read_connector(path)?;
-            let (created, _) =
-                Box::pin(self.worker.put_config(&name, config)).await.map_err(|e| refused(path, e))?;
+            let print = Applied::print(&config);
+            if applied.is(&name, &print) && self.worker.keeps(&name, &config, path).await {
+                continue;
+            }
+            let created = Box::pin(self.worker.declare(&name, config)).await.map_err(|e| refused(path, e))?;
+            applied.note(&name, print)?;
             tracing::info!(connector = name, created, "connector from {}", path.display());
         }
         for job in jobs {
@@ -124,6 +141,43 @@ impl Service {
     async fn stop(&self) {
         self.pipelines.stop().await;
         self.worker.shut_down().await;
+    }
+}
+
+/// The connector files that were applied, by a fingerprint: one that has not changed since does not take back what the
+/// REST API has changed meanwhile.
+struct Applied {
+    path: PathBuf,
+    prints: std::collections::BTreeMap<String, String>,
+}
+
+impl Applied {
+    fn read(data: &Path) -> Self {
+        let path = data.join("connector-files.json");
+        let text = std::fs::read(&path).unwrap_or_default();
+        Self { prints: serde_json::from_slice(&text).unwrap_or_default(), path }
+    }
+
+    fn print(config: &Config) -> String {
+        let sorted: std::collections::BTreeMap<_, _> = config.iter().collect();
+        let text = serde_json::to_vec(&sorted).unwrap_or_default();
+        openssl::sha::sha256(&text).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn is(&self, name: &str, print: &str) -> bool {
+        self.prints.get(name).is_some_and(|known| known == print)
+    }
+
+    fn note(&mut self, name: &str, print: String) -> Result<()> {
+        self.prints.insert(name.to_owned(), print);
+        let write = || {
+            std::fs::create_dir_all(self.path.parent().unwrap_or(Path::new(".")))?;
+            let text = serde_json::to_vec_pretty(&self.prints).map_err(std::io::Error::other)?;
+            let new = self.path.with_extension("new");
+            std::fs::write(&new, text)?;
+            std::fs::rename(&new, &self.path)
+        };
+        write().map_err(|e| Error::config(format!("cannot write {}", self.path.display())).with_source(e))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::ApiError;
-use super::worker::{Inner, Worker, texts};
+use super::worker::{Worker, texts};
 use crate::config::connector::ConnectorConfig;
 use crate::error::{Error, Result};
 
@@ -21,33 +21,49 @@ impl Worker {
         if drop_slot {
             self.give_slot_up(name).await?;
         }
-        let mut inner = self.inner.lock().await;
-        let Inner { store, connectors, .. } = &mut *inner;
-        let held = connectors.get_mut(name).ok_or_else(|| ApiError::not_found(name))?;
-        held.halt().await;
+        let _edits = self.edits.lock().await;
+        let config = {
+            let inner = self.inner.lock().await;
+            inner.connectors.get(name).ok_or_else(|| ApiError::not_found(name))?.config.clone()
+        };
+        // First: what cannot be deleted goes on.
+        if let Err(error) = self.store.lock().await.delete(name).await {
+            self.go_on(name).await;
+            return Err(error.into());
+        }
+        self.halt(name).await;
         if !drop_slot {
-            let slot = held.config.get("slot.name").and_then(Value::as_str).unwrap_or("debezium");
+            let slot = config.get("slot.name").and_then(Value::as_str).unwrap_or("debezium");
             tracing::warn!(
                 connector = name,
                 slot,
                 "the connector is deleted, its replication slot stays and holds back WAL until it is dropped"
             );
         }
-        store.delete(name).await?;
-        connectors.remove(name);
+        self.inner.lock().await.connectors.remove(name);
         Ok(())
+    }
+
+    /// Runs a connector that was halted for its deletion.
+    async fn go_on(&self, name: &str) {
+        if let Some(held) = self.inner.lock().await.connectors.get_mut(name)
+            && held.handle.is_none()
+        {
+            self.bring_to_target(name, held);
+        }
     }
 
     /// Halts a connector and drops its slot. Where that cannot be, the connector goes on as it was. Others are not
     /// held up by a source that does not answer.
     async fn give_slot_up(&self, name: &str) -> Result<(), ApiError> {
+        let edits = self.edits.lock().await;
         let config = {
-            let mut inner = self.inner.lock().await;
-            let held = inner.connectors.get_mut(name).ok_or_else(|| ApiError::not_found(name))?;
-            let config = ConnectorConfig::from_map(name, texts(&held.config))?;
-            held.halt().await;
-            config
+            let inner = self.inner.lock().await;
+            let held = inner.connectors.get(name).ok_or_else(|| ApiError::not_found(name))?;
+            ConnectorConfig::from_map(name, texts(&held.config))?
         };
+        self.halt(name).await;
+        drop(edits);
         let begun = Instant::now();
         let dropped = loop {
             let dropped = match tokio::time::timeout(DROP_SLOT, self.drop_slot(&config)).await {
@@ -66,12 +82,7 @@ impl Worker {
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
         let Err(error) = dropped else { return Ok(()) };
-        let mut inner = self.inner.lock().await;
-        if let Some(held) = inner.connectors.get_mut(name)
-            && held.handle.is_none()
-        {
-            self.bring_to_target(name, held);
-        }
+        self.go_on(name).await;
         let error = error
             .next("the connector is not deleted; delete it without its slot, or when the source is back");
         Err(error.into())

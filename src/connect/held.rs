@@ -1,6 +1,7 @@
 //! A connector that a worker holds: what it should be, and how it is.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -15,8 +16,14 @@ use crate::capture::{ConnectorHandle, Phase, SlotHealth};
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) config: Config,
+    /// What its task was configured with: as Connect has it, a connector that does not run configures none.
+    pub(super) task_config: Config,
     pub(super) target: TargetState,
-    pub(super) handle: Option<ConnectorHandle>,
+    pub(super) handle: Option<Arc<ConnectorHandle>>,
+    /// Those that were made later have greater ones.
+    pub(super) number: u64,
+    /// How it differs from its file.
+    pub(super) differs: Option<String>,
     /// Why it could not even be started.
     pub(super) failed: Option<String>,
     /// Answer RESTARTING until the new run is under way.
@@ -34,9 +41,12 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn new(config: Config, target: TargetState) -> Self {
         Self {
+            task_config: config.clone(),
             config,
             target,
             handle: None,
+            differs: None,
+            number: 0,
             failed: None,
             restarting: false,
             has_task: target == TargetState::Started,
@@ -59,13 +69,14 @@ impl Held {
             TargetState::Stopped => (State::Stopped, None, None),
             TargetState::Paused => (State::Paused, self.has_task.then_some(State::Paused), None),
             TargetState::Started => {
-                let status = self.handle.as_ref().map(ConnectorHandle::status);
+                let status = self.handle.as_ref().map(|handle| handle.status());
                 let error = status.as_ref().and_then(|s| s.error.as_ref().map(|e| e.screen()));
                 if let Some(status) = &status {
                     snapshot = status.snapshot.as_ref().map(SnapshotState::from);
                     let danger = status.slot.as_ref().and_then(SlotHealth::danger);
                     let danger = danger.map(|danger| format!("the replication slot is in danger: {danger}"));
-                    let all: Vec<String> = danger.into_iter().chain(status.left.clone()).collect();
+                    let others = status.left.clone().into_iter().chain(self.differs.clone());
+                    let all: Vec<String> = danger.into_iter().chain(others).collect();
                     warning = (!all.is_empty()).then(|| all.join("; "));
                 }
                 match status.map(|s| s.phase) {
@@ -108,7 +119,7 @@ impl Held {
 
     /// For metrics and health.
     pub(super) fn sample(&self, name: &str) -> Sample {
-        let status = self.handle.as_ref().map(ConnectorHandle::status);
+        let status = self.handle.as_ref().map(|handle| handle.status());
         let state = match (self.target, &status) {
             (TargetState::Paused, _) => "PAUSED",
             (TargetState::Stopped, _) => "STOPPED",
@@ -130,11 +141,9 @@ impl Held {
         self.topics.iter().cloned().chain(now).collect()
     }
 
-    /// Ends the run, cleanly.
-    pub(super) async fn halt(&mut self) {
+    /// Its run has ended.
+    pub(super) fn ended(&mut self) {
         self.topics = self.used_topics();
-        if let Some(handle) = self.handle.take() {
-            handle.stop().await;
-        }
+        self.handle = None;
     }
 }

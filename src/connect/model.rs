@@ -17,26 +17,54 @@ pub const MASKED: &str = "********";
 /// The configuration as it may be shown: secrets are replaced by [`MASKED`], references to a config provider
 /// (`${…}`) stay, since they hold no secret.
 pub fn masked(config: &Config) -> Config {
-    config
-        .iter()
-        .map(|(name, value)| {
-            let shown = match value {
-                Value::String(text) if is_secret(name) && !text.starts_with("${") => Value::from(MASKED),
-                other => other.clone(),
-            };
-            (name.clone(), shown)
-        })
-        .collect()
+    config.iter().map(|(name, value)| (name.clone(), shown(name, value))).collect()
+}
+
+fn shown(name: &str, value: &Value) -> Value {
+    match value {
+        Value::String(text) if is_secret(name) && !is_reference(text) => Value::from(MASKED),
+        Value::String(text) => Value::from(without_password(text)),
+        other => other.clone(),
+    }
+}
+
+/// Whether all of a value is a reference to a config provider.
+fn is_reference(text: &str) -> bool {
+    text.strip_prefix("${")
+        .and_then(|rest| rest.strip_suffix('}'))
+        .is_some_and(|inner| inner.contains(':') && !inner.contains('}'))
+}
+
+/// A value that holds URLs, without the passwords in them (`http://user:password@registry`).
+fn without_password(text: &str) -> String {
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, after)) = rest.split_once("://") {
+        out.push_str(before);
+        out.push_str("://");
+        let end = after.find(['/', '?', '#', ',', ' ']).unwrap_or(after.len());
+        let (authority, behind) = after.split_at(end);
+        match authority.rsplit_once('@') {
+            Some((login, host)) => {
+                let user = login.split(':').next().unwrap_or_default();
+                out.push_str(user);
+                out.push_str(if login.contains(':') && !is_reference(login) { ":********@" } else { "@" });
+                out.push_str(host);
+            }
+            None => out.push_str(authority),
+        }
+        rest = behind;
+    }
+    out.push_str(rest);
+    out
 }
 
 /// Puts the secrets of the held configuration where the new one says [`MASKED`].
 pub fn unmasked(mut new: Config, held: Option<&Config>) -> Config {
     for (name, value) in &mut new {
-        if is_secret(name)
-            && value.as_str() == Some(MASKED)
-            && let Some(secret) = held.and_then(|h| h.get(name))
+        if let Some(held) = held.and_then(|h| h.get(name))
+            && shown(name, held) == *value
         {
-            *value = secret.clone();
+            *value = held.clone();
         }
     }
     new
@@ -232,6 +260,18 @@ mod tests {
         assert_eq!(unmasked(shown, Some(&held)), held);
         let provided = config(&[("database.password", "${env:PW}")]);
         assert_eq!(masked(&provided), provided);
+        for text in ["${env:PW}-and-more", "${not closed", "${}", "${env:A}${env:B}"] {
+            assert_eq!(
+                masked(&config(&[("database.password", text)]))["database.password"],
+                MASKED,
+                "{text}"
+            );
+        }
+        let url = "value.converter.schema.registry.url";
+        let held = config(&[(url, "http://user:pa:ss@one:8081/x@y,https://two:8081,http://only@three")]);
+        let shown = masked(&held);
+        assert_eq!(shown[url], "http://user:********@one:8081/x@y,https://two:8081,http://only@three");
+        assert_eq!(unmasked(shown, Some(&held)), held);
     }
 
     #[test]

@@ -83,12 +83,11 @@ impl Worker {
             .map(|(partition, offset)| (Value::Object(partition), offset.map(Value::Object)))
             .collect();
         // Held until the offsets are written: nobody starts the connector in between.
-        let inner = self.inner.lock().await;
-        still_stopped(&inner, name)?;
+        let _edits = self.edits.lock().await;
+        still_stopped(&*self.inner.lock().await, name)?;
         let topic = self.offsets_topic(&config);
         let writer = transactional_id(&self.env.topics.group_id, name);
         capture::offsets::write(&self.env.log, &topic, &writer, name, &changes).await?;
-        drop(inner);
         Ok(())
     }
 
@@ -147,12 +146,11 @@ impl Worker {
     /// 404; 400 unless the connector is stopped.
     pub async fn reset_offsets(&self, name: &str) -> Result<(), ApiError> {
         let config = self.stopped_config(name).await?;
-        let inner = self.inner.lock().await;
-        still_stopped(&inner, name)?;
+        let _edits = self.edits.lock().await;
+        still_stopped(&*self.inner.lock().await, name)?;
         let topic = self.offsets_topic(&config);
         let writer = transactional_id(&self.env.topics.group_id, name);
         capture::offsets::delete(&self.env.log, &topic, &writer, name).await?;
-        drop(inner);
         Ok(())
     }
 

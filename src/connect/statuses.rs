@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use super::held::Held;
 use super::model::{InstanceState, State};
 use super::worker::{Inner, Worker};
-use crate::capture::{ConnectorHandle, Phase};
-use crate::error::Kind;
+use crate::capture::Phase;
 
 /// How often changes are looked for.
 const EVERY: Duration = Duration::from_millis(500);
@@ -35,17 +34,16 @@ pub(super) async fn publish(worker: Weak<Worker>) {
     loop {
         tokio::time::sleep(EVERY).await;
         let Some(worker) = worker.upgrade() else { return };
-        match publish_once(&worker).await {
-            Ok(()) => failing = false,
-            Err(error) if error.kind() == Kind::Fenced => {
-                tracing::error!(%error, "another worker of this group has taken over; statuses are not written any more");
-                return;
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(%error, "the status topic cannot be written");
-                }
-            }
+        let Err(error) = publish_once(&worker).await else {
+            failing = false;
+            continue;
+        };
+        if worker.store.lock().await.is_taken_over() {
+            tracing::error!(%error, "another worker of this group has taken over; statuses are not written any more");
+            return;
+        }
+        if !std::mem::replace(&mut failing, true) {
+            tracing::warn!(%error, "the status topic cannot be written");
         }
     }
 }
@@ -53,7 +51,7 @@ pub(super) async fn publish(worker: Weak<Worker>) {
 /// Writes what changed since the last time.
 pub(super) async fn publish_once(worker: &Worker) -> crate::error::Result<()> {
     let mut inner = worker.inner.lock().await;
-    let Inner { store, connectors, published } = &mut *inner;
+    let Inner { connectors, published } = &mut *inner;
     let mut wanted = BTreeMap::new();
     for (name, held) in connectors.iter_mut() {
         say(name, held);
@@ -65,17 +63,19 @@ pub(super) async fn publish_once(worker: &Worker) -> crate::error::Result<()> {
         .map(|(key, value)| (key.clone(), Some(value.clone())))
         .collect();
     changes.extend(published.keys().filter(|key| !wanted.contains_key(*key)).map(|key| (key.clone(), None)));
+    // Whoever asks meanwhile is answered.
+    drop(inner);
     if changes.is_empty() {
         return Ok(());
     }
-    store.put_statuses(&changes).await?;
-    *published = wanted;
+    worker.store.lock().await.put_statuses(&changes).await?;
+    worker.inner.lock().await.published = wanted;
     Ok(())
 }
 
 /// Logs a change of a connector's phase.
 fn say(name: &str, held: &mut Held) {
-    let status = held.handle.as_ref().map(ConnectorHandle::status);
+    let status = held.handle.as_ref().map(|handle| handle.status());
     let now = match &status {
         Some(status) => status.phase.name(),
         None if held.failed.is_some() => Phase::Failed.name(),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -12,6 +12,8 @@ use crate::config::settings;
 use crate::error::{Error, Kind, Result};
 use crate::log::{Batch, Log, LogWriter, Position, TopicPartition, TopicSpec};
 
+/// A write that takes longer before it is fenced has waited for a broker that was away.
+const AWAY: Duration = Duration::from_secs(20);
 /// Bytes to ask of a reader at a time.
 const FETCH: usize = 1 << 20;
 
@@ -30,8 +32,13 @@ pub struct Stored {
 pub struct Store {
     log: Arc<dyn Log>,
     topics: settings::Worker,
-    writer: Box<dyn LogWriter>,
+    /// Made anew after a failure: a producer that has failed once may be at its end.
+    writer: Option<Box<dyn LogWriter>>,
     batch: Batch,
+    /// The last write failed: a broker that was away may have fenced the writer meanwhile, for nobody's sake.
+    failing: bool,
+    /// Another worker of the group has the topics now.
+    taken_over: bool,
 }
 
 impl std::fmt::Debug for Store {
@@ -51,6 +58,11 @@ async fn ensure(log: &dyn Log, name: &str, partitions: i32) -> Result<()> {
     log.create_topic(&spec).await.map(|_| ())
 }
 
+/// Connect's leader writes its config topic under this transactional id.
+fn writer_id(topics: &settings::Worker) -> String {
+    format!("connect-cluster-{}", topics.group_id)
+}
+
 impl Store {
     /// Opens the topics, makes what is missing (Connect's partition counts: 1, 25, 5), and fences an earlier
     /// worker of the same group.
@@ -61,9 +73,13 @@ impl Store {
         ensure(log.as_ref(), &topics.config_storage_topic, 1).await?;
         ensure(log.as_ref(), &topics.offset_storage_topic, 25).await?;
         ensure(log.as_ref(), &topics.status_storage_topic, 5).await?;
-        // Connect's leader writes its config topic under this transactional id.
-        let writer = log.writer(&format!("connect-cluster-{}", topics.group_id)).await?;
-        Ok(Self { log, topics, writer, batch: Batch::new() })
+        let writer = Some(log.writer(&writer_id(&topics)).await?);
+        Ok(Self { log, topics, writer, batch: Batch::new(), failing: false, taken_over: false })
+    }
+
+    /// Whether another worker of the group has taken the topics over: nothing is written any more.
+    pub fn is_taken_over(&self) -> bool {
+        self.taken_over
     }
 
     /// The connectors of the config topic.
@@ -181,8 +197,30 @@ impl Store {
             }
             record.finish();
         }
-        self.batch = self.writer.commit(batch).await?;
-        Ok(())
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => {
+                let (log, id) = (Arc::clone(&self.log), writer_id(&self.topics));
+                log.writer(&id).await?
+            }
+        };
+        let begun = Instant::now();
+        match writer.commit(batch).await {
+            Ok(batch) => {
+                (self.batch, self.failing) = (batch, false);
+                self.writer = Some(writer);
+                Ok(())
+            }
+            Err(error) => {
+                self.taken_over = error.kind() == Kind::Fenced && !self.failing && begun.elapsed() < AWAY;
+                self.failing = true;
+                if self.taken_over {
+                    // It keeps saying so.
+                    self.writer = Some(writer);
+                }
+                Err(error)
+            }
+        }
     }
 }
 

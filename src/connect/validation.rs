@@ -32,14 +32,23 @@ impl Worker {
             ));
         }
         known(class)?;
-        let checked = self.look(&config).await;
+        let checked = self.look(&config, true).await;
         Ok(super::plugins::config_infos(class, &checked))
     }
 
     /// Everything wrong with a configuration as one 400, in Connect's words.
     pub(super) async fn check(&self, config: &Config) -> Result<(), ApiError> {
+        self.check_with(config, true).await
+    }
+
+    /// The same without asking the source, which may be away.
+    pub(super) async fn check_alone(&self, config: &Config) -> Result<(), ApiError> {
+        self.check_with(config, false).await
+    }
+
+    async fn check_with(&self, config: &Config, ask: bool) -> Result<(), ApiError> {
         known(class_of(config)?)?;
-        let problems = connector::flatten(&self.look(config).await);
+        let problems = connector::flatten(&self.look(config, ask).await);
         if problems.is_empty() {
             return Ok(());
         }
@@ -58,8 +67,8 @@ impl Worker {
         Err(ApiError::new(400, message))
     }
 
-    /// Checks every property, then the connection where Debezium's own properties allow it.
-    async fn look(&self, config: &Config) -> Vec<Checked> {
+    /// Checks every property, then, to be asked, the connection where Debezium's own properties allow it.
+    async fn look(&self, config: &Config, ask: bool) -> Vec<Checked> {
         let mut values = BTreeMap::new();
         let mut missing = Vec::new();
         for (name, text) in texts(config) {
@@ -91,7 +100,7 @@ impl Worker {
                 !d.group.as_deref().is_some_and(|g| connector::properties::CONNECT_GROUPS.contains(&g))
             })
         };
-        if checked.iter().filter(|c| needed(c)).all(|c| c.errors.is_empty()) {
+        if ask && checked.iter().filter(|c| needed(c)).all(|c| c.errors.is_empty()) {
             for problem in self.ask_database(&values).await {
                 if let Some(one) = checked.iter_mut().find(|c| c.name == problem.property) {
                     one.errors.push(problem.message);
@@ -134,6 +143,9 @@ fn in_words_of_the_driver(error: &Error, config: &ConnectorConfig) -> String {
             "Unable to parse URL jdbc:postgresql://{host}:{port}/{}",
             config.text("database.dbname")
         );
+    }
+    if error.what().ends_with(" has no TLS") {
+        return "The server does not support SSL.".to_owned();
     }
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {

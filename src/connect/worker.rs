@@ -17,9 +17,11 @@ use crate::config::{AddressMap, settings};
 use crate::error::{Error, Result};
 use crate::log::Log;
 
+/// At a stop, how long the status topic may take to be written.
+const LAST_STATUSES: std::time::Duration = std::time::Duration::from_secs(2);
+
 #[derive(Debug)]
 pub(super) struct Inner {
-    pub(super) store: Store,
     pub(super) connectors: BTreeMap<String, Held>,
     /// Records of the status topic as they were last written.
     pub(super) published: BTreeMap<String, Value>,
@@ -28,7 +30,12 @@ pub(super) struct Inner {
 /// Runs connectors on one log.
 #[derive(Debug)]
 pub struct Worker {
+    /// Held for moments only, never while something is waited for: whoever asks how things are is answered.
     pub(super) inner: Mutex<Inner>,
+    /// Held by whoever changes what connectors are or whether they run, to the end of it.
+    pub(super) edits: Mutex<()>,
+    /// Held while something is written, which takes long when the log is away.
+    pub(super) store: Mutex<Store>,
     pub(super) env: Env,
 }
 
@@ -79,8 +86,9 @@ impl Worker {
         let store = Store::open(Arc::clone(&env.log), env.topics.clone()).await?;
         let stored = store.connectors().await?;
         let records = store.statuses().await?;
-        let inner = Inner { store, connectors: BTreeMap::new(), published: BTreeMap::new() };
-        let worker = Arc::new(Self { inner: Mutex::new(inner), env });
+        let inner = Inner { connectors: BTreeMap::new(), published: BTreeMap::new() };
+        let (inner, edits, store) = (Mutex::new(inner), Mutex::new(()), Mutex::new(store));
+        let worker = Arc::new(Self { inner, edits, store, env });
         let mut inner = worker.inner.lock().await;
         for (name, stored) in stored {
             let mut held = Held::new(stored.config, stored.target);
@@ -99,9 +107,14 @@ impl Worker {
         self.env.log.describe()
     }
 
-    /// Names of all connectors.
+    /// Names of all connectors, in the order in which Connect lists them.
     pub async fn names(&self) -> Vec<String> {
-        self.inner.lock().await.connectors.keys().cloned().collect()
+        let inner = self.inner.lock().await;
+        let mut all: Vec<(&String, &Held)> = inner.connectors.iter().collect();
+        all.sort_by_key(|(_, held)| held.number);
+        let mut names: Vec<String> = all.into_iter().map(|(name, _)| name.clone()).collect();
+        crate::java::hash::copied(&mut names);
+        names
     }
 
     /// What a connector is.
@@ -159,21 +172,69 @@ impl Worker {
         let config = model::unmasked(config, None);
         // As Connect does it: an invalid configuration is the first thing to say, also of a name that is taken.
         self.check(&config).await?;
-        let mut inner = self.inner.lock().await;
-        if inner.connectors.contains_key(name) {
+        self.create_checked(name, config, target).await
+    }
+
+    async fn create_checked(
+        &self,
+        name: &str,
+        config: Config,
+        target: TargetState,
+    ) -> Result<ConnectorInfo, ApiError> {
+        let _edits = self.edits.lock().await;
+        if self.inner.lock().await.connectors.contains_key(name) {
             return Err(ApiError::new(409, format!("Connector {name} already exists")));
         }
-        if target != TargetState::Started {
-            inner.store.put_target(name, target).await?;
-        }
         let mut held = Held::new(config, target);
-        inner.store.put_config(name, &held.config, held.has_task.then(task_class).as_deref()).await?;
+        let mut store = self.store.lock().await;
+        if target != TargetState::Started {
+            store.put_target(name, target).await?;
+        }
+        store.put_config(name, &held.config, held.has_task.then(task_class).as_deref()).await?;
+        drop(store);
         // Connect answers before the task is there.
         let mut info = held.info(name);
         info.tasks.clear();
         self.bring_to_target(name, &mut held);
+        let mut inner = self.inner.lock().await;
+        held.number = inner.connectors.values().map(|held| held.number + 1).max().unwrap_or(0);
         inner.connectors.insert(name.to_owned(), held);
         Ok(info)
+    }
+
+    /// Whether a connector stays as it is beside a file of its that was applied before: where the REST API has changed
+    /// it since, that is said.
+    pub async fn keeps(&self, name: &str, file: &Config, path: &std::path::Path) -> bool {
+        let mut inner = self.inner.lock().await;
+        let Some(held) = inner.connectors.get_mut(name) else { return false };
+        let mut file = file.clone();
+        file.insert("name".to_owned(), Value::from(name));
+        if held.config != file {
+            let text = format!(
+                "it was changed over the REST API since {} was applied: that stays until the file changes",
+                path.display()
+            );
+            tracing::warn!(connector = name, "{text}");
+            held.differs = Some(text);
+        }
+        true
+    }
+
+    /// Takes a connector of a file: one that is held already is changed, and only a wrong configuration is an error. A
+    /// source that is away now is the connector's state.
+    ///
+    /// # Errors
+    /// 400 for an invalid configuration.
+    pub async fn declare(&self, name: &str, mut config: Config) -> Result<bool, ApiError> {
+        config.insert("name".to_owned(), Value::from(name));
+        let old = self.inner.lock().await.connectors.get(name).map(|held| held.config.clone());
+        let config = model::unmasked(config, old.as_ref());
+        self.check_alone(&config).await?;
+        match old {
+            None => self.create_checked(name, config, TargetState::Started).await.map(|_| true),
+            Some(old) if old == config => Ok(false),
+            Some(old) => self.replace_checked(name, &old, config).await.map(|_| false),
+        }
     }
 
     /// Makes or changes a connector; says whether it was made.
@@ -226,24 +287,52 @@ impl Worker {
 
     async fn replace(&self, name: &str, old: &Config, config: Config) -> Result<ConnectorInfo, ApiError> {
         self.check(&config).await?;
-        let mut inner = self.inner.lock().await;
-        let Inner { store, connectors, .. } = &mut *inner;
-        let held = connectors.get_mut(name).ok_or_else(|| ApiError::not_found(name))?;
-        if held.config != *old {
+        self.replace_checked(name, old, config).await
+    }
+
+    async fn replace_checked(
+        &self,
+        name: &str,
+        old: &Config,
+        config: Config,
+    ) -> Result<ConnectorInfo, ApiError> {
+        let _edits = self.edits.lock().await;
+        let (same, has_task) = {
+            let inner = self.inner.lock().await;
+            let held = inner.connectors.get(name).ok_or_else(|| ApiError::not_found(name))?;
+            (held.config == *old, held.has_task)
+        };
+        if !same {
             return Err(ApiError::new(
                 409,
                 "Cannot complete request momentarily due to stale configuration (typically caused by a concurrent \
                  config change)",
             ));
         }
-        store.put_config(name, &config, held.has_task.then(task_class).as_deref()).await?;
-        let changed = held.config != config;
-        held.config = config;
+        self.store.lock().await.put_config(name, &config, has_task.then(task_class).as_deref()).await?;
+        let changed = config != *old;
         if changed {
-            held.halt().await;
+            self.halt(name).await;
+        }
+        let mut inner = self.inner.lock().await;
+        let held = inner.connectors.get_mut(name).ok_or_else(|| ApiError::not_found(name))?;
+        held.config = config;
+        held.differs = None;
+        if changed {
             self.bring_to_target(name, held);
         }
         Ok(held.info(name))
+    }
+
+    /// Ends a connector's run, cleanly. Others are answered meanwhile.
+    pub(super) async fn halt(&self, name: &str) {
+        let handle = self.inner.lock().await.connectors.get(name).and_then(|held| held.handle.clone());
+        if let Some(handle) = handle {
+            handle.stop().await;
+        }
+        if let Some(held) = self.inner.lock().await.connectors.get_mut(name) {
+            held.ended();
+        }
     }
 
     /// Changes the state that a connector should be in.
@@ -251,33 +340,40 @@ impl Worker {
     /// # Errors
     /// 404.
     pub async fn set_target(&self, name: &str, target: TargetState) -> Result<(), ApiError> {
-        let mut inner = self.inner.lock().await;
-        let Inner { store, connectors, .. } = &mut *inner;
-        let held = connectors
-            .get_mut(name)
-            .ok_or_else(|| ApiError::new(404, format!("Unknown connector {name}")))?;
-        if held.target != target {
-            store.put_target(name, target).await?;
-            held.target = target;
+        let _edits = self.edits.lock().await;
+        let unknown = || ApiError::new(404, format!("Unknown connector {name}"));
+        let (config, before, has_task) = {
+            let inner = self.inner.lock().await;
+            let held = inner.connectors.get(name).ok_or_else(unknown)?;
+            (held.config.clone(), held.target, held.has_task)
+        };
+        if before != target {
+            self.store.lock().await.put_target(name, target).await?;
+            if let Some(held) = self.inner.lock().await.connectors.get_mut(name) {
+                held.target = target;
+            }
         }
-        match target {
-            TargetState::Started => {
-                if !held.has_task {
-                    store.put_tasks(name, &held.config, Some(&task_class())).await?;
-                    held.has_task = true;
-                }
-                if held.handle.is_none() {
-                    self.bring_to_target(name, held);
-                }
+        if target == TargetState::Started {
+            if !has_task {
+                self.store.lock().await.put_tasks(name, &config, Some(&task_class())).await?;
             }
-            TargetState::Paused | TargetState::Stopped => {
-                held.failed = None;
-                held.halt().await;
-                if target == TargetState::Stopped && held.has_task {
-                    (held.has_task, held.had_task) = (false, true);
-                    store.put_tasks(name, &held.config, None).await?;
-                }
+            let mut inner = self.inner.lock().await;
+            let held = inner.connectors.get_mut(name).ok_or_else(unknown)?;
+            held.has_task = true;
+            if held.handle.is_none() {
+                self.bring_to_target(name, held);
             }
+            return Ok(());
+        }
+        if let Some(held) = self.inner.lock().await.connectors.get_mut(name) {
+            held.failed = None;
+        }
+        self.halt(name).await;
+        if target == TargetState::Stopped && has_task {
+            if let Some(held) = self.inner.lock().await.connectors.get_mut(name) {
+                (held.has_task, held.had_task) = (false, true);
+            }
+            self.store.lock().await.put_tasks(name, &config, None).await?;
         }
         Ok(())
     }
@@ -292,12 +388,15 @@ impl Worker {
         include_tasks: bool,
         only_failed: bool,
     ) -> Result<ConnectorState, ApiError> {
-        let mut inner = self.inner.lock().await;
-        let held = inner
-            .connectors
-            .get_mut(name)
-            .ok_or_else(|| ApiError::new(404, format!("Unknown connector: {name}")))?;
-        let mut plan = held.status(name, &self.env.worker_id);
+        let _edits = self.edits.lock().await;
+        let (mut plan, failed) = {
+            let inner = self.inner.lock().await;
+            let held = inner
+                .connectors
+                .get(name)
+                .ok_or_else(|| ApiError::new(404, format!("Unknown connector: {name}")))?;
+            (held.status(name, &self.env.worker_id), held.failed.is_some())
+        };
         if !only_failed || plan.connector.state == State::Failed {
             plan.connector.state = State::Restarting;
         }
@@ -310,8 +409,8 @@ impl Worker {
         }
         // The connector instance of Debezium holds nothing: only its task is worth a new start. A plain
         // restart of a running connector leaves its task alone, as Connect does.
-        if restart_task || plan.connector.state == State::Restarting && held.failed.is_some() {
-            self.run_again(name, held).await?;
+        if restart_task || plan.connector.state == State::Restarting && failed {
+            self.run_again(name).await;
         }
         Ok(plan)
     }
@@ -321,29 +420,36 @@ impl Worker {
     /// # Errors
     /// 404; 409 for a task that was given up.
     pub async fn restart_task(&self, name: &str, task: i32) -> Result<(), ApiError> {
-        let mut inner = self.inner.lock().await;
-        let held = inner
-            .connectors
-            .get_mut(name)
-            .ok_or_else(|| ApiError::new(404, format!("Unknown connector: {name}")))?;
-        if task != 0 || !(held.has_task || held.had_task) {
+        let _edits = self.edits.lock().await;
+        let (has_task, had_task) = {
+            let inner = self.inner.lock().await;
+            let held = inner
+                .connectors
+                .get(name)
+                .ok_or_else(|| ApiError::new(404, format!("Unknown connector: {name}")))?;
+            (held.has_task, held.had_task)
+        };
+        if task != 0 || !(has_task || had_task) {
             return Err(ApiError::new(404, format!("Unknown task: {name}-{task}")));
         }
-        if !held.has_task {
+        if !has_task {
             return Err(ApiError::new(
                 409,
                 format!("Task {name}-{task} is not running: the connector is stopped; resume it first"),
             ));
         }
-        self.run_again(name, held).await
+        self.run_again(name).await;
+        Ok(())
     }
 
-    async fn run_again(&self, name: &str, held: &mut Held) -> Result<(), ApiError> {
-        held.halt().await;
-        held.failed = None;
-        held.restarting = true;
-        self.bring_to_target(name, held);
-        Ok(())
+    /// The caller holds the edits.
+    async fn run_again(&self, name: &str) {
+        self.halt(name).await;
+        if let Some(held) = self.inner.lock().await.connectors.get_mut(name) {
+            held.failed = None;
+            held.restarting = true;
+            self.bring_to_target(name, held);
+        }
     }
 
     /// A connector's tasks with their configurations.
@@ -353,7 +459,7 @@ impl Worker {
     pub async fn tasks(&self, name: &str) -> Result<Vec<Value>, ApiError> {
         let inner = self.inner.lock().await;
         let held = inner.connectors.get(name).ok_or_else(|| ApiError::not_found(name))?;
-        let mut config = model::masked(&held.config);
+        let mut config = model::masked(&held.task_config);
         config.insert("task.class".to_owned(), Value::from(task_class()));
         Ok(held.info(name).tasks.into_iter().map(|id| json!({ "id": id, "config": config })).collect())
     }
@@ -386,6 +492,7 @@ impl Worker {
         if held.target != TargetState::Started {
             return;
         }
+        held.task_config.clone_from(&held.config);
         let start = || {
             let config = ConnectorConfig::from_map(name, texts(&held.config))?;
             let exactly_once = self.env.topics.exactly_once_source_support;
@@ -409,20 +516,19 @@ impl Worker {
             Connector::start(config, env)
         };
         match start() {
-            Ok(handle) => (held.handle, held.failed) = (Some(handle), None),
+            Ok(handle) => (held.handle, held.failed) = (Some(Arc::new(handle)), None),
             Err(error) => held.failed = Some(error.to_string()),
         }
     }
 
-    /// Stops all connectors, each cleanly. Their target states stay: the next start goes on.
+    /// Stops all connectors at once, each cleanly. Their target states stay: the next start goes on.
     pub async fn shut_down(&self) {
-        let mut inner = self.inner.lock().await;
-        for held in inner.connectors.values_mut() {
-            held.halt().await;
-        }
-        drop(inner);
-        if let Err(error) = statuses::publish_once(self).await {
-            tracing::warn!(%error, "the status topic cannot be written");
+        let names = self.names().await;
+        futures_util::future::join_all(names.iter().map(|name| self.halt(name))).await;
+        match tokio::time::timeout(LAST_STATUSES, statuses::publish_once(self)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the status topic cannot be written"),
+            Err(_) => tracing::warn!("the log does not take the last statuses"),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What Java's class library does with texts, where Debezium, Kafka Connect and Flink let it through to the user.
 
 pub mod float;
+pub mod hash;
 pub mod hash_map;
 pub mod regex;
 pub mod regex_error;

@@ -24,6 +24,9 @@ use crate::error::{Error, Kind, Result};
 /// Largest request body that is read; a connector's configuration is far below.
 const MAX_BODY: usize = 1 << 20;
 
+/// How long an address that is in use is waited for.
+const IN_USE: std::time::Duration = std::time::Duration::from_secs(4);
+
 /// The HTTP server's socket, and what it asks of those who come.
 pub struct Http {
     listener: TcpListener,
@@ -34,6 +37,23 @@ pub struct Http {
 impl std::fmt::Debug for Http {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Http").field(&self.url()).finish()
+    }
+}
+
+/// Binds an address. One that is in use may be that of a predecessor that was killed and is still going away.
+async fn bound(address: std::net::SocketAddr) -> std::io::Result<TcpListener> {
+    let begun = std::time::Instant::now();
+    let mut said = false;
+    loop {
+        match TcpListener::bind(address).await {
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse && begun.elapsed() < IN_USE => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!("{address} is in use: waiting up to {} s for it", IN_USE.as_secs());
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+            bound => return bound,
+        }
     }
 }
 
@@ -48,7 +68,7 @@ impl Http {
             _ => None,
         };
         let address = settings.bind;
-        let listener = TcpListener::bind(address).await.map_err(|e| {
+        let listener = bound(address).await.map_err(|e| {
             let kind = if e.kind() == std::io::ErrorKind::AddrInUse { Kind::Fenced } else { Kind::Config };
             Error::new(kind, format!("cannot listen on {address}"))
                 .because(e)

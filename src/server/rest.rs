@@ -154,15 +154,20 @@ async fn list(State(api): State<Api>, RawQuery(raw): RawQuery) -> Answer {
         return Ok(ok(&names));
     }
     let mut all = Map::new();
-    for name in names {
+    'names: for name in names {
         let mut one = Map::new();
         for what in &expand {
             let part = match what.as_str() {
-                "info" => serde_json::to_value(api.worker.info(&name).await?),
-                "status" => serde_json::to_value(state(&api, &name, progress).await?),
+                "info" => api.worker.info(&name).await.map(serde_json::to_value),
+                "status" => state(&api, &name, progress).await.map(serde_json::to_value),
                 _ => continue,
             };
-            one.insert(what.clone(), part.map_err(|e| ApiError::new(500, e.to_string()))?);
+            match part {
+                Ok(part) => one.insert(what.clone(), part.map_err(|e| ApiError::new(500, e.to_string()))?),
+                // Deleted just now.
+                Err(error) if error.status == 404 => continue 'names,
+                Err(error) => return Err(error),
+            };
         }
         all.insert(name, Value::Object(one));
     }

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::service::Service;
+use crate::support::service::{Options, Service};
 
 const TABLES: &str = "create table items (id int primary key, name text);
     insert into items values (1, 'a'), (2, 'b')";
@@ -363,4 +363,48 @@ fn secrets_leave_nowhere() {
     }
     hear("the service's log", unsalted(service.printed()));
     assert!(out.contains("********"), "nothing was asked for");
+}
+
+/// One source is away when the service starts: that connector waits for it, the others run; and a client that says half
+/// a request and no more does not keep the service from its clean stop.
+#[test]
+fn a_start_without_a_source_and_a_stop_with_an_open_request() {
+    use std::io::Write as _;
+    let mut service = Service::start("create table items (id int primary key)");
+    let config = service.config("filed", &[]);
+    std::fs::write(service.dir.path().join("filed.json"), config.to_string()).unwrap();
+    service.terminate();
+    service.server().stop(true).unwrap();
+    let options = Options { connectors: "['filed.json']", ..Options::default() };
+    service.restart(&options);
+    service.until("it waits for its source", || service.state("filed").1 == "RECONNECTING");
+    service.server().boot().unwrap();
+    service.streams("filed");
+    let mut client = std::net::TcpStream::connect(("127.0.0.1", service.port)).unwrap();
+    client.write_all(b"GET /connectors HTT").unwrap();
+    service.until("it is heard", || service.ask("GET", "/connectors", None).0 == 200);
+    let took = service.terminate();
+    assert!(took < std::time::Duration::from_secs(8), "{took:?}");
+    drop(client);
+    let slots = "select count(*) from pg_replication_slots where active";
+    assert_eq!(service.sql(slots).trim(), "0", "the connector was stopped");
+    // What was changed over REST stays, while the file does not change, and the file counts once it does.
+    service.restart(&options);
+    service.streams("filed");
+    service.good("PATCH", "/connectors/filed/config", Some(&json!({"poll.interval.ms": "77"})));
+    service.restart(&options);
+    service.streams("filed");
+    let poll = || service.good("GET", "/connectors/filed/config", None)["poll.interval.ms"].clone();
+    assert_eq!(poll(), "77");
+    let (_, status) = service.ask("GET", "/connectors/filed/status?expand=progress", None);
+    assert!(
+        status["tasks"][0]["warning"].as_str().is_some_and(|text| text.contains("filed.json")),
+        "{status}"
+    );
+    let changed = service.config("filed", &[("poll.interval.ms", "99")]);
+    std::fs::write(service.dir.path().join("filed.json"), changed.to_string()).unwrap();
+    service.restart(&options);
+    service.streams("filed");
+    let poll = || service.good("GET", "/connectors/filed/config", None)["poll.interval.ms"].clone();
+    assert_eq!(poll(), "99");
 }

@@ -193,7 +193,8 @@ fn own_problems(values: &BTreeMap<String, String>) -> Vec<Problem> {
         });
     }
     for name in ["snapshot.mode", "snapshot.locking.mode"] {
-        if lower(name) == "custom" {
+        // Without the class's name that is what is wrong.
+        if lower(name) == "custom" && !lower(&format!("{name}.custom.name")).is_empty() {
             found.push(Problem {
                 property: name.to_owned(),
                 message: format!(

@@ -61,9 +61,14 @@ impl Parsed {
     }
 }
 
+/// As Java's `trim` does it: what is no space to it stays.
+fn java_trim(text: &str) -> &str {
+    text.trim_matches(|c| c <= ' ')
+}
+
 /// Parses a text as `ConfigDef.parseType` does. The error is what follows the colon.
 pub fn parse(kind: PropertyType, text: &str) -> Result<Parsed, String> {
-    let trimmed = text.trim();
+    let trimmed = java_trim(text);
     // Shown as Java prints the number, not as it was written.
     let number = |parsed: Option<String>| {
         parsed.map(Parsed::One).ok_or_else(|| format!("Not a number of type {}", kind.name()))
@@ -78,7 +83,7 @@ pub fn parse(kind: PropertyType, text: &str) -> Result<Parsed, String> {
         PropertyType::Double => number(trimmed.parse::<f64>().ok().map(|n| format!("{n:?}"))),
         PropertyType::List if trimmed.is_empty() => Ok(Parsed::Many(Vec::new())),
         PropertyType::List => {
-            Ok(Parsed::Many(trimmed.split(',').map(|part| part.trim().to_owned()).collect()))
+            Ok(Parsed::Many(trimmed.split(',').map(|part| java_trim(part).to_owned()).collect()))
         }
         PropertyType::String | PropertyType::Class | PropertyType::Password => {
             Ok(Parsed::One(trimmed.to_owned()))
@@ -268,10 +273,11 @@ fn debezium_rule(
             );
         }
         "sink-topic" => {
+            // One that is empty is taken, and fails when it is written to.
             let sink = other("notification.enabled.channels")
                 .is_some_and(|channels| channels.split(',').any(|c| c.trim() == "sink"));
             return says(
-                sink && given.is_none_or(|v| v.trim().is_empty()),
+                sink && given.is_none(),
                 "Notification topic name must be provided when kafka notification channel is enabled",
             );
         }

@@ -31,6 +31,8 @@ pub struct Options<'o> {
     pub level: &'o str,
     /// More of `millstream.toml`.
     pub settings: &'o str,
+    /// `connectors` of `millstream.toml`: none unless told.
+    pub connectors: &'o str,
     /// The log's URL, where it is not in the data directory.
     pub log: Option<&'o str>,
     pub failpoints: &'o str,
@@ -39,7 +41,9 @@ pub struct Options<'o> {
 fn spawn(dir: &Path, port: u16, options: &Options<'_>) -> Child {
     let settings = dir.join("millstream.toml");
     let more = options.settings;
-    let text = format!("connectors = []\npipelines = []\n[server]\nbind = '127.0.0.1:{port}'\n{more}\n");
+    let connectors = if options.connectors.is_empty() { "[]" } else { options.connectors };
+    let text =
+        format!("connectors = {connectors}\npipelines = []\n[server]\nbind = '127.0.0.1:{port}'\n{more}\n");
     std::fs::write(&settings, text).unwrap();
     let out = std::fs::File::options().create(true).append(true).open(dir.join("out.txt")).unwrap();
     let mut command = millstream();
@@ -89,6 +93,18 @@ impl Service {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// As an operator ends it. Gives the time that took.
+    pub fn terminate(&mut self) -> Duration {
+        let begun = Instant::now();
+        let pid = self.child.id().to_string();
+        assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it goes on\n{}", self.printed());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        begun.elapsed()
     }
 
     /// Whether the process has ended by itself.
