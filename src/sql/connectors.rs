@@ -303,6 +303,29 @@ pub fn check_options(table: &Table, sink: bool, span: Span) -> SqlResult<()> {
             .help(format!("add '{missing}' = '…' to WITH")));
         }
     }
+    for (format, of) in formats.iter().map(|(_, format)| (*format, table)) {
+        super::unfit::types(format, of).map_or(Ok(()), |message| Err(fail(message)))?;
+    }
+    if table.options.contains_key("key.format")
+        && connector == "kafka"
+        && !table.options.contains_key("key.fields")
+    {
+        return Err(fail(
+            "A key format 'key.format' requires the declaration of one or more of key fields using 'key.fields'."
+                .to_owned(),
+        )
+        .help("'key.fields' = 'column;column' names the columns of the record's key"));
+    }
+    if let ("upsert-kafka", Some(format)) = (connector.as_str(), table.format())
+        && (format.starts_with("debezium") || format == "debezium-avro-confluent")
+    {
+        return Err(fail(format!(
+            "'upsert-kafka' connector doesn't support '{format}' as value format, because it is not in insert-only mode."
+        )));
+    }
+    if connector == "datagen" {
+        super::unfit::datagen(table).map_or(Ok(()), |message| Err(fail(message)))?;
+    }
     let insert_only = table.format().is_some_and(|f| !f.starts_with("debezium"));
     match connector.as_str() {
         "kafka" if insert_only && !table.primary_key.is_empty() => Err(fail(format!(
@@ -418,9 +441,20 @@ pub fn is_endless(table: &crate::engine::plan::TableRef) -> bool {
 }
 
 /// Checks metadata columns.
-pub fn check_metadata(table: &Table, span: Span) -> SqlResult<()> {
+pub fn check_metadata(table: &Table, sink: bool, span: Span) -> SqlResult<()> {
     for column in &table.columns {
-        let ColumnKind::Metadata { key, .. } = &column.kind else { continue };
+        let ColumnKind::Metadata { key, virtual_ } = &column.kind else { continue };
+        let writable = matches!(key.as_str(), "headers" | "timestamp");
+        if sink && !virtual_ && !writable && table.connector() == "kafka" {
+            return Err(SqlError::plan(
+                span,
+                format!(
+                    "Invalid metadata key '{key}' in column '{}' of table 'default_catalog.default_database.{}'. The DynamicTableSink class of the connector supports the following metadata keys for writing:\nheaders\ntimestamp",
+                    column.col.name, table.name
+                ),
+            )
+            .help(format!("METADATA FROM '{key}' VIRTUAL is read only")));
+        }
         let Some(native) = metadata_type(table, key) else {
             let keys = metadata_keys(table);
             let error = SqlError::plan(

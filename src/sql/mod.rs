@@ -18,6 +18,7 @@ pub mod parser;
 pub mod planner;
 pub mod rel;
 pub mod types;
+mod unfit;
 mod unparse;
 
 pub use compile::{CompileOptions, Script, TableInfo, compile, compile_expression};

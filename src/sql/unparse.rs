@@ -90,6 +90,7 @@ fn text(expr: &Expr) -> (String, u8) {
                 "*" | "/" | "%" | "||" => MULTIPLY,
                 _ => COMPARE,
             };
+            let op = if *op == "!=" { "<>" } else { op };
             (format!("{} {op} {}", operand(left, level), operand(right, level + 1)), level)
         }
         ExprKind::Is(inner, what, negated) => {

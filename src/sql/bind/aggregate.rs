@@ -353,7 +353,13 @@ impl Binder<'_> {
         }
         let filter = match &ast_call.filter {
             Some(filter) => {
-                Some(functions::operators::clause("FILTER", self.expr(filter, plain)?, filter.span)?)
+                let bound = self.expr(filter, plain).map_err(|mut error| {
+                    if error.message.starts_with("Aggregate expressions cannot be nested") {
+                        error.message = "FILTER must not contain aggregate expression".to_owned();
+                    }
+                    error
+                })?;
+                Some(functions::operators::clause("FILTER", bound, filter.span)?)
             }
             None => None,
         };

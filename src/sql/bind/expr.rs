@@ -56,6 +56,12 @@ impl Binder<'_> {
                         operators::concat(left, right, span)
                     }
                     "+" | "-" | "*" | "/" | "%" => operators::arithmetic(op, left, right, span),
+                    "!=" if self.strict() => Err(SqlError::plan(
+                        span,
+                        "Bang equal '!=' is not allowed under the current SQL conformance level",
+                    )
+                    .help("write <>")),
+                    "!=" => operators::compare("<>", left, right, span),
                     _ => operators::compare(op, left, right, span),
                 }
             }

@@ -420,6 +420,18 @@ impl Binder<'_> {
 
 pub(super) fn aliased(rel: Rel, alias: Option<&ast::Alias>) -> SqlResult<(Rel, Scope)> {
     let rel = match alias {
+        Some(alias) if !alias.columns.is_empty() && alias.columns.len() != rel.cols.len() => {
+            let names: Vec<String> = rel.cols.iter().map(|col| format!("'{}'", col.name)).collect();
+            return Err(SqlError::plan(
+                alias.name.span,
+                format!(
+                    "List of column aliases must have same degree as table; table has {} columns ({}), whereas alias list has {} columns",
+                    names.len(),
+                    names.join(", "),
+                    alias.columns.len()
+                ),
+            ));
+        }
         Some(alias) => renamed(rel, &alias.columns, &alias.name)?,
         None => rel,
     };

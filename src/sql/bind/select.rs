@@ -227,6 +227,14 @@ impl Binder<'_> {
                 return Err(SqlError::plan(name.span, "Duplicate window names not allowed"));
             }
         }
+        // also of windows that no call refers to
+        for (_, window) in &select.windows {
+            for expr in window.partition.iter().chain(window.order.iter().map(|item| &item.expr)) {
+                if let ExprKind::Name(_) = expr.kind {
+                    self.expr(expr, Env::plain(&scope))?;
+                }
+            }
+        }
         let items = expand_wildcards(&select.items, &scope)?;
         let grouped = select.group.is_some()
             || select.having.is_some()

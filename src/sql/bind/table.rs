@@ -311,7 +311,7 @@ impl Binder<'_> {
             table = Arc::new(own);
         }
         connectors::check_options(&table, false, span)?;
-        connectors::check_metadata(&table, span)?;
+        connectors::check_metadata(&table, false, span)?;
         let scanned = table.scan_columns();
         let mut cols = Vec::new();
         for index in &scanned {

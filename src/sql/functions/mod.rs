@@ -192,6 +192,11 @@ pub fn resolve(name: &str, args: Vec<Expr>, returning: Option<DataType>, span: S
             }
             Ok(call(function, args, DataType { kind, nullable }))
         }
+        ("TO_TIMESTAMP_LTZ", 2..)
+            if is_string(&kind) && !args.iter().all(|arg| is_string(&arg.data_type.kind)) =>
+        {
+            Err(unknown(name, &args, span))
+        }
         ("LOG", 1) => resolve("LN", args, None, span),
         ("UPPER" | "LOWER" | "INITCAP", 1) if is_string(&kind) => {
             let function = match upper {

@@ -156,7 +156,10 @@ fn lenient_text(expr: Expr, kind: &TypeKind, span: Span) -> SqlResult<Expr> {
             _ => pattern::parse_timestamp(text).is_some(),
         };
         if !reads {
-            return Err(SqlError::plan(span, format!("Text '{text}' could not be parsed as {kind}")));
+            return Err(SqlError::plan(
+                span,
+                format!("Text '{text}' could not be parsed at index 0: it is no {kind}"),
+            ));
         }
         return Ok(cast_to(expr, kind));
     }

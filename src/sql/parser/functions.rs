@@ -114,7 +114,7 @@ impl Parser {
                 let inner = self.expr()?;
                 let floor = word == "FLOOR";
                 if self.eat_word("TO") {
-                    let unit = self.unit()?;
+                    let unit = self.time_frame()?;
                     let unit = self.keyword(&unit);
                     self.expect(")")?;
                     let name = if floor { "FLOOR_TO" } else { "CEIL_TO" };

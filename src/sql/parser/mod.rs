@@ -4,6 +4,7 @@ mod alter;
 mod ddl;
 mod expr;
 mod functions;
+mod keyword;
 mod query;
 mod show;
 mod statement;
@@ -161,7 +162,9 @@ impl Parser {
                 if wanted
                     .iter()
                     .any(|w| matches!(*w, "an expression" | "a name" | "a statement" | "SELECT"))
-                    && is_reserved(value) =>
+                    && is_reserved(value)
+                    // as Flink's parser knows its keywords
+                    && value.chars().all(|c| !c.is_lowercase()) =>
             {
                 Some(format!("Incorrect syntax near the keyword '{value}'"))
             }

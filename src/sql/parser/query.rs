@@ -299,6 +299,12 @@ impl Parser {
                 FrameStart::Current
             } else {
                 let bound = self.additive()?;
+                if self.is_word("FOLLOWING") {
+                    return Err(SqlError::plan(
+                        self.span(),
+                        "OVER RANGE FOLLOWING windows are not supported yet.",
+                    ));
+                }
                 self.expect_word("PRECEDING")?;
                 FrameStart::Preceding(Box::new(bound))
             };

@@ -9,7 +9,8 @@ use crate::sql::rel::{AggregateRel, Col, Rel, RelNode, TimeAttribute};
 use crate::sql::types::{column, rewrite};
 
 use super::keys;
-use super::physical::{Context, Phys, physical, used};
+use super::phys::{Context, Phys};
+use super::physical::{physical, used};
 
 /// Whether a column is a window's start or end (its time is neither).
 pub(super) fn is_bound(col: &Col) -> bool {

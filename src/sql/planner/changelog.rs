@@ -10,7 +10,8 @@ use crate::engine::plan::{ChangelogMode, Node, NodeId, NormalizeMode, Op, Plan};
 use crate::engine::types::Field;
 use crate::sql::connectors::SourceMode;
 
-use super::physical::{Phys, used};
+use super::phys::Phys;
+use super::physical::used;
 
 /// Writes nodes into a plan; equal sub-plans become one.
 #[derive(Debug)]

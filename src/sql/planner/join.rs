@@ -12,7 +12,8 @@ use crate::sql::types::{and_all, column, conjuncts, rewrite};
 use super::aggregate::attached;
 use super::intervals;
 use super::keys;
-use super::physical::{Context, Phys, physical, used};
+use super::phys::{Context, Phys};
+use super::physical::{physical, used};
 
 /// One side's view of the equalities.
 struct Sides {

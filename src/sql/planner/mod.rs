@@ -7,6 +7,7 @@ mod identity;
 mod intervals;
 mod join;
 mod keys;
+mod phys;
 mod physical;
 mod prune;
 mod pushdown;
@@ -17,7 +18,7 @@ mod sink;
 pub use aggregate::is_windowed;
 pub use bounds::warnings;
 pub use changelog::{Emitter, kind};
-pub use physical::{Context, Phys};
+pub use phys::{Context, Phys};
 pub use sink::plan_insert;
 
 use super::error::SqlResult;

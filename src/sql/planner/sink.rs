@@ -13,8 +13,9 @@ use crate::sql::types;
 
 use super::changelog::Emitter;
 use super::keys;
-use super::physical::{Context, Phys, cast_columns, table_ref};
-use super::refused::refused_by_flink;
+use super::phys::{Context, Phys};
+use super::physical::{cast_columns, table_ref};
+use super::refused::{refused_by_flink, refused_options};
 
 /// Plans an INSERT into the emitter's plan; gives the sink's node.
 pub fn plan_insert(
@@ -56,6 +57,7 @@ pub fn plan_insert(
         )
         .help("SET 'table.exec.state.ttl' = '1 d'"));
     }
+    refused_options(options, insert.span)?;
     let rel = binder.query(&insert.query)?;
     emitter.plan.warnings.append(&mut binder.warnings.borrow_mut());
     if context.strict() {
@@ -64,7 +66,7 @@ pub fn plan_insert(
     let query_cols = rel.cols.clone();
     let wanted = match_columns(insert, &table, &query_cols)?;
     connectors::check_options(&table, true, insert.table.span)?;
-    connectors::check_metadata(&table, insert.table.span)?;
+    connectors::check_metadata(&table, true, insert.table.span)?;
     let query = super::plan_query(rel, &context).map_err(|e| e.at(insert.query.span))?;
     check_rowtimes(&query.cols, &table, insert.span)?;
     let input = cast_columns(query, &wanted);
