@@ -353,7 +353,8 @@ impl Run {
         };
         let name = format!("{}.{}", relation.schema, relation.name);
         let columns = relation.columns.into_iter().map(|column| column.name).collect();
-        stream.describe(oid, Table { plan, name, columns });
+        let table = Table { plan, name, columns, truncate_said: false.into() };
+        stream.describe(oid, table);
         Ok(live)
     }
 }

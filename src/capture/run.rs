@@ -223,6 +223,14 @@ impl Run {
         if encoder.options().strict_values && matches!(session.start, Start::Snapshot(_)) {
             captured = source::without_duplicates(&session.side, options, captured).await?;
         }
+        let names: Vec<String> =
+            session.tables.iter().map(|table| format!("{}.{}", table.schema, table.name)).collect();
+        for entry in options.tables.without_table(&names) {
+            tracing::warn!(
+                connector = options.name,
+                "no table matches the entry {entry} of table.include.list"
+            );
+        }
         if captured.is_empty() {
             tracing::warn!(connector = options.name, "no table matches the connector's filters");
         }

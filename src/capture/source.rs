@@ -212,6 +212,8 @@ async fn make_publication(client: &Client, options: &CaptureOptions, tables: &[T
     if options.publish_via_partition_root {
         parts.insert(0, "publish_via_partition_root = true".to_owned());
     }
+    // How an existing publication differs from what the filters match.
+    let mut differs = None;
     let sql = match (options.publication_mode, all_tables) {
         (PublicationMode::Disabled, None) => {
             return Err(Error::refused(format!("publication \"{name}\" does not exist"))
@@ -249,6 +251,9 @@ async fn make_publication(client: &Client, options: &CaptureOptions, tables: &[T
             if present == oids || wanted.is_empty() {
                 return Ok(false);
             }
+            let held: Vec<&TableName> = tables.iter().filter(|t| present.contains(&t.oid)).collect();
+            differs =
+                Some(format!("it holds {}; the connector's filters match {}", list(&held), list(&wanted)));
             let mut sql = format!("ALTER PUBLICATION {} SET TABLE {}", Ident(name), list(&wanted));
             if let Some(publish) = publish.first() {
                 sql = format!("{sql}; ALTER PUBLICATION {} SET ({publish})", Ident(name));
@@ -268,7 +273,13 @@ async fn make_publication(client: &Client, options: &CaptureOptions, tables: &[T
     }
     client.batch_execute(&sql).await.map_err(|e| {
         let error = sql_error(format!("cannot make or change publication \"{name}\""), e);
-        if error.next_step().is_some() {
+        if let Some(differs) = differs {
+            let why = error.cause().unwrap_or_default();
+            error.because(format!("{differs}: {why}")).next(format!(
+                "check table.include.list; or, as the publication's owner: {sql}; or set \
+                 publication.autocreate.mode=disabled, and the publication stays as it is"
+            ))
+        } else if error.next_step().is_some() {
             error
         } else {
             error.next(

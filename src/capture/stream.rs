@@ -4,7 +4,7 @@ mod messages;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use smallvec::SmallVec;
@@ -49,6 +49,8 @@ pub(super) struct Table {
     pub(super) name: String,
     /// Names of its columns, in the order of the wire.
     pub(super) columns: Vec<String>,
+    /// It was said that a TRUNCATE of it is left out.
+    pub(super) truncate_said: AtomicBool,
 }
 
 /// What is to be done after a message before the next one.
@@ -432,8 +434,18 @@ impl Stream {
         }
         self.encode(lsn, pump, "TRUNCATE", |encoder, source, batch| {
             let mut written = 0;
-            for plan in tables.iter().filter_map(|t| t.plan.as_ref()) {
-                written += encoder.truncate(plan, source, batch)?;
+            for table in &tables {
+                let Some(plan) = &table.plan else { continue };
+                let events = encoder.truncate(plan, source, batch)?;
+                if events == 0 && !table.truncate_said.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        table = table.name,
+                        "a TRUNCATE is left out, as skipped.operations says (t by default): rows that are gone at the \
+                         source stay in the topic, and in targets that are kept from it; delete them there, or set \
+                         skipped.operations=none where consumers know truncate events"
+                    );
+                }
+                written += events;
             }
             Ok(written)
         })

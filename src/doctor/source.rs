@@ -63,8 +63,15 @@ async fn look(
     }
     slot(client, options, out).await?;
     orphans(client, options, slots, out).await?;
-    let tables: Vec<TableName> = catalog::list_tables(client)
-        .await?
+    let all = catalog::list_tables(client).await?;
+    let names: Vec<String> = all.iter().map(|table| format!("{}.{}", table.schema, table.name)).collect();
+    for entry in options.tables.without_table(&names) {
+        out.push(
+            Finding::warning("tables", format!("no table matches the entry {entry} of table.include.list"))
+                .next("expressions match schema.table as a whole; a table that is still to come is captured from the next start on"),
+        );
+    }
+    let tables: Vec<TableName> = all
         .into_iter()
         .filter(|t| {
             options.tables.captures(&t.schema, &t.name) || options.tables.is_signal(&t.schema, &t.name)

@@ -370,6 +370,7 @@ impl CaptureOptions {
                 schema_include: list(config, "schema.include.list")?,
                 schema_exclude: list(config, "schema.exclude.list")?,
                 table_include: list(config, "table.include.list")?,
+                table_entries: crate::java::regex_list::split(config.text("table.include.list")),
                 table_exclude: list(config, "table.exclude.list")?,
                 signal: signal_table.clone(),
             },

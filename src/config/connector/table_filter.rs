@@ -8,6 +8,8 @@ pub struct TableFilter {
     pub(super) schema_include: RegexList,
     pub(super) schema_exclude: RegexList,
     pub(super) table_include: RegexList,
+    /// Its entries as they are written.
+    pub(super) table_entries: Vec<String>,
     pub(super) table_exclude: RegexList,
     pub(super) signal: Option<String>,
 }
@@ -34,6 +36,16 @@ impl TableFilter {
         }
     }
 
+    /// Entries of `table.include.list` that none of these tables (`schema.table`) matches: a name that was mistyped, or
+    /// a table that is still to come.
+    pub fn without_table(&self, tables: &[String]) -> Vec<&str> {
+        let entries = self.table_entries.iter().zip(self.table_include.patterns());
+        entries
+            .filter(|(_, pattern)| !tables.iter().any(|table| pattern.is_match(table).unwrap_or(false)))
+            .map(|(entry, _)| entry.as_str())
+            .collect()
+    }
+
     /// Whether `schema.table` is the signal table.
     pub fn is_signal(&self, schema: &str, table: &str) -> bool {
         self.signal.as_deref() == Some(format!("{schema}.{table}").as_str())
@@ -51,4 +63,21 @@ fn is_builtin(schema: &str, table: &str) -> bool {
     matches!(schema, "pg_catalog" | "information_schema" | "pg_toast")
         || schema.starts_with("pg_temp")
         || table == "spatial_ref_sys"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_that_nothing_matches_are_told() {
+        let list = r"public\.item.*, public.oders,shop.a";
+        let filter = TableFilter {
+            table_include: RegexList::parse(list).unwrap(),
+            table_entries: crate::java::regex_list::split(list),
+            ..TableFilter::default()
+        };
+        let tables = ["public.items", "public.orders", "shop.A"].map(str::to_owned);
+        assert_eq!(filter.without_table(&tables), ["public.oders"]);
+    }
 }
