@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use super::absent::Absent;
 use super::encode::write_string;
 use super::parser::{Kind, Parser};
 use super::text::{self, TimestampFormat};
@@ -53,21 +54,8 @@ pub(super) struct ObjectReader {
     pub(super) encodings: Vec<Encoding>,
     seen: Vec<bool>,
     nested: Vec<Option<Box<ObjectReader>>>,
-    /// What the first rows had, until that is told.
-    first: Option<Box<First>>,
+    absent: Option<Box<Absent>>,
 }
-
-/// Which columns the first rows had.
-#[derive(Debug)]
-struct First {
-    rows: u32,
-    found: Vec<bool>,
-    /// Names in the rows that are none of the table's.
-    others: Vec<String>,
-}
-
-/// Names of a message's fields that are shown where a column is missing.
-const NAMES: usize = 20;
 
 /// What a Connect schema says of a column that JSON alone does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -89,9 +77,8 @@ impl ObjectReader {
                 _ => None,
             })
             .collect();
-        let first = First { rows: 0, found: vec![false; fields.len()], others: Vec::new() };
-        let (seen, encodings, first) = (first.found.clone(), Vec::new(), Some(Box::new(first)));
-        Self { seen, encodings, index, options, nested, fields, first }
+        let (seen, absent) = (vec![false; fields.len()], Some(Box::new(Absent::of(fields.len()))));
+        Self { seen, encodings: Vec::new(), index, options, nested, fields, absent }
     }
 
     /// Reads an object into one value per column; what it lacks is NULL, what is not a column is skipped.
@@ -99,7 +86,7 @@ impl ObjectReader {
         let start = row.len();
         row.resize(start + self.fields.len(), Value::Null);
         self.seen.fill(false);
-        let Self { fields, index, options, encodings, seen, nested, first } = self;
+        let Self { fields, index, options, encodings, seen, nested, absent } = self;
         // Writers keep the order of the columns: the next name is nearly always the next column's.
         let mut expected = 0;
         p.object(|p, name| {
@@ -108,11 +95,8 @@ impl ObjectReader {
                 _ => match index.get(name) {
                     Some(column) => *column,
                     None => {
-                        if let Some(first) = first
-                            && first.others.len() < NAMES
-                            && !first.others.iter().any(|other| other == name)
-                        {
-                            first.others.push(name.to_owned());
+                        if let Some(absent) = absent {
+                            absent.other(name);
                         }
                         return p.skip().map(drop);
                     }
@@ -130,9 +114,8 @@ impl ObjectReader {
             *slot = read_field(p, field, encoding, inner, options)?;
             Ok(())
         })?;
-        if let Some(first) = first {
-            first.rows += 1;
-            first.found.iter_mut().zip(seen.iter()).for_each(|(found, seen)| *found |= seen);
+        if let Some(absent) = absent {
+            absent.row(seen);
         }
         if options.fail_on_missing
             && let Some(missing) = seen.iter().position(|seen| !seen)
@@ -142,23 +125,10 @@ impl ObjectReader {
         }
         Ok(())
     }
-}
 
-impl ObjectReader {
-    /// Columns that none of the first rows had, once there were so many; told once. They are NULL in every row.
+    /// Columns that none of the first rows had, once there were so many; told once.
     pub(super) fn take_absent(&mut self, rows: u32) -> Option<String> {
-        let first = self.first.take_if(|first| first.rows >= rows)?;
-        let absent = self.fields.iter().zip(&first.found).filter(|(_, found)| !**found);
-        let absent: Vec<&str> = absent.map(|(field, _)| field.name.as_str()).collect();
-        if absent.is_empty() || first.others.is_empty() {
-            return None;
-        }
-        Some(format!(
-            "no record has {}, so {} NULL in every row; the records also have {} (upper and lower case count)",
-            absent.join(", "),
-            if absent.len() == 1 { "it is" } else { "they are" },
-            first.others.join(", ")
-        ))
+        self.absent.take_if(|absent| absent.is_sure(rows))?.told(&self.fields)
     }
 }
 

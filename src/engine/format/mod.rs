@@ -3,6 +3,7 @@
 //! Sources call [`decoder`] once per table and hand every record to it; sinks call [`encoder`]. Neither knows
 //! topics or files: where a record came from stands in [`Input`], for metadata columns only.
 
+mod absent;
 pub mod avro;
 mod csv;
 mod debezium;
