@@ -5,7 +5,7 @@
 
 /// Java's `PatternSyntaxException` for a pattern: what, near which index, the pattern, and a caret.
 pub fn error(pattern: &str) -> Option<String> {
-    let mut scan = Scan { chars: pattern.chars().collect(), at: 0, groups: Vec::new() };
+    let mut scan = Scan { chars: pattern.chars().collect(), at: 0, depth: 0, groups: Vec::new() };
     let Fault { what, index } = scan.pattern().err()?;
     let mut text = format!("{what} near index {index}\n{pattern}");
     if index < scan.chars.len() {
@@ -15,6 +15,9 @@ pub fn error(pattern: &str) -> Option<String> {
     }
     Some(text)
 }
+
+/// Most classes within classes.
+const DEEPEST: usize = 250;
 
 /// What is wrong and where, in characters.
 struct Fault {
@@ -40,6 +43,8 @@ enum Before {
 struct Scan {
     chars: Vec<char>,
     at: usize,
+    /// How deep in classes within classes.
+    depth: usize,
     /// Names of groups so far.
     groups: Vec<String>,
 }
@@ -268,7 +273,13 @@ impl Scan {
             match c {
                 ']' if !first => return Ok(()),
                 '[' => {
+                    // Java's own parser ends in a StackOverflowError some thousands deep.
+                    if self.depth >= DEEPEST {
+                        return fault("Character classes are nested too deep", start);
+                    }
+                    self.depth += 1;
                     self.class()?;
+                    self.depth -= 1;
                     low = None;
                 }
                 '-' if low.is_some() && self.peek().is_some_and(|c| !matches!(c, ']' | '[')) => {
@@ -362,6 +373,15 @@ mod tests {
         ] {
             assert_eq!(error(pattern).as_deref(), Some(said), "{pattern}");
         }
+    }
+
+    #[test]
+    fn nesting_has_an_end() {
+        let nested = |depth: usize| format!("{}a{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(error(&nested(200)), None);
+        assert!(error(&nested(100_000)).unwrap().starts_with("Character classes are nested too deep"));
+        assert!(error(&"[".repeat(100_000)).is_some());
+        assert!(error(&"(".repeat(100_000)).unwrap().starts_with("Unclosed group"));
     }
 
     #[test]

@@ -163,7 +163,10 @@ impl Session {
                 Ok(())
             }
             StatementKind::ReplaceTable(create) => {
-                let strict = self.options.get("millstream.compat.strict").is_some_and(|v| v == "true");
+                let strict = self
+                    .options
+                    .get("millstream.compat.strict")
+                    .is_some_and(|v| v.eq_ignore_ascii_case("true"));
                 if strict
                     && create.query.is_none()
                     && self.catalog.contains(&create.name.value, create.temporary)

@@ -45,7 +45,7 @@ impl Absent {
             return None;
         }
         Some(format!(
-            "no record has {}, so {} NULL in every row; the records also have {} (upper and lower case count)",
+            "no record so far has {}, so {} NULL; the records also have {} (upper and lower case count)",
             absent.join(", "),
             if absent.len() == 1 { "it is" } else { "they are" },
             self.others.join(", ")

@@ -91,7 +91,7 @@ impl DebeziumDecoder {
             strict: context.strict || key.is_empty(),
             compat_strict: context.strict,
             ignore_errors: options.flag("ignore-parse-errors")?,
-            rows: ObjectReader::new(layout.physical.clone(), json),
+            rows: ObjectReader::new(layout.physical.clone(), json).looking_for_absent(),
             key: ObjectReader::new(key, json),
             schema: String::new(),
             before: Vec::new(),

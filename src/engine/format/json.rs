@@ -77,8 +77,15 @@ impl ObjectReader {
                 _ => None,
             })
             .collect();
-        let (seen, absent) = (vec![false; fields.len()], Some(Box::new(Absent::of(fields.len()))));
-        Self { seen, encodings: Vec::new(), index, options, nested, fields, absent }
+        Self {
+            seen: vec![false; fields.len()],
+            encodings: Vec::new(),
+            index,
+            options,
+            nested,
+            fields,
+            absent: None,
+        }
     }
 
     /// Reads an object into one value per column; what it lacks is NULL, what is not a column is skipped.
@@ -124,6 +131,12 @@ impl ObjectReader {
             return Err(FormatError::new("the field is missing").in_column(name));
         }
         Ok(())
+    }
+
+    /// Looks for columns that no row has, until [`Self::take_absent`] tells them.
+    pub(super) fn looking_for_absent(mut self) -> Self {
+        self.absent = Some(Box::new(Absent::of(self.fields.len())));
+        self
     }
 
     /// Columns that none of the first rows had, once there were so many; told once.

@@ -25,7 +25,7 @@ impl JsonDecoder {
         let layout = Layout::new(table, context, false)?;
         let json = JsonOptions::new(options)?;
         Ok(Self {
-            value: ObjectReader::new(layout.physical.clone(), json),
+            value: ObjectReader::new(layout.physical.clone(), json).looking_for_absent(),
             ignore_errors: json.ignore_errors,
             slots: Vec::new(),
             skipped: None,

@@ -148,7 +148,7 @@ impl FormatContext {
         })?;
         Ok(Self {
             zone,
-            strict: options.get("millstream.compat.strict").is_some_and(|v| v == "true"),
+            strict: options.get("millstream.compat.strict").is_some_and(|v| v.eq_ignore_ascii_case("true")),
             registries: None,
         })
     }

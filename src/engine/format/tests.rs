@@ -78,8 +78,8 @@ fn columns_that_no_record_has_are_told_once() {
         told
     };
     let event = format!(r#"{{"before":null,"after":{row},"op":"c"}}"#);
-    let words = "no record has customername, so it is NULL in every row; the records also have customerName, city \
-                 (upper and lower case count)";
+    let words = "no record so far has customername, so it is NULL; the records also have customerName, city (upper and \
+                 lower case count)";
     assert_eq!(told("debezium-json", &event, 3), [words]);
     assert_eq!(told("json", row, 99), [""; 0]);
     assert_eq!(told("json", row, 250), [words]);
