@@ -143,7 +143,7 @@ impl Drop for Release<'_> {
 /// The key columns of each sink.
 fn sink_keys(plan: &Plan) -> Result<BTreeMap<String, Vec<usize>>> {
     let mut keys = BTreeMap::new();
-    for (_, name, table) in crate::runtime::start::sink_names(plan) {
+    for (_, name, table) in crate::runtime::sink_names(plan) {
         let connector = table.options.get("connector").map_or("", String::as_str);
         if matches!(connector, "print" | "blackhole") {
             continue;

@@ -34,7 +34,7 @@ pub(super) fn shape(plan: &Plan) -> BTreeMap<String, String> {
             shape.insert(node.name.clone(), describe(plan, id));
         }
     }
-    for (_, name, table) in super::start::sink_names(plan) {
+    for (_, name, table) in super::ends::sink_names(plan) {
         let option = |name: &str| table.options.get(name).map_or("", String::as_str);
         let target = ["topic", "table-name", "path"].map(option).concat();
         shape.insert(format!("{SINK}{name}"), format!("{} {target}", option("connector")));

@@ -1,6 +1,7 @@
 //! The pipeline's thread, its ends: in order, after an error, and a savepoint of where it is.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -25,6 +26,9 @@ impl Worker {
             self.wait_for_sinks()?;
         }
         self.remember_written()?;
+        if phase == Phase::Finished {
+            self.sinks.iter().for_each(|slot| slot.watermark.store(i64::MAX, Ordering::Release));
+        }
         Ok(phase)
     }
 

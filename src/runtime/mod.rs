@@ -11,6 +11,7 @@ mod batching;
 mod change;
 mod datagen;
 mod ending;
+mod ends;
 pub mod epoch;
 mod failure;
 pub mod host;
@@ -32,6 +33,7 @@ mod worker;
 mod writer;
 
 pub(crate) use change::expires;
+pub(crate) use ends::sink_names;
 pub use pipeline::{Environment, Pipeline, PipelineControl, PipelineHandle};
 pub use status::{Hop, Phase, PipelineStatus, SinkStatus, Skipped};
 

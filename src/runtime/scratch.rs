@@ -7,12 +7,13 @@ use std::sync::mpsc::Receiver;
 
 use tokio::sync::{Semaphore, watch};
 
+use super::ends::{Input, sink_names, source_slots};
 use super::intake::decode_error;
 use super::lookup::Lookups;
 use super::options::SourceKind;
 use super::pipeline::Environment;
 use super::source::{READ_AHEAD, SourceEvent, SourceTask};
-use super::start::{Input, format_context, open_state, sink_names, source_slots};
+use super::start::{format_context, open_state};
 use super::status::Shared;
 use super::worker::{CHUNK, SourceSlot, engine_error, state_error};
 use crate::engine::format;

@@ -1,31 +1,32 @@
 //! From plan to running threads: state, fences, recovery.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::batching::Batching;
+use super::change;
+use super::ends::{Input, NO_NODE, Opening, open_sinks, source_slots};
 use super::epoch::{self, Recovery, Refusal};
 use super::lookup::Lookups;
 use super::pipeline::{Environment, Inner, PipelineControl, PipelineHandle};
 use super::registries::Registries;
 use super::source::{READ_AHEAD, SourceTask};
 use super::status::{Phase, Shared, SinkStatus};
-use super::worker::{Event, SinkSlot, SourceSlot, Work, Worker, engine_error, state_error};
+use super::worker::{Event, SinkSlot, Work, Worker, engine_error, state_error};
 use super::writer::{SinkTask, Write, write_through};
-use super::{change, jdbc, options};
-use crate::engine::format::{self, FormatContext};
+use crate::engine::format::FormatContext;
 use crate::engine::graph::{self, Graph, SystemClock};
-use crate::engine::plan::{Op, Plan, TableRef};
+use crate::engine::plan::Plan;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
-use crate::sink::open::{SinkContext, open};
 use crate::sink::output::Collector;
-use crate::sink::{Fence, Reduction, Sink, SinkId, dead_letter, format_error, outbox};
+use crate::sink::{Fence, format_error, outbox};
 use crate::state::store::StoreOptions;
 use crate::state::{Head, Store};
 
@@ -64,22 +65,6 @@ pub(crate) fn fingerprint(plan: &Plan) -> String {
     digest.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// A source: its slot in the thread, and what its task reads.
-pub(super) struct Input {
-    pub(super) slot: SourceSlot,
-    pub(super) kind: options::SourceKind,
-    pub(super) definition: Arc<TableRef>,
-    dead_letter_topic: Option<String>,
-}
-
-/// A sink on its way from the plan to its task.
-struct Opening {
-    node: usize,
-    name: String,
-    sink: Box<dyn Sink>,
-    reduction: Reduction,
-}
-
 /// A pipeline whose plan, options and state are in order, before anything is asked of its targets.
 struct Launch {
     name: String,
@@ -96,9 +81,6 @@ struct Launch {
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
 }
-
-/// In the place of a node: no node of the graph writes the sink.
-const NO_NODE: usize = usize::MAX;
 
 /// How long a patient start waits between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -275,6 +257,7 @@ impl Launch {
             let target = opening.sink.describe();
             statuses.push(SinkStatus { name: opening.name.clone(), target, epoch, due: epoch, rows: 0 });
             let (writes, writes_in) = mpsc::unbounded_channel();
+            let watermark = Arc::new(AtomicI64::new(i64::MIN));
             slots.push(SinkSlot {
                 node: opening.node,
                 name: opening.name.clone(),
@@ -282,6 +265,7 @@ impl Launch {
                 epoch,
                 written: epoch,
                 writes: Some(writes),
+                watermark: Arc::clone(&watermark),
             });
             let task = SinkTask {
                 index,
@@ -293,6 +277,7 @@ impl Launch {
                 shared: Arc::clone(&self.shared),
                 stop: self.stop.subscribe(),
                 watcher: self.environment.watcher.clone(),
+                watermark,
             };
             tokio::spawn(task.run());
         }
@@ -328,95 +313,6 @@ impl Launch {
 
 fn stopped_early() -> Error {
     Error::new(Kind::Stopped, "stopped before the targets were reached")
-}
-
-/// Names for the sinks of a plan: the table's, with a number where it is written more than once.
-pub(crate) fn sink_names(plan: &Plan) -> Vec<(usize, String, &TableRef)> {
-    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut names = Vec::new();
-    for (node, table) in plan.nodes.iter().enumerate().filter_map(|(i, n)| match &n.op {
-        Op::Sink(table) => Some((i, table)),
-        _ => None,
-    }) {
-        let count = seen.entry(table.name.as_str()).or_default();
-        *count += 1;
-        let name = if *count == 1 { table.name.clone() } else { format!("{}-{count}", table.name) };
-        names.push((node, name, table));
-    }
-    names
-}
-
-fn open_sinks(
-    plan: &Plan,
-    pipeline: &str,
-    environment: &Environment,
-    format: &FormatContext,
-    dead_letter_topics: &BTreeSet<String>,
-) -> Result<Vec<Opening>> {
-    let context = SinkContext {
-        log: Arc::clone(&environment.log),
-        addresses: environment.addresses.clone(),
-        print: environment.print.clone(),
-        format: format.clone(),
-    };
-    let opening = |node: usize, name: String, table: &TableRef| {
-        let id = SinkId { pipeline: pipeline.to_owned(), sink: name.clone() };
-        let sink = open(table, id, &context)?;
-        let reduction = sink.reduction();
-        Ok(Opening { node, name, sink, reduction })
-    };
-    let mut sinks = sink_names(plan)
-        .into_iter()
-        .map(|(node, name, table)| opening(node, name, table))
-        .collect::<Result<Vec<_>>>()?;
-    for topic in dead_letter_topics {
-        let table = dead_letter::table(topic);
-        sinks.push(opening(NO_NODE, table.name.clone(), &table)?);
-    }
-    Ok(sinks)
-}
-
-pub(super) fn source_slots(plan: &Plan, format: &FormatContext) -> Result<Vec<Input>> {
-    let mut slots = Vec::new();
-    for (node, (source, table)) in plan.nodes.iter().enumerate().filter_map(|(i, n)| match &n.op {
-        Op::Source(table) => Some((i, (n, table))),
-        _ => None,
-    }) {
-        let kind = options::source(table)?;
-        let decoder = match &kind {
-            options::SourceKind::Table | options::SourceKind::Generated(_) => jdbc::decoder(table, format)?,
-            _ => format::decoder(table, format).map_err(|e| format_error(&table.name, e))?,
-        };
-        let dead_letters = dead_letters(table, plan, decoder.skips())?;
-        let slot = SourceSlot {
-            dead_letters: dead_letters.map(dead_letter::sink_name),
-            node,
-            name: source.name.clone(),
-            table: table.name.clone(),
-            decoder,
-            of_files: matches!(kind, options::SourceKind::Files { .. }),
-            partitions: Vec::new(),
-            ended: false,
-        };
-        slots.push(Input {
-            slot,
-            kind,
-            definition: Arc::new(table.clone()),
-            dead_letter_topic: dead_letters.map(str::to_owned),
-        });
-    }
-    Ok(slots)
-}
-
-/// The topic for what a source's format skips: its own option, or that of all tables.
-fn dead_letters<'a>(table: &'a TableRef, plan: &'a Plan, skips: bool) -> Result<Option<&'a str>> {
-    let own = table.options.get(dead_letter::OPTION);
-    if own.is_some() && !skips {
-        return Err(Error::config(format!("table {}: '{}' has no effect", table.name, dead_letter::OPTION))
-            .because("a record that cannot be read stops the pipeline, unless the format's 'ignore-parse-errors' is 'true'")
-            .next("add 'FORMAT.ignore-parse-errors' = 'true' to the table (json, csv, debezium-json)"));
-    }
-    Ok(own.or_else(|| plan.options.get(dead_letter::OPTION)).filter(|_| skips).map(String::as_str))
 }
 
 /// Opens the state and builds the graph on it, off the async threads.
@@ -510,7 +406,7 @@ async fn recover(
         })?;
         let epoch = head.sinks.get(&opening.name).copied().unwrap_or(0);
         tracing::info!(sink = opening.name, epoch, "writing the last epoch again");
-        let write = Write { epoch, of: head.epoch, output };
+        let write = Write { epoch, of: head.epoch, output, watermark: i64::MIN };
         let mut stop = stop.subscribe();
         write_through(opening.sink.as_mut(), &opening.name, writer, &write, shared, &mut stop).await?;
         failpoint!("recovery.replayed");

@@ -365,3 +365,84 @@ async fn lines_of_files() {
     let rows = read("'format'='raw'", "t STRING", "a\r\nb\nc\r").await;
     assert_eq!(rows, ["+I[a]", "+I[b]", "+I[c\r]"]);
 }
+
+/// A partition gets its file when it is complete, and not before.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_of_files_are_committed() {
+    let mut world = World::new().await;
+    let out = world.dir.path().join("out");
+    let sql = |bounded: &str, options: &str| {
+        format!(
+            "CREATE TABLE orders (id INT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector'='kafka', 'topic'='orders', \
+             'properties.bootstrap.servers'='k:1', 'format'='json', 'scan.startup.mode'='earliest-offset'{bounded}); \
+             CREATE TABLE files (id INT, dt STRING, h STRING) PARTITIONED BY (dt, h) WITH ('connector'='filesystem', \
+             'path'='{}', 'format'='csv', 'sink.rolling-policy.rollover-interval'='1 h', \
+             'sink.partition-commit.policy.kind'='success-file'{options}); \
+             INSERT INTO files SELECT id, DATE_FORMAT(ts, 'yyyy-MM-dd'), DATE_FORMAT(ts, 'HH') FROM orders;",
+            out.display()
+        )
+    };
+    let event = |id: u32, time: &str| format!(r#"{{"id":{id},"ts":"2026-03-01 {time}"}}"#);
+    let committed = |hour: &str| {
+        let folder = out.join("dt=2026-03-01").join(format!("h={hour}"));
+        let names = std::fs::read_dir(&folder).into_iter().flatten();
+        let names: Vec<String> = names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let done = names.iter().any(|name| name == "_SUCCESS");
+        // What it says is complete can be read.
+        assert!(!done || names.iter().any(|name| name.starts_with("part-")), "{names:?}");
+        done
+    };
+    let start = async |sql: String, world: &World| {
+        let job = job::Job::from_text(&sql, "p", "the test").unwrap();
+        Pipeline::start(&job.script.plan, "p", world.environment()).await.unwrap()
+    };
+    let by_time = ", 'sink.partition-commit.trigger'='partition-time', 'sink.partition-commit.delay'='1 h', \
+                   'partition.time-extractor.timestamp-pattern'='$dt $h:00:00'";
+    world.send(&[&event(1, "07:10:00"), &event(2, "08:00:00")]).await;
+    let pipeline = start(sql("", by_time), &world).await;
+    pipeline.caught_up(world.log.as_ref()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    // The watermark is at the end of the first hour, not behind it.
+    assert!(!committed("07") && !committed("08"));
+    world.send(&[&event(3, "08:00:01")]).await;
+    let begun = std::time::Instant::now();
+    while !committed("07") {
+        assert!(begun.elapsed() < Duration::from_secs(20), "not committed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(!committed("08"));
+    pipeline.stop().await.unwrap();
+    assert!(!committed("08"));
+    // At the end all of it is there.
+    let pipeline = start(sql(", 'scan.bounded.mode'='latest-offset'", by_time), &world).await;
+    assert_eq!(pipeline.wait().await.unwrap(), Phase::Finished);
+    let begun = std::time::Instant::now();
+    while !committed("08") {
+        assert!(begun.elapsed() < Duration::from_secs(20), "not committed");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // By the clock.
+    world.send(&[&event(4, "09:00:00")]).await;
+    let pipeline = start(sql("", ", 'sink.partition-commit.delay'='1 s'"), &world).await;
+    let begun = std::time::Instant::now();
+    while !committed("09") {
+        assert!(begun.elapsed() < Duration::from_secs(20), "not committed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(900));
+    pipeline.stop().await.unwrap();
+    for (options, wanted) in [
+        (", 'sink.partition-commit.policy.kind'='metastore,success-file'", "metastore"),
+        (", 'sink.partition-commit.trigger'='now'", "process-time or partition-time"),
+        (", 'sink.partition-commit.delay'='soon'", "1 h"),
+    ] {
+        let sql = sql("", options).replacen(
+            "'sink.partition-commit.policy.kind'='success-file', 'sink.partition-commit.policy.kind'",
+            "'sink.partition-commit.policy.kind'",
+            1,
+        );
+        let job = job::Job::from_text(&sql, "q", "the test").unwrap();
+        let error = Pipeline::start(&job.script.plan, "q", world.environment()).await.unwrap_err();
+        assert!(error.screen().contains(wanted), "{error}");
+    }
+}

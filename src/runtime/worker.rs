@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -117,6 +118,8 @@ pub(super) struct SinkSlot {
     pub(super) written: u64,
     /// `None` at the end.
     pub(super) writes: Option<mpsc::UnboundedSender<Write>>,
+    /// How far time has come, for a sink that has no rows under way.
+    pub(super) watermark: Arc<AtomicI64>,
 }
 
 pub(super) struct Worker {
@@ -459,9 +462,14 @@ impl Worker {
             let positions = Arc::new(work.positions.clone());
             let _ = watcher.try_send(Hop::State { epoch, positions, at: std::time::SystemTime::now() });
         }
+        let with_rows: Vec<usize> = outputs.iter().map(|(sink, _)| *sink).collect();
+        for (_, slot) in self.sinks.iter().enumerate().filter(|(sink, _)| !with_rows.contains(sink)) {
+            slot.watermark.store(self.graph.current_watermark(slot.node), Ordering::Release);
+        }
         for (sink, output) in outputs {
             let Some(slot) = self.sinks.get(sink) else { continue };
-            let write = Write { epoch: slot.epoch, of: epoch, output };
+            let watermark = self.graph.current_watermark(slot.node);
+            let write = Write { epoch: slot.epoch, of: epoch, output, watermark };
             slot.writes.as_ref().and_then(|writes| writes.send(write).ok()).ok_or_else(closed)?;
             self.work.in_flight += 1;
         }

@@ -1,6 +1,7 @@
 //! Sink tasks: each writes the epochs of one sink, through lost connections.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub(super) struct Write {
     /// The pipeline's, for those who watch.
     pub(super) of: u64,
     pub(super) output: Output,
+    /// All rows up to here are in it or were before it.
+    pub(super) watermark: i64,
 }
 
 /// What sinks tell the pipeline's thread.
@@ -42,6 +45,8 @@ pub(super) struct SinkTask<E> {
     pub(super) shared: Arc<Shared>,
     pub(super) stop: watch::Receiver<bool>,
     pub(super) watcher: Option<mpsc::Sender<Hop>>,
+    /// How far time has come since, without rows for this sink.
+    pub(super) watermark: Arc<AtomicI64>,
 }
 
 impl<E: From<SinkEvent> + Send + 'static> SinkTask<E> {
@@ -60,6 +65,7 @@ impl<E: From<SinkEvent> + Send + 'static> SinkTask<E> {
             .await;
             let event = match result {
                 Ok(()) => {
+                    self.sink.reached(write.watermark);
                     if let Some(watcher) = &self.watcher {
                         // Whoever watches too slowly misses hops.
                         let at = std::time::SystemTime::now();
@@ -73,6 +79,7 @@ impl<E: From<SinkEvent> + Send + 'static> SinkTask<E> {
             };
             let _ = self.events.send(E::from(event));
         }
+        self.sink.reached(self.watermark.load(Ordering::Acquire));
         if let Err(error) = self.sink.close().await {
             tracing::warn!(sink = self.name, %error, "closing");
         }
@@ -86,6 +93,7 @@ impl<E: From<SinkEvent> + Send + 'static> SinkTask<E> {
             tokio::select! {
                 write = self.writes.recv() => return write,
                 () = tokio::time::sleep_until(due.into()) => {
+                    self.sink.reached(self.watermark.load(Ordering::Acquire));
                     // The next write tries it again.
                     if let Err(error) = self.sink.tend().await {
                         tracing::warn!(sink = self.name, %error, "between two epochs");

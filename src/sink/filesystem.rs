@@ -7,6 +7,8 @@
 //!
 //! A partitioned table's files lie in directories `k=v/…` (see [`partitions`]), each with its own part files.
 
+mod commit;
+
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -20,6 +22,7 @@ use crate::engine::format::{self, Encoder, FormatContext, partitions};
 use crate::engine::options;
 use crate::engine::plan::TableRef;
 use crate::error::{Error, Result};
+use commit::Commits;
 
 /// Writes rows as lines of files in the table's `path`.
 #[derive(Debug)]
@@ -31,8 +34,15 @@ pub struct FilesystemSink {
     prefix: String,
     encoder: Encoder,
     rolling: Rolling,
+    commits: Option<Commits>,
+    watermark: i64,
     files: Option<Files>,
+    /// When the directories are to be looked at for partitions to commit, where they were not yet.
+    next_look: Instant,
 }
+
+/// After a look that failed.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// When a part file ends: `sink.rolling-policy.*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +88,8 @@ struct Directory {
     /// The last epoch that is written here.
     last: u64,
     growing: Option<Growing>,
+    /// Since when there are rows that no commit of the partition has been of.
+    pending: Option<Instant>,
 }
 
 /// The hidden file.
@@ -109,7 +121,10 @@ impl FilesystemSink {
             sink: id.sink.clone(),
             encoder,
             rolling: Rolling::new(table)?,
+            commits: Commits::new(table)?,
+            watermark: i64::MIN,
             files: None,
+            next_look: Instant::now(),
         })
     }
 
@@ -151,6 +166,14 @@ impl FilesystemSink {
                 let file = self.reopen(&part, &path)?;
                 directory.growing =
                     Some(Growing { file, path, first: part.first, bytes, since: Instant::now() });
+            }
+        }
+        if let Some(commits) = &self.commits {
+            for (relative, directory) in &mut files.directories {
+                let folder = self.directory.join(relative);
+                if is_pending(&folder, commits.success_file())? {
+                    directory.pending = Some(Instant::now());
+                }
             }
         }
         Ok(files)
@@ -224,19 +247,23 @@ impl FilesystemSink {
         }
         // After a failure nothing is known, and the directories are looked at again.
         let Some(mut files) = self.files.take() else { return Ok(()) };
-        let rolling = self.rolling;
         for (relative, bytes) in &written {
             let directory = files.directories.entry(relative.clone()).or_default();
             if epoch > directory.last {
                 self.append(files.life, relative, directory, epoch, bytes).map_err(|e| self.failed(e))?;
             }
         }
+        self.files = Some(files);
+        self.roll_ripe()
+    }
+
+    /// Ends part files that have come to their size or their time.
+    fn roll_ripe(&mut self) -> Result<()> {
+        let Some(mut files) = self.files.take() else { return Ok(()) };
+        let rolling = self.rolling;
+        let ripe = |g: &Growing| g.bytes >= rolling.size || g.since.elapsed() >= rolling.interval;
         for (relative, directory) in &mut files.directories {
-            if directory
-                .growing
-                .as_ref()
-                .is_some_and(|g| g.bytes >= rolling.size || g.since.elapsed() >= rolling.interval)
-            {
+            if directory.growing.as_ref().is_some_and(ripe) {
                 self.roll(files.life, relative, directory)?;
             }
         }
@@ -272,6 +299,7 @@ impl FilesystemSink {
         growing.path = path;
         File::open(&folder)?.sync_all()?;
         directory.last = epoch;
+        directory.pending.get_or_insert_with(Instant::now);
         directory.growing = Some(growing);
         Ok(())
     }
@@ -308,9 +336,50 @@ impl FilesystemSink {
         Ok(())
     }
 
+    /// Commits the partitions that are complete: their rows can be seen, and the file is there that says so.
+    fn commit_due(&mut self) -> Result<()> {
+        if self.commits.is_some() && self.files.is_none() {
+            // What an earlier run has left.
+            self.next_look = Instant::now() + LOOK_AGAIN;
+            self.look(false)?;
+        }
+        let Some(commits) = &self.commits else { return Ok(()) };
+        let Some(mut files) = self.files.take() else { return Ok(()) };
+        for (relative, directory) in &mut files.directories {
+            let Some(since) = directory.pending else { continue };
+            if commits.is_due(relative, since, self.watermark)? {
+                self.roll(files.life, relative, directory)?;
+                let folder = self.directory.join(relative);
+                File::create(folder.join(commits.success_file()))
+                    .and_then(|file| file.sync_all())
+                    .and_then(|()| File::open(&folder))
+                    .and_then(|folder| folder.sync_all())
+                    .map_err(|e| self.failed(e))?;
+                directory.pending = None;
+            }
+        }
+        self.files = Some(files);
+        Ok(())
+    }
+
     fn failed(&self, error: std::io::Error) -> Error {
         Error::transient(format!("cannot write files in {}", self.directory.display())).with_source(error)
     }
+}
+
+/// Whether a partition's directory holds files that are newer than what says that it is complete.
+fn is_pending(folder: &Path, success_file: &str) -> std::io::Result<bool> {
+    let committed = match std::fs::metadata(folder.join(success_file)) {
+        Ok(found) => found.modified()?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        Err(e) => return Err(e),
+    };
+    for entry in std::fs::read_dir(folder)? {
+        if entry?.metadata()?.modified()? > committed {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What a file's name says.
@@ -370,18 +439,26 @@ impl Sink for FilesystemSink {
         tokio::task::block_in_place(|| self.write_epoch(epoch, output))
     }
 
+    fn reached(&mut self, watermark: i64) {
+        self.watermark = self.watermark.max(watermark);
+    }
+
     fn due(&self) -> Option<Instant> {
-        let directories = self.files.as_ref()?.directories.values();
-        let first = directories.filter_map(|directory| Some(directory.growing.as_ref()?.since)).min()?;
-        first.checked_add(self.rolling.interval)
+        let Some(files) = &self.files else { return self.commits.as_ref().map(|_| self.next_look) };
+        let directories = files.directories.values();
+        let roll = directories.clone().filter_map(|directory| Some(directory.growing.as_ref()?.since)).min();
+        let roll = roll.and_then(|first| first.checked_add(self.rolling.interval));
+        let pending = directories.filter_map(|directory| directory.pending).min();
+        let commit = pending.and_then(|first| self.commits.as_ref()?.look_at(first));
+        roll.into_iter().chain(commit).min()
     }
 
     async fn tend(&mut self) -> Result<()> {
-        tokio::task::block_in_place(|| self.roll_now())
+        tokio::task::block_in_place(|| self.roll_ripe().and_then(|()| self.commit_due()))
     }
 
     async fn close(&mut self) -> Result<()> {
-        tokio::task::block_in_place(|| self.roll_now())
+        tokio::task::block_in_place(|| self.roll_now().and_then(|()| self.commit_due()))
     }
 }
 

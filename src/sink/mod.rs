@@ -115,6 +115,9 @@ pub trait Sink: Send {
         Ok(())
     }
 
+    /// All rows up to this watermark (milliseconds since 1970; `i64::MAX` at the end) are written.
+    fn reached(&mut self, _watermark: i64) {}
+
     /// When [`Self::tend`] is to be called, though nothing is to be written.
     fn due(&self) -> Option<std::time::Instant> {
         None

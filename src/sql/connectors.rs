@@ -283,6 +283,15 @@ pub fn check_options(table: &Table, sink: bool, span: Span) -> SqlResult<()> {
             });
         }
     }
+    // Watermarks come out with the rows that they are of, which is as often as either value allows.
+    if let Some(strategy) = table.options.get("scan.watermark.emit.strategy")
+        && !["on-event", "on-periodic"].contains(&strategy.to_ascii_lowercase().as_str())
+    {
+        return Err(fail(format!(
+            "Invalid value for option 'scan.watermark.emit.strategy': Could not parse value '{strategy}'. Expected one of: \
+             [on-event, on-periodic]"
+        )));
+    }
     let required: &[&[&str]] = match connector.as_str() {
         "kafka" => {
             &[&["properties.bootstrap.servers"], &["format", "value.format"], &["topic", "topic-pattern"]]

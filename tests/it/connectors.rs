@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::operate::Place;
+use crate::support::place::Place;
 
 const KAFKA: &str =
     "'connector'='kafka', 'properties.bootstrap.servers'='kafka:9092', 'scan.startup.mode'='earliest-offset'";

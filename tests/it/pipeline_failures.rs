@@ -10,8 +10,8 @@ use millstream::runtime::job::Job;
 use millstream::runtime::{Environment, Phase, Pipeline, PipelineHandle};
 use millstream::sink::print::PrintTarget;
 
-use crate::operate::Place;
 use crate::support::kafka::{USER, broker, guarded, proxied};
+use crate::support::place::Place;
 use crate::support::proxy::{Mode, Proxy};
 
 /// A log, a data directory, and what pipelines print.

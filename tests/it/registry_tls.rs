@@ -15,10 +15,10 @@ use openssl::ssl::{HandshakeError, SslAcceptor, SslFiletype, SslMethod, SslVerif
 use openssl::stack::Stack;
 use openssl::x509::X509;
 
-use super::operate::Place;
 use super::registry::Registry;
 use super::replication::Pki;
 use super::transforms::records;
+use crate::support::place::Place;
 
 /// The name in the server's certificate; `--connect-to` leads from it to the test's port.
 const URL: &str = "https://db.test:8443/apis/ccompat/v7";

@@ -9,8 +9,8 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 
-use crate::operate::Place;
 use crate::support::kafka::broker;
+use crate::support::place::Place;
 
 /// A test on both logs; topics have names of their own.
 fn both(test: impl Fn(&Place, &str)) {

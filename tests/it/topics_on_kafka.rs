@@ -11,8 +11,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
-use crate::operate::Place;
 use crate::support::kafka::broker;
+use crate::support::place::Place;
 use crate::tables::{Sent, send, until, with};
 
 fn config(place: &Place) -> ClientConfig {

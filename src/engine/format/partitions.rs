@@ -55,6 +55,12 @@ impl PathColumn {
     }
 }
 
+/// Names and values of a partition's directories, from its path below the table's.
+pub fn values(relative: &str) -> Vec<(String, String)> {
+    let pairs = relative.split('/').filter_map(|directory| directory.split_once('='));
+    pairs.map(|(name, value)| (unescape(name), unescape(value))).collect()
+}
+
 /// Looks whether a file's path has a value for each partition column.
 ///
 /// # Errors

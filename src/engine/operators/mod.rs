@@ -241,7 +241,11 @@ pub(crate) fn waits_below(plan: &Plan) -> Vec<bool> {
     for (id, node) in plan.nodes.iter().enumerate().rev() {
         let below = waits.get(id).copied().unwrap_or(true);
         let here = match &node.op {
-            Op::Source(_) | Op::Sink(_) | Op::Union | Op::DropUpdateBefore | Op::NotNull { .. } => false,
+            // Partitions of files are complete when time has passed them.
+            Op::Sink(table) => {
+                table.options.get("sink.partition-commit.trigger").is_some_and(|t| t == "partition-time")
+            }
+            Op::Source(_) | Op::Union | Op::DropUpdateBefore | Op::NotNull { .. } => false,
             Op::Values(_) | Op::SetOp { .. } | Op::Aggregate(_) | Op::Rank(_) | Op::SortedOver(_) => false,
             Op::Normalize { .. } | Op::Materialize { .. } => false,
             Op::Join(join) => join.residual.as_ref().is_some_and(asks_watermark),

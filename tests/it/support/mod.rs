@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod kafka;
+pub mod place;
 pub mod postgres;
 pub mod proxy;
 pub mod service;
