@@ -288,7 +288,7 @@ pub fn literal(value: Value, kind: TypeKind) -> Expr {
 
 /// A string literal, CHAR(n).
 pub fn string_literal(text: &str) -> Expr {
-    let length = u32::try_from(text.chars().count()).unwrap_or(UNBOUNDED).max(1);
+    let length = u32::try_from(text.chars().count()).unwrap_or(UNBOUNDED);
     literal(Value::Str(text.into()), TypeKind::Char(length))
 }
 

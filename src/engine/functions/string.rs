@@ -174,7 +174,8 @@ fn pad(call: &Call<'_>, front: bool) -> Result<Value, EvalError> {
     if len < 0 || pad.is_empty() {
         return Ok(Value::Null);
     }
-    let (len, have) = (as_count(len), text.chars().count());
+    // the length is that of Java's strings, where some characters count twice
+    let (len, have) = (as_count(len), text.encode_utf16().count());
     if len <= have {
         return Ok(Value::str(slice(text, 0, len)));
     }
