@@ -109,6 +109,18 @@ impl Value {
         matches!(self, Self::Null)
     }
 
+    /// Whether two values are one in the state, where NaN is NaN.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Float(left), Self::Float(right)) => left == right || left.is_nan() && right.is_nan(),
+            (Self::Double(left), Self::Double(right)) => left == right || left.is_nan() && right.is_nan(),
+            (Self::Array(left), Self::Array(right)) | (Self::Row(left), Self::Row(right)) => {
+                left.len() == right.len() && left.iter().zip(right.iter()).all(|(l, r)| l.is_same(r))
+            }
+            _ => self == other,
+        }
+    }
+
     /// The text of a string value.
     pub fn as_str(&self) -> Option<&str> {
         if let Self::Str(text) = self { Some(text) } else { None }

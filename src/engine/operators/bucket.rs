@@ -280,8 +280,11 @@ impl Bucket {
             return index.get(buffer.as_slice()).copied();
         }
         self.entries.iter().position(|entry| match unique {
-            Some(columns) => columns.iter().all(|&column| entry.row.get(column) == row.get(column)),
-            None => entry.row == *row,
+            Some(columns) => columns.iter().all(|&column| match (entry.row.get(column), row.get(column)) {
+                (Some(known), Some(value)) => known.is_same(value),
+                (known, value) => known == value,
+            }),
+            None => entry.row.iter().zip(row.iter()).all(|(known, value)| known.is_same(value)),
         })
     }
 

@@ -103,7 +103,10 @@ impl Operator for Deduplicate {
         if let Some(waiting) = &mut self.waiting {
             while let Some((full, first)) = waiting.pop(|key| key_time(key) <= watermark)? {
                 let key = full.get(8..).unwrap_or_default();
-                self.rows.get(key)?.change().push(Row::from([]));
+                // Both, since the row itself may have expired while it waited.
+                let mut listed = self.rows.get(key)?;
+                replace(listed.change(), &first.row);
+                listed.change().push(Row::from([]));
                 out.order(&[&full]);
                 out.row(RowKind::Insert, first.row);
             }

@@ -117,6 +117,39 @@ fn left_join_pads_and_restores() {
     );
 }
 
+#[test]
+fn not_a_number_is_found_again() {
+    let mut plan = PlanBuilder::default();
+    let source = plan.source("g:int v:double", ALL);
+    let calls = vec![aggregate("MAX", &[1], "double")];
+    let spec = Aggregate { group: vec![0], calls, emit_update_before: false, ttl: None };
+    let node = plan.node(Op::Aggregate(spec), &[source], "g:int mx:double", ALL);
+    plan.sink(node, "g:int mx:double");
+    let mut greatest = Runner::new(plan.plan);
+    assert_eq!(
+        greatest.feed("+I[1, 1]\n+I[1, NaN]\n-D[1, NaN]"),
+        lines("+I[1, 1.0]\n+U[1, NaN]\n+U[1, 1.0]")
+    );
+
+    let mut plan = PlanBuilder::default();
+    let left = plan.source("k:int v:double", ALL);
+    let right = plan.source("k:int", ALL);
+    let (kind, on) = (JoinKind::Left, vec![(0, 0)]);
+    let join = Join { kind, on, residual: None, left_key: None, right_key: None, ttl: [None; 2] };
+    let node = plan.node(Op::Join(join), &[left, right], "k:int v:double rk:int", ALL);
+    plan.sink(node, "k:int v:double rk:int");
+    assert_eq!(
+        Runner::new(plan.plan).feed("0 +I[1, NaN]\n0 -D[1, NaN]\n0 +I[1, 2]\n1 +I[1]"),
+        lines(
+            "+I[1, NaN, null]
+             -D[1, NaN, null]
+             +I[1, 2.0, null]
+             -D[1, 2.0, null]
+             +I[1, 2.0, 1]"
+        )
+    );
+}
+
 /// Updates of a unique key may come without their old rows.
 #[test]
 fn an_update_without_its_old_row_is_no_further_partner() {

@@ -3,7 +3,7 @@
 use super::super::plan::{
     Aggregate, AggregateCall, Deduplicate, Join, JoinKind, NormalizeMode, Op, Rank, RankFunction, SortKey,
 };
-use super::super::testing::{ALL, PlanBuilder, Runner, lines, schema};
+use super::super::testing::{ALL, INSERTS, PlanBuilder, Runner, lines, schema};
 
 const ROW: &str = "k:int v:int";
 
@@ -117,4 +117,23 @@ fn what_nobody_asks_for_goes_too() {
         at(&mut sums, 2000 + round, &format!("+I[{}, 1]", 1000 + round % 4));
     }
     assert!(sums.state.len() < 10, "{}", sums.state.len());
+}
+
+/// A first row by event time waits for the watermark longer than state lives.
+#[test]
+fn a_first_row_that_waits_long_comes_out_once() {
+    let spec = Deduplicate { key: vec![0], time: 1, rowtime: true, last: false, emit_update_before: true };
+    let mut plan = PlanBuilder::default();
+    let source = plan.source("k:int ts:ts", INSERTS);
+    let node = plan.node(Op::Deduplicate(spec), &[source], "k:int ts:ts", INSERTS);
+    plan.sink(node, "k:int ts:ts");
+    plan.plan.options.insert("table.exec.state.ttl".to_owned(), "1 s".to_owned());
+    let mut first = Runner::new(plan.plan);
+    assert_eq!(at(&mut first, 0, "+I[1, 10]"), "");
+    first.wait_until(5000);
+    first.watermark(source, 20_000);
+    assert_eq!(first.take(), lines("+I[1, 1970-01-01T00:00:10]"));
+    assert_eq!(at(&mut first, 5100, "+I[1, 30]"), "");
+    first.watermark(source, 40_000);
+    assert_eq!(first.take(), "");
 }

@@ -304,7 +304,7 @@ impl Call {
                 };
                 if add {
                     items.push(item);
-                } else if let Some(found) = items.iter().position(|kept| *kept == item) {
+                } else if let Some(found) = items.iter().position(|kept| kept.is_same(&item)) {
                     items.remove(found);
                 }
             }
@@ -342,7 +342,7 @@ impl Call {
             if better(kept) {
                 *kept = value.clone();
             }
-        } else if kept == value {
+        } else if kept.is_same(value) {
             *kept = counts.first(at)?.unwrap_or(Value::Null);
         }
         Ok(())

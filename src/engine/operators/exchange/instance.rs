@@ -79,6 +79,9 @@ impl Instance {
 
     /// Takes in what it has been given, up to the first failure or until much has come out.
     pub(super) fn work(&mut self) {
+        if self.failure.is_some() {
+            return;
+        }
         let mut emitter = std::mem::take(&mut self.emitter);
         while emitter.len() < ENOUGH
             && let Some(item) = self.items.pop_front()
@@ -162,5 +165,38 @@ impl Drop for Thread {
         if let Some(handle) = self.handle.take() {
             let _ = handle.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::super::row::{RowKind, Value};
+    use super::*;
+
+    struct Failing;
+
+    impl Operator for Failing {
+        fn process(
+            &mut self,
+            _port: usize,
+            rows: &mut Vec<Change>,
+            _out: &mut Emitter,
+        ) -> Result<(), EngineError> {
+            Err(EngineError::Plan(format!("{:?}", rows.first().map(|change| &change.row))))
+        }
+    }
+
+    /// What it is given again is nothing new: another instance was not done.
+    #[test]
+    fn the_first_failure_counts() {
+        let mut instance = Instance::new(Box::new(Failing));
+        for number in 0..2 {
+            let change = Change::new(RowKind::Insert, vec![Value::str(&format!("row {number}"))]);
+            instance.items.push_back(Item::Row { port: 0, change, number });
+        }
+        instance.work();
+        instance.work();
+        assert!(instance.failure.is_some_and(|failure| failure.to_string().contains("row 0")));
+        assert_eq!((instance.items.len(), instance.ends.len()), (1, 0));
     }
 }

@@ -302,6 +302,10 @@ impl Operator for Exchange {
     }
 
     fn clock(&mut self, now: i64, out: &mut Emitter) -> Result<(), EngineError> {
+        if self.notes_timers {
+            // These are of event time, and the clock is not.
+            return Ok(());
+        }
         self.input.push_back(Input::Clock(now));
         self.begin(out)
     }
