@@ -48,6 +48,14 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
         .iter()
         .map(|path| Job::from_file(path))
         .collect::<Result<Vec<_>>>()?;
+    let mut names = std::collections::BTreeMap::new();
+    for (job, path) in jobs.iter().zip(Settings::files(&base, &settings.pipelines)?) {
+        if let Some(other) = names.insert(job.name.clone(), path.clone()) {
+            return Err(Error::config(format!("two pipelines have the name {}", job.name))
+                .because(format!("{} and {}", other.display(), path.display()))
+                .next("give one of them another SET 'pipeline.name', or name the files in 'pipelines' one by one"));
+        }
+    }
     let http = server::Http::bind(&settings.server).await?;
     let service = Box::pin(Service::start(&settings, global)).await?;
     tracing::info!(data = %service.data.display(), "millstream {}; API on {}", env!("CARGO_PKG_VERSION"), http.url());

@@ -56,10 +56,10 @@ pub async fn replay(pipeline: &PipelineControl, range: &Range) -> Result<Report>
     let plan = pipeline.plan().as_ref();
     let keys = sink_keys(plan)?;
     let log = pipeline.environment().log.as_ref();
-    if crate::runtime::expires(plan) {
+    if crate::runtime::forgets(plan) {
         return Err(Error::config(format!("pipeline {} cannot be replayed", pipeline.name()))
             .because(
-                "its state expires (table.exec.state.ttl) by the time at which events were processed: computed anew, the \
+                "its state expires (table.exec.state.ttl, STATE_TTL) by the time at which events were processed: computed anew, the \
                  query gives rows that the pipeline no longer has",
             )
             .next("start it anew with `millstream pipelines reset`, or leave the time to live out of queries that are to be replayed"));
@@ -89,8 +89,9 @@ pub async fn replay(pipeline: &PipelineControl, range: &Range) -> Result<Report>
     // The pipeline has gone on meanwhile: the rest is read while it stands still.
     let mut release = None;
     if !range.dry_run {
-        let held = pipeline.hold().await?;
+        // Before it is held: one that is given up in the midst of it must not stay so.
         release = Some(Release(pipeline));
+        let held = pipeline.hold().await?;
         if let Some(new) = held.keys().find(|key| !present.contains_key(*key)) {
             let topic = new.split_once('/').map_or(new.as_str(), |(_, at)| at);
             return Err(Error::transient("the pipeline reads more than it did when the replay began")

@@ -20,9 +20,19 @@ const FOREVER: &str = "kept for ever";
 
 /// Whether state expires: its entries then carry a time, and cannot be read as others, nor others as they. How long it
 /// lives may change freely.
-pub(crate) fn expires(plan: &Plan) -> bool {
+pub(super) fn expires(plan: &Plan) -> bool {
     let ttl = plan.options.get("table.exec.state.ttl");
     ttl.and_then(|ttl| crate::engine::options::millis(ttl)).is_some_and(|ttl| ttl > 0)
+}
+
+/// Whether any state expires, by the option or by a hint: what the query gives then depends on when it was computed.
+pub(crate) fn forgets(plan: &Plan) -> bool {
+    let hinted = |node: &crate::engine::plan::Node| match &node.op {
+        Op::Join(join) => join.ttl.iter().flatten().any(|ttl| *ttl > 0),
+        Op::Aggregate(aggregate) => aggregate.ttl.is_some_and(|ttl| ttl > 0),
+        _ => false,
+    };
+    expires(plan) || plan.nodes.iter().any(hinted)
 }
 
 /// What of a plan its state depends on: names of operators with state, of sinks, and the time zone, each with a
@@ -160,6 +170,14 @@ mod tests {
         assert_eq!(changed(SUM, &lenient).unwrap(), None);
         let doubled = "INSERT INTO totals SELECT g, v * 2 FROM (SELECT g, SUM(CAST(v AS BIGINT)) AS v FROM orders GROUP BY g);";
         assert!(changed(SUM, &format!("TABLES{doubled}")).unwrap().is_some());
+    }
+
+    #[test]
+    fn hints_expire_state_too() {
+        assert!(!forgets(&plan(&format!("{TABLES}{SUM}"))));
+        let hinted = SUM.replace("SELECT", "SELECT /*+ STATE_TTL('orders' = '1 d') */");
+        assert!(forgets(&plan(&format!("{TABLES}{hinted}"))));
+        assert!(forgets(&plan(&format!("SET 'table.exec.state.ttl' = '1 h'; {TABLES}{SUM}"))));
     }
 
     #[test]

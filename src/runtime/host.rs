@@ -67,6 +67,10 @@ impl Host {
     pub async fn launch(&self, job: &Job) {
         let Err(error) = self.start(job, false).await else { return };
         tracing::error!(pipeline = job.name, "FAILED: {}", error.screen());
+        // Another one of this name goes on.
+        if registry::get(&job.name).is_some_and(|p| !p.status().phase.is_final()) {
+            return;
+        }
         let failed = Pipeline::failed(&job.script.plan, &job.name, self.environment.clone(), error);
         self.pipelines.lock().insert(job.name.clone(), failed);
     }

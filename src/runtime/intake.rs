@@ -15,7 +15,7 @@ pub(super) fn decode_error(slot: &SourceSlot, at: &TopicPartition, offset: i64, 
     let column = error.column.as_ref().map(|c| format!(", column {c}")).unwrap_or_default();
     let kind = if error.transient { Kind::Transient } else { Kind::Data };
     let place = match slot.of_files {
-        true => format!("{}, line {}", at.topic, offset.saturating_add(1)),
+        true => format!("{}, record {}", at.topic, offset.saturating_add(1)),
         false => format!("topic {}, partition {}, offset {offset}", at.topic, at.partition),
     };
     let outer =

@@ -158,16 +158,34 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
                     ended = true;
                     break;
                 }
-                if line.pop_if(|end| *end == b'\n').is_some() {
+                let mut whole = line.pop_if(|end| *end == b'\n').is_some();
+                if let Some(quotes) = &quotes {
+                    let mut open = quotes.are_open(&line, false);
+                    while open && whole {
+                        let known = line.len();
+                        line.push(b'\n');
+                        if lines.read_until(b'\n', &mut line).map_err(failed)? == 0 {
+                            break;
+                        }
+                        whole = line.pop_if(|end| *end == b'\n').is_some();
+                        open = quotes.are_open(line.get(known..).unwrap_or_default(), true);
+                        if line.len() > LONGEST {
+                            return Err(Error::data(format!(
+                                "table {}: cannot read {}, record {}",
+                                self.table,
+                                file.display(),
+                                offset + 1
+                            ))
+                            .because(format!("a quoted field does not end within {} MiB", LONGEST >> 20))
+                            .next(
+                                "look for a quote that is not closed, or set 'csv.disable-quote-character'",
+                            ));
+                        }
+                    }
+                }
+                if whole {
                     // Lines of Windows, as Flink reads them.
                     line.pop_if(|end| *end == b'\r');
-                }
-                while quotes.as_ref().is_some_and(|quotes| quotes.are_open(&line)) {
-                    line.push(b'\n');
-                    if lines.read_until(b'\n', &mut line).map_err(failed)? == 0 {
-                        break;
-                    }
-                    line.pop_if(|end| *end == b'\n');
                 }
                 if offset >= done {
                     let headers = [(FILE_SIZE.as_bytes(), Some(size.as_bytes()))];
@@ -182,6 +200,9 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
         Ok(())
     }
 }
+
+/// Bytes of a record with quoted line ends.
+const LONGEST: usize = 16 << 20;
 
 /// How csv quotes: a line may end within a quoted field, and the record goes on then.
 struct Quotes {
@@ -208,9 +229,10 @@ impl Quotes {
         Some(Self { quote, escape: byte(get("escape-character")), delimiter })
     }
 
-    /// Whether the text ends within a quoted field. Quotes that do not begin a field are text.
-    fn are_open(&self, text: &[u8]) -> bool {
-        let (mut begins, mut within) = (true, false);
+    /// Whether the text ends within a quoted field, as it begins within one or not. Quotes that do not begin a field are
+    /// text.
+    fn are_open(&self, text: &[u8], mut within: bool) -> bool {
+        let mut begins = !within;
         let mut bytes = text.iter().copied().peekable();
         while let Some(byte) = bytes.next() {
             if within {

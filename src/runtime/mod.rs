@@ -32,7 +32,7 @@ pub mod status;
 mod worker;
 mod writer;
 
-pub(crate) use change::expires;
+pub(crate) use change::forgets;
 pub(crate) use ends::sink_names;
 pub use pipeline::{Environment, Pipeline, PipelineControl, PipelineHandle};
 pub use status::{Hop, Phase, PipelineStatus, SinkStatus, Skipped};

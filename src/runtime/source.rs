@@ -21,6 +21,8 @@ pub(super) const READ_AHEAD: usize = 16 << 20;
 pub(super) const POLL_BYTES: usize = 1 << 20;
 /// After so long without a record, what holds back the rest of what was there is looked for.
 const QUIET: Duration = Duration::from_secs(2);
+/// A topic that is gone is asked for once more after this time.
+const SETTLE: Duration = Duration::from_secs(3);
 /// How often topics are looked at where new partitions are not looked for.
 const LOOK: Duration = Duration::from_secs(10);
 /// A log that takes longer to answer is shown as away.
@@ -271,18 +273,27 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
         // A pipeline that has run before begins where it stopped, also in what it has not seen yet.
         let resumed = self.positions.keys().any(|key| key.starts_with(&of_source));
         for name in self.topic_names(&options.topics, first).await? {
-            let Some(info) = self.log.topic(&name).await? else {
-                if matches!(options.topics, Topics::List(_)) && assigned.keys().any(|at| *at.topic == *name) {
+            let mut info = self.log.topic(&name).await?;
+            if info.is_none()
+                && matches!(options.topics, Topics::List(_))
+                && assigned.keys().any(|at| *at.topic == *name)
+            {
+                // A broker that has just come back may not know all topics yet.
+                tokio::time::sleep(SETTLE).await;
+                info = self.log.topic(&name).await?;
+                if info.is_none() {
                     return Err(self.lost(Error::refused(format!("topic {name} was deleted"))));
                 }
-                continue;
-            };
+            }
+            let Some(info) = info else { continue };
             let topic: Arc<str> = Arc::from(name.as_str());
             let mut written = None;
             for (partition, range) in (0..).zip(&info.partitions) {
                 let at = TopicPartition { topic: Arc::clone(&topic), partition };
                 if let Some(known) = assigned.get(&at) {
-                    if range.end < known.next {
+                    if range.end < known.next
+                        && self.written_end(&at).await?.is_some_and(|end| end < known.next)
+                    {
                         return Err(self.lost(Error::data(format!(
                             "topic {name}, partition {partition}: it ends at offset {}, and offset {} was read",
                             range.end, known.next
@@ -350,6 +361,12 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
             }
         }
         Ok(std::time::Instant::now())
+    }
+
+    /// Where a partition ends with what is not committed yet.
+    async fn written_end(&self, at: &TopicPartition) -> Result<Option<i64>> {
+        let ends = self.log.written_ends(&at.topic).await?;
+        Ok(usize::try_from(at.partition).ok().and_then(|p| ends.get(p)).copied())
     }
 
     /// What the table's consumer group has committed.

@@ -146,6 +146,16 @@ struct Inner {
     kept: Option<PathBuf>,
 }
 
+/// A failure without the value that a failed CAST quotes, as Flink does: whoever ran the pipeline sees it; what is kept,
+/// logged and counted does not hold it.
+fn masked(screen: String) -> String {
+    const BEFORE: &str = "For input string: '";
+    let Some(begin) = screen.find(BEFORE).map(|at| at + BEFORE.len()) else { return screen };
+    let (before, rest) = screen.split_at(begin);
+    let behind = rest.rfind("'. ").and_then(|end| rest.get(end..)).unwrap_or_default();
+    format!("{before}…{behind}")
+}
+
 /// The status as the pipeline's tasks share it.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -341,7 +351,7 @@ impl Shared {
                 return;
             }
             s.status.phase = phase;
-            s.status.causes = failure.iter().map(Error::screen).collect();
+            s.status.causes = failure.iter().map(|failure| masked(failure.screen())).collect();
             if let (Some(file), Some(cause)) = (&s.kept, s.status.causes.first())
                 && let Err(error) = std::fs::write(file, cause)
             {
@@ -353,5 +363,19 @@ impl Shared {
 
     pub(super) fn failure(&self) -> Option<Arc<Error>> {
         self.inner.lock().failure.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::masked;
+
+    #[test]
+    fn values_of_rows_are_not_kept() {
+        let screen =
+            "error: a\ncause: For input string: '41\n11'. 'x'. Invalid character found.\nnext:  mend";
+        let wanted = "error: a\ncause: For input string: '…'. Invalid character found.\nnext:  mend";
+        assert_eq!(masked(screen.to_owned()), wanted);
+        assert_eq!(masked("error: b".to_owned()), "error: b");
     }
 }

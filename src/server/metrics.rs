@@ -413,7 +413,8 @@ fn of_pipelines(page: &mut Page, pipelines: &[PipelineStatus], now: i64) {
         );
     }
     for p in pipelines.iter().filter(troubled) {
-        let cause = p.causes.join("; ").replace('\n', "; ");
+        // What failed; the causes below it may change from try to try.
+        let cause = p.causes.iter().filter_map(|cause| cause.lines().next()).collect::<Vec<_>>().join("; ");
         page.sample("millstream_pipeline_failure", &[("pipeline", &p.name), ("cause", &cause)], 1);
     }
     if pipelines.iter().any(|p| !p.skipped.is_empty()) {

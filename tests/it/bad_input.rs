@@ -225,5 +225,5 @@ async fn keys_and_files_are_named_too() {
     );
     let pipeline = world.start(&sql).await.unwrap();
     let cause = comes_to(&pipeline, Phase::Failed).await;
-    says("file", &cause, &["lines.csv", "line 3", "next:"]);
+    says("file", &cause, &["lines.csv", "record 3", "next:"]);
 }

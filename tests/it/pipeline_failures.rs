@@ -446,6 +446,13 @@ fn what_an_operator_sees() {
     let screen = std::fs::read_to_string(place.dir.path().join("out.txt")).unwrap();
     says("terminal", &screen, &["offset 1", "the SQL has changed"]);
     drop(service);
+    // Two of one name are a mistake in the files.
+    let copy = std::fs::read_to_string(place.dir.path().join("lenient.sql")).unwrap();
+    for name in ["one.sql", "two.sql"] {
+        place.file(name, &format!("SET 'pipeline.name' = 'same'; {copy}"));
+    }
+    let screen = place.refused(&["run", "-c", "millstream.toml"]);
+    says("names", &screen, &["two pipelines have the name same", "one.sql", "two.sql", "next:"]);
     let listed = place.ok(&["pipelines", "list"]);
     says("list", &listed, &["strict", "FAILED", "offset 1"]);
     says("status", &place.ok(&["pipelines", "status", "strict"]), &["FAILED", "offset 1", "next:"]);
