@@ -117,7 +117,11 @@ impl Worker {
         };
         let done =
             self.wait_for_sinks().and_then(|()| self.cut(by_sink)).and_then(|()| self.wait_for_sinks());
-        let _ = reply.send(done.as_ref().map(|()| ()).map_err(copy_error));
+        let answer = match &done {
+            Ok(()) => Ok(()),
+            Err(error) => Err(copy_error(error)),
+        };
+        let _ = reply.send(answer);
         done
     }
 
