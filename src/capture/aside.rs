@@ -237,7 +237,10 @@ impl Run {
                 let each = left.iter().map(|(table, error)| format!("{table} ({})", why(error)));
                 format!("left out {}", each.collect::<Vec<_>>().join(", "))
             }),
-            Err(error) if error.is_transient() || error.kind() == Kind::Stopped => return Err(error),
+            // A log that takes no more keeps the stream from going on as well.
+            Err(error) if error.is_transient() || error.kind() == Kind::Stopped || pump.has_failed() => {
+                return Err(error);
+            }
             // What the signal asks for cannot be had; the stream can.
             Err(error) => {
                 aside.notifier.initial(&mut stream.encoder, &mut pump.batch, "ABORTED", &[])?;

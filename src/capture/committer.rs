@@ -47,6 +47,7 @@ pub(super) struct Committer {
     from: mpsc::Receiver<Result<(Batch, Note)>>,
     task: JoinHandle<()>,
     in_flight: bool,
+    failed: bool,
 }
 
 impl Committer {
@@ -89,11 +90,16 @@ impl Committer {
                 }
             }
         });
-        Self { to, from, task, in_flight: false }
+        Self { to, from, task, in_flight: false, failed: false }
     }
 
     pub(super) fn in_flight(&self) -> bool {
         self.in_flight
+    }
+
+    /// Whether the log has refused a batch: it takes none any more.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// Hands over a batch; none may be in flight.
@@ -104,8 +110,9 @@ impl Committer {
 
     /// Waits for the batch in flight. Cancel-safe.
     pub(super) async fn done(&mut self) -> Result<(Batch, Note)> {
-        let result = self.from.recv().await.ok_or_else(ended)?;
+        let result = self.from.recv().await.ok_or_else(ended).flatten();
         self.in_flight = false;
+        self.failed |= result.is_err();
         result
     }
 

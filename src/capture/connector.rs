@@ -36,7 +36,7 @@ const UNFENCED: Duration = Duration::from_secs(60);
 const HEALTHY: Duration = Duration::from_secs(10);
 
 /// A stop that takes longer is not waited for: a log that is away, say.
-const STOP: Duration = Duration::from_secs(10);
+pub(crate) const STOP: Duration = Duration::from_secs(10);
 
 /// What a connector runs in.
 #[derive(Clone)]
@@ -198,7 +198,7 @@ impl ConnectorHandle {
         self.stop_within(STOP).await;
     }
 
-    async fn stop_within(&self, limit: Duration) {
+    pub(crate) async fn stop_within(&self, limit: Duration) {
         let _ = self.stop.send(true);
         let Some(mut task) = self.task.lock().await.take() else { return };
         match tokio::time::timeout(limit, &mut task).await {

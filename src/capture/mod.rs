@@ -38,6 +38,7 @@ mod transaction;
 mod witness;
 
 pub use committer::Committed;
+pub(crate) use connector::STOP;
 pub use connector::{Connector, ConnectorHandle, Env, transactional_id};
 pub use slot_watch::SlotHealth;
 pub(crate) use source::current_lsn;

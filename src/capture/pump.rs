@@ -112,6 +112,11 @@ impl Pump {
         self.committer.in_flight()
     }
 
+    /// Whether the log has refused a batch: a failure that follows is not that of what was to be written.
+    pub(super) fn has_failed(&self) -> bool {
+        self.committer.has_failed()
+    }
+
     /// Sets what must be durable for the connector to be caught up.
     pub(super) fn aim(&mut self, target: Lsn) {
         if self.batch.is_empty() && !self.in_flight() && self.offset.restart >= target {

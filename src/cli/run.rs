@@ -147,8 +147,8 @@ impl Service {
     }
 
     async fn stop(&self) {
-        self.pipelines.stop().await;
-        self.worker.shut_down().await;
+        // Both wait for a log that is away: together they still end before an orchestrator kills the process.
+        tokio::join!(self.pipelines.stop(), self.worker.shut_down());
     }
 }
 

@@ -47,7 +47,7 @@ impl Worker {
     /// Runs a connector that was halted for its deletion.
     async fn go_on(&self, name: &str) {
         if let Some(held) = self.inner.lock().await.connectors.get_mut(name)
-            && held.handle.is_none()
+            && !held.has_run()
         {
             self.bring_to_target(name, held);
         }

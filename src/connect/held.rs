@@ -89,7 +89,7 @@ impl Held {
                     Some(Phase::Starting) if self.restarting => {
                         (State::Restarting, Some(State::Restarting), None)
                     }
-                    Some(Phase::Starting) => (State::Running, Some(State::Unassigned), None),
+                    Some(Phase::Starting | Phase::Stopped) => (State::Running, Some(State::Unassigned), None),
                     Some(Phase::Reconnecting) => (State::Running, Some(State::Reconnecting), error),
                     Some(_) => (State::Running, Some(State::Running), None),
                 }
@@ -139,6 +139,11 @@ impl Held {
     pub(super) fn used_topics(&self) -> BTreeSet<String> {
         let now = self.handle.as_ref().map(|handle| handle.status().topics).unwrap_or_default();
         self.topics.iter().cloned().chain(now).collect()
+    }
+
+    /// Whether it has a run that does something, or says why it does not.
+    pub(super) fn has_run(&self) -> bool {
+        self.handle.as_ref().is_some_and(|handle| handle.status().phase != Phase::Stopped)
     }
 
     /// Its run has ended.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -18,7 +20,10 @@ use crate::error::{Error, Result};
 use crate::log::Log;
 
 /// At a stop, how long the status topic may take to be written.
-const LAST_STATUSES: std::time::Duration = std::time::Duration::from_secs(2);
+const LAST_STATUSES: Duration = Duration::from_secs(2);
+
+/// At a stop, how long the connectors may take: an orchestrator gives the process 10 s for all.
+const LAST_RUNS: Duration = Duration::from_secs(6);
 
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -37,6 +42,8 @@ pub struct Worker {
     /// Held while something is written, which takes long when the log is away.
     pub(super) store: Mutex<Store>,
     pub(super) env: Env,
+    /// The process ends: a change that is still under way starts nothing.
+    closing: AtomicBool,
 }
 
 /// A look at a connector, for metrics and health.
@@ -88,7 +95,7 @@ impl Worker {
         let records = store.statuses().await?;
         let inner = Inner { connectors: BTreeMap::new(), published: BTreeMap::new() };
         let (inner, edits, store) = (Mutex::new(inner), Mutex::new(()), Mutex::new(store));
-        let worker = Arc::new(Self { inner, edits, store, env });
+        let worker = Arc::new(Self { inner, edits, store, env, closing: AtomicBool::new(false) });
         let mut inner = worker.inner.lock().await;
         for (name, stored) in stored {
             let mut held = Held::new(stored.config, stored.target);
@@ -326,9 +333,13 @@ impl Worker {
 
     /// Ends a connector's run, cleanly. Others are answered meanwhile.
     pub(super) async fn halt(&self, name: &str) {
+        self.halt_within(name, capture::STOP).await;
+    }
+
+    async fn halt_within(&self, name: &str, limit: Duration) {
         let handle = self.inner.lock().await.connectors.get(name).and_then(|held| held.handle.clone());
         if let Some(handle) = handle {
-            handle.stop().await;
+            handle.stop_within(limit).await;
         }
         if let Some(held) = self.inner.lock().await.connectors.get_mut(name) {
             held.ended();
@@ -360,7 +371,7 @@ impl Worker {
             let mut inner = self.inner.lock().await;
             let held = inner.connectors.get_mut(name).ok_or_else(unknown)?;
             held.has_task = true;
-            if held.handle.is_none() {
+            if !held.has_run() {
                 self.bring_to_target(name, held);
             }
             return Ok(());
@@ -489,7 +500,7 @@ impl Worker {
 
     /// Starts what should run; a start that fails is the connector's state, not the caller's error.
     pub(super) fn bring_to_target(&self, name: &str, held: &mut Held) {
-        if held.target != TargetState::Started {
+        if held.target != TargetState::Started || self.closing.load(Ordering::Acquire) {
             return;
         }
         held.task_config.clone_from(&held.config);
@@ -523,8 +534,9 @@ impl Worker {
 
     /// Stops all connectors at once, each cleanly. Their target states stay: the next start goes on.
     pub async fn shut_down(&self) {
+        self.closing.store(true, Ordering::Release);
         let names = self.names().await;
-        futures_util::future::join_all(names.iter().map(|name| self.halt(name))).await;
+        futures_util::future::join_all(names.iter().map(|name| self.halt_within(name, LAST_RUNS))).await;
         match tokio::time::timeout(LAST_STATUSES, statuses::publish_once(self)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the status topic cannot be written"),

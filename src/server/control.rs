@@ -69,6 +69,7 @@ pub async fn serve(data: &Path, router: Router) -> Result<Option<ControlServer>>
     };
     let listener = UnixListener::bind(&path).map_err(failed)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    let router = super::to_the_end(router);
     let (stop, mut stopped) = watch::channel(false);
     let task = tokio::spawn(async move {
         let ended = async move {

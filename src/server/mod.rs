@@ -15,6 +15,10 @@ use std::future::Future;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::http::{Method, StatusCode};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use openssl::ssl::SslAcceptor;
 use tokio::net::TcpListener;
 
@@ -38,6 +42,22 @@ impl std::fmt::Debug for Http {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Http").field(&self.url()).finish()
     }
+}
+
+/// Routes whose changes are made to their end, also for a client that hangs up meanwhile: a change that is dropped half
+/// way leaves something halted that should run.
+fn to_the_end(routes: Router) -> Router {
+    routes.layer(from_fn(in_a_task))
+}
+
+async fn in_a_task(request: Request, next: Next) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return next.run(request).await;
+    }
+    tokio::spawn(next.run(request)).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request's handler ended badly");
+        StatusCode::INTERNAL_SERVER_ERROR.into_response()
+    })
 }
 
 /// Binds an address. One that is in use may be that of a predecessor that was killed and is still going away.
@@ -88,7 +108,7 @@ impl Http {
     /// # Errors
     /// When the listener breaks.
     pub async fn serve(self, routes: Router, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let mut routes = routes.layer(axum::extract::DefaultBodyLimit::max(MAX_BODY));
+        let mut routes = to_the_end(routes).layer(axum::extract::DefaultBodyLimit::max(MAX_BODY));
         if let Some(token) = self.token {
             routes = routes.layer(axum::middleware::from_fn_with_state(Arc::new(token), guard::bearer));
         }
@@ -100,5 +120,57 @@ impl Http {
             }
         };
         served.map_err(|e| Error::internal("the HTTP server failed").with_source(e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::routing::put;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpStream;
+    use tokio::sync::{Notify, mpsc};
+
+    use super::*;
+
+    /// What a handler says: that it was asked, and that it has come to its end.
+    #[derive(Debug, PartialEq)]
+    enum Said {
+        Asked,
+        Done,
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_change_is_made_to_its_end_though_the_client_hangs_up() {
+        let (say, mut said) = mpsc::channel(4);
+        let go_on = Arc::new(Notify::new());
+        let waits = Arc::clone(&go_on);
+        let handler = move || {
+            let (say, waits) = (say.clone(), Arc::clone(&waits));
+            async move {
+                say.send(Said::Asked).await.unwrap();
+                waits.notified().await;
+                say.send(Said::Done).await.unwrap();
+            }
+        };
+        let settings =
+            settings::Server { bind: "127.0.0.1:0".parse().unwrap(), ..settings::Server::default() };
+        let http = Http::bind(&settings).await.unwrap();
+        let address = http.listener.local_addr().unwrap();
+        let (stop, mut stopped) = tokio::sync::watch::channel(false);
+        let served = tokio::spawn(http.serve(Router::new().route("/", put(handler)), async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        }));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"PUT / HTTP/1.1\r\nHost: here\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        assert_eq!(said.recv().await, Some(Said::Asked));
+        drop(client);
+        // The server closes the connection, and with it goes what it waits for.
+        stop.send_replace(true);
+        tokio::time::timeout(Duration::from_secs(20), served).await.unwrap().unwrap().unwrap();
+        go_on.notify_one();
+        let done = tokio::time::timeout(Duration::from_secs(20), said.recv()).await;
+        assert_eq!(done.expect("it is heard of or gone"), Some(Said::Done));
     }
 }

@@ -58,7 +58,7 @@ impl<'p> Options<'p> {
 
     /// A comma-separated list; empty where it is not set.
     pub(crate) fn list(&self, name: &str) -> Vec<String> {
-        self.get(name).map(|v| regex_list::split(v)).unwrap_or_default()
+        self.get(name).map(regex_list::split).unwrap_or_default()
     }
 
     /// A comma-separated list as Kafka reads one: trimmed, with its empty items; empty where it is blank or not set.

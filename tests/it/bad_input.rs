@@ -2,26 +2,26 @@
 //! are away, that know a schema not, that refuse one.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use millstream::demo::postgres::free_port;
 use millstream::log::Batch;
 use millstream::runtime::Phase;
+use tokio::net::TcpSocket;
 
 use crate::pipeline_failures::{World, comes_to, kafka, says};
 
 /// Answers every request with this status; 200 with a schema of one column, and its id.
 struct Registry {
-    port: u16,
     status: Arc<AtomicU16>,
 }
 
 impl Registry {
-    fn start(port: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    fn start(socket: TcpSocket) -> Self {
+        let listener = socket.listen(64).unwrap().into_std().unwrap();
+        listener.set_nonblocking(false).unwrap();
         let status = Arc::new(AtomicU16::new(200));
         let shared = Arc::clone(&status);
         std::thread::spawn(move || {
@@ -29,7 +29,7 @@ impl Registry {
                 let _ = answer(stream, shared.load(Ordering::Relaxed));
             }
         });
-        Self { port, status }
+        Self { status }
     }
 }
 
@@ -60,7 +60,10 @@ fn avro(id: u8) -> [u8; 6] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schema_registry_that_is_away_is_waited_for() {
-    let port = free_port().unwrap();
+    // A port that is taken and refuses connections: nobody else gets it meanwhile.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
     let with = |topic: &str| {
         kafka(topic, &format!("'format'='avro-confluent', 'avro-confluent.url'='http://127.0.0.1:{port}'"))
     };
@@ -81,8 +84,7 @@ async fn a_schema_registry_that_is_away_is_waited_for() {
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     let pipeline = world.start(&sql).await.unwrap();
     comes_to(&pipeline, Phase::Retrying).await;
-    let registry = Registry::start(port);
-    assert_eq!(registry.port, port);
+    let registry = Registry::start(socket);
     registry.status.store(500, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(pipeline.status().phase, Phase::Retrying);

@@ -400,4 +400,20 @@ async fn a_value_that_the_log_does_not_take_is_named() {
     let ended = tokio::time::timeout(Duration::from_secs(20), handle.ended_by_itself()).await;
     let screen = ended.expect("it is not tried for ever").unwrap_err().screen();
     assert!(screen.contains("topic again.public.doc") && screen.contains("max.message.bytes"), "{screen}");
+    // And in a snapshot that is asked for, which the stream cannot go on without.
+    server
+        .psql("shop", "CREATE TABLE signals (id varchar(64) PRIMARY KEY, type varchar(32), data text)")
+        .unwrap();
+    let asked =
+        [("topic.prefix", "asked"), ("slot.name", "asked"), ("signal.data.collection", "public.signals")];
+    let config = crate::capture::config(&server, &[&extra[..], &asked[..]].concat());
+    let handle = Connector::start(config, Env::new(Arc::clone(&log), "asked")).unwrap();
+    caught_up(&handle).await;
+    let signal = r#"{"type": "blocking", "data-collections": ["public.doc"]}"#;
+    server
+        .psql("shop", &format!("INSERT INTO signals VALUES ('b', 'execute-snapshot', '{signal}')"))
+        .unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(20), handle.ended_by_itself()).await;
+    let screen = ended.expect("it is not tried for ever").unwrap_err().screen();
+    assert!(screen.contains("topic asked.public.doc") && screen.contains("max.message.bytes"), "{screen}");
 }

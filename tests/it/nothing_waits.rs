@@ -155,18 +155,18 @@ async fn sessions_that_are_quiet_are_not_ended() {
     for limit in limits {
         let sql = format!("SELECT count(*) FROM pg_settings WHERE name = '{limit}'");
         if server.psql("shop", &sql).unwrap().trim() == "1" {
-            server.psql("shop", &format!("ALTER ROLE postgres SET {limit} = '700ms'")).unwrap();
+            server.psql("shop", &format!("ALTER ROLE postgres SET {limit} = '3s'")).unwrap();
         }
     }
     let dir = tempfile::tempdir().unwrap();
     let log = log_at(dir.path()).await;
     let extra = [
         ("snapshot.select.statement.overrides", "public.t"),
-        ("snapshot.select.statement.overrides.public.t", "SELECT t.* FROM t, pg_sleep(1.5)"),
+        ("snapshot.select.statement.overrides.public.t", "SELECT t.* FROM t, pg_sleep(3.5)"),
     ];
     let handle = start(&server, &log, &extra);
     caught_up(&handle).await;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    tokio::time::sleep(Duration::from_millis(3500)).await;
     // Asks the catalog.
     server.psql("shop", "ALTER TABLE t ADD COLUMN x int; INSERT INTO t VALUES (2, 'x', 1)").unwrap();
     until("the change", &handle, async || events(&log).await == ["r 1", "c 2"]).await;

@@ -115,8 +115,6 @@ pub(super) struct Rows<'s> {
     said: Instant,
     /// What a blocking snapshot goes on without.
     left: Left,
-    /// The log took a batch no more: that is no table's trouble.
-    log_failed: bool,
 }
 
 impl<'s> Rows<'s> {
@@ -143,7 +141,6 @@ impl<'s> Rows<'s> {
             all,
             said: Instant::now(),
             left: Left::new(),
-            log_failed: false,
         }
     }
 
@@ -345,9 +342,7 @@ impl<'s> Rows<'s> {
     async fn flush(&mut self) -> Result<()> {
         self.note()?;
         crate::failpoint!("capture.snapshot_batch");
-        let flushed = self.pump.flush().await;
-        self.log_failed = flushed.is_err();
-        flushed?;
+        self.pump.flush().await?;
         crate::failpoint!("capture.snapshot_flushed");
         if self.said.elapsed() >= SAY {
             self.said = Instant::now();
@@ -412,7 +407,8 @@ impl<'s> Rows<'s> {
 
     /// The same of one that may have been read in part.
     pub(super) fn leave_begun(&mut self, n: usize, error: Error) -> Result<()> {
-        if self.log_failed {
+        // That is no table's trouble.
+        if self.pump.has_failed() {
             return Err(error);
         }
         let table = self.get(n)?;
