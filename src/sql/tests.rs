@@ -81,6 +81,72 @@ fn a_join_on_both_primary_keys_needs_no_old_rows() {
 }
 
 #[test]
+fn conditions_that_refuse_padded_rows_make_inner_joins() {
+    use crate::engine::plan::JoinKind::{self, Full, Inner, Left, Right};
+    let joined = |kind: &str, condition: &str| -> JoinKind {
+        let sql = format!("SELECT o.id, c.v FROM orders o {kind} JOIN clicks c ON o.cust = c.v WHERE {condition}");
+        let plan = script(&sql).unwrap().plan;
+        let join = plan.nodes.iter().find_map(|n| if let Op::Join(join) = &n.op { Some(join.kind) } else { None });
+        join.unwrap()
+    };
+    // as Flink's EXPLAIN has them
+    for refuses in [
+        "c.k = 'q'",
+        "c.k NOT LIKE 'q%'",
+        "c.v IS NOT NULL",
+        "NOT (c.v IS NULL)",
+        "c.v IN (1)",
+        "c.v IN (o.id, 1)",
+        "c.v > 1 AND c.v > 5",
+        "c.v > 1 AND c.v = 5",
+        "c.v > 1 AND c.k > 'a'",
+        "c.v = 1 OR c.k = 'q'",
+        "c.v + o.id > 3",
+        "CAST(c.v AS STRING) = '1'",
+        "NULLIF(c.v, 1) = 2",
+        "(c.v = 1 AND o.id = 1) OR c.v = 2",
+        "NOT (c.v = 1 OR c.k = 'a')",
+        "(c.v = 1) IS TRUE",
+        "c.v IS NOT DISTINCT FROM 1",
+        "c.ts + INTERVAL '1' DAY > TIMESTAMP '2020-01-01 00:00:00'",
+        "CASE WHEN c.v = 1 THEN TRUE ELSE FALSE END",
+    ] {
+        assert_eq!(joined("LEFT", refuses), Inner, "{refuses}");
+    }
+    for takes in [
+        "c.v IS NULL",
+        "c.v IN (1, 2)",
+        "c.v NOT IN (1, 2)",
+        "c.v IS NOT NULL AND c.v IN (1, 2)",
+        "c.v BETWEEN 1 AND 5",
+        "c.v NOT BETWEEN 1 AND 5",
+        "c.v > 1 AND o.id > 1 AND c.v < 5",
+        "c.v <> 1 AND c.v <> 2",
+        "c.v = 1 OR c.v = 2 OR c.k = 'q'",
+        "c.v = 1 OR o.id = 2",
+        "NOT (c.v = 1 AND o.id = 2)",
+        "UPPER(c.k) = 'Q'",
+        "COALESCE(c.v, 0) = 1",
+        "TRY_CAST(c.k AS INT) = 1",
+        "c.v IS DISTINCT FROM 1",
+        "(c.v = 1) IS NOT TRUE",
+        "o.amount = 1",
+    ] {
+        assert_eq!(joined("LEFT", takes), Left, "{takes}");
+    }
+    assert_eq!(joined("RIGHT", "o.amount = 1"), Inner);
+    assert_eq!(joined("RIGHT", "c.v = 1"), Right);
+    assert_eq!(joined("FULL", "o.amount = 1"), Left);
+    assert_eq!(joined("FULL", "c.v = 1"), Right);
+    assert_eq!(joined("FULL", "c.v = o.amount"), Inner);
+    assert_eq!(joined("FULL", "c.v = 1 OR o.amount = 2"), Full);
+    // what becomes insert-only may go where nothing else may
+    let json = "CREATE TABLE j (k STRING, v INT) WITH ('connector'='kafka', 'topic'='j', 'properties.bootstrap.servers'='h', 'format'='json');";
+    script(&format!("{json} INSERT INTO j SELECT a.k, b.v FROM clicks a LEFT JOIN clicks b ON a.v = b.v WHERE b.k = 'x'"))
+        .unwrap();
+}
+
+#[test]
 fn a_hint_says_how_long_state_lives() {
     let plan = script(
         "INSERT INTO target SELECT /*+ STATE_TTL('o' = '1 d', 'c' = '3 h') */ o.id, o.amount, c.name

@@ -14,6 +14,7 @@ mod pushdown;
 mod rank;
 mod refused;
 mod sink;
+mod strong;
 
 pub use aggregate::is_windowed;
 pub use bounds::warnings;

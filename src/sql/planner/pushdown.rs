@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use crate::engine::expr::{Expr, ExprNode};
 use crate::engine::plan::JoinKind;
-use crate::sql::rel::{AggregateRel, JoinRel, OverRel, RankRel, Rel, RelNode};
+use crate::sql::rel::{AggregateRel, JoinRel, OverRel, RankRel, Rel, RelNode, TimeAttribute};
 use crate::sql::types::{and_all, column, columns_of, conjuncts, rewrite, walk};
 
-use super::rank;
+use super::{rank, strong};
 
 /// Whether evaluating it twice may give two values.
 pub(super) fn is_volatile(expr: &Expr) -> bool {
@@ -162,6 +162,10 @@ pub(super) fn push(rel: Rel, mut predicates: Vec<Expr>) -> Rel {
 fn push_join(join: JoinRel, cols: Vec<crate::sql::rel::Col>, predicates: Vec<Expr>) -> Rel {
     let JoinRel { left, right, kind, condition, system_time, ttl, span } = join;
     let width = left.cols.len();
+    let versioned = system_time
+        .and_then(|time| left.cols.get(time))
+        .is_some_and(|time| time.time == TimeAttribute::Rowtime);
+    let kind = if versioned { kind } else { strong::simplified(kind, &predicates, width) };
     let one_sided = matches!(kind, JoinKind::Semi | JoinKind::Anti);
     let (mut to_left, mut to_right, mut on, mut stay) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for p in predicates {
