@@ -84,9 +84,11 @@ fn a_join_on_both_primary_keys_needs_no_old_rows() {
 fn conditions_that_refuse_padded_rows_make_inner_joins() {
     use crate::engine::plan::JoinKind::{self, Full, Inner, Left, Right};
     let joined = |kind: &str, condition: &str| -> JoinKind {
-        let sql = format!("SELECT o.id, c.v FROM orders o {kind} JOIN clicks c ON o.cust = c.v WHERE {condition}");
+        let sql =
+            format!("SELECT o.id, c.v FROM orders o {kind} JOIN clicks c ON o.cust = c.v WHERE {condition}");
         let plan = script(&sql).unwrap().plan;
-        let join = plan.nodes.iter().find_map(|n| if let Op::Join(join) = &n.op { Some(join.kind) } else { None });
+        let join =
+            plan.nodes.iter().find_map(|n| if let Op::Join(join) = &n.op { Some(join.kind) } else { None });
         join.unwrap()
     };
     // as Flink's EXPLAIN has them
@@ -142,8 +144,38 @@ fn conditions_that_refuse_padded_rows_make_inner_joins() {
     assert_eq!(joined("FULL", "c.v = 1 OR o.amount = 2"), Full);
     // what becomes insert-only may go where nothing else may
     let json = "CREATE TABLE j (k STRING, v INT) WITH ('connector'='kafka', 'topic'='j', 'properties.bootstrap.servers'='h', 'format'='json');";
-    script(&format!("{json} INSERT INTO j SELECT a.k, b.v FROM clicks a LEFT JOIN clicks b ON a.v = b.v WHERE b.k = 'x'"))
-        .unwrap();
+    script(&format!(
+        "{json} INSERT INTO j SELECT a.k, b.v FROM clicks a LEFT JOIN clicks b ON a.v = b.v WHERE b.k = 'x'"
+    ))
+    .unwrap();
+}
+
+#[test]
+fn inner_filters_are_asked_before_outer_ones() {
+    let order = |sql: &str| -> Vec<&'static str> {
+        let plan = script(sql).unwrap().plan;
+        let filters =
+            plan.nodes.iter().filter_map(|n| if let Op::Filter(p) = &n.op { Some(p.clone()) } else { None });
+        let mut parts = Vec::new();
+        filters.for_each(|predicate| types::conjuncts(predicate, &mut parts));
+        parts
+            .iter()
+            .filter_map(|p| match &p.node {
+                crate::engine::expr::ExprNode::Call { function, .. } => Some(*function),
+                _ => None,
+            })
+            .collect()
+    };
+    let view = "CREATE VIEW nums AS SELECT v, k FROM (SELECT * FROM clicks WHERE k = 'num') WHERE v <> 3;";
+    assert_eq!(order(&format!("{view} SELECT v FROM nums WHERE CAST(k AS INT) > 5")), ["=", "<>", ">"]);
+    assert_eq!(order("SELECT v, COUNT(*) FROM clicks WHERE k = 'num' GROUP BY v HAVING v > 5"), ["=", ">"]);
+    // the condition of a join before WHERE
+    assert_eq!(
+        order(
+            "SELECT o.id FROM orders o JOIN clicks c ON o.id = c.v AND c.k = 'num' WHERE CAST(c.k AS INT) > 5"
+        ),
+        ["=", ">"]
+    );
 }
 
 #[test]

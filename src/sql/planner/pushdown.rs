@@ -49,13 +49,16 @@ fn wrap(rel: Rel, predicates: Vec<Expr>) -> Rel {
     }
 }
 
-/// Pushes these predicates, and all filters below, as far down as they go.
+/// Pushes these predicates, and all filters below, as far down as they go. What stands below is asked first: a filter
+/// may keep rows away from another one that would fail on them.
 pub(super) fn push(rel: Rel, mut predicates: Vec<Expr>) -> Rel {
     let cols = rel.cols;
     match rel.node {
         RelNode::Filter(input, predicate) => {
-            conjuncts(predicate, &mut predicates);
-            push(*input, predicates)
+            let mut all = Vec::new();
+            conjuncts(predicate, &mut all);
+            all.append(&mut predicates);
+            push(*input, all)
         }
         RelNode::Project(input, exprs) => {
             let (down, stay): (Vec<Expr>, Vec<Expr>) = predicates.into_iter().partition(|p| {
@@ -168,21 +171,6 @@ fn push_join(join: JoinRel, cols: Vec<crate::sql::rel::Col>, predicates: Vec<Exp
     let kind = if versioned { kind } else { strong::simplified(kind, &predicates, width) };
     let one_sided = matches!(kind, JoinKind::Semi | JoinKind::Anti);
     let (mut to_left, mut to_right, mut on, mut stay) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for p in predicates {
-        let movable = !is_volatile(&p);
-        let is_left = all_columns(&p, |c| c < width);
-        let is_right = !one_sided && all_columns(&p, |c| c >= width);
-        match kind {
-            JoinKind::Inner | JoinKind::Left | JoinKind::Semi | JoinKind::Anti if movable && is_left => {
-                to_left.push(p)
-            }
-            JoinKind::Inner | JoinKind::Right if movable && is_right && system_time.is_none() => {
-                to_right.push(shifted(&p, width));
-            }
-            JoinKind::Inner if movable && system_time.is_none() => on.push(p),
-            _ => stay.push(p),
-        }
-    }
     let mut own = Vec::new();
     if let Some(condition) = condition {
         conjuncts(condition, &mut own);
@@ -199,6 +187,21 @@ fn push_join(join: JoinRel, cols: Vec<crate::sql::rel::Col>, predicates: Vec<Exp
                 to_right.push(shifted(&p, width));
             }
             _ => on.push(p),
+        }
+    }
+    for p in predicates {
+        let movable = !is_volatile(&p);
+        let is_left = all_columns(&p, |c| c < width);
+        let is_right = !one_sided && all_columns(&p, |c| c >= width);
+        match kind {
+            JoinKind::Inner | JoinKind::Left | JoinKind::Semi | JoinKind::Anti if movable && is_left => {
+                to_left.push(p)
+            }
+            JoinKind::Inner | JoinKind::Right if movable && is_right && system_time.is_none() => {
+                to_right.push(shifted(&p, width));
+            }
+            JoinKind::Inner if movable && system_time.is_none() => on.push(p),
+            _ => stay.push(p),
         }
     }
     // literal TRUE joins everything
