@@ -90,6 +90,9 @@ pub enum Op {
         key: Vec<usize>,
         /// What two live rows of one key mean.
         conflict: OnConflict,
+        /// The input's upsert key, if it has one: a retraction takes back the row with this key, whatever its other
+        /// columns say now.
+        input_key: Option<Vec<usize>>,
     },
     /// Guards a sink's NOT NULL columns (`table.exec.sink.not-null-enforcer`).
     NotNull {

@@ -256,7 +256,7 @@ pub fn describe(op: &Op, cols: &[Col], inputs: &[Vec<Col>]) -> String {
             format!("GroupAggregate({group}select=[{}])", select.join(", "))
         }
         Op::Union => format!("Union(all=[true], union=[{fields}])"),
-        Op::Materialize { key, conflict } => {
+        Op::Materialize { key, conflict, .. } => {
             format!("SinkUpsertMaterializer(key=[{}], conflictStrategy=[{conflict:?}])", list(key, cols))
         }
         Op::NotNull { columns, drop } => {

@@ -9,6 +9,7 @@ CREATE TABLE customers (id INT, name STRING, PRIMARY KEY (id) NOT ENFORCED) WITH
 CREATE TABLE prices (id INT, price INT, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector'='upsert-kafka', 'topic'='p', 'properties.bootstrap.servers'='h', 'key.format'='json', 'value.format'='json');
 CREATE TABLE clicks (k STRING, v INT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '1' SECOND) WITH ('connector'='kafka', 'topic'='k', 'properties.bootstrap.servers'='h', 'format'='json');
 CREATE TABLE target (id INT, x INT, name STRING, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector'='jdbc', 'url'='jdbc:postgresql://h/d', 'table-name'='t');
+CREATE TABLE by_name (name STRING, id INT, PRIMARY KEY (name) NOT ENFORCED) WITH ('connector'='jdbc', 'url'='jdbc:postgresql://h/d', 'table-name'='n');
 CREATE TABLE out1 (id INT, x INT) WITH ('connector'='print');
 ";
 
@@ -68,6 +69,20 @@ fn a_foreign_key_join_is_materialised_and_warned_about() {
         quiet.nodes.iter().any(|n| matches!(n.op, Op::Materialize { conflict: OnConflict::Nothing, .. }))
     );
     assert!(quiet.warnings.iter().all(|w| !w.contains("ON CONFLICT")));
+}
+
+#[test]
+fn the_materializer_is_told_the_querys_key() {
+    let key = |query: &str| {
+        let plan = script(&format!("INSERT INTO by_name {query}")).unwrap().plan;
+        plan.nodes.into_iter().find_map(|n| match n.op {
+            Op::Materialize { input_key, .. } => Some(input_key),
+            _ => None,
+        })
+    };
+    assert_eq!(key("SELECT name, id FROM customers"), Some(Some(vec![1])));
+    // a cast may make two keys one
+    assert_eq!(key("SELECT name, CAST(CAST(id AS TINYINT) AS INT) FROM customers"), Some(None));
 }
 
 #[test]

@@ -56,6 +56,9 @@ mod ttl;
 #[allow(clippy::unwrap_used)]
 mod ttl_tests;
 mod upsert;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod upsert_tests;
 mod window;
 mod window_join;
 mod windowed;
@@ -292,7 +295,9 @@ fn build_one(builder: &mut Builder<'_>) -> Result<Box<dyn Operator>, EngineError
         Op::Join(join) => Box::new(join::Join::new(builder, join)?),
         Op::Aggregate(spec) => Box::new(aggregate::Aggregate::new(builder, spec)?),
         Op::Normalize { key, mode } => Box::new(upsert::Normalize::new(builder, key, mode)?),
-        Op::Materialize { key, conflict } => Box::new(upsert::Materialize::new(builder, key, *conflict)?),
+        Op::Materialize { key, conflict, input_key } => {
+            Box::new(upsert::Materialize::new(builder, key, *conflict, input_key.as_deref())?)
+        }
         Op::WatermarkAssigner { rowtime, watermark } => {
             Box::new(time::WatermarkAssigner::new(builder, *rowtime, watermark)?)
         }

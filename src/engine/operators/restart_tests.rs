@@ -322,8 +322,10 @@ pub(super) fn cases() -> BTreeMap<String, Case> {
     let complete = NormalizeMode::Complete { compare: vec![0, 1, 2, 3] };
     add("normalize changes".into(), case(normalize(complete), 1, false, ROW));
     for conflict in [OnConflict::Deduplicate, OnConflict::Nothing] {
-        let op = Op::Materialize { key: vec![1], conflict };
-        add(format!("materialize {conflict:?}"), case(op, 1, false, ROW));
+        for input_key in [None, Some(vec![0])] {
+            let name = format!("materialize {conflict:?} {input_key:?}");
+            add(name, case(Op::Materialize { key: vec![1], conflict, input_key }, 1, false, ROW));
+        }
     }
     let then = vec![SortKey { column: 2, descending: true, nulls_first: false }];
     add("sort".into(), case(Op::TemporalSort { rowtime: 3, then }, 1, true, ROW));

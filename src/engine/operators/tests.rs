@@ -284,7 +284,7 @@ fn what_a_snapshot_reads_again_counts_once() {
 fn materializer_shows_the_last_live_row() {
     let mut plan = PlanBuilder::default();
     let source = plan.source("k:int v:string", ALL);
-    let op = Op::Materialize { key: vec![0], conflict: OnConflict::Deduplicate };
+    let op = Op::Materialize { key: vec![0], conflict: OnConflict::Deduplicate, input_key: None };
     let node = plan.node(op, &[source], "k:int v:string", ALL);
     plan.sink(node, "k:int v:string");
     let mut runner = Runner::new(plan.plan);

@@ -282,6 +282,8 @@ impl Operator for Normalize {
 pub(super) struct Materialize {
     key: Vec<usize>,
     conflict: OnConflict,
+    /// What tells rows apart: the input's upsert key, or all columns.
+    input_key: Option<Vec<usize>>,
     schema: Vec<Field>,
     state: RowLists,
     buffer: Vec<u8>,
@@ -292,10 +294,12 @@ impl Materialize {
         builder: &mut Builder<'_>,
         key: &[usize],
         conflict: OnConflict,
+        input_key: Option<&[usize]>,
     ) -> Result<Self, EngineError> {
         Ok(Self {
             key: key.to_vec(),
             conflict,
+            input_key: input_key.map(<[usize]>::to_vec),
             schema: builder.node.schema.clone(),
             state: RowLists::new(builder.expiring_table("rows", None)?, builder.cached(None))?,
             buffer: Vec::new(),
@@ -326,6 +330,14 @@ impl Materialize {
     }
 }
 
+/// Whether two live rows are the same one: by the input's key, else by all columns.
+fn same(one: &Row, other: &Row, key: Option<&[usize]>) -> bool {
+    match key {
+        Some(key) => key.iter().all(|&column| one.get(column) == other.get(column)),
+        None => one == other,
+    }
+}
+
 impl Operator for Materialize {
     fn process(
         &mut self,
@@ -340,19 +352,35 @@ impl Operator for Materialize {
             let mut listed = self.state.get(&self.buffer)?;
             let live = listed.rows();
             let deduplicate = self.conflict == OnConflict::Deduplicate;
+            let input_key = self.input_key.as_deref();
+            let known = live.iter().position(|row| same(row, &change.row, input_key));
             if change.kind.is_add() {
                 let first = live.is_empty();
-                if !first && self.conflict == OnConflict::Error && live.iter().any(|row| *row != change.row) {
+                if self.conflict == OnConflict::Error
+                    && live.iter().any(|row| !same(row, &change.row, input_key))
+                {
                     return Err(self.conflict_error(&change.row));
                 }
-                listed.change().push(Row::clone(&change.row));
-                if first {
-                    out.push(Change { kind: RowKind::Insert, row: change.row });
-                } else if deduplicate {
-                    out.push(Change { kind: RowKind::UpdateAfter, row: change.row });
+                let live = listed.change();
+                // A new version of a row that was not taken back is in its place, not beside it.
+                let mut shown = first || deduplicate;
+                match known.filter(|_| input_key.is_some()).and_then(|at| Some((at, live.get_mut(at)?))) {
+                    Some((at, known)) if !deduplicate => {
+                        *known = Row::clone(&change.row);
+                        shown = at == 0;
+                    }
+                    Some((at, _)) => {
+                        live.remove(at);
+                        live.push(Row::clone(&change.row));
+                    }
+                    None => live.push(Row::clone(&change.row)),
+                }
+                let kind = if first { RowKind::Insert } else { RowKind::UpdateAfter };
+                if shown {
+                    out.push(Change { kind, row: change.row });
                 }
             } else {
-                let Some(at) = live.iter().position(|row| *row == change.row) else { continue };
+                let Some(at) = known else { continue };
                 let live = listed.change();
                 live.remove(at);
                 // The row that the sink shows: the last one, or the first with DO NOTHING.

@@ -95,8 +95,12 @@ fn write_op(out: &mut String, op: &Op) {
                 list(out, "expires", [expires(ttl)]);
             }
         }
-        Op::Materialize { key, conflict } => {
+        Op::Materialize { key, conflict, input_key } => {
             list(out, "key", key);
+            // Not said where there is none: the state of such a sink keeps its name.
+            if let Some(input_key) = input_key {
+                list(out, "of", input_key);
+            }
             out.push_str(match conflict {
                 OnConflict::Deduplicate => " deduplicate",
                 OnConflict::Nothing => " nothing",

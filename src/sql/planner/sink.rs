@@ -129,7 +129,8 @@ pub fn plan_insert(
     }
     if let Some(conflict) = materialize {
         changes = ChangelogMode { update_before: false, update_after: true, delete: changes.delete };
-        node = emitter.node(Op::Materialize { key, conflict }, vec![node], &sink_cols, changes);
+        let op = Op::Materialize { key, conflict, input_key: materializer_key(&input) };
+        node = emitter.node(op, vec![node], &sink_cols, changes);
     }
     let sink = emitter.node(Op::Sink(target), vec![node], &sink_cols, changes);
     let fresh = emitter.plan.nodes.get(first_new..).unwrap_or_default();
@@ -311,6 +312,13 @@ fn check_changes(table: &Table, mode: SinkMode, input: &Phys, span: Span) -> Sql
         ),
     )
     .help("write changes to 'upsert-kafka', to 'jdbc' with a PRIMARY KEY, or in the format 'debezium-json'"))
+}
+
+/// The key by which the materializer finds a row that is retracted: Flink's smallest upsert key of the input. One
+/// that two rows may have for a moment, as behind a Top-N with an offset, tells no rows apart.
+fn materializer_key(input: &Phys) -> Option<keys::Key> {
+    let known = input.upsert.iter().filter(|key| !key.is_empty() && keys::within(&input.unique, key));
+    known.min_by_key(|key| (key.len(), *key)).cloned()
 }
 
 /// Whether rows must be kept per sink key, and what a conflict means.

@@ -1,0 +1,48 @@
+//! The sink's materializer and Top-N in front of sinks by key.
+
+use super::super::plan::{OnConflict, Op};
+use super::super::testing::{ALL, PlanBuilder, Runner, lines};
+
+const ROW: &str = "name:string id:int at:int";
+
+/// Keeps rows by name; they are of a table by id, and carry a time that is another one at each change.
+fn by_name(conflict: OnConflict, input_key: Option<Vec<usize>>) -> Runner {
+    let mut plan = PlanBuilder::default();
+    let source = plan.source(ROW, ALL);
+    let node = plan.node(Op::Materialize { key: vec![0], conflict, input_key }, &[source], ROW, ALL);
+    plan.sink(node, ROW);
+    Runner::new(plan.plan)
+}
+
+#[test]
+fn a_row_is_taken_back_by_the_inputs_key() {
+    let mut runner = by_name(OnConflict::Deduplicate, Some(vec![1]));
+    assert_eq!(
+        runner.feed("+I[A, 1, 10]\n-U[A, 1, 11]\n+U[B, 1, 11]"),
+        lines("+I[A, 1, 10]\n-D[A, 1, 11]\n+I[B, 1, 11]")
+    );
+    // Two rows of one name: each goes by its own key, and the one that is left comes back.
+    assert_eq!(
+        runner.feed("+I[B, 2, 12]\n-D[B, 2, 13]\n-D[B, 1, 14]"),
+        lines("+U[B, 2, 12]\n+U[B, 1, 11]\n-D[B, 1, 14]")
+    );
+    // A version whose old one was not taken back stands in its place.
+    assert_eq!(
+        runner.feed("+I[C, 1, 20]\n+I[C, 2, 21]\n+U[C, 1, 22]\n-D[C, 1, 23]\n-D[C, 2, 24]"),
+        lines("+I[C, 1, 20]\n+U[C, 2, 21]\n+U[C, 1, 22]\n+U[C, 2, 21]\n-D[C, 2, 24]")
+    );
+}
+
+#[test]
+fn conflicts_are_between_rows_of_other_keys() {
+    let mut runner = by_name(OnConflict::Nothing, Some(vec![1]));
+    assert_eq!(
+        runner.feed("+I[A, 1, 10]\n+I[A, 2, 11]\n+U[A, 2, 12]\n+U[A, 1, 13]\n-D[A, 1, 14]\n-D[A, 2, 15]"),
+        lines("+I[A, 1, 10]\n+U[A, 1, 13]\n+U[A, 2, 12]\n-D[A, 2, 15]")
+    );
+    let mut runner = by_name(OnConflict::Error, Some(vec![1]));
+    assert_eq!(
+        runner.feed("+I[A, 1, 10]\n+U[A, 1, 11]\n-D[A, 1, 12]"),
+        lines("+I[A, 1, 10]\n+U[A, 1, 11]\n-D[A, 1, 12]")
+    );
+}
