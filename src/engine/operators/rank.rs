@@ -233,8 +233,9 @@ impl Rank {
     }
 
     fn emit(&self, before: &[Row], after: &[Row], out: &mut Vec<Change>) {
-        // Without the rank only what enters or leaves counts; with an offset every rank does, as in Flink.
-        if !self.spec.emit_rank && self.spec.from <= 1 {
+        // Without the rank only what enters or leaves counts. With an offset every rank does, as in Flink; but not where
+        // old rows are left away: a row that leaves and one that comes are of other keys.
+        if !self.spec.emit_rank && (self.spec.from <= 1 || !self.spec.emit_update_before) {
             let changed = |rows: &[Row], others: &[Row], kind: RowKind, out: &mut Vec<Change>| {
                 let mut others: Vec<Option<&Row>> = others.iter().map(Some).collect();
                 for row in rows {

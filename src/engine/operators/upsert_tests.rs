@@ -1,6 +1,6 @@
 //! The sink's materializer and Top-N in front of sinks by key.
 
-use super::super::plan::{OnConflict, Op};
+use super::super::plan::{OnConflict, Op, Rank, RankFunction, SortKey};
 use super::super::testing::{ALL, PlanBuilder, Runner, lines};
 
 const ROW: &str = "name:string id:int at:int";
@@ -44,5 +44,30 @@ fn conflicts_are_between_rows_of_other_keys() {
     assert_eq!(
         runner.feed("+I[A, 1, 10]\n+U[A, 1, 11]\n-D[A, 1, 12]"),
         lines("+I[A, 1, 10]\n+U[A, 1, 11]\n-D[A, 1, 12]")
+    );
+}
+
+/// The second and the third of each group by value, for a sink by (group, id) that is told no old rows.
+#[test]
+fn what_leaves_a_top_n_with_an_offset_is_deleted() {
+    let row = "g:int id:int v:int";
+    let mut plan = PlanBuilder::default();
+    let source = plan.source(row, ALL);
+    let rank = Rank {
+        function: RankFunction::RowNumber,
+        partition: vec![0],
+        order: vec![SortKey { column: 2, descending: false, nulls_first: false }],
+        from: 2,
+        to: Some(3),
+        emit_rank: false,
+        emit_update_before: false,
+        input_key: Some(vec![1]),
+    };
+    let node = plan.node(Op::Rank(rank), &[source], row, ALL);
+    plan.sink(node, row);
+    let mut runner = Runner::new(plan.plan);
+    assert_eq!(
+        runner.feed("+I[1, 1, 10]\n+I[1, 2, 20]\n+I[1, 3, 30]\n+I[1, 4, 40]\n-D[1, 2, 20]"),
+        lines("+I[1, 2, 20]\n+I[1, 3, 30]\n-D[1, 2, 20]\n+I[1, 4, 40]")
     );
 }

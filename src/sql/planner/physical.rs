@@ -90,6 +90,9 @@ pub(super) fn physical(rel: Rel, context: &Context<'_>) -> SqlResult<Phys> {
                     out.cols = cols;
                     // Flink derives no upsert key of a limit
                     out.upsert.clear();
+                    if offset > 0 {
+                        out.unique.clear();
+                    }
                     (out.update, out.delete) = (!stays, !stays);
                     if limit == 0 {
                         let never = crate::sql::types::literal(
@@ -334,7 +337,10 @@ fn rank(rank: RankRel, cols: Vec<crate::sql::rel::Col>, context: &Context<'_>) -
         keys::add(&mut upsert, key);
     }
     if !emit_rank {
-        input.unique.iter().for_each(|k| keys::add(&mut unique, k.clone()));
+        // With an offset a row comes to its new rank before it leaves the old one: it is there twice.
+        if from == 1 || limit == from {
+            input.unique.iter().for_each(|k| keys::add(&mut unique, k.clone()));
+        }
         keys::distributed(&input.upsert, &partition).into_iter().for_each(|k| keys::add(&mut upsert, k));
     }
     let op = Op::Rank(Rank {
