@@ -61,6 +61,8 @@ mod upsert;
 mod upsert_tests;
 mod window;
 mod window_join;
+#[cfg(test)]
+mod window_tests;
 mod windowed;
 
 pub(crate) use emitter::{Emitter, Message};

@@ -6,7 +6,7 @@ use super::super::plan::{Window, WindowKind};
 use super::super::row::{Change, Row, RowKind};
 use super::super::types::{Field, TypeKind};
 use super::buffer::{Waiting, key_time, row_time, time_key, timestamp};
-use super::keyed::KeyedRows;
+use super::keyed::{KeyedRows, Partition};
 use super::share::behind_time;
 use super::time::{Span, Zone, assign};
 use super::timed::TimedRows;
@@ -58,6 +58,19 @@ impl WindowTvf {
     }
 }
 
+/// Where the session ends that a row of this time is in: behind the rows that follow, up to the first gap.
+fn session_end(rows: &Partition, time: i64, gap: i64) -> i64 {
+    let mut end = time.saturating_add(gap);
+    for (key, _) in rows.from(&time_key(time)) {
+        let next = key_time(key);
+        if next > end {
+            break;
+        }
+        end = end.max(next.saturating_add(gap));
+    }
+    end
+}
+
 fn windowed(zone: Zone, row: &Row, (start, end): Span) -> Row {
     let columns = [timestamp(start), timestamp(end), zone.window_time(end)];
     row.iter().cloned().chain(columns).collect()
@@ -76,11 +89,15 @@ impl Windowed for WindowTvf {
             let local = self.zone.local(time);
             if let Some(sessions) = &mut self.sessions {
                 let end = local.saturating_add(sessions.gap);
-                if self.window.rowtime && self.zone.fires_at(end) <= self.watermark {
-                    continue;
-                }
                 let mut key = Vec::new();
                 codec::put_key(&mut key, &change.row, &sessions.partition);
+                if self.window.rowtime && self.zone.fires_at(end) <= self.watermark {
+                    // Late by itself: it counts where it joins a session that is still open.
+                    let end = session_end(sessions.rows.get(&key)?, local, sessions.gap);
+                    if self.zone.fires_at(end) <= self.watermark {
+                        continue;
+                    }
+                }
                 let rows = sessions.rows.edit(&key)?;
                 rows.push(time_key(local).to_vec(), Waiting::new(change.kind, change.row));
                 let end = [time_key(end).as_slice(), &key].concat();
