@@ -360,10 +360,19 @@ impl Call {
         let of_call =
             || from_counts.entries.range(vec![at]..).take_while(|(key, _)| key.first() == Some(&at));
         if self.distinct {
+            // The separator of LISTAGG is a literal, the same in every item.
+            let second = match (self.function, &from) {
+                (Function::ListAgg, Accumulator::List(items)) => match items.first() {
+                    Some(Value::Row(item)) => item.get(1).cloned(),
+                    _ => None,
+                },
+                _ => None,
+            };
+            let second = second.unwrap_or(Value::Null);
             for (key, (count, value)) in of_call() {
                 let (before, after) = into_counts.add(key, value, *count)?;
                 if before <= 0 && after > 0 {
-                    self.accumulate(at, into, value, &Value::Null, true, into_counts)?;
+                    self.accumulate(at, into, value, &second, true, into_counts)?;
                 }
             }
             return Ok(());
