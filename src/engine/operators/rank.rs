@@ -1,6 +1,7 @@
 //! Top-N.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use ahash::RandomState;
 use hashbrown::HashMap;
@@ -29,6 +30,9 @@ pub(super) struct Rank {
     /// Bytes that may stay in memory over a flush, and those that are there.
     cached: usize,
     bytes: usize,
+    /// The ranks that count are the first ones, so many, and only what enters or leaves them is emitted: known without
+    /// looking at the others.
+    first: Option<usize>,
     sequence: u64,
     sequence_changed: bool,
     sequences: Box<dyn StateTable>,
@@ -41,6 +45,52 @@ struct Partition {
     rows: BTreeMap<Vec<u8>, Row>,
     /// Where the row of each input key stands; of upserts only.
     places: HashMap<Key, Vec<u8>, RandomState>,
+    /// Key of the row at the last rank that counts, once there are so many.
+    last: Option<Vec<u8>>,
+}
+
+/// Rows that leave and enter the ranks that count, by key.
+#[derive(Default)]
+struct Moved {
+    left: BTreeMap<Vec<u8>, Row>,
+    entered: BTreeMap<Vec<u8>, Row>,
+}
+
+impl Partition {
+    /// A row was taken out of `rows`.
+    fn removed(&mut self, key: &[u8], row: Row, moved: &mut Moved) {
+        match &self.last {
+            Some(last) if key > last.as_slice() => return,
+            Some(last) => {
+                let behind = (Bound::Excluded(last.as_slice()), Bound::Unbounded);
+                let next = self.rows.range::<[u8], _>(behind).next();
+                let next = next.map(|(key, row)| (key.clone(), Row::clone(row)));
+                self.last = next.as_ref().map(|(key, _)| key.clone());
+                moved.entered.extend(next);
+            }
+            None => {}
+        }
+        moved.left.insert(key.to_vec(), row);
+    }
+
+    /// A row was put into `rows`; `to` ranks count.
+    fn added(&mut self, key: &[u8], row: &Row, to: usize, moved: &mut Moved) {
+        match &self.last {
+            Some(last) if key > last.as_slice() => return,
+            Some(last) => {
+                if let Some(row) = self.rows.get(last) {
+                    moved.left.insert(last.clone(), Row::clone(row));
+                }
+                let before = (Bound::Unbounded, Bound::Excluded(last.as_slice()));
+                self.last = self.rows.range::<[u8], _>(before).next_back().map(|(key, _)| key.clone());
+            }
+            None if self.rows.len() >= to => {
+                self.last = self.rows.last_key_value().map(|(key, _)| key.clone())
+            }
+            None => {}
+        }
+        moved.entered.insert(key.to_vec(), Row::clone(row));
+    }
 }
 
 const SEQUENCE: &[u8] = b"next";
@@ -100,6 +150,9 @@ impl Rank {
                     let stays = spec.partition.iter().all(|column| key.contains(column));
                     !mode.update_before || (stays && only_climbs(builder, &spec.order))
                 }),
+            first: (spec.from <= 1 && !spec.emit_rank)
+                .then(|| spec.to.map_or(usize::MAX, |to| usize::try_from(to).unwrap_or(usize::MAX)))
+                .filter(|to| *to > 0),
             spec: spec.clone(),
             table: builder.expiring_table("rows", None)?,
             partitions: HashMap::default(),
@@ -132,6 +185,9 @@ impl Rank {
             }
             loaded.rows.insert(key, row);
         }
+        if let Some(at) = self.first.and_then(|to| to.checked_sub(1)).filter(|at| *at < loaded.rows.len()) {
+            loaded.last = loaded.rows.keys().nth(at).cloned();
+        }
         self.partitions.insert(Key::from_slice(partition), loaded);
         Ok(())
     }
@@ -149,7 +205,8 @@ impl Rank {
         ROW_WEIGHT + partition.len() + key.len() + row_weight(row) + place
     }
 
-    fn remove(&mut self, partition: &[u8], key: &[u8]) {
+    fn remove(&mut self, partition: &[u8], key: &[u8]) -> Option<Row> {
+        let mut removed = None;
         if let Some(known) = self.partitions.get_mut(partition)
             && let Some(row) = known.rows.remove(key)
         {
@@ -160,15 +217,18 @@ impl Rank {
             {
                 known.places.remove(&input_key);
             }
+            removed = Some(row);
         }
         self.table.delete(&[partition, key].concat());
+        removed
     }
 
     fn change(&mut self, change: &Change, out: &mut Vec<Change>) -> Result<(), EngineError> {
         let mut partition = Vec::new();
         codec::put_key(&mut partition, &change.row, &self.spec.partition);
         self.load(&partition)?;
-        let before = self.top(&partition);
+        let before = if self.first.is_none() { self.top(&partition) } else { Vec::new() };
+        let mut moved = Moved::default();
         let mut sort_key = Vec::new();
         put_sort_key(&mut sort_key, &change.row, &self.spec.order);
         let input_key = self.input_key(&change.row);
@@ -181,7 +241,12 @@ impl Rank {
             None => self.find(&partition, &sort_key, |row| *row == change.row),
         };
         if let Some(known) = known {
-            self.remove(&partition, &known);
+            let removed = self.remove(&partition, &known);
+            if let (Some(_), Some(row), Some(rows)) =
+                (self.first, removed, self.partitions.get_mut(partition.as_slice()))
+            {
+                rows.removed(&known, row, &mut moved);
+            }
         }
         if change.kind.is_add() {
             sort_key.extend_from_slice(&self.sequence.to_be_bytes());
@@ -195,14 +260,22 @@ impl Rank {
                 if let Some(input_key) = input_key {
                     known.places.insert(input_key, sort_key.clone());
                 }
-                known.rows.insert(sort_key, Row::clone(&change.row));
+                known.rows.insert(sort_key.clone(), Row::clone(&change.row));
+                if let Some(to) = self.first {
+                    known.added(&sort_key, &change.row, to, &mut moved);
+                }
             }
             if let (true, Some(to)) = (self.append_only, self.spec.to) {
                 self.prune(&partition, usize::try_from(to).unwrap_or(usize::MAX));
             }
         }
-        let after = self.top(&partition);
-        self.emit(&before, &after, out);
+        if self.first.is_some() {
+            let rows = |rows: BTreeMap<_, Row>| rows.into_values().collect::<Vec<_>>();
+            self.emit(&rows(moved.left), &rows(moved.entered), out);
+        } else {
+            let after = self.top(&partition);
+            self.emit(&before, &after, out);
+        }
         Ok(())
     }
 
@@ -238,8 +311,13 @@ impl Rank {
         if !self.spec.emit_rank && (self.spec.from <= 1 || !self.spec.emit_update_before) {
             let changed = |rows: &[Row], others: &[Row], kind: RowKind, out: &mut Vec<Change>| {
                 let mut others: Vec<Option<&Row>> = others.iter().map(Some).collect();
+                let mut found = 0;
                 for row in rows {
-                    match others.iter_mut().find(|other| **other == Some(row)) {
+                    // They are in the same order: the first ones are found already.
+                    while others.get(found).is_some_and(Option::is_none) {
+                        found += 1;
+                    }
+                    match others.iter_mut().skip(found).find(|other| **other == Some(row)) {
                         Some(other) => *other = None,
                         None => out.push(Change { kind, row: Row::clone(row) }),
                     }

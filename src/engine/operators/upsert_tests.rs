@@ -1,7 +1,10 @@
 //! The sink's materializer and Top-N in front of sinks by key.
 
-use super::super::plan::{OnConflict, Op, Rank, RankFunction, SortKey};
-use super::super::testing::{ALL, PlanBuilder, Runner, lines};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::plan::{ChangelogMode, OnConflict, Op, Rank, RankFunction, SortKey};
+use super::super::row::{Change, Row, RowKind, Value};
+use super::super::testing::{ALL, INSERTS, PlanBuilder, Runner, lines};
 
 const ROW: &str = "name:string id:int at:int";
 
@@ -70,4 +73,71 @@ fn what_leaves_a_top_n_with_an_offset_is_deleted() {
         runner.feed("+I[1, 1, 10]\n+I[1, 2, 20]\n+I[1, 3, 30]\n+I[1, 4, 40]\n-D[1, 2, 20]"),
         lines("+I[1, 2, 20]\n+I[1, 3, 30]\n-D[1, 2, 20]\n+I[1, 4, 40]")
     );
+}
+
+/// The rows that enter and leave the first ranks are those of the whole order, whatever comes and goes.
+#[test]
+fn a_top_n_is_the_start_of_the_whole_order() {
+    let row = "id:int v:int";
+    for (inserts, input_key) in [(true, None), (false, None), (false, Some(vec![0]))] {
+        let mut plan = PlanBuilder::default();
+        let mode = match (inserts, &input_key) {
+            (true, _) => INSERTS,
+            // Known by its key: no old rows come.
+            (false, Some(_)) => ChangelogMode { update_before: false, ..ALL },
+            (false, None) => ALL,
+        };
+        let source = plan.source(row, mode);
+        let rank = Rank {
+            function: RankFunction::RowNumber,
+            partition: Vec::new(),
+            order: vec![SortKey { column: 1, descending: false, nulls_first: false }],
+            from: 1,
+            to: Some(4),
+            emit_rank: false,
+            emit_update_before: true,
+            input_key: input_key.clone(),
+        };
+        let node = plan.node(Op::Rank(rank), &[source], row, ALL);
+        plan.sink(node, row);
+        let mut runner = Runner::new(plan.plan);
+        let (mut table, mut shown) = (BTreeMap::new(), BTreeSet::new());
+        let mut random = 7_u64;
+        for step in 0..600_i64 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let id = if inserts { step } else { i64::try_from(random >> 40).unwrap() % 12 };
+            // No two values are the same, so that the order is known.
+            let value = i64::try_from(random >> 34).unwrap() % 1000 * 1000 + step;
+            let change = |kind, value| Change::new(kind, vec![Value::Int(id), Value::Int(value)]);
+            let known: Option<i64> = if inserts { None } else { table.remove(&id) };
+            if let Some(known) = known
+                && (input_key.is_none() || step % 3 == 0)
+            {
+                runner.push(source, change(RowKind::Delete, known));
+            }
+            if known.is_none() || step % 3 != 0 {
+                let kind = if inserts { RowKind::Insert } else { RowKind::UpdateAfter };
+                runner.push(source, change(kind, value));
+                table.insert(id, value);
+            }
+            if step % 97 == 0 {
+                runner.restart();
+            }
+            for change in runner.changes() {
+                let row = format!("{:?}", change.row);
+                let changed = if change.kind.is_add() { shown.insert(row) } else { shown.remove(&row) };
+                assert!(changed, "step {step}: {change:?}");
+            }
+            let mut all: Vec<_> = table.iter().map(|(id, value)| (*value, *id)).collect();
+            all.sort_unstable();
+            let first = all.iter().take(4);
+            let wanted: BTreeSet<_> =
+                first.map(|(value, id)| format!("{:?}", change_row(*id, *value))).collect();
+            assert_eq!(shown, wanted, "step {step}, {inserts} {input_key:?}");
+        }
+    }
+}
+
+fn change_row(id: i64, value: i64) -> Row {
+    Row::from(vec![Value::Int(id), Value::Int(value)])
 }
