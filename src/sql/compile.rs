@@ -134,7 +134,16 @@ impl Session {
         }
         match &statement.kind {
             StatementKind::CreateTable(create) => self.create_table(create, statement),
-            StatementKind::CreateView { name, columns, temporary, if_not_exists, comment, query, text } => {
+            StatementKind::CreateView {
+                name,
+                database,
+                columns,
+                temporary,
+                if_not_exists,
+                comment,
+                query,
+                text,
+            } => {
                 if *if_not_exists && self.catalog.contains(&name.value, *temporary) {
                     return Ok(());
                 }
@@ -142,7 +151,7 @@ impl Session {
                 table.temporary = *temporary;
                 table.comment.clone_from(comment);
                 table.text.clone_from(text);
-                self.add(table, *if_not_exists)
+                self.add(table, database, *if_not_exists)
             }
             StatementKind::Drop { name, view, temporary, if_exists } => {
                 let what = Removal { view: *view, temporary: *temporary, if_exists: *if_exists };
@@ -290,7 +299,7 @@ impl Session {
             }
             None => declare_table(create, &self.catalog, &self.options)?,
         };
-        self.add(table, create.if_not_exists)?;
+        self.add(table, &create.database, create.if_not_exists)?;
         match &create.query {
             Some(query) => self.insert(&ast::Insert {
                 table: create.name.clone(),
@@ -304,9 +313,9 @@ impl Session {
         }
     }
 
-    /// Adds a table to the current database.
-    fn add(&mut self, mut table: Table, if_not_exists: bool) -> SqlResult<()> {
-        table.place = self.namespaces.here();
+    /// Adds a table to the database that is named, else to the current one.
+    fn add(&mut self, mut table: Table, database: &[ast::Ident], if_not_exists: bool) -> SqlResult<()> {
+        table.place = self.namespaces.place(Some(database))?;
         self.catalog.add(table, if_not_exists)
     }
 

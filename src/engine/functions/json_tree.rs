@@ -107,7 +107,8 @@ fn java_number(digits: &str) -> String {
     let adjusted = length(unscaled) - 1 - scale;
     if scale >= 0 && adjusted >= -6 {
         let scale = usize::try_from(scale).unwrap_or(0);
-        let padded = format!("{unscaled:0>width$}", width = scale + 1);
+        let missing = (scale + 1).saturating_sub(unscaled.len());
+        let padded = format!("{}{unscaled}", "0".repeat(missing));
         let (whole, fraction) = padded.split_at(padded.len() - scale);
         let point = if fraction.is_empty() { "" } else { "." };
         return format!("{sign}{whole}{point}{fraction}");
@@ -304,5 +305,17 @@ impl Parser<'_> {
             return Ok(char::from_u32(code).unwrap_or('\u{fffd}'));
         }
         Ok(char::from_u32(first).unwrap_or('\u{fffd}'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_any_length_are_written() {
+        let long = "1".repeat(70_000);
+        assert_eq!(java_number(&format!("0.{long}e0")), format!("0.{long}"));
+        assert_eq!(java_number("5e-3"), "0.005");
     }
 }

@@ -105,7 +105,7 @@ pub(super) fn sunday_week(at: NaiveDateTime) -> (i32, u32) {
         (date.ordinal0() + first) / 7 + 1
     };
     let days_left = 6 - i64::from(at.weekday().num_days_from_sunday());
-    let saturday = at.date() + chrono::Duration::days(days_left);
+    let saturday = at.date().checked_add_signed(chrono::Duration::days(days_left)).unwrap_or(at.date());
     if saturday.year() == at.year() { (at.year(), week(at.date())) } else { (saturday.year(), 1) }
 }
 

@@ -8,8 +8,8 @@ use super::super::row::Value;
 use super::super::types::DataType;
 use super::{Call, arithmetic};
 
-/// Widest field and longest fraction that are written.
-const WIDEST: usize = 100_000;
+/// Widest field and longest fraction that are written: a little less than a format of Rust takes.
+pub(super) const WIDEST: usize = 65_000;
 
 /// A format that Java refuses gives NULL.
 pub(super) fn printf(call: &Call<'_>) -> Result<Value, EvalError> {
@@ -167,4 +167,24 @@ fn grouped(text: &str) -> String {
         out.push(digit);
     }
     out + fraction
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::types::TypeKind;
+
+    #[test]
+    fn the_longest_fraction_can_be_written() {
+        for conversion in ['f', 'e', 'g'] {
+            let text = converted(
+                conversion,
+                &Value::Double(1.5),
+                &DataType::new(TypeKind::Double),
+                "",
+                Some(usize::MAX.min(WIDEST)),
+            );
+            assert!(text.is_some_and(|text| text.starts_with("1.5")), "{conversion}");
+        }
+    }
 }

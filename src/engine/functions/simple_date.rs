@@ -7,6 +7,7 @@ use chrono::{Datelike, NaiveDate, NaiveDateTime, Timelike};
 
 use super::super::error::EvalError;
 use super::super::zone::Zone;
+use super::printf::WIDEST;
 use super::pattern::{MONTHS, Part, WEEKDAYS, parts, sunday_week, take_digits};
 
 /// SQL's own form.
@@ -61,7 +62,7 @@ pub(super) fn format(at: NaiveDateTime, at_utc: i64, zone: Zone, pattern: &str) 
                 let _ = if count == 2 {
                     write!(text, "{:02}", year.rem_euclid(100))
                 } else {
-                    write!(text, "{year:0count$}")
+                    write!(text, "{year:0width$}", width = count.min(WIDEST))
                 };
                 continue;
             }
@@ -98,7 +99,7 @@ pub(super) fn format(at: NaiveDateTime, at_utc: i64, zone: Zone, pattern: &str) 
             'w' => sunday_week(at).1,
             _ => (at.day0() + at.with_day(1).map_or(0, |d| d.weekday().num_days_from_sunday())) / 7 + 1,
         };
-        let _ = write!(text, "{number:0count$}");
+        let _ = write!(text, "{number:0width$}", width = count.min(WIDEST));
     }
     Ok(text)
 }
@@ -238,5 +239,15 @@ mod tests {
         let kolkata = Zone::parse("Asia/Kolkata").unwrap();
         assert_eq!(format(NaiveDateTime::default(), 0, kolkata, "XXX X Z").unwrap(), "+05:30 +05 +0530");
         assert_eq!(format(NaiveDateTime::default(), 0, Zone::UTC, "XXX Z").unwrap(), "Z +0000");
+    }
+
+    #[test]
+    fn no_pattern_and_no_date_panics() {
+        let last = NaiveDate::MAX.and_time(chrono::NaiveTime::MIN);
+        for letter in ['y', 'M', 'd', 'H', 'w', 'Y', 'S', 'D'] {
+            let pattern = String::from(letter).repeat(70_000);
+            assert!(!format(last, 0, Zone::UTC, &pattern).unwrap_or_default().contains(' '));
+        }
+        assert!(!format(last, 0, Zone::UTC, "w Y").unwrap().is_empty());
     }
 }

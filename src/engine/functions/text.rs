@@ -78,7 +78,10 @@ fn regexp(call: &Call<'_>) -> Result<Value, EvalError> {
 fn regexp_replace(call: &Call<'_>) -> Result<Value, EvalError> {
     let (text, new) = (call.str(0)?, call.str(2)?);
     Ok(match pattern(call.str(1)?) {
-        Some(regex) => Value::str(&regex.replace_all(text, fancy_regex::NoExpand(new))),
+        // what the engine gives up is NULL, as what Flink's function catches is
+        Some(regex) => regex
+            .try_replacen(text, 0, fancy_regex::NoExpand(new))
+            .map_or(Value::Null, |replaced| Value::str(&replaced)),
         None => Value::Null,
     })
 }

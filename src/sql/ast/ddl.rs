@@ -10,6 +10,8 @@ use super::{Expr, Ident, Query};
 pub struct CreateTable {
     /// Name.
     pub name: Ident,
+    /// `[catalog.]database` before the name.
+    pub database: Vec<Ident>,
     /// TEMPORARY.
     pub temporary: bool,
     /// IF NOT EXISTS.
@@ -43,6 +45,7 @@ impl CreateTable {
     pub fn empty(name: Ident) -> Self {
         Self {
             name,
+            database: Vec::new(),
             temporary: false,
             if_not_exists: false,
             columns: Vec::new(),

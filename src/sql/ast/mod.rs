@@ -321,6 +321,8 @@ pub enum StatementKind {
     CreateView {
         /// Name.
         name: Ident,
+        /// `[catalog.]database` before the name.
+        database: Vec<Ident>,
         /// Column names.
         columns: Vec<Ident>,
         /// TEMPORARY.

@@ -10,8 +10,8 @@ impl Parser {
     /// After `CREATE [TEMPORARY] TABLE`.
     pub(super) fn create_table(&mut self, temporary: bool) -> SqlResult<CreateTable> {
         let if_not_exists = self.eat_words(&["IF", "NOT", "EXISTS"]);
-        let name = self.table_name()?;
-        let mut table = CreateTable { temporary, if_not_exists, ..CreateTable::empty(name) };
+        let (database, name) = self.placed_name()?;
+        let mut table = CreateTable { database, temporary, if_not_exists, ..CreateTable::empty(name) };
         if self.eat("(") {
             // CREATE TABLE t (b, a) … AS query: names alone
             if matches!(self.peek(), Token::Word { .. }) && (self.is_at(1, ",") || self.is_at(1, ")")) {

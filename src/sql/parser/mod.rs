@@ -234,6 +234,15 @@ impl Parser {
         Ok(parts)
     }
 
+    /// `[catalog.[database.]]name`: what stands before the name, and the name.
+    fn placed_name(&mut self) -> SqlResult<(Vec<Ident>, Ident)> {
+        let mut database = self.path()?;
+        match database.pop() {
+            Some(name) => Ok((database, name)),
+            None => Err(self.unexpected(&["a name"])),
+        }
+    }
+
     /// `[catalog.[database.]]name`: the last part counts.
     fn table_name(&mut self) -> SqlResult<Ident> {
         let mut name = self.ident()?;

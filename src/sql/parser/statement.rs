@@ -230,7 +230,7 @@ impl Parser {
         // Flink parses CREATE OR REPLACE VIEW, and replaces nothing
         if self.eat_word("VIEW") {
             let if_not_exists = self.eat_words(&["IF", "NOT", "EXISTS"]);
-            let name = self.table_name()?;
+            let (database, name) = self.placed_name()?;
             let columns = if self.is("(") { self.in_parens(Self::ident)? } else { Vec::new() };
             let comment = if self.eat_word("COMMENT") { Some(self.string()?) } else { None };
             self.expect_word("AS")?;
@@ -239,6 +239,7 @@ impl Parser {
             let text = self.text_since(from);
             return Ok(StatementKind::CreateView {
                 name,
+                database,
                 columns,
                 temporary,
                 if_not_exists,

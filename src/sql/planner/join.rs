@@ -7,7 +7,8 @@ use crate::engine::plan::{
 use crate::sql::connectors::SourceMode;
 use crate::sql::error::{SqlError, SqlResult};
 use crate::sql::rel::{Col, JoinRel, TimeAttribute};
-use crate::sql::types::{and_all, column, conjuncts, rewrite};
+use crate::engine::types::{DataType, TypeKind};
+use crate::sql::types::{and_all, call, cast_to, column, conjuncts, rewrite};
 
 use super::aggregate::attached;
 use super::intervals;
@@ -23,6 +24,36 @@ struct Sides {
 
 fn shifted(expr: &Expr, by: usize) -> Expr {
     rewrite(expr, &|index, data_type| column(index.saturating_sub(by), data_type.clone()))
+}
+
+impl Sides {
+    /// As keys of state, which are compared byte by byte: DECIMALs of different scale become one type, and what has
+    /// none of 38 digits is compared row by row.
+    fn as_keys(mut self, width: usize) -> Self {
+        let (mut on, mut rest) = (Vec::with_capacity(self.on.len()), std::mem::take(&mut self.rest));
+        for (left, right) in self.on {
+            let (TypeKind::Decimal(p, s), TypeKind::Decimal(q, t)) =
+                (&left.data_type.kind, &right.data_type.kind)
+            else {
+                on.push((left, right));
+                continue;
+            };
+            if s == t {
+                on.push((left, right));
+                continue;
+            }
+            let scale = *s.max(t);
+            let digits = p.saturating_sub(*s).max(q.saturating_sub(*t)).saturating_add(scale);
+            if digits <= 38 {
+                let both = TypeKind::Decimal(digits, scale);
+                on.push((cast_to(left, &both), cast_to(right, &both)));
+            } else {
+                let right = rewrite(&right, &|index, data_type| column(index + width, data_type.clone()));
+                rest.push(call("=", vec![left, right], DataType::new(TypeKind::Boolean)));
+            }
+        }
+        Self { on, rest }
+    }
 }
 
 /// Splits conjuncts into equalities between the sides and the rest.
@@ -93,7 +124,7 @@ pub(super) fn plan(join: JoinRel, cols: Vec<Col>, context: &Context<'_>) -> SqlR
         left.require_append("StreamPhysicalWindowJoin", span)?;
         right.require_append("StreamPhysicalWindowJoin", span)?;
         let parts = parts.into_iter().filter(|p| !window_parts.contains(p)).collect();
-        let Sides { on, rest } = sides(parts, width);
+        let Sides { on, rest } = sides(parts, width).as_keys(width);
         let (left, left_on) = with_columns(left, &on.iter().map(|(l, _)| l.clone()).collect::<Vec<_>>());
         let (right, right_on) = with_columns(right, &on.iter().map(|(_, r)| r.clone()).collect::<Vec<_>>());
         let extra = left.cols.len() - width;
@@ -112,7 +143,7 @@ pub(super) fn plan(join: JoinRel, cols: Vec<Col>, context: &Context<'_>) -> SqlR
     {
         left.require_append("StreamPhysicalIntervalJoin", span)?;
         right.require_append("StreamPhysicalIntervalJoin", span)?;
-        let Sides { on, rest } = sides(rest, width);
+        let Sides { on, rest } = sides(rest, width).as_keys(width);
         let (left, left_on) = with_columns(left, &on.iter().map(|(l, _)| l.clone()).collect::<Vec<_>>());
         let (right, right_on) = with_columns(right, &on.iter().map(|(_, r)| r.clone()).collect::<Vec<_>>());
         let extra = left.cols.len() - width;
@@ -133,7 +164,7 @@ pub(super) fn plan(join: JoinRel, cols: Vec<Col>, context: &Context<'_>) -> SqlR
         });
         return Ok(finish(op, left, right, kind, cols, (width, right_width), true));
     }
-    let Sides { on, rest } = sides(parts, width);
+    let Sides { on, rest } = sides(parts, width).as_keys(width);
     let (left, left_on) = with_columns(left, &on.iter().map(|(l, _)| l.clone()).collect::<Vec<_>>());
     let (right, right_on) = with_columns(right, &on.iter().map(|(_, r)| r.clone()).collect::<Vec<_>>());
     let extra = left.cols.len() - width;
@@ -317,10 +348,11 @@ fn temporal(
         c.data_type.nullable |= kind == JoinKind::Left;
         c.materialized()
     }));
-    let Sides { on, rest } = sides(parts, width);
+    let all = sides(parts, width);
     if attribute == TimeAttribute::Proctime {
-        return lookup(left, right, kind, on, rest, cols, span);
+        return lookup(left, right, kind, all.on, all.rest, cols, span);
     }
+    let Sides { on, rest } = all.as_keys(width);
     let right_time = right.cols.iter().position(|c| c.time == TimeAttribute::Rowtime);
     let (left, left_on) = with_columns(left, &on.iter().map(|(l, _)| l.clone()).collect::<Vec<_>>());
     let right_on: Vec<usize> = on
