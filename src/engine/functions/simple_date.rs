@@ -7,8 +7,8 @@ use chrono::{Datelike, NaiveDate, NaiveDateTime, Timelike};
 
 use super::super::error::EvalError;
 use super::super::zone::Zone;
-use super::printf::WIDEST;
 use super::pattern::{MONTHS, Part, WEEKDAYS, parts, sunday_week, take_digits};
+use super::printf::WIDEST;
 
 /// SQL's own form.
 pub(super) const SQL: &str = "yyyy-MM-dd HH:mm:ss";

@@ -4,10 +4,10 @@ use crate::engine::expr::{Expr, ExprNode};
 use crate::engine::plan::{
     IntervalJoin, Join, JoinKind, LookupJoin, Op, TemporalJoin, WindowInput, WindowJoin, WindowProperty,
 };
+use crate::engine::types::{DataType, TypeKind};
 use crate::sql::connectors::SourceMode;
 use crate::sql::error::{SqlError, SqlResult};
 use crate::sql::rel::{Col, JoinRel, TimeAttribute};
-use crate::engine::types::{DataType, TypeKind};
 use crate::sql::types::{and_all, call, cast_to, column, conjuncts, rewrite};
 
 use super::aggregate::attached;
