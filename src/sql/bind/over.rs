@@ -96,7 +96,8 @@ impl Binder<'_> {
         let inner = Env { over: None, ..env };
         let args = ast_call.args.iter().map(|arg| self.expr(arg, inner)).collect::<SqlResult<Vec<_>>>()?;
         if let ("STDDEV_POP" | "STDDEV_SAMP" | "VAR_POP" | "VAR_SAMP", [arg]) = (function, args.as_slice()) {
-            let to = aggregates::result_type(function, &[arg.data_type.clone()], false, false, span)?;
+            let to =
+                aggregates::result_type(function, std::slice::from_ref(&arg.data_type), false, false, span)?;
             return self.expr(&of_moments(function, ast_call, to, span), env);
         }
         if matches!(function, "NTILE" | "CUME_DIST" | "PERCENT_RANK" | "LEAD") {

@@ -47,9 +47,7 @@ impl Parser {
             ));
         };
         let named = matches!(kind, ShowKind::CreateTable | ShowKind::CreateView | ShowKind::Partitions);
-        let from = if named {
-            Some(self.path()?)
-        } else if self.eat_word("FROM") || self.eat_word("IN") {
+        let from = if named || self.eat_word("FROM") || self.eat_word("IN") {
             Some(self.path()?)
         } else if kind == ShowKind::Columns {
             return Err(self.unexpected(&["FROM", "IN"]));
