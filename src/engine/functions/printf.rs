@@ -182,7 +182,7 @@ mod tests {
                 &Value::Double(1.5),
                 &DataType::new(TypeKind::Double),
                 "",
-                Some(usize::MAX.min(WIDEST)),
+                Some(WIDEST),
             );
             assert!(text.is_some_and(|text| text.starts_with("1.5")), "{conversion}");
         }

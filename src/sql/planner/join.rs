@@ -29,7 +29,7 @@ fn shifted(expr: &Expr, by: usize) -> Expr {
 impl Sides {
     /// As keys of state, which are compared byte by byte: DECIMALs of different scale become one type, and what has
     /// none of 38 digits is compared row by row.
-    fn as_keys(mut self, width: usize) -> Self {
+    fn with_keys(mut self, width: usize) -> Self {
         let (mut on, mut rest) = (Vec::with_capacity(self.on.len()), std::mem::take(&mut self.rest));
         for (left, right) in self.on {
             let (TypeKind::Decimal(p, s), TypeKind::Decimal(q, t)) =
@@ -124,7 +124,7 @@ pub(super) fn plan(join: JoinRel, cols: Vec<Col>, context: &Context<'_>) -> SqlR
         left.require_append("StreamPhysicalWindowJoin", span)?;
         right.require_append("StreamPhysicalWindowJoin", span)?;
         let parts = parts.into_iter().filter(|p| !window_parts.contains(p)).collect();
-        let Sides { on, rest } = sides(parts, width).as_keys(width);
+        let Sides { on, rest } = sides(parts, width).with_keys(width);
         let (left, left_on) = with_columns(left, &on.iter().map(|(l, _)| l.clone()).collect::<Vec<_>>());
         let (right, right_on) = with_columns(right, &on.iter().map(|(_, r)| r.clone()).collect::<Vec<_>>());
         let extra = left.cols.len() - width;
@@ -143,7 +143,7 @@ pub(super) fn plan(join: JoinRel, cols: Vec<Col>, context: &Context<'_>) -> SqlR
     {
         left.require_append("StreamPhysicalIntervalJoin", span)?;
         right.require_append("StreamPhysicalIntervalJoin", span)?;
-        let Sides { on, rest } = sides(rest, width).as_keys(width);
+        let Sides { on, rest } = sides(rest, width).with_keys(width);
         let (left, left_on) = with_columns(left, &on.iter().map(|(l, _)| l.clone()).collect::<Vec<_>>());
         let (right, right_on) = with_columns(right, &on.iter().map(|(_, r)| r.clone()).collect::<Vec<_>>());
         let extra = left.cols.len() - width;
@@ -164,7 +164,7 @@ pub(super) fn plan(join: JoinRel, cols: Vec<Col>, context: &Context<'_>) -> SqlR
         });
         return Ok(finish(op, left, right, kind, cols, (width, right_width), true));
     }
-    let Sides { on, rest } = sides(parts, width).as_keys(width);
+    let Sides { on, rest } = sides(parts, width).with_keys(width);
     let (left, left_on) = with_columns(left, &on.iter().map(|(l, _)| l.clone()).collect::<Vec<_>>());
     let (right, right_on) = with_columns(right, &on.iter().map(|(_, r)| r.clone()).collect::<Vec<_>>());
     let extra = left.cols.len() - width;
@@ -352,7 +352,7 @@ fn temporal(
     if attribute == TimeAttribute::Proctime {
         return lookup(left, right, kind, all.on, all.rest, cols, span);
     }
-    let Sides { on, rest } = all.as_keys(width);
+    let Sides { on, rest } = all.with_keys(width);
     let right_time = right.cols.iter().position(|c| c.time == TimeAttribute::Rowtime);
     let (left, left_on) = with_columns(left, &on.iter().map(|(l, _)| l.clone()).collect::<Vec<_>>());
     let right_on: Vec<usize> = on
