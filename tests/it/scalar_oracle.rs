@@ -159,13 +159,14 @@ impl Maker<'_> {
                 let from = 1 + self.pick(6);
                 form(&format!("SUBSTRING({{0}} FROM {from})"), &[&self.text(d)])
             }
+            // Flink counts Java's chars here, of which a character beyond the first 65,536 has two.
             10 => {
                 let width = self.pick(9);
-                form(&format!("LPAD({{0}}, {width}, '<>')"), &[&self.text(d)])
+                form(&format!("LPAD(REPLACE({{0}}, '😀', 'ü'), {width}, '<>')"), &[&self.text(d)])
             }
             11 => {
                 let width = self.pick(9);
-                form(&format!("RPAD({{0}}, {width}, '<>')"), &[&self.text(d)])
+                form(&format!("RPAD(REPLACE({{0}}, '😀', 'ü'), {width}, '<>')"), &[&self.text(d)])
             }
             12 => {
                 let count = self.pick(4);
