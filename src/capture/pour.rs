@@ -96,6 +96,7 @@ impl Run {
         loop {
             self.go_on(wal, flow);
             self.status.turns.fetch_add(1, Ordering::Relaxed);
+            self.status.snapshot_paused.store(flow.aside.incremental.is_paused(), Ordering::Relaxed);
             if flow.aside.incremental.asks() {
                 wal.acknowledger().ask();
             }

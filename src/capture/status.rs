@@ -171,6 +171,8 @@ pub struct ConnectorStatus {
     pub snapshot_done: Option<(usize, Duration)>,
     /// What the last blocking snapshot could not read, and why.
     pub left: Option<String>,
+    /// An incremental snapshot waits for `resume-snapshot`.
+    pub snapshot_paused: bool,
     /// Counts.
     pub counters: Counters,
     /// Topics written to since the start.
@@ -216,6 +218,7 @@ pub(super) struct StatusCell {
     snapshot: Mutex<Option<SnapshotStatus>>,
     snapshot_done: Mutex<Option<(usize, Duration)>>,
     left: Mutex<Option<String>>,
+    pub(super) snapshot_paused: AtomicBool,
     /// Turns of the streaming loop.
     pub(super) turns: AtomicU64,
     /// It was in a running phase before.
@@ -253,6 +256,7 @@ impl StatusCell {
             snapshot: Mutex::new(None),
             snapshot_done: Mutex::new(None),
             left: Mutex::new(None),
+            snapshot_paused: AtomicBool::new(false),
             turns: AtomicU64::new(0),
             moved: AtomicBool::new(false),
         })
@@ -444,6 +448,7 @@ impl StatusCell {
             snapshot,
             snapshot_done: *self.snapshot_done.lock(),
             left: self.left.lock().clone(),
+            snapshot_paused: self.snapshot_paused.load(Ordering::Relaxed),
             counters: Counters {
                 creates: get(&self.creates),
                 updates: get(&self.updates),

@@ -306,7 +306,7 @@ const DEBEZIUM: &[(&str, &str, Figure)] = &[
         Some((all, _)) if s.snapshot.is_none() => number(u64::try_from(all).unwrap_or(0)).unwrap_or_default(),
         _ => tables(s, |t| t.tables),
     }),
-    ("SnapshotPaused", "snapshot", |_, _| 0.0),
+    ("SnapshotPaused", "snapshot", |s, _| f64::from(u8::from(s.snapshot_paused))),
     ("SnapshotAborted", "snapshot", |s, _| {
         f64::from(u8::from(s.phase == Phase::Failed && s.snapshot.is_some()))
     }),

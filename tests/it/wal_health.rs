@@ -230,3 +230,34 @@ fn deleting_does_not_wait_for_a_source_that_is_away() {
     assert_eq!(service.ask("DELETE", "/connectors/b", None).0, 204);
     assert_eq!(service.ask("GET", "/connectors", None).1, json!([]));
 }
+
+/// An incremental snapshot that was paused says so until it is told to go on, over a restart as well.
+#[test]
+fn a_paused_snapshot_says_so() {
+    let sql = "create table items (id int primary key); insert into items select generate_series(1, 3000);
+               create table signals (id varchar(64) primary key, type varchar(32) not null, data text)";
+    let service = Service::start(sql);
+    let settings = [
+        ("table.include.list", "public.items"),
+        ("snapshot.mode", "no_data"),
+        ("signal.data.collection", "public.signals"),
+        ("incremental.snapshot.chunk.size", "10"),
+    ];
+    service.create("p", &settings);
+    service.streams("p");
+    let says = |value: f64| {
+        service.metric("debezium_metrics_SnapshotPaused", "name=\"p\",context=\"snapshot\"") == Some(value)
+    };
+    assert!(says(0.0), "{}", page(&service));
+    // In one transaction, so that it is paused before it can be through.
+    service.sql(
+        "begin; insert into signals values ('a', 'execute-snapshot', '{\"data-collections\": [\"public.items\"]}');
+         insert into signals values ('b', 'pause-snapshot', '{}'); commit",
+    );
+    service.until("a paused snapshot", || says(1.0));
+    assert_eq!(service.ask("POST", "/connectors/p/restart?includeTasks=true", None).0, 202);
+    service.streams("p");
+    service.until("a snapshot that is paused still", || says(1.0));
+    service.sql("insert into signals values ('c', 'resume-snapshot', '{}')");
+    service.until("a snapshot that goes on", || says(0.0));
+}

@@ -79,6 +79,11 @@ impl Incremental {
         !self.queue.is_empty()
     }
 
+    /// Whether tables wait for `resume-snapshot`.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused && self.is_running()
+    }
+
     /// Whether a window is open: what the stream says then counts.
     pub(super) fn is_open(&self) -> bool {
         self.window.as_ref().is_some_and(|w| !w.rows.is_empty())
