@@ -1,5 +1,17 @@
 //! Values of `SET` options.
 
+use std::collections::BTreeMap;
+
+/// Whether what Flink rejects is rejected: `millstream.compat.strict`.
+pub fn strict(options: &BTreeMap<String, String>) -> bool {
+    flag(options, "millstream.compat.strict", false)
+}
+
+/// A boolean option, in any case of letters.
+pub fn flag(options: &BTreeMap<String, String>, key: &str, default: bool) -> bool {
+    options.get(key).map_or(default, |value| value.eq_ignore_ascii_case("true"))
+}
+
 /// The milliseconds of a duration as Flink writes it: `10 min`, `1h`, `500` (milliseconds). `None`: it is none.
 pub fn millis(text: &str) -> Option<i64> {
     let text = text.trim();

@@ -172,10 +172,7 @@ impl Session {
                 Ok(())
             }
             StatementKind::ReplaceTable(create) => {
-                let strict = self
-                    .options
-                    .get("millstream.compat.strict")
-                    .is_some_and(|v| v.eq_ignore_ascii_case("true"));
+                let strict = crate::engine::options::strict(&self.options);
                 if strict
                     && create.query.is_none()
                     && self.catalog.contains(&create.name.value, create.temporary)

@@ -146,11 +146,7 @@ impl FormatContext {
             FormatError::new(format!("'table.local-time-zone': unknown time zone {zone}"))
                 .next("use a name like Europe/Rome, or an offset like GMT+03:00")
         })?;
-        Ok(Self {
-            zone,
-            strict: options.get("millstream.compat.strict").is_some_and(|v| v.eq_ignore_ascii_case("true")),
-            registries: None,
-        })
+        Ok(Self { zone, strict: crate::engine::options::strict(options), registries: None })
     }
 }
 

@@ -187,7 +187,7 @@ impl<'a> Binder<'a> {
 impl Binder<'_> {
     /// Whether what Flink refuses is refused though it could be run.
     pub(super) fn strict(&self) -> bool {
-        self.options.get("millstream.compat.strict").is_some_and(|v| v.eq_ignore_ascii_case("true"))
+        crate::engine::options::strict(self.options)
     }
 
     /// With `millstream.compat.strict`, refuses NULL without a type where Flink wants one.

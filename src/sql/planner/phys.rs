@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::engine::expr::{Expr, ExprNode};
+use crate::engine::options;
 use crate::engine::plan::Op;
 use crate::sql::connectors::SourceMode;
 use crate::sql::error::{Span, SqlError, SqlResult};
@@ -18,12 +19,12 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// Whether what Flink rejects is rejected.
     pub fn strict(&self) -> bool {
-        self.flag("millstream.compat.strict", false)
+        options::strict(self.options)
     }
 
     /// A boolean option.
     pub fn flag(&self, key: &str, default: bool) -> bool {
-        self.options.get(key).map_or(default, |v| v.eq_ignore_ascii_case("true"))
+        options::flag(self.options, key, default)
     }
 }
 
