@@ -97,6 +97,7 @@ fn what_is_not_supported_is_said() {
 fn state_without_bound_is_named() {
     const STREAMS: &str = "CREATE TABLE a (k INT, v INT) WITH ('connector'='kafka', 'topic'='a', 'properties.bootstrap.servers'='h', 'format'='json');
 CREATE TABLE f (k INT, v INT) WITH ('connector'='filesystem', 'path'='/x', 'format'='json');
+CREATE TABLE c (k INT, v INT, p AS PROCTIME()) WITH ('connector'='kafka', 'topic'='a', 'properties.bootstrap.servers'='h', 'format'='json');
 CREATE TABLE o (k INT, v INT) WITH ('connector'='print');";
     let warnings = |sql: &str| run(&format!("{STREAMS}{TABLE}{sql}")).unwrap().plan.warnings;
     let join = "INSERT INTO o SELECT a.k, t.a FROM a JOIN t ON a.k = t.a";
@@ -110,6 +111,23 @@ CREATE TABLE o (k INT, v INT) WITH ('connector'='print');";
     assert!(warnings("INSERT INTO o SELECT f.k, t.a FROM f JOIN t ON f.k = t.a").is_empty());
     assert_eq!(warnings("INSERT INTO o SELECT k, MAX(v) FROM a GROUP BY k").len(), 1);
     assert!(warnings("INSERT INTO o SELECT a, a FROM t").is_empty());
+    for (over, state) in [
+        ("PARTITION BY k ORDER BY p", "OVER keeps what it has aggregated for every value of (k) in c:"),
+        (
+            "PARTITION BY k ORDER BY p ROWS BETWEEN 3 PRECEDING AND CURRENT ROW",
+            "OVER keeps the last 3 rows for every value of (k) in c:",
+        ),
+        ("PARTITION BY k ORDER BY p RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW", ""),
+        ("ORDER BY p", ""),
+    ] {
+        let over = format!("INSERT INTO o SELECT k, SUM(v) OVER ({over}) FROM c");
+        let found = warnings(&over);
+        assert_eq!(found.len(), usize::from(!state.is_empty()), "{over}: {found:?}");
+        assert!(found.iter().all(|warning| warning.starts_with(state)), "{over}: {found:?}");
+        assert!(warnings(&format!("SET 'table.exec.state.ttl' = '1 d'; {over}")).is_empty());
+    }
+    let distinct = warnings("INSERT INTO o SELECT k, SUM(DISTINCT v) OVER (ORDER BY p) FROM c");
+    assert!(distinct.concat().contains("OVER keeps every value that it aggregates in c:"), "{distinct:?}");
     let explained = run(&format!("{STREAMS}{TABLE}EXPLAIN {join}")).unwrap().outputs.concat();
     assert!(explained.contains("grows without bound"), "{explained}");
 }

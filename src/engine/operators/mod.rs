@@ -18,6 +18,7 @@ use crate::state::{StateBackend, StateTable};
 mod aggregate;
 mod bucket;
 mod buffer;
+mod cleaning;
 mod deduplicate;
 mod emitter;
 mod exchange;
@@ -31,6 +32,9 @@ mod keyed;
 mod over;
 mod over_functions;
 mod over_sorted;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod over_tests;
 mod pane;
 mod rank;
 #[cfg(test)]
@@ -62,6 +66,7 @@ mod upsert_tests;
 mod window;
 mod window_join;
 #[cfg(test)]
+#[allow(clippy::indexing_slicing)]
 mod window_tests;
 mod windowed;
 

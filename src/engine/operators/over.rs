@@ -15,6 +15,7 @@ use super::aggregate::accumulator::Accumulators;
 use super::aggregate::bytes;
 use super::aggregate::counts::MemoryCounts;
 use super::buffer::{Waiting, key_time, row_time, time_key};
+use super::cleaning::{self, Cleaning};
 use super::keyed::KeyedRows;
 use super::over_functions::{Functions, Place};
 use super::timers::Timers;
@@ -63,6 +64,8 @@ pub(super) struct Over {
     /// The last of each partition's second timers; the table has the same.
     cleanups: HashMap<Vec<u8>, i64, RandomState>,
     stored_cleanups: Box<dyn StateTable>,
+    /// What is forgotten by the clock: all but RANGE frames of event time, which go by the watermark.
+    cleaning: Option<Cleaning>,
     /// Timers that are set, so that none is set twice.
     set: HashSet<(i64, Vec<u8>), RandomState>,
     watermark: i64,
@@ -74,6 +77,14 @@ impl Over {
         let functions = Functions::new(builder, &spec.calls, retract)?;
         let pending = KeyedRows::new(builder, "pending")?;
         let frames = KeyedRows::new(builder, "frames")?;
+        let cleaning = match spec.frame {
+            Frame::Range(Some(_)) if spec.rowtime => None,
+            Frame::Range(Some(bound)) => {
+                let most = (bound.saturating_mul(3) / 2).saturating_add(1);
+                Some(Cleaning::new(builder, bound.saturating_add(1), most)?)
+            }
+            _ => Cleaning::by_ttl(builder)?,
+        };
         let mut over = Self {
             spec: spec.clone(),
             functions,
@@ -88,6 +99,7 @@ impl Over {
             timers: Timers::default(),
             cleanups: HashMap::default(),
             stored_cleanups: builder.table("cleanups")?,
+            cleaning,
             set: HashSet::default(),
             watermark: i64::MIN,
         };
@@ -275,13 +287,27 @@ impl Over {
         Ok(true)
     }
 
-    /// Forgets a partition of a bounded RANGE frame that nothing can be in any more.
+    /// Forgets a partition.
     fn forget(&mut self, key: &[u8]) -> Result<(), EngineError> {
-        let frame = self.frames.edit(key)?;
-        while frame.pop(|_| true).is_some() {}
+        cleaning::forget(&mut self.frames, key)?;
         let weight = self.partitions.remove(key).map_or(0, |partition| partition.weight);
         self.bytes = self.bytes.saturating_sub(weight);
         self.table.delete(key);
+        Ok(())
+    }
+
+    /// Forgets the partitions whose time has come, unless rows of them wait for the watermark.
+    fn clean(&mut self, now: i64) -> Result<(), EngineError> {
+        while let Some(cleaning) = &mut self.cleaning
+            && let Some(key) = cleaning.pop_due(now)?
+        {
+            if self.pending.get(&key)?.len() == 0 {
+                self.forget(&key)?;
+            } else {
+                self.frames.edit(&key)?.set_tag(None);
+                cleaning.put_off(&key, &mut self.frames, now)?;
+            }
+        }
         Ok(())
     }
 
@@ -323,9 +349,15 @@ impl Operator for Over {
         rows: &mut Vec<Change>,
         out: &mut Emitter,
     ) -> Result<(), EngineError> {
+        if self.cleaning.is_some() {
+            self.clean(self.clock.now())?;
+        }
         for change in rows.drain(..) {
             let mut key = Vec::new();
             codec::put_key(&mut key, &change.row, &self.spec.partition);
+            if let Some(cleaning) = &mut self.cleaning {
+                cleaning.put_off(&key, &mut self.frames, self.clock.now())?;
+            }
             if !self.spec.rowtime {
                 let now = self.clock.now();
                 self.fire(&key, now, &[change.row], out)?;
@@ -382,9 +414,20 @@ impl Operator for Over {
         self.watermark = watermark;
     }
 
+    fn clock(&mut self, now: i64, _out: &mut Emitter) -> Result<(), EngineError> {
+        self.clean(now)
+    }
+
+    fn next_timer(&self) -> Option<i64> {
+        self.cleaning.as_ref()?.next()
+    }
+
     fn flush(&mut self) -> Result<(), EngineError> {
         self.pending.flush();
         self.frames.flush();
+        if let Some(cleaning) = &mut self.cleaning {
+            cleaning.flush()?;
+        }
         let mut bytes = Vec::new();
         for key in self.dirty.drain(..) {
             let Some(partition) = self.partitions.get_mut(&key).filter(|partition| partition.dirty) else {
@@ -410,58 +453,5 @@ impl Operator for Over {
             self.bytes = 0;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::super::super::plan::{AggregateCall, Op};
-    use super::super::super::testing::{INSERTS, PlanBuilder, Runner, lines, schema};
-    use super::*;
-
-    /// Counts the rows of two seconds up to each row, by `k`.
-    fn counts() -> Runner {
-        let mut plan = PlanBuilder::default();
-        let source = plan.source("k:int ts:ts", INSERTS);
-        let output = schema("n:bigint").remove(0);
-        let count = AggregateCall { function: "COUNT", args: vec![], distinct: false, filter: None, output };
-        let frame = Frame::Range(Some(2000));
-        let spec = Spec { partition: vec![0], time: 1, rowtime: true, frame, calls: vec![count] };
-        let columns = "k:int ts:ts n:bigint";
-        let node = plan.node(Op::Over(spec), &[source], columns, INSERTS);
-        plan.sink(node, columns);
-        Runner::new(plan.plan)
-    }
-
-    /// In Flink the timer that was to clean a partition, and was put off by a later row, fires all the same: rows
-    /// behind it are late from then on. Rows before it are not, though they are behind the watermark.
-    #[test]
-    fn a_cleaning_that_was_put_off_makes_rows_late() {
-        for restart in [false, true] {
-            let mut runner = counts();
-            // The first row's cleaning is due at 4.001; the second puts it off to 9.001.
-            runner.feed("+I[1, 1]\n+I[1, 6]");
-            runner.watermark(0, 3500);
-            assert_eq!(runner.take(), lines("+I[1, 1970-01-01T00:00:01, 1]"));
-            if restart {
-                runner.restart();
-            }
-            runner.feed("+I[1, 2]");
-            runner.watermark(0, 4500);
-            assert_eq!(runner.take(), lines("+I[1, 1970-01-01T00:00:02, 2]"), "not behind the last result");
-            runner.feed("+I[1, 3]\n+I[1, 4.2]");
-            runner.watermark(0, 7000);
-            assert_eq!(
-                runner.take(),
-                lines("+I[1, 1970-01-01T00:00:04.200, 1]\n+I[1, 1970-01-01T00:00:06, 2]"),
-                "3 is behind the cleaning that was put off"
-            );
-            // When the partition has been cleaned, nothing is known of what has come out.
-            runner.watermark(0, 20_000);
-            runner.feed("+I[1, 5]");
-            runner.watermark(0, 21_000);
-            assert_eq!(runner.take(), lines("+I[1, 1970-01-01T00:00:05, 1]"));
-        }
     }
 }

@@ -5,17 +5,20 @@
 //! does not cost a walk over all rows before it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ahash::RandomState;
 use hashbrown::HashMap;
 
 use super::super::codec;
 use super::super::error::EngineError;
+use super::super::graph::Clock;
 use super::super::plan::{SortKey, SortedOver as Spec};
 use super::super::row::{Change, Row, RowKind, Value};
 use super::aggregate::accumulator::Accumulators;
 use super::aggregate::counts::MemoryCounts;
 use super::buffer::{Waiting, put_sort_key};
+use super::cleaning::{self, Cleaning};
 use super::keyed::{KeyedRows, Partition};
 use super::over_functions::{Functions, Place};
 use super::{Builder, Emitter, Operator};
@@ -119,6 +122,9 @@ pub(super) struct SortedOver {
     /// By partition and sort key: the aggregates of all rows up to and with that key.
     prefixes: HashMap<Vec<u8>, BTreeMap<Vec<u8>, Running>, RandomState>,
     remembered: usize,
+    clock: Arc<dyn Clock>,
+    /// A partition is forgotten as a whole.
+    cleaning: Option<Cleaning>,
 }
 
 impl SortedOver {
@@ -134,7 +140,21 @@ impl SortedOver {
             rows: KeyedRows::new(builder, "rows")?,
             prefixes: HashMap::default(),
             remembered: 0,
+            clock: Arc::clone(&builder.context.clock),
+            cleaning: Cleaning::by_ttl(builder)?,
         })
+    }
+
+    /// Forgets the partitions whose time has come.
+    fn clean(&mut self, now: i64) -> Result<(), EngineError> {
+        while let Some(cleaning) = &mut self.cleaning
+            && let Some(key) = cleaning.pop_due(now)?
+        {
+            cleaning::forget(&mut self.rows, &key)?;
+            let prefixes = self.prefixes.remove(&key).map_or(0, |prefixes| prefixes.len());
+            self.remembered = self.remembered.saturating_sub(prefixes);
+        }
+        Ok(())
     }
 
     fn change(&mut self, change: Change, out: &mut Vec<Change>) -> Result<(), EngineError> {
@@ -143,6 +163,9 @@ impl SortedOver {
         let mut from = Vec::new();
         put_sort_key(&mut from, &change.row, &self.order);
 
+        if let Some(cleaning) = &mut self.cleaning {
+            cleaning.put_off(&partition, &mut self.rows, self.clock.now())?;
+        }
         let rows = self.rows.edit(&partition)?;
         let goes = if change.kind.is_add() {
             None
@@ -229,14 +252,26 @@ impl Operator for SortedOver {
         rows: &mut Vec<Change>,
         out: &mut Emitter,
     ) -> Result<(), EngineError> {
+        self.clean(self.clock.now())?;
         for change in rows.drain(..) {
             self.change(change, out.rows())?;
         }
         Ok(())
     }
 
+    fn clock(&mut self, now: i64, _out: &mut Emitter) -> Result<(), EngineError> {
+        self.clean(now)
+    }
+
+    fn next_timer(&self) -> Option<i64> {
+        self.cleaning.as_ref()?.next()
+    }
+
     fn flush(&mut self) -> Result<(), EngineError> {
         self.rows.flush();
+        if let Some(cleaning) = &mut self.cleaning {
+            cleaning.flush()?;
+        }
         if self.remembered > CACHED {
             self.prefixes.clear();
             self.remembered = 0;

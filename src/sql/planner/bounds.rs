@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::plan::{Node, NodeId, Op, Plan};
+use crate::engine::plan::{AggregateCall, Frame, Node, NodeId, Op, Over, Plan};
 use crate::sql::connectors;
 
 /// A sentence for each option of a source that has no effect, and for each operator that keeps something of every
@@ -50,6 +50,14 @@ pub fn warnings(plan: &Plan, options: &BTreeMap<String, String>) -> Vec<String> 
             Op::SetOp { .. } if input(0) || input(1) => {
                 Some(format!("INTERSECT and EXCEPT keep every row of {}", sources(plan, node.inputs.first())))
             }
+            Op::Over(over) if input(0) => over_keeps(over).map(|what| {
+                let keys = if over.partition.is_empty() {
+                    String::new()
+                } else {
+                    format!(" for every value of ({})", columns(&over.partition, 0))
+                };
+                format!("OVER keeps {what}{keys} in {}", sources(plan, node.inputs.first()))
+            }),
             Op::SortedOver(_) if input(0) => Some(format!(
                 "OVER, ordered by what is no time, keeps every row of {}",
                 sources(plan, node.inputs.first())
@@ -73,6 +81,23 @@ pub fn warnings(plan: &Plan, options: &BTreeMap<String, String>) -> Vec<String> 
         }
     }
     out
+}
+
+/// What an OVER window ordered by time keeps for good: RANGE frames with a bound empty as time goes.
+fn over_keeps(over: &Over) -> Option<String> {
+    let keeps_values = |call: &AggregateCall| {
+        const LISTS: [&str; 4] = ["LISTAGG", "STRING_AGG", "COLLECT", "ARRAY_AGG"];
+        call.distinct || LISTS.contains(&call.function) || call.function.starts_with("JSON_")
+    };
+    match over.frame {
+        Frame::Range(Some(_)) => None,
+        Frame::Range(None) | Frame::Rows(None) if over.calls.iter().any(keeps_values) => {
+            Some("every value that it aggregates".to_owned())
+        }
+        _ if over.partition.is_empty() => None,
+        Frame::Range(None) | Frame::Rows(None) => Some("what it has aggregated".to_owned()),
+        Frame::Rows(Some(rows)) => Some(format!("the last {rows} rows")),
+    }
 }
 
 /// Tables with options of Flink that have no effect here.

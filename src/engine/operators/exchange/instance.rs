@@ -23,10 +23,11 @@ pub(super) enum Item {
 }
 
 impl Item {
-    /// The time that a watermark or the clock has reached.
-    pub(super) fn reached(&self) -> i64 {
+    /// The time that a watermark or the clock has reached. The clock reaches no timer where these are of event time.
+    pub(super) fn reached(&self, timers: bool) -> i64 {
         match self {
             Self::Row { .. } => i64::MIN,
+            Self::Clock(_) if timers => i64::MIN,
             Self::Watermark(reached) | Self::Clock(reached) => *reached,
         }
     }

@@ -173,7 +173,7 @@ impl Exchange {
 
     /// Gives the instances what has come in: up to a row that may be taken in only when all before it is done.
     fn share_out(&mut self) {
-        let Self { instances, input, places, router, .. } = self;
+        let Self { instances, input, places, router, notes_timers, .. } = self;
         let mut instances: Vec<_> = instances.iter().map(|instance| instance.lock()).collect();
         while let Some(next) = input.pop_front() {
             let item = match next {
@@ -200,7 +200,7 @@ impl Exchange {
                 Input::Clock(now) => Item::Clock(now),
             };
             instances.iter_mut().for_each(|instance| instance.items.push_back(item.clone()));
-            places.push_back(Place::All(item.reached()));
+            places.push_back(Place::All(item.reached(*notes_timers)));
         }
     }
 
@@ -238,7 +238,7 @@ impl Exchange {
                 instance.items.push_back(item.clone());
                 instance.work();
             }
-            self.places.push_back(Place::All(item.reached()));
+            self.places.push_back(Place::All(item.reached(self.notes_timers)));
             self.hand_on(out)?;
         }
         Ok(())
@@ -302,10 +302,6 @@ impl Operator for Exchange {
     }
 
     fn clock(&mut self, now: i64, out: &mut Emitter) -> Result<(), EngineError> {
-        if self.notes_timers {
-            // These are of event time, and the clock is not.
-            return Ok(());
-        }
         self.input.push_back(Input::Clock(now));
         self.begin(out)
     }
