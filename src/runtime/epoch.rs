@@ -10,7 +10,7 @@
 //! then in the fences, finds copies: the fence knows only the token of the process that started last.
 
 use crate::sink::Fence;
-use crate::state::Head;
+use crate::state::{Head, OpenEpoch};
 
 /// What is to be done for a sink when a pipeline starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Refusal {
 /// Where the target may not be written.
 pub fn recover(head: &Head, sink: &str, fence: Option<&Fence>) -> Result<Recovery, Refusal> {
     let state = head.sinks.get(sink).copied().unwrap_or(0);
-    // A savepoint of a pipeline that died before its target held the last epoch.
+    // A savepoint of a pipeline that died; it may not have known yet that its target held the last epoch.
     let restored = head.takeover && state == 1;
     let Some(fence) = fence else {
         return match state {
@@ -98,6 +98,9 @@ pub fn recover(head: &Head, sink: &str, fence: Option<&Fence>) -> Result<Recover
     if !head.writers.contains(&fence.writer) && last != Some(&fence.writer) {
         return match state {
             0 if head.takeover => Ok(Recovery::TakeOver),
+            _ if restored && head.open.get(sink).is_some_and(|open| holds(fence, open)) => {
+                Ok(Recovery::TakeOver)
+            }
             _ if restored => Ok(Recovery::TakeOverAndReplay),
             _ => Err(Refusal::OtherWriter),
         };
@@ -112,6 +115,23 @@ pub fn recover(head: &Head, sink: &str, fence: Option<&Fence>) -> Result<Recover
     } else {
         Err(Refusal::TargetBehind { target, state })
     }
+}
+
+/// Characters of a token that all writers of one life of a state have in common.
+const LIFE: usize = 16;
+
+/// A new writer's token. A life of the state begins where nothing or a savepoint is started from; its writers have the
+/// first half of their tokens in common, so that a fence tells whose epochs it counts.
+pub fn token(head: &Head) -> String {
+    let new = uuid::Uuid::new_v4().simple().to_string();
+    let life = head.writers.last().and_then(|last| last.get(..LIFE));
+    format!("{}{}", life.unwrap_or(new.get(..LIFE).unwrap_or_default()), new.get(LIFE..).unwrap_or_default())
+}
+
+/// Whether a fence is of the life that an epoch was committed in, and has come to it.
+fn holds(fence: &Fence, open: &OpenEpoch) -> bool {
+    let life = fence.writer.get(..LIFE);
+    fence.epoch >= open.epoch && life.is_some() && open.writers.iter().any(|w| w.get(..LIFE) == life)
 }
 
 /// The fence that a start sets, at the epoch where the old one is.
@@ -193,6 +213,34 @@ mod tests {
             let got = recover(&head(writers, epoch, takeover), "s", fence.as_ref());
             assert_eq!(got, wanted, "{writers:?} {epoch} {takeover} {fence:?}");
         }
+    }
+
+    #[test]
+    fn a_restored_epoch_is_written_where_its_life_has_not_come_to_it() {
+        let (a, later, other) = ("aaaaaaaaaaaaaaaa1", "aaaaaaaaaaaaaaaa2", "bbbbbbbbbbbbbbbb1");
+        let open = OpenEpoch { epoch: 5, writers: vec![a.into()], life: None };
+        let head = Head { open: [("s".to_owned(), open)].into(), ..head(&["n"], 1, true) };
+        for (fence, wanted) in [
+            (fence(5, a), Recovery::TakeOver),
+            (fence(4, a), Recovery::TakeOverAndReplay),
+            // The pipeline went on when the savepoint had been taken.
+            (fence(9, later), Recovery::TakeOver),
+            // It was started anew since: its numbers say nothing.
+            (fence(9, other), Recovery::TakeOverAndReplay),
+            (None, Recovery::TakeOverAndReplay),
+        ] {
+            assert_eq!(recover(&head, "s", fence.as_ref()), Ok(wanted), "{fence:?}");
+        }
+    }
+
+    #[test]
+    fn writers_of_one_life_are_known_by_their_tokens() {
+        let first = token(&Head::default());
+        let second = token(&Head { writers: vec![first.clone()], ..Head::default() });
+        assert_eq!((first.len(), second.len()), (32, 32));
+        assert_eq!(first[..LIFE], second[..LIFE]);
+        assert_ne!(first, second);
+        assert_ne!(first[..LIFE], token(&Head::default())[..LIFE]);
     }
 
     #[test]

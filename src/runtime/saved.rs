@@ -7,7 +7,7 @@ use super::worker::state_error;
 use crate::error::{Error, Result};
 use crate::state::savepoint::{self, Savepoint};
 use crate::state::store::StoreOptions;
-use crate::state::{Head, StateError, Store};
+use crate::state::{Head, OpenEpoch, StateError, Store};
 
 const SCRIPT: &str = "pipeline.sql";
 const NAME: &str = "name";
@@ -160,13 +160,14 @@ pub fn savepoint(data: &Path, name: &str, path: &Path) -> Result<Option<u64>> {
 
 /// Makes a pipeline of a savepoint, under its own or another name; a state of that name is replaced. At its next
 /// start it reads on from where the savepoint was taken, and takes its targets over: rows that were written since
-/// are written once more.
+/// are written once more. An epoch that the savepoint does not know to be in its target is looked for there.
 ///
 /// # Errors
 /// [`crate::Kind::Fenced`] where a pipeline of the name runs; where the file is damaged.
 pub fn restore(data: &Path, path: &Path, name: Option<&str>) -> Result<Savepoint> {
     let savepoint = savepoint::look(path).map_err(state_error)?;
     let name = name.unwrap_or(&savepoint.name).to_owned();
+    let renamed = name != savepoint.name;
     let dir = state_directory(data, &name);
     if dir.exists()
         && let Err(error @ StateError::Locked { .. }) =
@@ -181,14 +182,26 @@ pub fn restore(data: &Path, path: &Path, name: Option<&str>) -> Result<Savepoint
         std::fs::remove_dir_all(&new).map_err(failed)?;
     }
     let restored = savepoint::restore(path, &new, |head| {
+        // What targets hold is newer: their fences are taken over as by a pipeline that starts anew. Only what may be in
+        // no target is still to be written, as the first epoch.
         head.takeover = true;
-        // What targets hold is newer: their fences are taken over as by a pipeline that starts anew. Only what no target
-        // holds is still to be written, as the first epoch.
-        head.writers.clear();
-        head.tokens.clear();
-        let written = std::mem::take(&mut head.written);
+        let (writers, written) = (std::mem::take(&mut head.writers), std::mem::take(&mut head.written));
+        let (tokens, lives) = (std::mem::take(&mut head.tokens), std::mem::take(&mut head.lives));
         head.sinks.retain(|sink, epoch| written.get(sink).is_none_or(|written| written < epoch));
-        head.sinks.values_mut().for_each(|epoch| *epoch = 1);
+        for (sink, epoch) in &mut head.sinks {
+            let found = OpenEpoch {
+                epoch: std::mem::replace(epoch, 1),
+                writers: writers.iter().chain(tokens.get(sink)).cloned().collect(),
+                life: lives.get(sink).copied(),
+            };
+            // That of a savepoint whose own restored state was never started stays as it is.
+            let open = head.open.entry(sink.clone()).or_insert(found);
+            if renamed {
+                // Targets know a pipeline by its name.
+                *open = OpenEpoch { epoch: open.epoch, ..OpenEpoch::default() };
+            }
+        }
+        head.open.retain(|sink, _| head.sinks.contains_key(sink));
     });
     let mut savepoint = match restored {
         Ok(savepoint) => savepoint,

@@ -28,7 +28,7 @@ use crate::failpoint;
 use crate::sink::output::Collector;
 use crate::sink::{Fence, format_error, outbox};
 use crate::state::store::StoreOptions;
-use crate::state::{Head, Store};
+use crate::state::{Head, OpenEpoch, Store};
 
 /// The directory of a pipeline: its name with what file systems do not take replaced.
 pub fn directory(data: &Path, pipeline: &str) -> PathBuf {
@@ -166,7 +166,7 @@ impl Launch {
     /// Brings state and targets together and starts the tasks and the thread. Patiently: targets that cannot be
     /// reached are tried again and again.
     async fn run(mut self, patient: bool) -> Result<()> {
-        let writer = uuid::Uuid::new_v4().simple().to_string();
+        let writer = epoch::token(self.store.head());
         let mut stopped = self.stop.subscribe();
         let (mut moved, mut last) = (0, None);
         loop {
@@ -354,10 +354,11 @@ async fn recover(
     let mut found: Vec<(Recovery, Option<Fence>)> = Vec::new();
     for opening in sinks.iter_mut() {
         if !opening.sink.is_fenced() {
-            if head.takeover || !head.sinks.contains_key(&opening.name) {
+            let open = head.open.contains_key(&opening.name);
+            if !open && (head.takeover || !head.sinks.contains_key(&opening.name)) {
                 opening.sink.begin().await?;
             }
-            let behind = head.written.get(&opening.name) < head.sinks.get(&opening.name);
+            let behind = !open && head.written.get(&opening.name) < head.sinks.get(&opening.name);
             found.push((if behind { Recovery::Replay } else { Recovery::Continue }, None));
             continue;
         }
@@ -382,8 +383,22 @@ async fn recover(
     if !head.writers.iter().any(|w| w == writer) {
         head.writers.push(writer.to_owned());
     }
+    for (opening, (decision, _)) in sinks.iter().zip(&found) {
+        if *decision == Recovery::TakeOver {
+            // What a savepoint held for it is in the target.
+            head.sinks.remove(&opening.name);
+            head.open.remove(&opening.name);
+        }
+    }
     commit(store, &head).await?;
     failpoint!("recovery.token");
+    let again = Again { writer, shared, stop };
+    for opening in sinks.iter_mut().filter(|opening| !opening.sink.is_fenced()) {
+        again.settle(store, &mut head, opening).await?;
+        if let Some(life) = opening.sink.life().await? {
+            head.lives.insert(opening.name.clone(), life);
+        }
+    }
     for (opening, (decision, fence)) in sinks.iter_mut().zip(&found) {
         if !opening.sink.is_fenced() {
             continue;
@@ -399,22 +414,57 @@ async fn recover(
         if !matches!(decision, Recovery::Replay | Recovery::TakeOverAndReplay) {
             continue;
         }
+        let epoch = head.sinks.get(&opening.name).copied().unwrap_or(0);
+        again.write(store, opening, epoch, head.epoch).await?;
+        failpoint!("recovery.replayed");
+    }
+    head.writers = vec![writer.to_owned()];
+    head.takeover = false;
+    head.open.clear();
+    head.written.clone_from(&head.sinks);
+    commit(store, &head).await.map(|()| None)
+}
+
+/// Writes outboxes at a start.
+struct Again<'a> {
+    writer: &'a str,
+    shared: &'a Shared,
+    stop: &'a watch::Sender<bool>,
+}
+
+impl Again<'_> {
+    async fn write(&self, store: &Store, opening: &mut Opening, epoch: u64, of: u64) -> Result<()> {
         let bytes = store.outbox(&opening.name).map_err(state_error)?;
         let output = bytes.as_deref().and_then(outbox::decode).ok_or_else(|| {
             Error::data(format!("the state's outbox of sink {} cannot be read", opening.name))
                 .next("the epoch it held is lost: compute everything anew with `millstream pipelines reset`")
         })?;
-        let epoch = head.sinks.get(&opening.name).copied().unwrap_or(0);
         tracing::info!(sink = opening.name, epoch, "writing the last epoch again");
-        let write = Write { epoch, of: head.epoch, output, watermark: i64::MIN };
-        let mut stop = stop.subscribe();
-        write_through(opening.sink.as_mut(), &opening.name, writer, &write, shared, &mut stop).await?;
-        failpoint!("recovery.replayed");
+        let write = Write { epoch, of, output, watermark: i64::MIN };
+        let mut stop = self.stop.subscribe();
+        write_through(opening.sink.as_mut(), &opening.name, self.writer, &write, self.shared, &mut stop).await
     }
-    head.writers = vec![writer.to_owned()];
-    head.takeover = false;
-    head.written.clone_from(&head.sinks);
-    commit(store, &head).await.map(|()| None)
+
+    /// A savepoint's epoch for a sink without a fence: it is written under the number that the target knows it by, where
+    /// that is the target of then; in a life of its own where it is another. Then epochs count anew.
+    async fn settle(&self, store: &mut Store, head: &mut Head, opening: &mut Opening) -> Result<()> {
+        let Some(open) = head.open.get(&opening.name) else { return Ok(()) };
+        let mut epoch = open.epoch;
+        if open.life.is_none() || open.life != opening.sink.life().await? {
+            opening.sink.begin().await?;
+            epoch = 1;
+            let open = OpenEpoch { epoch, writers: Vec::new(), life: opening.sink.life().await? };
+            head.open.insert(opening.name.clone(), open);
+            commit(store, head).await?;
+        }
+        failpoint!("recovery.settling");
+        self.write(store, opening, epoch, head.epoch).await?;
+        failpoint!("recovery.replayed");
+        head.open.remove(&opening.name);
+        head.sinks.remove(&opening.name);
+        commit(store, head).await?;
+        opening.sink.begin().await
+    }
 }
 
 async fn commit(store: &mut Store, head: &Head) -> Result<()> {

@@ -435,6 +435,13 @@ impl Sink for FilesystemSink {
         tokio::task::block_in_place(|| self.look(true))
     }
 
+    async fn life(&mut self) -> Result<Option<u64>> {
+        if self.files.is_none() {
+            tokio::task::block_in_place(|| self.look(false))?;
+        }
+        Ok(self.files.as_ref().map(|files| files.life))
+    }
+
     async fn write(&mut self, epoch: u64, output: &Output) -> Result<()> {
         tokio::task::block_in_place(|| self.write_epoch(epoch, output))
     }

@@ -115,6 +115,12 @@ pub trait Sink: Send {
         Ok(())
     }
 
+    /// Which of the lives that [`Self::begin`] begins its epochs count in; within one, an epoch that comes again is known
+    /// and not written twice. `None`: the target knows nothing of epochs. Only for sinks without a fence.
+    async fn life(&mut self) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// All rows up to this watermark (milliseconds since 1970; `i64::MAX` at the end) are written.
     fn reached(&mut self, _watermark: i64) {}
 

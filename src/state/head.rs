@@ -42,4 +42,22 @@ pub struct Head {
     /// What of the plan the state depends on: names of operators and sinks, with descriptions.
     #[serde(default)]
     pub nodes: BTreeMap<String, String>,
+    /// Per sink without a fence: the life of its target that the epochs count in, where it knows one.
+    #[serde(default)]
+    pub lives: BTreeMap<String, u64>,
+    /// Per sink: the epoch in its outbox, of the savepoint that this state was restored from, where it is not known
+    /// whether the target holds it. Empty once a start has found out.
+    #[serde(default)]
+    pub open: BTreeMap<String, OpenEpoch>,
+}
+
+/// An epoch that a target may hold or not, and what it would know it by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenEpoch {
+    /// Its number when it was committed.
+    pub epoch: u64,
+    /// Tokens of those who may have written it.
+    pub writers: Vec<String>,
+    /// The life of a target without a fence.
+    pub life: Option<u64>,
 }

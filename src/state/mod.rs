@@ -10,7 +10,7 @@ pub mod savepoint;
 pub mod store;
 mod table;
 
-pub use head::Head;
+pub use head::{Head, OpenEpoch};
 pub use memory::MemoryState;
 pub use store::Store;
 

@@ -235,20 +235,117 @@ fn savepoints_are_gone_back_to() {
     assert!(place.refused(&["pipelines", "restore", "p.sql"]).contains("no savepoint"));
 }
 
-/// What is in the state and in no target when a savepoint is taken comes out of what is restored from it.
+/// A pipeline into a topic, files and a table that are only ever appended to.
+fn copies(place: &Place, server: &TemporaryPostgres, database: &str) -> String {
+    server.psql("postgres", &format!("CREATE DATABASE {database}")).unwrap();
+    server.psql(database, "CREATE TABLE copies (id int, v int)").unwrap();
+    let table =
+        |name: &str, options: String| format!("CREATE TABLE {name} (id INT, v INT) WITH ({options});");
+    let tables = [
+        table(
+            "topic",
+            "'connector'='kafka', 'topic'='copies', 'properties.bootstrap.servers'='kafka:9092', \
+            'format'='json'"
+                .into(),
+        ),
+        table(
+            "files",
+            format!(
+                "'connector'='filesystem', 'path'='{}', 'format'='json'",
+                place.dir.path().join("files").display()
+            ),
+        ),
+        table(
+            "target",
+            format!(
+                "'connector'='jdbc', 'url'='jdbc:postgresql://127.0.0.1:{}/{database}', \
+            'table-name'='copies', 'username'='postgres'",
+                server.port()
+            ),
+        ),
+    ];
+    let orders = ORDERS.replace("'debezium-json'", "'json'").replace(", PRIMARY KEY (id) NOT ENFORCED", "");
+    let inserts =
+        ["topic", "files", "target"].map(|to| format!("INSERT INTO {to} SELECT id, v FROM orders;"));
+    format!("{orders}{} EXECUTE STATEMENT SET BEGIN {} END;", tables.concat(), inserts.concat())
+}
+
+/// How many rows each of [`copies`] holds.
+fn copied(place: &Place, server: &TemporaryPostgres, database: &str) -> [usize; 3] {
+    let files = std::fs::read_dir(place.dir.path().join("files")).unwrap();
+    let lines = |path| std::fs::read_to_string(path).unwrap().lines().count();
+    [
+        place.ok(&["topics", "read", "copies", "--jsonl"]).lines().count(),
+        files.map(|file| lines(file.unwrap().path())).sum(),
+        server.psql(database, "SELECT count(*) FROM copies").unwrap().trim().parse().unwrap(),
+    ]
+}
+
+fn plain(ids: std::ops::RangeInclusive<u32>) -> Vec<String> {
+    ids.map(|id| format!(r#"{{"id":{id},"g":0,"v":{id}}}"#)).collect()
+}
+
+/// What is in the state and in no target when a savepoint is taken comes out of what is restored from it, once.
 #[test]
 fn a_savepoint_of_a_pipeline_that_died_lacks_nothing() {
+    let server = TemporaryPostgres::start(&PostgresOptions::default()).unwrap();
+    // The last two: it dies once more while some targets of the restored state have the rows and the others do not.
+    let points = ["pipeline.after_state", "sink.after_write", "recovery.replayed", "recovery.settling"];
+    for (number, point) in points.into_iter().enumerate() {
+        let (place, database) = (Place::new(), format!("d{number}"));
+        place.send(&plain(1..=10));
+        let file = place.file("p.sql", &copies(&place, &server, &database));
+        let args = ["sql", "-f", file.to_str().unwrap(), "--until-idle", "200ms"];
+        let die = |point: &str| {
+            let failpoint = format!("{point}=abort");
+            let died = place.command(&args).env("MILLSTREAM_FAILPOINTS", failpoint).output().unwrap();
+            assert_eq!(died.status.code(), None, "{point}");
+        };
+        die(if point.starts_with("recovery") { "pipeline.after_state" } else { point });
+        place.ok(&["pipelines", "savepoint", "p", "p.savepoint"]);
+        place.ok(&["pipelines", "restore", "p.savepoint"]);
+        if point.starts_with("recovery") {
+            die(point);
+        }
+        place.ok(&args);
+        assert_eq!(copied(&place, &server, &database), [10; 3], "{point}");
+    }
+}
+
+/// A pipeline that was killed does not know in its state that its targets hold the last epoch; they do.
+#[test]
+fn a_savepoint_of_a_pipeline_that_was_killed_doubles_nothing() {
+    let server = TemporaryPostgres::start(&PostgresOptions::default()).unwrap();
     let place = Place::new();
-    place.send(&(1..=10).map(|id| create(id, id)).collect::<Vec<_>>());
-    let file = place.file("p.sql", &format!("{ORDERS}{TOTALS}{QUERY}"));
+    place.send(&plain(1..=10));
+    let file = place.file("p.sql", &copies(&place, &server, "d"));
     let args = ["sql", "-f", file.to_str().unwrap(), "--until-idle", "200ms"];
-    let died =
-        place.command(&args).env("MILLSTREAM_FAILPOINTS", "pipeline.after_state=abort").output().unwrap();
-    assert_eq!(died.status.code(), None);
+    let killed = place.spawn(&["sql", "-f", file.to_str().unwrap()]);
+    place.wait("p", "RUNNING", 10);
+    drop(killed);
     place.ok(&["pipelines", "savepoint", "p", "p.savepoint"]);
     place.ok(&["pipelines", "restore", "p.savepoint"]);
+    // A savepoint of what was restored and never started knows no less.
+    place.ok(&["pipelines", "savepoint", "p", "q.savepoint"]);
+    place.ok(&["pipelines", "restore", "q.savepoint"]);
     place.ok(&args);
-    assert_eq!(place.newest("totals").len(), 3);
+    assert_eq!(copied(&place, &server, "d"), [10; 3]);
+
+    // The pipeline goes on with the state that the savepoint was taken of, before it is gone back to.
+    place.send(&plain(11..=15));
+    let killed = place.spawn(&["sql", "-f", file.to_str().unwrap()]);
+    place.wait("p", "RUNNING", 15);
+    drop(killed);
+    place.ok(&["pipelines", "savepoint", "p", "p.savepoint"]);
+    place.send(&plain(16..=16));
+    place.ok(&args);
+    place.ok(&["pipelines", "restore", "p.savepoint"]);
+    place.ok(&args);
+    assert_eq!(
+        copied(&place, &server, "d"),
+        [17; 3],
+        "what came behind the savepoint is there twice, and no more"
+    );
 }
 
 /// A start that never reached its target has thrown nothing away.
