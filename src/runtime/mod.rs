@@ -10,6 +10,7 @@
 mod batching;
 mod change;
 mod datagen;
+mod directory;
 mod ending;
 mod ends;
 pub mod epoch;

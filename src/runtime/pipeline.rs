@@ -63,10 +63,6 @@ impl Environment {
             watcher: None,
         }
     }
-
-    pub(super) fn state_directory(&self, pipeline: &str) -> PathBuf {
-        start::state_directory(&self.data, pipeline)
-    }
 }
 
 /// Starts pipelines.

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::start::{directory, state_directory};
+use super::directory::StateDirectory;
+use super::start::directory;
 use super::worker::state_error;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::state::savepoint::{self, Savepoint};
 use crate::state::store::StoreOptions;
 use crate::state::{Head, OpenEpoch, StateError, Store};
@@ -110,11 +111,14 @@ pub fn failure(saved: &Saved) -> Option<String> {
 /// # Errors
 /// What the state store says.
 pub fn head(data: &Path, name: &str) -> Result<Option<Head>> {
-    let dir = state_directory(data, name);
-    if !dir.exists() {
+    if !directory(data, name).exists() {
         return Ok(Some(Head::default()));
     }
-    match Store::open(&dir, StoreOptions::default()) {
+    let Some(held) = StateDirectory::try_take(data, name)? else { return Ok(None) };
+    if !held.state().exists() {
+        return Ok(Some(Head::default()));
+    }
+    match Store::open(held.state(), StoreOptions::default()) {
         Ok(store) => Ok(Some(store.head().clone())),
         Err(StateError::Locked { .. }) => Ok(None),
         Err(error) => Err(state_error(error)),
@@ -127,20 +131,24 @@ pub fn head(data: &Path, name: &str) -> Result<Option<Head>> {
 /// # Errors
 /// [`crate::Kind::Fenced`] where it runs; what the file system says.
 pub fn reset(data: &Path, name: &str) -> Result<()> {
-    let dir = state_directory(data, name);
-    let options = StoreOptions::default();
-    if dir.exists() {
-        // Whoever runs it holds the lock. Damaged state, or that of a newer version, may go.
-        if let Err(error @ StateError::Locked { .. }) = Store::open_when_free(&dir, options).map(drop) {
-            return Err(state_error(error).next(format!("stop it first: `millstream pipelines stop {name}`")));
-        }
-        std::fs::remove_dir_all(&dir).map_err(|e| failed(&dir, e))?;
-    }
+    // Damaged state, or that of a newer version, may go.
+    let held = take_stopped(data, name)?;
+    held.replace(|new| {
+        let mut store = Store::open(new, StoreOptions::default()).map_err(state_error)?;
+        let head = Head { takeover: true, ..store.head().clone() };
+        store.commit(head, &[]).map_err(state_error)
+    })?;
     // Of a run that there is nothing of any more.
     let _ = std::fs::remove_file(directory(data, name).join(FAILURE));
-    let mut store = Store::open(&dir, options).map_err(state_error)?;
-    let head = Head { takeover: true, ..store.head().clone() };
-    store.commit(head, &[]).map_err(state_error)
+    Ok(())
+}
+
+/// The right to the state of a pipeline that must not run.
+fn take_stopped(data: &Path, name: &str) -> Result<StateDirectory> {
+    StateDirectory::take(data, name).map_err(|error| match error.kind() {
+        Kind::Fenced => error.next(format!("stop it first: `millstream pipelines stop {name}`")),
+        _ => error,
+    })
 }
 
 /// Writes a stopped pipeline's state to a file. `Ok(None)`: another process has it open. Gives the file's size in
@@ -151,11 +159,12 @@ pub fn reset(data: &Path, name: &str) -> Result<()> {
 pub fn savepoint(data: &Path, name: &str, path: &Path) -> Result<Option<u64>> {
     let known = find(data, name)?;
     let script = script(&known)?;
-    match Store::open_when_free(&state_directory(data, name), StoreOptions::default()) {
-        Ok(store) => savepoint::write(&store.freeze(), name, &script, path).map(Some).map_err(state_error),
-        Err(StateError::Locked { .. }) => Ok(None),
-        Err(error) => Err(state_error(error)),
-    }
+    let held = match StateDirectory::take(data, name) {
+        Err(error) if error.kind() == Kind::Fenced => return Ok(None),
+        taken => taken?,
+    };
+    let store = Store::open(held.state(), StoreOptions::default()).map_err(state_error)?;
+    savepoint::write(&store.freeze(), name, &script, path).map(Some).map_err(state_error)
 }
 
 /// Makes a pipeline of a savepoint, under its own or another name; a state of that name is replaced. At its next
@@ -163,25 +172,13 @@ pub fn savepoint(data: &Path, name: &str, path: &Path) -> Result<Option<u64>> {
 /// are written once more. An epoch that the savepoint does not know to be in its target is looked for there.
 ///
 /// # Errors
-/// [`crate::Kind::Fenced`] where a pipeline of the name runs; where the file is damaged.
+/// [`crate::Kind::Fenced`] where a pipeline of the name runs; where the file is damaged. Then the state is as it was.
 pub fn restore(data: &Path, path: &Path, name: Option<&str>) -> Result<Savepoint> {
     let savepoint = savepoint::look(path).map_err(state_error)?;
     let name = name.unwrap_or(&savepoint.name).to_owned();
     let renamed = name != savepoint.name;
-    let dir = state_directory(data, &name);
-    if dir.exists()
-        && let Err(error @ StateError::Locked { .. }) =
-            Store::open_when_free(&dir, StoreOptions::default()).map(drop)
-    {
-        return Err(state_error(error).next(format!("stop it first: `millstream pipelines stop {name}`")));
-    }
-    // Beside it first: a file that is damaged takes nothing away.
-    let new = dir.with_extension("restored");
-    let failed = |e: std::io::Error| failed(&new, e);
-    if new.exists() {
-        std::fs::remove_dir_all(&new).map_err(failed)?;
-    }
-    let restored = savepoint::restore(path, &new, |head| {
+    let held = take_stopped(data, &name)?;
+    let adjust = |head: &mut Head| {
         // What targets hold is newer: their fences are taken over as by a pipeline that starts anew. Only what may be in
         // no target is still to be written, as the first epoch.
         head.takeover = true;
@@ -202,19 +199,8 @@ pub fn restore(data: &Path, path: &Path, name: Option<&str>) -> Result<Savepoint
             }
         }
         head.open.retain(|sink, _| head.sinks.contains_key(sink));
-    });
-    let mut savepoint = match restored {
-        Ok(savepoint) => savepoint,
-        Err(error) => {
-            // What is left of it is of no use.
-            let _ = std::fs::remove_dir_all(&new);
-            return Err(state_error(error));
-        }
     };
-    if dir.exists() {
-        std::fs::remove_dir_all(&dir).map_err(failed)?;
-    }
-    std::fs::rename(&new, &dir).map_err(failed)?;
+    let mut savepoint = held.replace(|new| savepoint::restore(path, new, adjust).map_err(state_error))?;
     save(data, &name, &savepoint.script)?;
     savepoint.name = name;
     Ok(savepoint)

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::batching::Batching;
 use super::change;
+use super::directory::StateDirectory;
 use super::ends::{Input, NO_NODE, Opening, open_sinks, source_slots};
 use super::epoch::{self, Recovery, Refusal};
 use super::lookup::Lookups;
@@ -80,6 +81,8 @@ struct Launch {
     events_in: std::sync::mpsc::Receiver<Event>,
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
+    /// Let go of last.
+    directory: StateDirectory,
 }
 
 /// How long a patient start waits between two tries.
@@ -92,7 +95,6 @@ pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> 
     let sources = source_slots(plan, &format)?;
     let dead_letter_topics = sources.iter().filter_map(|input| input.dead_letter_topic.clone()).collect();
     let sinks = open_sinks(plan, name, &environment, &format, &dead_letter_topics)?;
-    let directory = environment.state_directory(name);
     let shared = Arc::new(Shared::new(name, plan.warnings.clone()));
     let (stop, stopped) = watch::channel(false);
     let lookups = Lookups {
@@ -102,7 +104,13 @@ pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> 
         shared: Arc::clone(&shared),
         stop: stopped,
     };
-    let (store, graph) = open_state(plan, &directory, !environment.ephemeral, lookups).await?;
+    let directory = {
+        let (data, name) = (environment.data.clone(), name.to_owned());
+        tokio::task::spawn_blocking(move || StateDirectory::take(&data, &name))
+            .await
+            .map_err(|e| Error::internal("opening the state failed").with_source(e))??
+    };
+    let (store, graph) = open_state(plan, directory.state(), !environment.ephemeral, lookups).await?;
     let fingerprint = fingerprint(plan);
     if let Some(warning) = change::check(store.head(), plan, &fingerprint, name)? {
         tracing::warn!(pipeline = name, "{warning}");
@@ -138,6 +146,7 @@ pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> 
         events_in,
         shared: Arc::clone(&shared),
         stop,
+        directory,
     };
     let handle = PipelineHandle::new(PipelineControl { inner: Arc::new(inner) });
     if patient {
@@ -219,7 +228,19 @@ impl Launch {
         self.shared.committed(head.epoch, &head.inputs, None, std::iter::empty());
         self.shared.held(self.environment.held);
         self.source_tasks(&head);
-        let Self { name, environment, sources, store, graph, events_in, shared, stop, batching, .. } = self;
+        let Self {
+            name,
+            environment,
+            sources,
+            store,
+            graph,
+            events_in,
+            shared,
+            stop,
+            batching,
+            directory,
+            ..
+        } = self;
         let ended = stop.clone();
         let worker = Worker {
             batching,
@@ -232,6 +253,7 @@ impl Launch {
             shared: Arc::clone(&shared),
             stop,
             watcher: environment.watcher,
+            _directory: directory,
         };
         std::thread::Builder::new()
             .name(format!("pipeline-{name}").chars().take(15).collect())

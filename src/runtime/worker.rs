@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::batching::Batching;
+use super::directory::StateDirectory;
 pub(super) use super::failure::{closed, engine_error, state_error};
 use super::source::SourceEvent;
 use super::status::{Hop, Phase, Shared};
@@ -133,6 +134,8 @@ pub(super) struct Worker {
     pub(super) stop: watch::Sender<bool>,
     pub(super) watcher: Option<mpsc::Sender<Hop>>,
     pub(super) work: Work,
+    /// Let go of last.
+    pub(super) _directory: StateDirectory,
 }
 
 /// The part of a worker that changes with each epoch.

@@ -348,6 +348,51 @@ fn a_savepoint_of_a_pipeline_that_was_killed_doubles_nothing() {
     );
 }
 
+/// A reset or restore that dies leaves the old state or the new one; nothing starts in its midst.
+#[test]
+fn a_state_is_exchanged_whole() {
+    let place = Place::new();
+    place.send(&(1..=10).map(|id| create(id, id)).collect::<Vec<_>>());
+    let file = place.file("p.sql", &format!("{ORDERS}{TOTALS}{QUERY}"));
+    let args = ["sql", "-f", file.to_str().unwrap(), "--until-idle", "200ms"];
+    place.ok(&args);
+    place.ok(&["pipelines", "savepoint", "p", "p.savepoint"]);
+    place.send(&[create(11, 11)]);
+    place.ok(&args);
+    let right = place.newest("totals");
+    let at = |point: &str, args: &[&str]| {
+        let mut command = place.command(args);
+        command.env("MILLSTREAM_FAILPOINTS", point);
+        command
+    };
+    for (point, command, after) in [
+        ("state.exchange", &["pipelines", "restore", "p.savepoint"][..], "next offset 10"),
+        ("state.exchanged", &["pipelines", "restore", "p.savepoint"], "next offset 10"),
+        ("state.exchange", &["pipelines", "reset", "p"], "epoch 0"),
+        ("state.exchanged", &["pipelines", "reset", "p"], "epoch 0"),
+    ] {
+        let died = at(&format!("{point}=abort"), command).output().unwrap();
+        assert_eq!(died.status.code(), None, "{point} {command:?}");
+        assert!(place.ok(&["pipelines", "status", "p"]).contains(after), "{point} {command:?}");
+        place.ok(&args);
+        assert_eq!(place.newest("totals"), right);
+    }
+
+    // While it runs, nobody else gets at the state.
+    let mut resets = at("state.exchange=pause", &["pipelines", "reset", "p"]).spawn().unwrap();
+    let aside = place.data().join("pipelines/p/state.old");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !aside.exists() {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(place.refused(&args).contains("another process"));
+    resets.kill().unwrap();
+    resets.wait().unwrap();
+    place.ok(&args);
+    assert_eq!(place.newest("totals"), right);
+}
+
 /// A start that never reached its target has thrown nothing away.
 #[test]
 fn a_query_that_was_taken_back_finds_its_state() {
