@@ -456,8 +456,8 @@ struct Again<'a> {
 
 impl Again<'_> {
     async fn write(&self, store: &Store, opening: &mut Opening, epoch: u64, of: u64) -> Result<()> {
-        let bytes = store.outbox(&opening.name).map_err(state_error)?;
-        let output = bytes.as_deref().and_then(outbox::decode).ok_or_else(|| {
+        let parts = store.outbox(&opening.name).map_err(state_error)?;
+        let output = outbox::decode(&parts).ok_or_else(|| {
             Error::data(format!("the state's outbox of sink {} cannot be read", opening.name))
                 .next("the epoch it held is lost: compute everything anew with `millstream pipelines reset`")
         })?;

@@ -435,19 +435,17 @@ impl Worker {
         outputs.retain(|(_, output)| !output.changes.is_empty());
         let mut outboxes = Vec::with_capacity(outputs.len());
         for (sink, output) in &outputs {
-            let mut bytes = Vec::new();
-            outbox::encode(output, &mut bytes);
+            outboxes.push(outbox::encode(output)?);
             if let Some(slot) = self.sinks.get_mut(*sink) {
                 slot.epoch += 1;
             }
-            outboxes.push(bytes);
         }
         let head = self.head();
         let epoch = head.epoch;
-        let named: Vec<(&str, &[u8])> = outputs
+        let named: Vec<(&str, &[Vec<u8>])> = outputs
             .iter()
             .zip(&outboxes)
-            .filter_map(|((sink, _), bytes)| Some((self.sinks.get(*sink)?.name.as_str(), bytes.as_slice())))
+            .filter_map(|((sink, _), parts)| Some((self.sinks.get(*sink)?.name.as_str(), parts.as_slice())))
             .collect();
         let has_output = !outputs.is_empty();
         if has_output {

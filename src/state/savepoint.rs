@@ -17,8 +17,8 @@ use super::store::{Frozen, Store, StoreOptions};
 use super::{Head, StateError};
 
 const MAGIC: &[u8] = b"millstream savepoint 1\n";
-/// Longest key or value that is read: a damaged length is not to take all memory.
-const LONGEST: usize = 1 << 30;
+/// Longest key or value: a damaged length is not to take all memory.
+pub(super) const LONGEST: usize = if cfg!(test) { 1 << 16 } else { 1 << 30 };
 
 /// What a savepoint is of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +83,7 @@ pub fn write(frozen: &Frozen, name: &str, script: &str, path: &Path) -> Result<u
         let write = || {
             out.write_all(&[keyspace])?;
             for part in [key, value] {
-                out.write_all(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes())?;
+                put_length(&mut out, part)?;
             }
             out.write_all(key)?;
             out.write_all(value)
@@ -103,8 +103,15 @@ pub fn write(frozen: &Frozen, name: &str, script: &str, path: &Path) -> Result<u
 }
 
 fn put(out: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
-    out.write_all(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes())?;
+    put_length(out, bytes)?;
     out.write_all(bytes)
+}
+
+/// Of bytes that can be read back.
+fn put_length(out: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
+    let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= LONGEST);
+    let too_long = || format!("an entry of {} bytes is too long for a savepoint", bytes.len());
+    out.write_all(&length.ok_or_else(|| std::io::Error::other(too_long()))?.to_le_bytes())
 }
 
 fn length(input: &mut impl Read) -> std::io::Result<usize> {

@@ -4,7 +4,8 @@
 //! keyspace data   table id (u32 BE) | key          -> value          operators' tables
 //! keyspace meta   head                             -> Head as JSON
 //!                 table/NAME                       -> table id (u32 BE)
-//!                 outbox/SINK                      -> output of the sink's last epoch
+//!                 outbox/SINK                      -> output of the sink's last epoch, its first part
+//!                 outbox/SINK | 0 | part (u32 BE)  -> the parts behind it
 //! ```
 //! The database is at all times exactly the last committed epoch: recovery is opening it.
 
@@ -147,12 +148,12 @@ impl Store {
         self.tables.values().map(|t| t.lock().dirty_bytes()).sum()
     }
 
-    /// Commits all changed entries, the head and the outboxes of the sinks that this epoch has output for, as
-    /// one batch, and returns when it is on disk.
+    /// Commits all changed entries, the head and the outboxes (in parts) of the sinks that this epoch has output for,
+    /// as one batch, and returns when it is on disk.
     ///
     /// # Errors
     /// What the disk says. Then nothing of the batch may be relied on, and the store must be opened anew.
-    pub fn commit(&mut self, head: Head, outboxes: &[(&str, &[u8])]) -> Result<(), StateError> {
+    pub fn commit(&mut self, head: Head, outboxes: &[(&str, &[Vec<u8>])]) -> Result<(), StateError> {
         let failed = |e: fjall::Error| StateError::Store(e.to_string());
         let mode = if self.options.durable { Some(PersistMode::SyncAll) } else { None };
         let mut batch = self.db.batch().durability(mode);
@@ -165,8 +166,17 @@ impl Store {
         for (name, id) in self.new_ids.drain(..) {
             batch.insert(&self.meta, format!("{TABLE}{name}"), id.to_be_bytes());
         }
-        for (sink, outbox) in outboxes {
-            batch.insert(&self.meta, format!("{OUTBOX}{sink}"), *outbox);
+        for (sink, parts) in outboxes {
+            let mut number = 0;
+            for part in *parts {
+                batch.insert(&self.meta, outbox_key(sink, number), part.as_slice());
+                number += 1;
+            }
+            // Of an epoch before that had more.
+            while number > 0 && self.meta.contains_key(outbox_key(sink, number)).map_err(failed)? {
+                batch.remove(&self.meta, outbox_key(sink, number));
+                number += 1;
+            }
         }
         let bytes = serde_json::to_vec(&head)
             .map_err(|e| StateError::Store(format!("cannot write the head: {e}")))?;
@@ -179,13 +189,19 @@ impl Store {
         Ok(())
     }
 
-    /// The output of a sink's last epoch, as it was committed.
+    /// The parts of the output of a sink's last epoch, as they were committed.
     ///
     /// # Errors
     /// What the disk says.
-    pub fn outbox(&self, sink: &str) -> Result<Option<Vec<u8>>, StateError> {
-        let found = self.meta.get(format!("{OUTBOX}{sink}")).map_err(|e| StateError::Store(e.to_string()))?;
-        Ok(found.map(|v| v.to_vec()))
+    pub fn outbox(&self, sink: &str) -> Result<Vec<Vec<u8>>, StateError> {
+        let mut parts = Vec::new();
+        for number in 0.. {
+            let part =
+                self.meta.get(outbox_key(sink, number)).map_err(|e| StateError::Store(e.to_string()))?;
+            let Some(part) = part else { break };
+            parts.push(part.to_vec());
+        }
+        Ok(parts)
     }
 
     /// The last commit, to be read while others are made.
@@ -276,6 +292,15 @@ impl Frozen {
         }
         Ok(())
     }
+}
+
+fn outbox_key(sink: &str, part: u32) -> Vec<u8> {
+    let mut key = format!("{OUTBOX}{sink}").into_bytes();
+    if part > 0 {
+        key.push(0);
+        key.extend_from_slice(&part.to_be_bytes());
+    }
+    key
 }
 
 fn read_head(directory: &Path, bytes: &[u8]) -> Result<Head, StateError> {

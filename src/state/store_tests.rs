@@ -34,7 +34,7 @@ fn what_is_committed_is_there_after_a_restart_and_the_rest_is_not() {
     b.put(b"k", b"2");
     let mut first = head(&store, 1);
     first.inputs.insert("orders:0".into(), 42);
-    store.commit(first.clone(), &[("pg", b"rows")]).unwrap();
+    store.commit(first.clone(), &[("pg", &[b"rows".to_vec()])]).unwrap();
     a.put(b"k", b"changed");
     a.put(b"x", b"new");
     b.delete(b"k");
@@ -42,7 +42,7 @@ fn what_is_committed_is_there_after_a_restart_and_the_rest_is_not() {
 
     let mut store = open(dir.path());
     assert_eq!(store.head(), &first);
-    assert_eq!(store.outbox("pg").unwrap().as_deref(), Some(&b"rows"[..]));
+    assert_eq!(store.outbox("pg").unwrap(), [b"rows".to_vec()]);
     // Opened in another order: names, not positions, tell tables apart.
     let mut b = store.table("b").unwrap();
     let mut a = store.table("a").unwrap();
@@ -85,6 +85,39 @@ fn a_savepoint_holds_the_commit_that_was_frozen() {
     assert_eq!(store.head().epoch, 1);
     assert_eq!(table.get(b"k").unwrap().as_deref(), Some(&b"old"[..]));
     assert_eq!(table.get(b"l").unwrap(), None);
+}
+
+#[test]
+fn an_outbox_has_the_parts_of_the_last_epoch_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let parts = |texts: &[&str]| texts.iter().map(|t| t.as_bytes().to_vec()).collect::<Vec<_>>();
+    for (epoch, texts) in [(1, &["a", "b", "c"][..]), (2, &["d"]), (3, &["e", "f"])] {
+        store.commit(head(&store, epoch), &[("pg", &parts(texts)), ("pg-2", &parts(&["other"]))]).unwrap();
+        drop(store);
+        store = open(dir.path());
+        assert_eq!(store.outbox("pg").unwrap(), parts(texts));
+        assert_eq!(store.outbox("pg-2").unwrap(), parts(&["other"]));
+    }
+    assert!(store.outbox("none").unwrap().is_empty());
+}
+
+/// What is written can be restored, or is not written.
+#[test]
+fn a_savepoint_refuses_what_it_could_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(&dir.path().join("state"));
+    let file = dir.path().join("savepoint");
+    store.table("a").unwrap().put(b"k", &vec![1; savepoint::LONGEST]);
+    store.commit(head(&store, 1), &[]).unwrap();
+    savepoint::write(&store.freeze(), "p", "SELECT 1", &file).unwrap();
+    savepoint::restore(&file, &dir.path().join("restored"), |_| {}).unwrap();
+    store.table("a").unwrap().put(b"k", &vec![1; savepoint::LONGEST + 1]);
+    store.commit(head(&store, 2), &[]).unwrap();
+    let before = std::fs::read(&file).unwrap();
+    let error = savepoint::write(&store.freeze(), "p", "SELECT 1", &file).unwrap_err();
+    assert!(error.to_string().contains("too long"), "{error}");
+    assert!(std::fs::read(&file).unwrap() == before);
 }
 
 #[test]
