@@ -157,6 +157,15 @@ impl Found {
         list
     }
 
+    /// All rows as JSON, in any order.
+    pub(super) fn all(&self, table: &TableRef) -> String {
+        format!(
+            "SELECT (SELECT row_to_json(r)::text FROM (SELECT {}) r) FROM {} t",
+            self.select_list(table),
+            self.from
+        )
+    }
+
     /// All rows as JSON, in the order of the key (of all columns where there is none).
     pub(super) fn scan(&self, table: &TableRef) -> String {
         let mut order: Vec<&str> = table

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use futures_util::future::try_join_all;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -21,6 +22,7 @@ use crate::engine::codec;
 use crate::engine::error::EngineError;
 use crate::engine::format::{Decoder, FormatContext};
 use crate::engine::graph::{Lookup, LookupProvider};
+use crate::engine::options;
 use crate::engine::plan::TableRef;
 use crate::engine::row::{Row, Value};
 use crate::engine::types::DataType;
@@ -29,8 +31,11 @@ use crate::sink::postgres::{ColumnParameter, OutOfRange, Wire};
 
 /// Keys of one request.
 const KEYS_PER_REQUEST: usize = 256;
-/// Bytes of rows that a cache holds at most, whatever its options say.
+/// Bytes of rows that a `PARTIAL` cache holds at most, whatever its options say.
 const CACHE_BYTES: usize = 64 << 20;
+/// Bytes of rows that a `FULL` cache holds at most.
+const FULL_BYTES: &str = "millstream.lookup.full-cache.max-bytes";
+const FULL_BYTES_DEFAULT: usize = 256 << 20;
 
 type Rows = Arc<[Row]>;
 
@@ -242,23 +247,43 @@ impl JdbcLookup {
         if !self.cache.due() {
             return Ok(());
         }
-        let rows = self.retry(async |lookup| {
-            let outside = lookup.outside.clone();
-            let (client, _) = lookup.session().await?;
-            let sql = outside.find(client).await?.scan(&outside.table);
-            let rows = client.query(&sql, &[]).await.map_err(|e| outside.failed(e))?;
-            rows.iter()
-                .map(|row| row.try_get::<_, String>(0).map_err(|e| outside.failed(e)))
-                .collect::<Result<Vec<_>>>()
-        })?;
-        let mut by_key: HashMap<Vec<u8>, Vec<Row>> = HashMap::new();
-        for json in rows {
-            let row = read_row(self.decoder.as_mut(), &self.outside.table.name, &json)?;
-            let key: Vec<Value> = self.key.iter().filter_map(|c| row.get(*c).cloned()).collect();
-            by_key.entry(key_bytes(&key)).or_default().push(row);
-        }
-        self.cache.fill(by_key);
+        let rows = self.retry(async |lookup| lookup.read_all().await)?;
+        self.cache.fill(rows);
         Ok(())
+    }
+
+    /// The whole table, by key, as far as it fits into the cache.
+    async fn read_all(&mut self) -> Result<HashMap<Vec<u8>, Vec<Row>>> {
+        let outside = self.outside.clone();
+        let (client, _) = self.session().await?;
+        let sql = outside.find(client).await?.all(&outside.table);
+        let parameters: [&str; 0] = [];
+        let rows = client.query_raw(&sql, parameters).await.map_err(|e| outside.failed(e))?;
+        let mut rows = std::pin::pin!(rows);
+        let mut by_key: HashMap<Vec<u8>, Vec<Row>> = HashMap::new();
+        let (mut count, mut bytes, most) = (0_usize, 0, self.cache.most_bytes);
+        while let Some(row) = rows.next().await.transpose().map_err(|e| outside.failed(e))? {
+            let json: &str = row.try_get(0).map_err(|e| outside.failed(e))?;
+            let row = read_row(self.decoder.as_mut(), &outside.table.name, json)?;
+            let key: Vec<Value> = self.key.iter().filter_map(|c| row.get(*c).cloned()).collect();
+            let key = key_bytes(&key);
+            count += 1;
+            bytes += weight(&key, std::slice::from_ref(&row));
+            if bytes > most {
+                return Err(Error::config(format!(
+                    "table {}: {} is too large for 'lookup.cache' = 'FULL', which keeps all of its rows in memory",
+                    outside.table.name,
+                    outside.describe()
+                ))
+                .because(format!("its first {count} rows take more than {most} bytes"))
+                .next(format!(
+                    "use 'lookup.cache' = 'PARTIAL', which keeps the rows that were asked for last, or give it more \
+                     memory with '{FULL_BYTES}'"
+                )));
+            }
+            by_key.entry(key).or_default().push(row);
+        }
+        Ok(by_key)
     }
 }
 
@@ -273,6 +298,8 @@ struct Cache {
     after_write: Option<Duration>,
     after_access: Option<Duration>,
     keep_missing: bool,
+    /// Of a whole table.
+    most_bytes: usize,
     entries: HashMap<Vec<u8>, Entry, ahash::RandomState>,
     /// Keys by the tick of their last use.
     order: BTreeMap<u64, Vec<u8>>,
@@ -297,6 +324,13 @@ struct Entry {
     written: Instant,
     used: Instant,
     tick: u64,
+}
+
+/// About how many bytes of memory a key and its rows take.
+fn weight(key: &[u8], rows: &[Row]) -> usize {
+    let mut encoded = Vec::new();
+    rows.iter().for_each(|row| codec::put_row(&mut encoded, row));
+    2 * (encoded.len() + key.len()) + 200
 }
 
 impl Cache {
@@ -347,6 +381,12 @@ impl Cache {
                 return Err(wrong("lookup.cache", format!("'{other}' is none of NONE, PARTIAL, FULL")));
             }
         };
+        let most_bytes = match get(FULL_BYTES) {
+            Some(text) => options::bytes(text)
+                .and_then(|n| usize::try_from(n).ok())
+                .ok_or_else(|| wrong(FULL_BYTES, format!("'{text}' is no size")).next("write it as 512MB"))?,
+            None => FULL_BYTES_DEFAULT,
+        };
         let flag = |option: &str| get(option).is_none_or(|v| !v.eq_ignore_ascii_case("false"));
         Ok(Self {
             mode,
@@ -355,6 +395,7 @@ impl Cache {
             after_access: time("lookup.partial-cache.expire-after-access")?,
             keep_missing: flag("lookup.partial-cache.cache-missing-key")
                 && flag("lookup.cache.caching-missing-key"),
+            most_bytes,
             entries: HashMap::default(),
             order: BTreeMap::new(),
             tick: 0,
@@ -420,9 +461,7 @@ impl Cache {
             return;
         }
         self.remove(key);
-        let mut encoded = Vec::new();
-        rows.iter().for_each(|row| codec::put_row(&mut encoded, row));
-        let bytes = 2 * (encoded.len() + key.len()) + 200;
+        let bytes = weight(key, rows);
         self.tick += 1;
         let now = Instant::now();
         let entry = Entry { rows: Arc::clone(rows), bytes, written: now, used: now, tick: self.tick };
@@ -480,6 +519,10 @@ mod tests {
     fn options_are_checked() {
         assert!(cache(&[("lookup.cache", "SOME")]).is_err());
         assert!(cache(&[("lookup.cache", "FULL")]).is_err());
+        let full = [("lookup.cache", "FULL"), ("lookup.full-cache.periodic-reload.interval", "1 h")];
+        assert_eq!(cache(&full).unwrap().most_bytes, FULL_BYTES_DEFAULT);
+        assert_eq!(cache(&[full[0], full[1], (FULL_BYTES, "2 gb")]).unwrap().most_bytes, 2 << 30);
+        assert!(cache(&[full[0], full[1], (FULL_BYTES, "much")]).is_err());
         assert!(cache(&[("lookup.cache", "PARTIAL"), ("lookup.partial-cache.max-rows", "many")]).is_err());
         let none = &mut cache(&[]).unwrap();
         none.put(b"a", &rows(1));

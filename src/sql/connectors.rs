@@ -123,6 +123,7 @@ fn known_options(connector: &str) -> Option<&'static [&'static str]> {
             "properties.",
             "millstream.create-table",
             "millstream.epoch-table",
+            "millstream.lookup.full-cache.max-bytes",
         ],
         "filesystem" => &[
             "path",

@@ -196,6 +196,50 @@ async fn a_target_and_a_lookup_that_are_away_come_back() {
     assert_eq!(rows.trim(), "1odd 2even 3odd 4even");
 }
 
+/// A FULL cache has a ceiling, at its first reading and when the table has grown since.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_too_large_to_be_kept_in_memory() {
+    let server = postgres(&[]);
+    server
+        .psql(
+            "postgres",
+            "CREATE TABLE dim (g int, name text);
+             INSERT INTO dim SELECT n, repeat('canary', 100) FROM generate_series(0, 99) n",
+        )
+        .unwrap();
+    let mut world = World::new().await;
+    let sql = |most: &str| {
+        let full = format!(
+            ", 'lookup.cache'='FULL', 'lookup.full-cache.periodic-reload.interval'='10 ms', \
+             'millstream.lookup.full-cache.max-bytes'='{most}'"
+        );
+        format!(
+            "{} CREATE TABLE dim (g INT, name STRING) {};
+             CREATE TABLE p (id INT, n INT) WITH ('connector'='print');
+             INSERT INTO p SELECT o.id, CHAR_LENGTH(d.name) FROM orders AS o
+             JOIN dim FOR SYSTEM_TIME AS OF o.p AS d ON o.g = d.g;",
+            orders(),
+            jdbc(&server, "dim", &full),
+        )
+    };
+    world.send("orders", &[&create(1)]).await;
+    let pipeline = world.start(&sql("64 kb")).await.unwrap();
+    let cause = comes_to(&pipeline, Phase::Failed).await;
+    says("too large", &cause, &["table dim", "PARTIAL", "65536", "millstream.lookup.full-cache.max-bytes"]);
+    drop(pipeline);
+
+    let pipeline = world.start(&sql("1 mb")).await.unwrap();
+    world.caught_up(&pipeline).await;
+    assert_eq!(world.printed(), ["+I[1, 600]"]);
+    server
+        .psql("postgres", "INSERT INTO dim SELECT n, repeat('canary', 100) FROM generate_series(100, 999) n")
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    world.send("orders", &[&create(2)]).await;
+    let cause = comes_to(&pipeline, Phase::Failed).await;
+    says("grown", &cause, &["table dim", "PARTIAL", "1048576"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_table_that_changes() {
     let server = postgres(&[]);
