@@ -82,7 +82,12 @@ pub trait StateTable: Send {
 
     /// As [`StateTable::scan_from`], of the entries whose key starts with `prefix`.
     fn scan(&mut self, prefix: &[u8], each: &mut Visit<'_>) -> Result<(), StateError> {
-        self.scan_from(prefix, &mut |key, value| Ok(key.starts_with(prefix) && each(key, value)?))
+        self.scan_part(prefix, prefix, each)
+    }
+
+    /// As [`StateTable::scan`], from the key `from` on, which starts with the prefix.
+    fn scan_part(&mut self, prefix: &[u8], from: &[u8], each: &mut Visit<'_>) -> Result<(), StateError> {
+        self.scan_from(from, &mut |key, value| Ok(key.starts_with(prefix) && each(key, value)?))
     }
 }
 

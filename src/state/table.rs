@@ -193,11 +193,15 @@ impl StateTable for Table {
     }
 
     // The database is told where the prefix ends: what was deleted behind it is not looked at.
-    fn scan(&mut self, prefix: &[u8], each: &mut Visit<'_>) -> Result<(), StateError> {
+    fn scan_part(&mut self, prefix: &[u8], from: &[u8], each: &mut Visit<'_>) -> Result<(), StateError> {
         let mut shared = self.shared.lock();
         shared.dirty.sort();
-        let stored = self.data.prefix(full_key(shared.prefix, prefix));
-        merge(&shared, prefix, prefix, stored, each)
+        let mut end = full_key(shared.prefix, prefix);
+        // The least key behind all that start with the prefix. (The table's number is never the greatest.)
+        while end.pop_if(|last| *last == u8::MAX).is_some() {}
+        end.last_mut().into_iter().for_each(|last| *last += 1);
+        let stored = self.data.range(full_key(shared.prefix, from)..end);
+        merge(&shared, from, prefix, stored, each)
     }
 }
 

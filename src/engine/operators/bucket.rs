@@ -1,29 +1,23 @@
-//! Rows of one input of a join, by join key: a typed cache over a state table.
-//!
-//! A bucket holds the rows of one join key. In the table a row stands under join key and row identity (its
-//! unique key, or all of it), so that a change writes one entry however many rows the key has.
+//! The rows of one join key of an input of a join, in memory.
 
 use ahash::RandomState;
 use hashbrown::HashMap;
-use hashbrown::hash_map::EntryRef;
 use smallvec::SmallVec;
 
 use super::super::codec::{self, CodecError, Reader};
-use super::super::error::EngineError;
 use super::super::row::Row;
+use super::Key;
 use super::buffer::row_weight;
-use super::filter::KeyFilter;
-use super::{Builder, Key, Share};
 use crate::state::{StateError, StateTable};
 
-/// The part of the cache that the filter of keys may take besides.
-const FILTER: usize = 8;
 /// Buckets with more rows than this find rows by a hash index.
 const INDEXED: usize = 16;
 /// About what a bucket takes in memory besides its key and its rows.
-const BUCKET_WEIGHT: usize = 160;
+pub(super) const BUCKET_WEIGHT: usize = 160;
 /// The same of an entry.
 const ENTRY_WEIGHT: usize = 48;
+/// The same of its place in the index.
+const INDEX_WEIGHT: usize = 64;
 
 /// A row of a bucket.
 pub(super) struct Entry {
@@ -38,207 +32,73 @@ pub(super) struct Entry {
     dirty: bool,
 }
 
+/// How much of a bucket is in memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Extent {
+    /// Nothing: it is not known what the table has.
+    Unread,
+    /// All its rows.
+    Whole,
+    /// Nothing: it has more rows than are read to add one.
+    Many,
+    /// Nothing: it has more rows than memory has room for.
+    Huge,
+}
+
 /// Rows of one join key.
-#[derive(Default)]
 pub(super) struct Bucket {
     pub entries: SmallVec<[Entry; 1]>,
+    pub extent: Extent,
     index: Option<HashMap<Key, usize, RandomState>>,
     /// Places of the entries that changed since the last flush.
     changed: SmallVec<[usize; 2]>,
     /// The generation of the cache that it was used in.
-    used: u32,
-}
-
-/// The buckets that are in memory, and the table.
-struct Buckets {
-    table: Box<dyn StateTable>,
-    map: HashMap<Key, Bucket, RandomState>,
-    /// Everything that the table has is in memory.
-    complete: bool,
-    /// Otherwise: the keys that the table cannot have.
-    filter: KeyFilter,
-    /// Columns of the join key.
-    columns: Vec<usize>,
-    share: Share,
-    bytes: usize,
-    generation: u32,
-    /// The generation began when half of the memory was taken.
-    half_full: bool,
-}
-
-/// One input of a join.
-pub(super) struct Side {
-    buckets: Buckets,
-    /// Keys of the buckets that changed since the last flush.
-    dirty: Vec<Key>,
-    /// Columns that tell rows apart; `None`: all of them, with a count.
-    unique: Option<Vec<usize>>,
-    /// Bytes that may stay in memory over a flush.
-    cached: usize,
-    buffer: Vec<u8>,
+    pub used: u32,
 }
 
 fn damaged(error: CodecError) -> StateError {
     StateError::Corrupt { table: "a join's input".to_owned(), what: error.to_string() }
 }
 
-/// Count, degree and row of an entry.
-fn read(value: &[u8]) -> Result<(u32, u32, Row), StateError> {
+fn number(reader: &mut Reader<'_>) -> Result<u32, StateError> {
+    let number = reader.varint().map_err(damaged)?;
+    u32::try_from(number).map_err(|_| damaged(CodecError::Damaged("a count")))
+}
+
+/// Count and degree of an entry of the table.
+pub(super) fn read_counts(value: &[u8]) -> Result<(u32, u32), StateError> {
     let mut reader = Reader::new(value);
-    let mut number = || -> Result<u32, StateError> {
-        let number = reader.varint().map_err(damaged)?;
-        u32::try_from(number).map_err(|_| damaged(CodecError::Damaged("a count")))
-    };
-    Ok((number()?, number()?, reader.row().map_err(damaged)?))
+    Ok((number(&mut reader)?, number(&mut reader)?))
+}
+
+/// The row of an entry of the table.
+pub(super) fn read_row(value: &[u8]) -> Result<Row, StateError> {
+    Ok(Entry::read(value)?.row)
+}
+
+/// Appends an entry as the table has it.
+pub(super) fn put_entry(out: &mut Vec<u8>, count: u32, degree: u32, row: &Row) {
+    codec::put_varint(out, u128::from(count));
+    codec::put_varint(out, u128::from(degree));
+    codec::put_row(out, row);
+}
+
+impl Entry {
+    /// An entry of the table.
+    pub(super) fn read(value: &[u8]) -> Result<Self, StateError> {
+        let mut reader = Reader::new(value);
+        let (count, degree) = (number(&mut reader)?, number(&mut reader)?);
+        let row = reader.row().map_err(damaged)?;
+        Ok(Self { row, count, degree, stored: true, dirty: false })
+    }
 }
 
 fn weight(row: &Row) -> usize {
     ENTRY_WEIGHT + row_weight(row)
 }
 
-impl Buckets {
-    /// The bucket of a join key, loaded if need be.
-    fn get(&mut self, key: &[u8], unique: Option<&[usize]>) -> Result<&mut Bucket, EngineError> {
-        let bucket = match self.map.entry_ref(key) {
-            EntryRef::Occupied(entry) => entry.into_mut(),
-            EntryRef::Vacant(entry) => {
-                let mut bucket = Bucket::default();
-                self.bytes += BUCKET_WEIGHT + key.len();
-                if !self.complete && !self.filter.lacks(key) {
-                    let Self { columns, share, bytes, .. } = self;
-                    self.filter.learn(self.table.as_mut(), &mut |_, value, key| {
-                        codec::put_key(key, &read(value)?.2, columns);
-                        Ok(share.has(key))
-                    })?;
-                    self.table.scan(key, &mut |found, value| {
-                        let (count, degree, row) = read(value)?;
-                        *bytes += weight(&row);
-                        let identity = found.get(key.len()..).unwrap_or_default();
-                        bucket.push(
-                            unique,
-                            Entry { row, count, degree, stored: true, dirty: false },
-                            identity,
-                        );
-                        Ok(true)
-                    })?;
-                }
-                entry.insert(bucket)
-            }
-        };
-        bucket.used = self.generation;
-        Ok(bucket)
-    }
-
-    /// Keeps to so many bytes: what was not used since half of them were taken is forgotten first.
-    fn shrink(&mut self, most: usize) {
-        self.filter.renew();
-        if self.bytes <= most {
-            if self.bytes > most / 2 && !self.half_full {
-                self.half_full = true;
-                self.generation = self.generation.wrapping_add(1);
-            }
-            return;
-        }
-        self.half_full = false;
-        if std::mem::take(&mut self.complete) {
-            self.filter.begin(self.map.keys().map(Key::as_slice));
-        }
-        let generation = self.generation;
-        self.map.retain(|_, bucket| bucket.used == generation);
-        self.bytes = self.map.iter().map(|(key, bucket)| key.len() + bucket.weight()).sum();
-        if self.bytes > most / 4 * 3 {
-            self.map.clear();
-            self.bytes = 0;
-        }
-    }
-}
-
-impl Side {
-    /// Over a state table of the operator, of rows with this join key; they live as long as `ttl` says.
-    pub(super) fn new(
-        builder: &mut Builder<'_>,
-        part: &str,
-        columns: Vec<usize>,
-        unique: Option<Vec<usize>>,
-        ttl: Option<i64>,
-    ) -> Result<Self, EngineError> {
-        let (mut table, cached) = (builder.expiring_table(part, ttl)?, builder.cached(ttl));
-        let complete = table.is_empty()?;
-        let buckets = Buckets {
-            table,
-            map: HashMap::default(),
-            complete,
-            filter: KeyFilter::new(builder.cache() / FILTER),
-            columns,
-            share: builder.share.clone(),
-            bytes: 0,
-            generation: 0,
-            half_full: false,
-        };
-        Ok(Self { buckets, dirty: Vec::new(), unique, cached, buffer: Vec::new() })
-    }
-
-    /// The bucket of a join key, loaded if need be. Whoever changes an entry calls [`Side::changed`].
-    pub(super) fn bucket(&mut self, key: &[u8]) -> Result<&mut Bucket, EngineError> {
-        self.buckets.get(key, self.unique.as_deref())
-    }
-
-    /// Notes that a bucket has its first change since the last flush.
-    pub(super) fn changed(&mut self, key: &[u8]) {
-        self.dirty.push(Key::from_slice(key));
-    }
-
-    /// Adds a row: one more of it, or, with a unique key, in place of the one that was there; says whether there was
-    /// one.
-    pub(super) fn add(&mut self, key: &[u8], row: &Row, degree: u32) -> Result<bool, EngineError> {
-        let unique = self.unique.as_deref();
-        let bucket = self.buckets.get(key, unique)?;
-        if bucket.changed.is_empty() {
-            self.dirty.push(Key::from_slice(key));
-        }
-        let first = bucket.entries.is_empty();
-        let (less, replaced) = bucket.add(unique, row, degree, &mut self.buffer);
-        let filter = &mut self.buckets.filter;
-        if !self.buckets.complete && (first || filter.is_learning()) {
-            filter.insert(key);
-        }
-        self.buckets.bytes = (self.buckets.bytes + weight(row)).saturating_sub(less);
-        Ok(replaced)
-    }
-
-    /// Takes a row out; one that is not there is ignored.
-    pub(super) fn remove(&mut self, key: &[u8], row: &Row) -> Result<(), EngineError> {
-        let unique = self.unique.as_deref();
-        let bucket = self.buckets.get(key, unique)?;
-        let first = bucket.changed.is_empty();
-        let Some(at) = bucket.find(unique, row, &mut self.buffer) else { return Ok(()) };
-        if let Some(entry) = bucket.entries.get_mut(at).filter(|entry| entry.count > 0) {
-            entry.count -= 1;
-            bucket.note(at);
-            if first {
-                self.dirty.push(Key::from_slice(key));
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes what changed, and forgets what was not used of late when there is much in memory.
-    pub(super) fn flush(&mut self) {
-        let unique = self.unique.as_deref();
-        let mut full = Vec::new();
-        for key in self.dirty.drain(..) {
-            let Some(bucket) = self.buckets.map.get_mut(key.as_slice()) else { continue };
-            full.clear();
-            full.extend_from_slice(&key);
-            let less = bucket.write(unique, &mut full, self.buckets.table.as_mut());
-            self.buckets.bytes = self.buckets.bytes.saturating_sub(less);
-        }
-        self.buckets.shrink(self.cached);
-    }
-}
-
 /// The bytes that tell a row from others of its join key.
-fn put_identity(out: &mut Vec<u8>, unique: Option<&[usize]>, row: &Row) {
+pub(super) fn put_identity(out: &mut Vec<u8>, unique: Option<&[usize]>, row: &Row) {
     match unique {
         Some(columns) => codec::put_key(out, row, columns),
         None => row.iter().for_each(|value| codec::put_key_value(out, value)),
@@ -246,8 +106,52 @@ fn put_identity(out: &mut Vec<u8>, unique: Option<&[usize]>, row: &Row) {
 }
 
 impl Bucket {
-    fn weight(&self) -> usize {
-        BUCKET_WEIGHT + self.entries.iter().map(|entry| weight(&entry.row)).sum::<usize>()
+    /// One without rows in memory.
+    pub(super) fn new(extent: Extent) -> Self {
+        Self { entries: SmallVec::new(), extent, index: None, changed: SmallVec::new(), used: 0 }
+    }
+
+    /// About what it takes in memory besides its key.
+    pub(super) fn weight(&self) -> usize {
+        BUCKET_WEIGHT + self.entries.iter().map(|entry| self.entry_weight(&entry.row)).sum::<usize>()
+    }
+
+    /// About what a row takes in memory here.
+    pub(super) fn entry_weight(&self, row: &Row) -> usize {
+        weight(row) + if self.index.is_some() { INDEX_WEIGHT } else { 0 }
+    }
+
+    /// Whether nothing changed since the last flush.
+    pub(super) fn is_clean(&self) -> bool {
+        self.changed.is_empty()
+    }
+
+    /// Reads the rows of its key from the table, if they are no more than so many and take no more than so many bytes;
+    /// gives the bytes.
+    pub(super) fn load(
+        &mut self,
+        table: &mut dyn StateTable,
+        key: &[u8],
+        unique: Option<&[usize]>,
+        (rows, most): (usize, usize),
+    ) -> Result<usize, StateError> {
+        let mut bytes = 0;
+        self.extent = Extent::Whole;
+        table.scan(key, &mut |found, value| {
+            let entry = Entry::read(value)?;
+            bytes += self.entry_weight(&entry.row);
+            if self.entries.len() == rows || bytes > most {
+                self.extent = if rows < usize::MAX { Extent::Many } else { Extent::Huge };
+                return Ok(false);
+            }
+            self.push(unique, entry, found.get(key.len()..).unwrap_or_default());
+            Ok(true)
+        })?;
+        if self.extent != Extent::Whole {
+            *self = Self { used: self.used, ..Self::new(self.extent) };
+            bytes = 0;
+        }
+        Ok(bytes)
     }
 
     /// Appends an entry, which is not there.
@@ -273,7 +177,7 @@ impl Bucket {
     }
 
     /// Where a row is, or was before it went.
-    fn find(&self, unique: Option<&[usize]>, row: &Row, buffer: &mut Vec<u8>) -> Option<usize> {
+    pub(super) fn find(&self, unique: Option<&[usize]>, row: &Row, buffer: &mut Vec<u8>) -> Option<usize> {
         if let Some(index) = &self.index {
             buffer.clear();
             put_identity(buffer, unique, row);
@@ -307,8 +211,16 @@ impl Bucket {
         first && !self.changed.is_empty()
     }
 
+    /// Takes the row at a place out once; says whether it was there.
+    pub(super) fn take(&mut self, at: usize) -> bool {
+        let Some(entry) = self.entries.get_mut(at).filter(|entry| entry.count > 0) else { return false };
+        entry.count -= 1;
+        self.note(at);
+        true
+    }
+
     /// Adds a row; gives the weight of the one whose place it took, and whether that was still there.
-    fn add(
+    pub(super) fn add(
         &mut self,
         unique: Option<&[usize]>,
         row: &Row,
@@ -318,9 +230,10 @@ impl Bucket {
         let found = self.find(unique, row, buffer);
         let at = found.unwrap_or(self.entries.len());
         let (mut less, mut replaced) = (0, false);
+        let indexed = self.index.is_some();
         match self.entries.get_mut(at) {
             Some(entry) => {
-                less = weight(&entry.row);
+                less = weight(&entry.row) + if indexed { INDEX_WEIGHT } else { 0 };
                 replaced = unique.is_some() && entry.count > 0;
                 entry.count = if unique.is_some() { 1 } else { entry.count.saturating_add(1) };
                 entry.row = Row::clone(row);
@@ -337,7 +250,12 @@ impl Bucket {
     }
 
     /// Writes the entries that changed under the join key in `full`; gives the weight of what is gone.
-    fn write(&mut self, unique: Option<&[usize]>, full: &mut Vec<u8>, table: &mut dyn StateTable) -> usize {
+    pub(super) fn write(
+        &mut self,
+        unique: Option<&[usize]>,
+        full: &mut Vec<u8>,
+        table: &mut dyn StateTable,
+    ) -> usize {
         let start = full.len();
         let mut value = Vec::new();
         let mut gone: SmallVec<[usize; 2]> = SmallVec::new();
@@ -349,9 +267,7 @@ impl Bucket {
             if entry.count > 0 {
                 entry.stored = true;
                 value.clear();
-                codec::put_varint(&mut value, u128::from(entry.count));
-                codec::put_varint(&mut value, u128::from(entry.degree));
-                codec::put_row(&mut value, &entry.row);
+                put_entry(&mut value, entry.count, entry.degree, &entry.row);
                 table.put(full, &value);
                 continue;
             }
@@ -367,7 +283,8 @@ impl Bucket {
         gone.sort_unstable_by(|left, right| right.cmp(left));
         let mut less = 0;
         for at in gone {
-            less += weight(&self.entries.swap_remove(at).row);
+            let row = self.entries.swap_remove(at).row;
+            less += self.entry_weight(&row);
             if let (Some(index), Some(moved)) = (&mut self.index, self.entries.get(at)) {
                 full.truncate(start);
                 put_identity(full, unique, &moved.row);

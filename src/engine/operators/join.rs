@@ -8,22 +8,34 @@ use super::super::error::EngineError;
 use super::super::eval::{Evaluator, Input};
 use super::super::plan::{Join as Spec, JoinKind};
 use super::super::row::{Change, Row, RowKind, Value};
-use super::bucket::Side;
+use super::bucket::{Bucket, Entry};
 use super::row::failed;
+use super::side::Side;
 use super::{Builder, ENOUGH, Emitter, Operator};
 
 pub(super) struct Join {
-    name: String,
-    kind: JoinKind,
     keys: [Vec<usize>; 2],
-    residual: Option<Evaluator>,
+    pairs: Pairs,
     sides: [Side; 2],
-    widths: [usize; 2],
     key: Vec<u8>,
     /// Positions in the other side's bucket that match; kept for its memory.
     matches: Vec<usize>,
+    /// The first row at hand meets a bucket that is too large for memory.
+    meeting: Option<Meeting>,
     /// Rows of the input at hand are still to be taken in.
     left: bool,
+}
+
+/// How far a row has come that meets a bucket in pieces.
+struct Meeting {
+    /// Where the next piece begins.
+    from: Vec<u8>,
+    /// What the pieces before it had.
+    bytes: usize,
+    degree: u32,
+    matched: bool,
+    /// The row took the place of another.
+    replaced: bool,
 }
 
 impl Join {
@@ -36,17 +48,97 @@ impl Join {
             Side::new(builder, "left", keys[0].clone(), spec.left_key.clone(), left_ttl)?,
             Side::new(builder, "right", keys[1].clone(), spec.right_key.clone(), right_ttl)?,
         ];
-        Ok(Self {
+        let pairs = Pairs {
             name: builder.node.name.clone(),
             kind: spec.kind,
-            keys,
             residual,
-            sides,
             widths: [builder.input(0)?.len(), builder.input(1)?.len()],
-            key: Vec::new(),
-            matches: Vec::new(),
-            left: false,
-        })
+        };
+        Ok(Self { keys, pairs, sides, key: Vec::new(), matches: Vec::new(), meeting: None, left: false })
+    }
+
+    /// Takes in a row; says whether that is done, or [`Self::meet_on`] is to be called.
+    fn change(&mut self, port: usize, change: &Change, out: &mut Vec<Change>) -> Result<bool, EngineError> {
+        let add = change.kind.is_add();
+        let keys = self.keys.get(port).map(Vec::as_slice).unwrap_or_default();
+        if keys.iter().any(|&column| change.row.get(column).is_none_or(Value::is_null)) {
+            // NULL never matches: nothing to keep.
+            self.pairs.finish(port, change, 0, false, out);
+            return Ok(true);
+        }
+        self.key.clear();
+        codec::put_key(&mut self.key, &change.row, keys);
+        let (key, matches) = (self.key.as_slice(), &mut self.matches);
+
+        let [left, right] = &mut self.sides;
+        let (input, other) = if port == 0 { (left, right) } else { (right, left) };
+        input.relieve();
+        other.relieve();
+        let Some(bucket) = other.bucket(key)? else {
+            let replaced = add && input.has(key, &change.row)?;
+            let from = self.key.clone();
+            self.meeting = Some(Meeting { from, bytes: 0, degree: 0, matched: false, replaced });
+            return self.meet_on(port, change, out);
+        };
+        let degree = self.pairs.meet(port, &change.row, &bucket.entries, matches)?;
+        // An update of which only the new row comes: whoever it matches has its old row for a partner already.
+        let replaced = take_in(input, key, change, degree)?;
+        if self.pairs.emit(port, change, replaced, bucket, matches, out) {
+            other.changed(key);
+        }
+        self.pairs.finish(port, change, degree, !matches.is_empty(), out);
+        Ok(true)
+    }
+
+    /// Lets the row meet the bucket's next pieces, until much has come out; says whether it has met all.
+    fn meet_on(&mut self, port: usize, change: &Change, out: &mut Vec<Change>) -> Result<bool, EngineError> {
+        let Some(mut meeting) = self.meeting.take() else { return Ok(true) };
+        let (key, matches) = (self.key.as_slice(), &mut self.matches);
+        let [left, right] = &mut self.sides;
+        let (input, other) = if port == 0 { (left, right) } else { (right, left) };
+        loop {
+            let mut piece = other.piece(key, &meeting.from)?;
+            let degree = self.pairs.meet(port, &change.row, &piece.bucket.entries, matches)?;
+            if self.pairs.emit(port, change, meeting.replaced, &mut piece.bucket, matches, out) {
+                other.write(key, &mut piece.bucket);
+            }
+            meeting.bytes += piece.bytes;
+            meeting.degree = meeting.degree.saturating_add(degree);
+            meeting.matched |= !matches.is_empty();
+            let Some(next) = piece.next else { break };
+            meeting.from = next;
+            if out.len() >= ENOUGH {
+                self.meeting = Some(meeting);
+                return Ok(false);
+            }
+        }
+        other.measured(key, meeting.bytes);
+        take_in(input, key, change, meeting.degree)?;
+        self.pairs.finish(port, change, meeting.degree, meeting.matched, out);
+        Ok(true)
+    }
+}
+
+/// Keeps a row, or forgets it; says whether it took the place of another.
+fn take_in(input: &mut Side, key: &[u8], change: &Change, degree: u32) -> Result<bool, EngineError> {
+    if change.kind.is_add() {
+        return input.add(key, &change.row, degree);
+    }
+    input.remove(key, &change.row)?;
+    Ok(false)
+}
+
+/// What comes out when a row meets the rows of the other side.
+struct Pairs {
+    name: String,
+    kind: JoinKind,
+    residual: Option<Evaluator>,
+    widths: [usize; 2],
+}
+
+impl Pairs {
+    fn is_semi(&self) -> bool {
+        matches!(self.kind, JoinKind::Semi | JoinKind::Anti)
     }
 
     /// Whether rows of this input survive without a partner.
@@ -59,37 +151,18 @@ impl Join {
         }
     }
 
-    fn change(&mut self, port: usize, change: &Change, out: &mut Vec<Change>) -> Result<(), EngineError> {
-        let add = change.kind.is_add();
-        let semi = matches!(self.kind, JoinKind::Semi | JoinKind::Anti);
-        let (input_outer, other_outer) = (self.is_outer(port), self.is_outer(1 - port));
-        let lone = Lone { pass: semi, widths: self.widths };
-        let keys = self.keys.get(port).map(Vec::as_slice).unwrap_or_default();
-        if keys.iter().any(|&column| change.row.get(column).is_none_or(Value::is_null)) {
-            // NULL never matches: nothing to keep.
-            if input_outer {
-                let kind = if add { RowKind::Insert } else { RowKind::Delete };
-                out.push(lone.change(port, kind, &change.row));
-            } else if self.kind == JoinKind::Anti && port == 0 {
-                out.push(change.clone());
-            }
-            return Ok(());
-        }
-        self.key.clear();
-        codec::put_key(&mut self.key, &change.row, keys);
-        let (key, matches) = (self.key.as_slice(), &mut self.matches);
+    /// Finds the entries that a row matches; gives how many rows they are.
+    fn meet(
+        &self,
+        port: usize,
+        row: &Row,
+        entries: &[Entry],
+        matches: &mut Vec<usize>,
+    ) -> Result<u32, EngineError> {
         matches.clear();
-
-        let [left, right] = &mut self.sides;
-        let (input, other) = if port == 0 { (left, right) } else { (right, left) };
-        let bucket = other.bucket(key)?;
         let mut degree: u32 = 0;
-        for (at, entry) in bucket.entries.iter().enumerate().filter(|(_, entry)| entry.count > 0) {
-            let pair = if port == 0 {
-                Input::pair(&change.row, &entry.row)
-            } else {
-                Input::pair(&entry.row, &change.row)
-            };
+        for (at, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.count > 0) {
+            let pair = if port == 0 { Input::pair(row, &entry.row) } else { Input::pair(&entry.row, row) };
             let matched = match &self.residual {
                 Some(residual) => residual.is_true(pair).map_err(|error| failed(&self.name, error))?,
                 None => true,
@@ -99,32 +172,33 @@ impl Join {
                 degree = degree.saturating_add(entry.count);
             }
         }
-        // An update of which only the new row comes: whoever it matches has its old row for a partner already.
-        let replaced = add && input.add(key, &change.row, degree)?;
-        if !add {
-            input.remove(key, &change.row)?;
-        }
+        Ok(degree)
+    }
 
+    /// Gives out the pairs of a row with the entries that it matches; says whether they are the bucket's first change
+    /// since the last flush.
+    fn emit(
+        &self,
+        port: usize,
+        change: &Change,
+        replaced: bool,
+        bucket: &mut Bucket,
+        matches: &[usize],
+        out: &mut Vec<Change>,
+    ) -> bool {
+        let (add, semi) = (change.kind.is_add(), self.is_semi());
         if semi && port == 0 {
-            if (degree == 0) == (self.kind == JoinKind::Anti) {
-                out.push(change.clone());
-            }
-            return Ok(());
+            return false;
         }
-        if matches.is_empty() {
-            if input_outer {
-                let kind = if add { RowKind::Insert } else { RowKind::Delete };
-                out.push(lone.change(port, kind, &change.row));
-            }
-            return Ok(());
-        }
+        let (input_outer, other_outer) = (self.is_outer(port), self.is_outer(1 - port));
         let pair_kind = match (add, input_outer, other_outer) {
             (true, false, false) | (false, false, _) => change.kind,
             (true, ..) => RowKind::Insert,
             (false, ..) => RowKind::Delete,
         };
+        let lone = self.lone();
         let mut first_change = false;
-        for &at in matches.iter() {
+        for &at in matches {
             let Some(entry) = bucket.entries.get(at) else { continue };
             let (row, count, degree) = (&entry.row, entry.count, entry.degree);
             let first = if add { degree == 0 && !replaced } else { degree <= 1 };
@@ -156,10 +230,23 @@ impl Join {
                 first_change |= bucket.set_degree(at, degree);
             }
         }
-        if first_change {
-            other.changed(key);
+        first_change
+    }
+
+    /// The row has met all rows that there are: it may come out, or go, by itself.
+    fn finish(&self, port: usize, change: &Change, degree: u32, matched: bool, out: &mut Vec<Change>) {
+        if self.is_semi() && port == 0 {
+            if (degree == 0) == (self.kind == JoinKind::Anti) {
+                out.push(change.clone());
+            }
+        } else if !matched && self.is_outer(port) {
+            let kind = if change.kind.is_add() { RowKind::Insert } else { RowKind::Delete };
+            out.push(self.lone().change(port, kind, &change.row));
         }
-        Ok(())
+    }
+
+    fn lone(&self) -> Lone {
+        Lone { pass: self.is_semi(), widths: self.widths }
     }
 }
 
@@ -190,9 +277,15 @@ impl Operator for Join {
         let out = out.rows();
         let mut done = 0;
         for change in rows.iter() {
-            self.change(port, change, out)?;
-            done += 1;
+            let met = match self.meeting {
+                None => self.change(port, change, out)?,
+                Some(_) => self.meet_on(port, change, out)?,
+            };
             // A row may have very many partners: what has come out is handed on before more is made.
+            if !met {
+                break;
+            }
+            done += 1;
             if out.len() >= ENOUGH {
                 break;
             }

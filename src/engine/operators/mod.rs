@@ -29,6 +29,9 @@ mod idle_tests;
 mod interval;
 mod join;
 mod keyed;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod memory_tests;
 mod over;
 mod over_functions;
 mod over_sorted;
@@ -44,6 +47,7 @@ mod row;
 mod session;
 mod sets;
 mod share;
+mod side;
 mod slices;
 mod temporal;
 #[cfg(test)]

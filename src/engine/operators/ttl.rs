@@ -106,6 +106,14 @@ impl StateTable for ExpiringTable {
         })
     }
 
+    fn scan_part(&mut self, prefix: &[u8], from: &[u8], each: &mut Visit<'_>) -> Result<(), StateError> {
+        let limit = self.limit();
+        self.table.scan_part(prefix, from, &mut |key, value| match stamp(value) {
+            Some((at, value)) if at > limit => each(key, value),
+            _ => Ok(true),
+        })
+    }
+
     fn scan(&mut self, prefix: &[u8], each: &mut Visit<'_>) -> Result<(), StateError> {
         self.sweep()?;
         let limit = self.limit();

@@ -75,7 +75,11 @@ impl Instance {
         self.operator.number(number);
         self.one.clear();
         self.one.push(change);
-        self.operator.process(port, &mut self.one, out)
+        self.operator.process(port, &mut self.one, out)?;
+        while self.operator.pending() {
+            self.operator.process(port, &mut self.one, out)?;
+        }
+        Ok(())
     }
 
     /// Takes in what it has been given, up to the first failure or until much has come out.
