@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::graph::{Environment, Graph, NoLookup, Output, SystemClock};
-use super::super::plan::{Join, JoinKind, NodeId, Op, Plan};
+use super::super::plan::{Join, JoinKind, NodeId, Op, Plan, Rank, RankFunction, SortKey};
 use super::super::row::{Change, RowKind};
 use super::super::testing::{ALL, PlanBuilder, change, schema};
 use crate::state::{MemoryState, StateBackend, StateError, StateTable, Visit};
@@ -129,8 +129,7 @@ impl Counting {
         self.reads.most.store(0, Ordering::Relaxed);
         self.push(node, row);
         self.graph.flush().unwrap();
-        let (all, most) =
-            (self.reads.all.load(Ordering::Relaxed), self.reads.most.load(Ordering::Relaxed));
+        let (all, most) = (self.reads.all.load(Ordering::Relaxed), self.reads.most.load(Ordering::Relaxed));
         (std::mem::take(&mut self.out.0), all, most)
     }
 }
@@ -138,14 +137,7 @@ impl Counting {
 /// `left.v > (SELECT …)`, or all rows of one key.
 fn join(kind: JoinKind, on: Vec<(usize, usize)>, keyed: bool) -> Counting {
     let key = keyed.then(|| vec![0]);
-    let spec = Join {
-        kind,
-        on,
-        residual: None,
-        left_key: key.clone(),
-        right_key: key,
-        ttl: [None; 2],
-    };
+    let spec = Join { kind, on, residual: None, left_key: key.clone(), right_key: key, ttl: [None; 2] };
     let semi = matches!(kind, JoinKind::Semi | JoinKind::Anti);
     let columns = if semi { "id:int k:int" } else { "id:int k:int id2:int k2:int" };
     assert!(schema(columns).len() > 1);
@@ -185,16 +177,56 @@ fn a_row_of_a_join_meets_a_large_bucket_in_pieces() {
             // The first and the last partner of all of them; one between makes pairs only.
             let semi = matches!(kind, JoinKind::Semi | JoinKind::Anti);
             let between = if semi { 0 } else { ROWS };
-            let rows = [("+I[1, 7]", first), ("+I[2, 7]", between), ("-D[1, 7]", between), ("-D[2, 7]", first)];
+            let rows =
+                [("+I[1, 7]", first), ("+I[2, 7]", between), ("-D[1, 7]", between), ("-D[2, 7]", first)];
             for (row, expected) in rows {
                 let (out, all, most) = join.one(1, row);
                 assert_eq!(out.len(), expected, "{kind:?} {on:?}: {row}");
-                assert!(all >= ROWS && most < SOME, "{kind:?} {on:?}: {most} of {all} entries at once for {row}");
+                assert!(
+                    all >= ROWS && most < SOME,
+                    "{kind:?} {on:?}: {most} of {all} entries at once for {row}"
+                );
             }
             let (out, ..) = join.one(0, "+I[3, 7]");
             let lone = matches!(kind, JoinKind::Full | JoinKind::Anti);
             assert_eq!(out.len(), usize::from(lone));
             assert!(out.iter().all(|change| change.kind != RowKind::Delete));
+        }
+    }
+}
+
+/// The first rows of all, by the greatest `k`.
+fn top(from: u64, to: u64, emit_rank: bool) -> Counting {
+    let spec = Rank {
+        function: RankFunction::RowNumber,
+        partition: Vec::new(),
+        order: vec![SortKey { column: 1, descending: true, nulls_first: false }],
+        from,
+        to: Some(to),
+        emit_rank,
+        emit_update_before: true,
+        input_key: Some(vec![0]),
+    };
+    let columns = if emit_rank { "id:int k:int rn:bigint" } else { "id:int k:int" };
+    Counting::new(Op::Rank(spec), &["id:int k:int"], columns)
+}
+
+#[test]
+fn a_row_of_a_top_n_reads_the_first_ones_only() {
+    for (from, emit_rank) in [(1, false), (1, true), (3, false)] {
+        for epoch in [1, 100, ROWS] {
+            let mut top = top(from, 4, emit_rank);
+            top.fill(0, (0..ROWS).map(|id| format!("+I[{id}, {id}]")), epoch);
+            top.graph.flush().unwrap();
+            // One behind them, one before them, and the first of all, again and again.
+            let mut rows = vec!["-D[7, 7]".to_owned(), "+I[7, 7]".into(), "+I[900, 900]".into()];
+            rows.push("-D[900, 900]".into());
+            rows.extend((0..20).map(|at| format!("-D[{}, {}]", ROWS - 1 - at, ROWS - 1 - at)));
+            for row in rows {
+                let (out, all, _) = top.one(0, &row);
+                assert!(all < SOME, "{from} {emit_rank} {epoch}: {all} entries for {row}");
+                assert_eq!(out.is_empty(), row.ends_with("[7, 7]"), "{row}: {out:?}");
+            }
         }
     }
 }

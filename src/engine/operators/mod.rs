@@ -40,6 +40,7 @@ mod over_sorted;
 mod over_tests;
 mod pane;
 mod rank;
+mod ranked;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_wrap)]
 mod restart_tests;

@@ -1,104 +1,42 @@
 //! Top-N.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
-
-use ahash::RandomState;
-use hashbrown::HashMap;
 
 use super::super::codec;
 use super::super::error::EngineError;
 use super::super::expr::ExprNode;
 use super::super::plan::{ChangelogMode, Node, Op, Rank as Spec, RankFunction, SortKey};
 use super::super::row::{Change, Row, RowKind, Value};
-use super::buffer::{put_sort_key, row_weight};
-use super::{Builder, Emitter, Key, Operator};
-use crate::state::{StateError, StateTable};
+use super::buffer::put_sort_key;
+use super::ranked::{Moved, Partition, Ranked};
+use super::{Builder, Emitter, Operator};
+use crate::state::StateTable;
 
 /// `ROW_NUMBER() … BETWEEN from AND to` over a changing input.
 ///
-/// All rows of a partition are kept, sorted (of an insert-only input only those that can still count). After a
-/// change the ranks from `from` to `to` are compared with what they were: with the rank column every rank that
-/// holds another row is an update, without it only rows that leave or enter are emitted.
+/// All rows of a partition are kept, sorted (of an insert-only input, or one whose rows only climb, those that can
+/// still count). After a change the ranks from where it was are compared with what they were: with the rank column
+/// every rank that holds another row is an update, without it only rows that leave or enter are emitted.
 pub(super) struct Rank {
     spec: Spec,
-    append_only: bool,
     /// A row with a known key replaces the one with that key: no `-U` comes, or it need not be looked at.
     upsert: bool,
-    table: Box<dyn StateTable>,
-    partitions: HashMap<Key, Partition, RandomState>,
-    /// Bytes that may stay in memory over a flush, and those that are there.
-    cached: usize,
-    bytes: usize,
-    /// The ranks that count are the first ones, so many, and only what enters or leaves them is emitted: known without
-    /// looking at the others.
-    first: Option<usize>,
+    rows: Ranked,
+    /// Ranks that count.
+    from: usize,
+    to: usize,
     sequence: u64,
     sequence_changed: bool,
     sequences: Box<dyn StateTable>,
 }
 
-/// The rows of a partition.
-#[derive(Default)]
-struct Partition {
-    /// By order, then arrival.
-    rows: BTreeMap<Vec<u8>, Row>,
-    /// Where the row of each input key stands; of upserts only.
-    places: HashMap<Key, Vec<u8>, RandomState>,
-    /// Key of the row at the last rank that counts, once there are so many.
-    last: Option<Vec<u8>>,
-}
-
-/// Rows that leave and enter the ranks that count, by key.
-#[derive(Default)]
-struct Moved {
-    left: BTreeMap<Vec<u8>, Row>,
-    entered: BTreeMap<Vec<u8>, Row>,
-}
-
-impl Partition {
-    /// A row was taken out of `rows`.
-    fn removed(&mut self, key: &[u8], row: Row, moved: &mut Moved) {
-        match &self.last {
-            Some(last) if key > last.as_slice() => return,
-            Some(last) => {
-                let behind = (Bound::Excluded(last.as_slice()), Bound::Unbounded);
-                let next = self.rows.range::<[u8], _>(behind).next();
-                let next = next.map(|(key, row)| (key.clone(), Row::clone(row)));
-                self.last = next.as_ref().map(|(key, _)| key.clone());
-                moved.entered.extend(next);
-            }
-            None => {}
-        }
-        moved.left.insert(key.to_vec(), row);
-    }
-
-    /// A row was put into `rows`; `to` ranks count.
-    fn added(&mut self, key: &[u8], row: &Row, to: usize, moved: &mut Moved) {
-        match &self.last {
-            Some(last) if key > last.as_slice() => return,
-            Some(last) => {
-                if let Some(row) = self.rows.get(last) {
-                    moved.left.insert(last.clone(), Row::clone(row));
-                }
-                let before = (Bound::Unbounded, Bound::Excluded(last.as_slice()));
-                self.last = self.rows.range::<[u8], _>(before).next_back().map(|(key, _)| key.clone());
-            }
-            None if self.rows.len() >= to => {
-                self.last = self.rows.last_key_value().map(|(key, _)| key.clone())
-            }
-            None => {}
-        }
-        moved.entered.insert(key.to_vec(), Row::clone(row));
-    }
+/// A row that was taken out, and the key of one that was added.
+struct Step<'a> {
+    removed: Option<(&'a [u8], &'a Row)>,
+    added: Option<&'a [u8]>,
 }
 
 const SEQUENCE: &[u8] = b"next";
-/// About what a row takes in memory besides its key and its values.
-const ROW_WEIGHT: usize = 64;
-/// The same of its place.
-const PLACE_WEIGHT: usize = 96;
-
 /// Whether updates only ever move a row up in the order: it is by COUNT or MAX descending, or MIN ascending, of
 /// an insert-only input (Flink's `UpdateFastStrategy`). Then an update is one step, without its old row leaving.
 fn only_climbs(builder: &Builder<'_>, order: &[SortKey]) -> bool {
@@ -142,212 +80,161 @@ impl Rank {
         let mut sequences = builder.table("sequence")?;
         let stored = sequences.get(SEQUENCE)?;
         let sequence = stored.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
+        // Without its old row an update is found only where it was: in the same partition.
+        let climbs = spec.input_key.as_ref().is_some_and(|key| {
+            spec.partition.iter().all(|column| key.contains(column)) && only_climbs(builder, &spec.order)
+        });
+        let upsert = mode.update_after && spec.input_key.is_some() && (!mode.update_before || climbs);
+        let to = spec.to.map_or(usize::MAX, |to| usize::try_from(to).unwrap_or(usize::MAX));
+        let prunes = mode == ChangelogMode::default() || (upsert && climbs && !mode.delete);
+        let input_key = spec.input_key.clone().filter(|_| upsert);
         Ok(Self {
-            append_only: mode == ChangelogMode::default(),
-            upsert: mode.update_after
-                && spec.input_key.as_ref().is_some_and(|key| {
-                    // Without its old row an update is found only where it was: in the same partition.
-                    let stays = spec.partition.iter().all(|column| key.contains(column));
-                    !mode.update_before || (stays && only_climbs(builder, &spec.order))
-                }),
-            first: (spec.from <= 1 && !spec.emit_rank)
-                .then(|| spec.to.map_or(usize::MAX, |to| usize::try_from(to).unwrap_or(usize::MAX)))
-                .filter(|to| *to > 0),
             spec: spec.clone(),
-            table: builder.expiring_table("rows", None)?,
-            partitions: HashMap::default(),
-            cached: builder.cached(None),
-            bytes: 0,
+            upsert,
+            rows: Ranked::new(builder, to, prunes, input_key)?,
+            from: usize::try_from(spec.from.max(1)).unwrap_or(usize::MAX),
+            to,
             sequence,
             sequence_changed: false,
             sequences,
         })
     }
 
-    fn load(&mut self, partition: &[u8]) -> Result<(), EngineError> {
-        if self.partitions.contains_key(partition) {
+    fn change(&mut self, change: &Change, out: &mut Vec<Change>) -> Result<(), EngineError> {
+        if self.from > self.to {
             return Ok(());
         }
-        let mut loaded = Partition::default();
-        let mut found = Vec::new();
-        self.table.scan(partition, &mut |key, bytes| {
-            let row = codec::get_row(bytes).map_err(|error| StateError::Corrupt {
-                table: "ranked rows".to_owned(),
-                what: error.to_string(),
-            })?;
-            found.push((key.get(partition.len()..).unwrap_or_default().to_vec(), row));
-            Ok(true)
-        })?;
-        for (key, row) in found {
-            self.bytes += self.weight(partition, &key, &row);
-            if let Some(input_key) = self.input_key(&row) {
-                loaded.places.insert(input_key, key.clone());
-            }
-            loaded.rows.insert(key, row);
-        }
-        if let Some(at) = self.first.and_then(|to| to.checked_sub(1)).filter(|at| *at < loaded.rows.len()) {
-            loaded.last = loaded.rows.keys().nth(at).cloned();
-        }
-        self.partitions.insert(Key::from_slice(partition), loaded);
-        Ok(())
-    }
-
-    /// The key by which a row is replaced.
-    fn input_key(&self, row: &Row) -> Option<Key> {
-        let columns = self.spec.input_key.as_ref().filter(|_| self.upsert)?;
-        let mut key = Vec::with_capacity(24);
-        codec::put_key(&mut key, row, columns);
-        Some(Key::from_vec(key))
-    }
-
-    fn weight(&self, partition: &[u8], key: &[u8], row: &Row) -> usize {
-        let place = if self.upsert { PLACE_WEIGHT + key.len() } else { 0 };
-        ROW_WEIGHT + partition.len() + key.len() + row_weight(row) + place
-    }
-
-    fn remove(&mut self, partition: &[u8], key: &[u8]) -> Option<Row> {
-        let mut removed = None;
-        if let Some(known) = self.partitions.get_mut(partition)
-            && let Some(row) = known.rows.remove(key)
-        {
-            let weight = self.weight(partition, key, &row);
-            self.bytes = self.bytes.saturating_sub(weight);
-            if let Some(input_key) = self.input_key(&row)
-                && let Some(known) = self.partitions.get_mut(partition)
-            {
-                known.places.remove(&input_key);
-            }
-            removed = Some(row);
-        }
-        self.table.delete(&[partition, key].concat());
-        removed
-    }
-
-    fn change(&mut self, change: &Change, out: &mut Vec<Change>) -> Result<(), EngineError> {
         let mut partition = Vec::new();
         codec::put_key(&mut partition, &change.row, &self.spec.partition);
-        self.load(&partition)?;
-        let before = if self.first.is_none() { self.top(&partition) } else { Vec::new() };
+        self.rows.open(&partition)?;
         let mut moved = Moved::default();
         let mut sort_key = Vec::new();
         put_sort_key(&mut sort_key, &change.row, &self.spec.order);
-        let input_key = self.input_key(&change.row);
-        let known = match &input_key {
-            Some(input_key) => self
-                .partitions
-                .get(partition.as_slice())
-                .and_then(|known| known.places.get(input_key).cloned()),
-            None if change.kind.is_add() => None,
-            None => self.find(&partition, &sort_key, |row| *row == change.row),
+        let add = change.kind.is_add();
+        let known = match (self.upsert, add) {
+            (true, _) => self.rows.place(&partition, &change.row),
+            (false, true) => None,
+            (false, false) => self.rows.find(&partition, &sort_key, &change.row)?,
         };
-        if let Some(known) = known {
-            let removed = self.remove(&partition, &known);
-            if let (Some(_), Some(row), Some(rows)) =
-                (self.first, removed, self.partitions.get_mut(partition.as_slice()))
-            {
-                rows.removed(&known, row, &mut moved);
-            }
-        }
-        if change.kind.is_add() {
+        let removed = known.as_ref().and_then(|key| self.rows.remove(&partition, key, &mut moved));
+        if add {
             sort_key.extend_from_slice(&self.sequence.to_be_bytes());
             self.sequence += 1;
             self.sequence_changed = true;
-            let mut bytes = Vec::new();
-            codec::put_row(&mut bytes, &change.row);
-            self.table.put(&[partition.as_slice(), &sort_key].concat(), &bytes);
-            self.bytes += self.weight(&partition, &sort_key, &change.row);
-            if let Some(known) = self.partitions.get_mut(partition.as_slice()) {
-                if let Some(input_key) = input_key {
-                    known.places.insert(input_key, sort_key.clone());
-                }
-                known.rows.insert(sort_key.clone(), Row::clone(&change.row));
-                if let Some(to) = self.first {
-                    known.added(&sort_key, &change.row, to, &mut moved);
+            self.rows.add(&partition, &sort_key, &change.row, &mut moved);
+        }
+        if self.from == 1 && !self.spec.emit_rank {
+            let (left, entered): (Vec<Row>, Vec<Row>) =
+                (moved.left.into_values().collect(), moved.entered.into_values().collect());
+            emit_moved(&left.iter().collect::<Vec<_>>(), &entered.iter().collect::<Vec<_>>(), out);
+        } else if let Some(rows) = self.rows.partition(&partition) {
+            let removed = known.as_deref().zip(removed.as_ref());
+            self.emit(rows, &Step { removed, added: add.then_some(sort_key.as_slice()) }, out);
+        }
+        self.rows.close(&partition)
+    }
+
+    /// Gives out the ranks that hold another row than before a step, from where it was.
+    fn emit(&self, partition: &Partition, step: &Step<'_>, out: &mut Vec<Change>) {
+        let rows = &partition.rows;
+        let (removed, added) = (step.removed.map(|(key, _)| key), step.added);
+        let Some(first) = removed.into_iter().chain(added).min() else { return };
+        // The last of the ranks that count, or of those that there are, and how many these are.
+        let (end, ranks) = match &partition.last {
+            Some(last) if first > last.as_slice() => return,
+            Some(last) => (Bound::Included(last.as_slice()), self.to),
+            None => (Bound::Unbounded, rows.len()),
+        };
+        let behind = rows.range::<[u8], _>((Bound::Included(first), end)).count();
+        let (mut start, mut new_rank) = (first, ranks.saturating_sub(behind) + 1);
+        let mut old_rank = new_rank;
+        if new_rank < self.from {
+            // From the rank before the first that counts on: rows have moved by one.
+            new_rank = self.from - 1;
+            let back = ranks.checked_sub(new_rank);
+            let back = back.and_then(|back| rows.range::<[u8], _>((Bound::Unbounded, end)).rev().nth(back));
+            let Some((key, _)) = back else { return };
+            start = key.as_slice();
+            let is_before = |key: Option<&[u8]>| usize::from(key.is_some_and(|key| key < start));
+            old_rank = (new_rank + is_before(removed)).saturating_sub(is_before(added));
+        }
+        let from_start = || rows.range::<[u8], _>((Bound::Included(start), Bound::Unbounded));
+        let mut stayed = from_start().filter(|(key, _)| Some(key.as_slice()) != added).peekable();
+        let mut gone = step.removed.filter(|(key, _)| *key >= start);
+        let mut old = std::iter::from_fn(|| match (gone, stayed.peek()) {
+            (Some((key, _)), next) if next.is_none_or(|(next, _)| key < next.as_slice()) => gone.take(),
+            _ => stayed.next().map(|(key, row)| (key.as_slice(), row)),
+        });
+        let mut new = from_start().map(|(key, row)| (key.as_slice(), row));
+        while old_rank < self.from {
+            old.next();
+            old_rank += 1;
+        }
+        while new_rank < self.from {
+            new.next();
+            new_rank += 1;
+        }
+        let last = removed.into_iter().chain(added).max();
+        let by_rank = self.spec.emit_rank || self.spec.emit_update_before;
+        let (mut left, mut entered) = (Vec::new(), Vec::new());
+        for rank in old_rank.max(new_rank)..=self.to {
+            let (old, new) = (old.next(), new.next());
+            match (old, new) {
+                (None, None) => break,
+                // What stands behind both is where it was.
+                (Some((old, _)), Some((new, _))) if old == new && Some(old) > last => break,
+                (Some((_, old)), Some((_, new))) if old == new => {}
+                _ if by_rank => self.emit_rank(rank, old.map(|old| old.1), new.map(|new| new.1), out),
+                _ => {
+                    left.extend(old.map(|(_, row)| row));
+                    entered.extend(new.map(|(_, row)| row));
                 }
             }
-            if let (true, Some(to)) = (self.append_only, self.spec.to) {
-                self.prune(&partition, usize::try_from(to).unwrap_or(usize::MAX));
+        }
+        emit_moved(&left, &entered, out);
+    }
+
+    /// Gives out that a rank holds another row. With an offset it does so without the rank too, as in Flink; but not
+    /// where old rows are left away: a row that leaves and one that comes are of other keys.
+    fn emit_rank(&self, rank: usize, old: Option<&Row>, new: Option<&Row>, out: &mut Vec<Change>) {
+        let ranked = |row: &Row| match self.spec.emit_rank {
+            true => {
+                let rank = Value::Int(i64::try_from(rank).unwrap_or(i64::MAX));
+                row.iter().cloned().chain([rank]).collect::<Row>()
+            }
+            false => Row::clone(row),
+        };
+        let (old_kind, new_kind) = match (old, new) {
+            (Some(_), Some(_)) => (RowKind::UpdateBefore, RowKind::UpdateAfter),
+            _ => (RowKind::Delete, RowKind::Insert),
+        };
+        if let Some(row) = old.filter(|_| new.is_none() || self.spec.emit_update_before) {
+            out.push(Change { kind: old_kind, row: ranked(row) });
+        }
+        if let Some(row) = new {
+            out.push(Change { kind: new_kind, row: ranked(row) });
+        }
+    }
+}
+
+/// Gives out the rows that left or entered the ranks that count, and did not do both.
+fn emit_moved(before: &[&Row], after: &[&Row], out: &mut Vec<Change>) {
+    let changed = |rows: &[&Row], others: &[&Row], kind: RowKind, out: &mut Vec<Change>| {
+        let mut others: Vec<Option<&Row>> = others.iter().map(|row| Some(*row)).collect();
+        let mut found = 0;
+        for row in rows {
+            // They are in the same order: the first ones are found already.
+            while others.get(found).is_some_and(Option::is_none) {
+                found += 1;
+            }
+            match others.iter_mut().skip(found).find(|other| **other == Some(*row)) {
+                Some(other) => *other = None,
+                None => out.push(Change { kind, row: Row::clone(row) }),
             }
         }
-        if self.first.is_some() {
-            let rows = |rows: BTreeMap<_, Row>| rows.into_values().collect::<Vec<_>>();
-            self.emit(&rows(moved.left), &rows(moved.entered), out);
-        } else {
-            let after = self.top(&partition);
-            self.emit(&before, &after, out);
-        }
-        Ok(())
-    }
-
-    /// Forgets rows behind the last rank: in an insert-only input they never come back.
-    fn prune(&mut self, partition: &[u8], keep: usize) {
-        while let Some(known) = self.partitions.get(partition)
-            && known.rows.len() > keep
-            && let Some(key) = known.rows.last_key_value().map(|(key, _)| key.clone())
-        {
-            self.remove(partition, &key);
-        }
-    }
-
-    fn find(&self, partition: &[u8], prefix: &[u8], test: impl Fn(&Row) -> bool) -> Option<Vec<u8>> {
-        let rows = &self.partitions.get(partition)?.rows;
-        rows.range(prefix.to_vec()..)
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .find(|(_, row)| test(row))
-            .map(|(key, _)| key.clone())
-    }
-
-    /// The rows whose ranks count.
-    fn top(&self, partition: &[u8]) -> Vec<Row> {
-        let Some(known) = self.partitions.get(partition) else { return Vec::new() };
-        let from = usize::try_from(self.spec.from.saturating_sub(1)).unwrap_or(usize::MAX);
-        let to = self.spec.to.map_or(usize::MAX, |to| usize::try_from(to).unwrap_or(usize::MAX));
-        known.rows.values().take(to).skip(from).cloned().collect()
-    }
-
-    fn emit(&self, before: &[Row], after: &[Row], out: &mut Vec<Change>) {
-        // Without the rank only what enters or leaves counts. With an offset every rank does, as in Flink; but not where
-        // old rows are left away: a row that leaves and one that comes are of other keys.
-        if !self.spec.emit_rank && (self.spec.from <= 1 || !self.spec.emit_update_before) {
-            let changed = |rows: &[Row], others: &[Row], kind: RowKind, out: &mut Vec<Change>| {
-                let mut others: Vec<Option<&Row>> = others.iter().map(Some).collect();
-                let mut found = 0;
-                for row in rows {
-                    // They are in the same order: the first ones are found already.
-                    while others.get(found).is_some_and(Option::is_none) {
-                        found += 1;
-                    }
-                    match others.iter_mut().skip(found).find(|other| **other == Some(row)) {
-                        Some(other) => *other = None,
-                        None => out.push(Change { kind, row: Row::clone(row) }),
-                    }
-                }
-            };
-            changed(before, after, RowKind::Delete, out);
-            changed(after, before, RowKind::Insert, out);
-            return;
-        }
-        let mut rank = i64::try_from(self.spec.from).unwrap_or(i64::MAX);
-        for at in 0..before.len().max(after.len()) {
-            let ranked = |row: &Row| match self.spec.emit_rank {
-                true => row.iter().cloned().chain([Value::Int(rank)]).collect::<Row>(),
-                false => Row::clone(row),
-            };
-            match (before.get(at), after.get(at)) {
-                (Some(old), Some(new)) if old == new => {}
-                (Some(old), Some(new)) => {
-                    if self.spec.emit_update_before {
-                        out.push(Change { kind: RowKind::UpdateBefore, row: ranked(old) });
-                    }
-                    out.push(Change { kind: RowKind::UpdateAfter, row: ranked(new) });
-                }
-                (Some(old), None) => out.push(Change { kind: RowKind::Delete, row: ranked(old) }),
-                (None, Some(new)) => out.push(Change { kind: RowKind::Insert, row: ranked(new) }),
-                (None, None) => {}
-            }
-            rank = rank.saturating_add(1);
-        }
-    }
+    };
+    changed(before, after, RowKind::Delete, out);
+    changed(after, before, RowKind::Insert, out);
 }
 
 impl Operator for Rank {
@@ -371,12 +258,7 @@ impl Operator for Rank {
         if std::mem::take(&mut self.sequence_changed) {
             self.sequences.put_greater(SEQUENCE, &self.sequence.to_be_bytes())?;
         }
-        if self.bytes > self.cached {
-            self.partitions.clear();
-            self.bytes = 0;
-        } else {
-            self.partitions.retain(|_, known| !known.rows.is_empty());
-        }
+        self.rows.flush();
         Ok(())
     }
 }

@@ -280,6 +280,11 @@ pub(super) fn cases() -> BTreeMap<String, Case> {
         (2, Some(3), true, true),
     ] {
         add(format!("rank {from} {to:?} {emit_rank} {inserts}"), rank(from, to, emit_rank, inserts));
+        let mut of_all = rank(from, to, emit_rank, inserts);
+        if let Some(Op::Rank(spec)) = of_all.plan.nodes.get_mut(1).map(|node| &mut node.op) {
+            spec.partition.clear();
+        }
+        add(format!("rank of all {from} {to:?} {emit_rank} {inserts}"), of_all);
     }
     for (rowtime, last) in [(false, false), (false, true), (true, false), (true, true)] {
         add(format!("deduplicate {rowtime} {last}"), deduplicate(rowtime, last));

@@ -10,9 +10,7 @@ use hashbrown::HashMap;
 use super::super::codec;
 use super::super::error::EngineError;
 use super::super::row::Row;
-use super::bucket::{
-    BUCKET_WEIGHT, Bucket, Entry, Extent, put_entry, put_identity, read_counts, read_row,
-};
+use super::bucket::{BUCKET_WEIGHT, Bucket, Entry, Extent, put_entry, put_identity, read_counts, read_row};
 use super::filter::KeyFilter;
 use super::{Builder, Key, Share};
 use crate::state::StateTable;
@@ -69,12 +67,7 @@ pub(super) struct Piece {
 impl Buckets {
     /// The bucket of a join key. It is loaded if need be: to meet `all` its rows, if memory has room for it; else if it
     /// has few.
-    fn get(
-        &mut self,
-        key: &[u8],
-        unique: Option<&[usize]>,
-        all: bool,
-    ) -> Result<&mut Bucket, EngineError> {
+    fn get(&mut self, key: &[u8], unique: Option<&[usize]>, all: bool) -> Result<&mut Bucket, EngineError> {
         let Self { table, map, filter, columns, share, bytes, .. } = self;
         let bucket = map.entry_ref(key).or_insert_with(|| {
             *bytes += BUCKET_WEIGHT + key.len();
