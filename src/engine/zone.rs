@@ -1,7 +1,7 @@
 //! Session time zones: `table.local-time-zone`, and the zones that functions name.
 
-use chrono::{DateTime, FixedOffset, NaiveDateTime, Offset, TimeZone};
-use chrono_tz::Tz;
+use chrono::{DateTime, FixedOffset, NaiveDateTime, Offset, TimeZone, Utc};
+use chrono_tz::{OffsetComponents, Tz};
 
 /// A time zone: one of the tz database, or a fixed offset from UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,9 @@ pub enum Zone {
     /// An offset that never changes.
     Fixed(FixedOffset),
 }
+
+/// 1900: the first that Java's older calendar knows of a zone, in milliseconds since 1970.
+const FIRST_TRANSITION: i64 = -2_208_988_800_000;
 
 impl Zone {
     /// UTC.
@@ -80,6 +83,28 @@ impl Zone {
     /// The last instant at which a wall clock stood so: when a window of wall-clock time is complete.
     pub fn instant_late(self, local: i64) -> i64 {
         self.resolve(local, true)
+    }
+
+    /// As [`Zone::local`] in Java's older calendar, which knows nothing of a zone before 1900 but its standard offset.
+    pub fn local_of_calendar(self, millis: i64) -> i64 {
+        if millis < FIRST_TRANSITION { millis.saturating_add(self.standard()) } else { self.local(millis) }
+    }
+
+    /// As [`Zone::instant_late`] in Java's older calendar.
+    pub fn instant_of_calendar(self, local: i64) -> i64 {
+        let standard = local.saturating_sub(self.standard());
+        if standard < FIRST_TRANSITION { standard } else { self.instant_late(local) }
+    }
+
+    /// Milliseconds that the zone is ahead of UTC by its present standard.
+    fn standard(self) -> i64 {
+        let seconds = match self {
+            Self::Fixed(offset) => i64::from(offset.local_minus_utc()),
+            Self::Named(zone) => {
+                zone.offset_from_utc_datetime(&Utc::now().naive_utc()).base_utc_offset().num_seconds()
+            }
+        };
+        seconds * 1000
     }
 
     fn resolve(self, local: i64, late: bool) -> i64 {

@@ -6,7 +6,7 @@ use super::avro_converter::Avro;
 use super::check::check;
 use super::config::Options;
 use super::edit::{self, Derived};
-use super::java_date::DateFormat;
+
 use crate::config::AddressMap;
 use crate::event::datum::Datum;
 use crate::event::json::JsonOptions;
@@ -14,6 +14,7 @@ use crate::event::options::Adjustment;
 use crate::event::record::Header;
 use crate::event::schema::{Field, Kind, Schema};
 use crate::event::{EventError, names, record};
+use crate::java::simple_date::SimpleDateFormat;
 
 /// `CloudEventsConverter`.
 pub(super) struct CloudEvents {
@@ -34,7 +35,7 @@ pub(super) struct CloudEvents {
     type_header: bool,
     trace_header: bool,
     data_name_header: bool,
-    time: DateFormat,
+    time: SimpleDateFormat,
     data_schemas: Derived<Arc<Schema>>,
     event_schemas: Derived<Arc<Schema>>,
 }
@@ -150,7 +151,7 @@ impl CloudEvents {
             type_header: kind,
             trace_header: trace && tracing,
             data_name_header: data && data_names,
-            time: DateFormat::new("yyyy-MM-dd'T'HH:mm:ss.SSSXXX").map_err(|e| own.error(name, e))?,
+            time: SimpleDateFormat::new("yyyy-MM-dd'T'HH:mm:ss.SSSXXX").map_err(|e| own.error(name, e))?,
             data_schemas: Derived::new(),
             event_schemas: Derived::new(),
         })
@@ -336,7 +337,7 @@ impl CloudEvents {
             "io.debezium.connector.postgresql.DataChangeEvent".into()
         };
         let ms = edit::get(&parts.source_schema, parts.source, "ts_ms").and_then(|(_, v)| v.as_int());
-        let time = ms.and_then(|ms| self.time.format(ms)).ok_or("the source has no time")?;
+        let time = ms.and_then(|ms| self.time.format_utc(ms)).ok_or("the source has no time")?;
         let content = if self.avro.is_some() { "application/avro" } else { "application/json" };
         let from = format!("/debezium/{}/{}", source("connector"), source("name"));
         let mut values: Vec<Datum<'a>> =

@@ -1,9 +1,9 @@
 //! `toString()` of Kafka Connect's values, which `StringConverter` writes: `Struct{id=1,name=x}`.
 
-use super::java_date::DateFormat;
 use crate::event::datum::Datum;
 use crate::event::schema::{Kind, Schema};
 use crate::event::simple;
+use crate::java::simple_date::SimpleDateFormat;
 
 const DECIMAL: &str = "org.apache.kafka.connect.data.Decimal";
 
@@ -67,8 +67,8 @@ pub(super) fn write(out: &mut Vec<u8>, schema: Option<&Schema>, datum: &Datum<'_
         }
         Datum::Int(n) => match schema.and_then(|s| simple::date_millis(s, *n)) {
             Some(ms) => {
-                let format = DateFormat::new("EEE MMM dd HH:mm:ss zzz yyyy").ok();
-                let text = format.and_then(|f| f.format(ms)).unwrap_or_default();
+                let format = SimpleDateFormat::new("EEE MMM dd HH:mm:ss zzz yyyy").ok();
+                let text = format.and_then(|f| f.format_utc(ms)).unwrap_or_default();
                 out.extend_from_slice(text.as_bytes());
             }
             None => out.extend_from_slice(itoa::Buffer::new().format(*n).as_bytes()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::config::Options;
 use super::edit::{self, Derived};
-use super::java_date::DateFormat;
+
 use super::literal;
 use super::regex::JavaRegex;
 use super::{Transform, Transformed};
@@ -13,6 +13,7 @@ use crate::event::EventError;
 use crate::event::datum::Datum;
 use crate::event::record::{Header, Record};
 use crate::event::schema::{Field, Schema};
+use crate::java::simple_date::SimpleDateFormat;
 
 /// `RegexRouter`: the topic by a regular expression.
 pub(super) struct RegexRouter {
@@ -59,13 +60,13 @@ impl Transform for RegexRouter {
 /// `TimestampRouter`: the topic by the record's timestamp.
 pub(super) struct TimestampRouter {
     topic: String,
-    format: DateFormat,
+    format: SimpleDateFormat,
 }
 
 impl TimestampRouter {
     pub(super) fn new(own: &Options<'_>) -> Result<Self, EventError> {
-        let format = DateFormat::new(&own.text("timestamp.format", "yyyyMMdd"))
-            .map_err(|e| own.error("timestamp.format", e))?;
+        let format = SimpleDateFormat::new(&own.text("timestamp.format", "yyyyMMdd"))
+            .map_err(|why| own.error("timestamp.format", format!("a SimpleDateFormat pattern ({why})")))?;
         Ok(Self { topic: own.text("topic.format", "${topic}-${timestamp}"), format })
     }
 }
@@ -77,7 +78,7 @@ impl Transform for TimestampRouter {
 
     fn apply<'a>(&mut self, mut record: Record<'a>) -> Transformed<'a> {
         let ms = record.timestamp.ok_or("the record has no timestamp")?;
-        let time = self.format.format(ms).ok_or("the timestamp is out of range")?;
+        let time = self.format.format_utc(ms).ok_or("the timestamp is out of range")?;
         record.topic = self.topic.replace("${topic}", &record.topic).replace("${timestamp}", &time);
         Ok(Some(record))
     }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use num_bigint::BigInt;
 
-use super::java_date::DateFormat;
 use crate::event::datum::{Datum, Inline};
 use crate::event::schema::{Kind, Schema};
+use crate::java::simple_date::SimpleDateFormat;
 
 /// Schema and value; both nothing for `null`.
 pub(super) type Parsed = (Option<Schema>, Datum<'static>);
@@ -53,7 +53,7 @@ fn temporal(token: &str) -> Option<Parsed> {
         24 => ("Timestamp", Kind::Int64, "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'"),
         _ => return None,
     };
-    let ms = DateFormat::new(pattern).ok()?.parse(&token)?;
+    let ms = SimpleDateFormat::new(pattern).ok()?.parse_utc(&token)?;
     let n = if name == "Date" { ms.div_euclid(86_400_000) } else { ms };
     Some((Some(Schema::new(kind).named(format!("org.apache.kafka.connect.data.{name}"), 1)), Datum::Int(n)))
 }

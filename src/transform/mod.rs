@@ -15,7 +15,6 @@ mod decode_message;
 mod edit;
 mod flatten;
 mod header_to_value;
-mod java_date;
 mod java_hash;
 mod java_text;
 mod kafka_fields;

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::config::Options;
 use super::edit::{self, Derived};
-use super::java_date::DateFormat;
+
 use super::{Transform, Transformed};
 use crate::event::EventError;
 use crate::event::datum::Datum;
 use crate::event::record::Record;
 use crate::event::schema::{Kind, Schema};
+use crate::java::simple_date::SimpleDateFormat;
 
 const DATE: &str = "org.apache.kafka.connect.data.Date";
 const TIME: &str = "org.apache.kafka.connect.data.Time";
@@ -30,7 +31,7 @@ pub(super) struct TimestampConverter {
     key: bool,
     field: Option<String>,
     target: Target,
-    format: Option<DateFormat>,
+    format: Option<SimpleDateFormat>,
     /// Units of a second in unix times.
     precision: i64,
     replace_nulls: bool,
@@ -48,7 +49,10 @@ impl TimestampConverter {
             _ => return Err(own.error("target.type", "string, unix, Date, Time or Timestamp")),
         };
         let format = match own.get("format").filter(|f| !f.trim().is_empty()) {
-            Some(format) => Some(DateFormat::new(format).map_err(|e| own.error("format", e))?),
+            Some(format) => Some(
+                SimpleDateFormat::new(format)
+                    .map_err(|why| own.error("format", format!("a SimpleDateFormat pattern ({why})")))?,
+            ),
             None if target == Target::Text => {
                 return Err(own.error("format", "a SimpleDateFormat pattern, since target.type is string"));
             }
@@ -97,7 +101,7 @@ impl TimestampConverter {
             }),
             (_, Kind::String, d) => {
                 let format = self.format.as_ref().ok_or("a text cannot be read without the option format")?;
-                let parsed = d.as_str().and_then(|text| format.parse(text));
+                let parsed = d.as_str().and_then(|text| format.parse_utc(text));
                 parsed.ok_or_else(|| "the text does not have the format of the option format".to_owned())
             }
             _ => Err("the schema is none of a timestamp".into()),
@@ -118,7 +122,7 @@ impl TimestampConverter {
             Target::Time => Datum::Int(ms.rem_euclid(DAY)),
             Target::Timestamp => Datum::Int(ms),
             Target::Text => {
-                let text = self.format.as_ref().and_then(|f| f.format(ms));
+                let text = self.format.as_ref().and_then(|f| f.format_utc(ms));
                 Datum::string(text.ok_or("the timestamp is out of range")?)
             }
         })

@@ -7,59 +7,15 @@ use chrono::{Datelike, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 use super::super::error::EvalError;
 use super::super::row::Instant;
 use super::time;
-
-pub(super) const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
-pub(super) const WEEKDAYS: [&str; 7] =
-    ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
-
-/// A part of a pattern.
-pub(super) enum Part<'a> {
-    Field(char, usize),
-    Text(&'a str),
-}
-
-/// Cuts a pattern into letters and quoted or other text.
-pub(super) fn parts(pattern: &str) -> Vec<Part<'_>> {
-    let mut parts = Vec::new();
-    let mut rest = pattern;
-    while let Some(first) = rest.chars().next() {
-        if first.is_ascii_alphabetic() {
-            let count = rest.bytes().take_while(|&byte| char::from(byte) == first).count();
-            parts.push(Part::Field(first, count));
-            rest = rest.get(count..).unwrap_or("");
-        } else if first == '\'' {
-            let body = rest.get(1..).unwrap_or("");
-            let end = body.find('\'').unwrap_or(body.len());
-            parts.push(Part::Text(if end == 0 { "'" } else { body.get(..end).unwrap_or("") }));
-            rest = body.get(end + 1..).unwrap_or("");
-        } else {
-            parts.push(Part::Text(rest.get(..first.len_utf8()).unwrap_or("")));
-            rest = rest.get(first.len_utf8()..).unwrap_or("");
-        }
-    }
-    parts
-}
+use crate::java::date_pattern::{self, MONTHS, Part, WEEKDAYS};
 
 /// A wall clock by a Java pattern.
 pub(crate) fn format(at: NaiveDateTime, pattern: &str) -> Result<String, EvalError> {
-    if pattern.bytes().filter(|byte| *byte == b'\'').count() % 2 == 1 {
+    let Some(parts) = date_pattern::parts(pattern) else {
         return Err(EvalError::new(format!("Pattern ends with an incomplete string literal: {pattern}")));
-    }
+    };
     let mut text = String::with_capacity(pattern.len() + 8);
-    for part in parts(pattern) {
+    for part in parts {
         match part {
             // an optional section is there when something is written
             Part::Text("[" | "]") => {}
@@ -89,17 +45,18 @@ fn most_letters(letter: char) -> usize {
     }
 }
 
-/// Whether the pattern has no letter that Java does not know.
+/// Whether Java takes the pattern: its letters are known, its quotes closed.
 pub(crate) fn is_valid(pattern: &str) -> bool {
     const LETTERS: &str = "GuyDMLdQqYwWEecFaBhKkHmsSAnNVvzOXxZpg";
-    parts(pattern).iter().all(|part| match part {
+    let is_known = |part: &Part<'_>| match part {
         Part::Field(letter, _) => LETTERS.contains(*letter),
         Part::Text(_) => true,
-    })
+    };
+    date_pattern::parts(pattern).is_some_and(|parts| parts.iter().all(is_known))
 }
 
 /// The week that holds the date, and its year, where weeks begin on Sunday and the first is that of 1 January.
-pub(super) fn sunday_week(at: NaiveDateTime) -> (i32, u32) {
+fn sunday_week(at: NaiveDateTime) -> (i32, u32) {
     let week = |date: NaiveDate| {
         let first = date.with_ordinal(1).map_or(0, |first| first.weekday().num_days_from_sunday());
         (date.ordinal0() + first) / 7 + 1
@@ -194,7 +151,7 @@ fn format_field(text: &mut String, at: NaiveDateTime, letter: char, count: usize
 }
 
 /// Takes up to `most` digits from the front.
-pub(super) fn take_digits<'a>(rest: &mut &'a str, most: usize) -> Option<&'a str> {
+fn take_digits<'a>(rest: &mut &'a str, most: usize) -> Option<&'a str> {
     let count = rest.bytes().take(most).take_while(u8::is_ascii_digit).count();
     let (digits, tail) = rest.split_at_checked(count)?;
     *rest = tail;
@@ -206,7 +163,7 @@ pub(crate) fn parse(text: &str, pattern: &str) -> Option<NaiveDateTime> {
     let (mut year, mut month, mut day) = (1970, 1, 1);
     let (mut hour, mut minute, mut second, mut nanos) = (0, 0, 0, 0);
     let (mut afternoon, mut half_day, mut day_of_year) = (None, false, None);
-    let parts = parts(pattern);
+    let parts = date_pattern::parts(pattern)?;
     let mut rest = text;
     for (at, part) in parts.iter().enumerate() {
         let (letter, count) = match part {
@@ -240,6 +197,10 @@ pub(crate) fn parse(text: &str, pattern: &str) -> Option<NaiveDateTime> {
             'M' | 'L' if count >= 3 => month = u32::try_from(name(&MONTHS, &mut rest)?).ok()? + 1,
             'E' => {
                 name(&WEEKDAYS, &mut rest)?;
+            }
+            // the year of weeks says nothing without a week
+            'Y' => {
+                take_digits(&mut rest, if adjacent { count } else { count.max(4) })?;
             }
             'a' => {
                 let (half, tail) = rest.split_at_checked(2)?;

@@ -392,7 +392,7 @@ fn unix_timestamp(call: &Call<'_>) -> Result<Value, EvalError> {
     let parsed = simple_date::parse(call.str(0)?, format)?.map(|(at, offset)| match offset {
         Some(offset) => instant(at).millis - offset * 1000,
         // of an hour that comes twice Java's calendar takes the second
-        None => call.context.zone.instant_late(instant(at).millis),
+        None => call.context.zone.instant_of_calendar(instant(at).millis),
     });
     Ok(Value::Int(parsed.map_or(i64::MIN, |at| at.div_euclid(1000))))
 }
@@ -401,7 +401,7 @@ fn from_unixtime(call: &Call<'_>) -> Result<Value, EvalError> {
     let format = if call.args.len() > 1 { call.str(1)? } else { simple_date::SQL };
     let zone = call.context.zone;
     let millis = call.int(0)?.wrapping_mul(1000);
-    let local = datetime(Instant::from_millis(zone.local(millis)));
+    let local = datetime(Instant::from_millis(zone.local_of_calendar(millis)));
     Ok(Value::from(simple_date::format(local, millis, zone, format)?))
 }
 
@@ -410,8 +410,8 @@ fn convert_tz(call: &Call<'_>) -> Result<Value, EvalError> {
     let Some((local, _)) = simple_date::parse(call.str(0)?, simple_date::SQL)? else {
         return Ok(Value::Null);
     };
-    let at = from.instant_late(instant(local).millis);
-    let there = datetime(Instant::from_millis(to.local(at)));
+    let at = from.instant_of_calendar(instant(local).millis);
+    let there = datetime(Instant::from_millis(to.local_of_calendar(at)));
     Ok(Value::from(simple_date::format(there, at, to, simple_date::SQL)?))
 }
 
