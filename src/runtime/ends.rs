@@ -95,6 +95,7 @@ pub(super) fn source_slots(plan: &Plan, format: &FormatContext) -> Result<Vec<In
             name: source.name.clone(),
             table: table.name.clone(),
             decoder,
+            by_key: matches!(kind, options::SourceKind::Table),
             of_files: matches!(kind, options::SourceKind::Files { .. }),
             partitions: Vec::new(),
             ended: false,

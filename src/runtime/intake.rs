@@ -3,6 +3,7 @@
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use super::jdbc::ScanKey;
 use super::source::{SourceEvent, position_key};
 use super::worker::{CHUNK, Command, Event, Sinks, SourceSlot, Worker, closed, engine_error};
 use crate::engine::format::{FormatError, Input};
@@ -105,6 +106,13 @@ impl Worker {
                 if let Some(slot) = self.sources.get_mut(source) {
                     slot.ended = true;
                     let node = slot.node;
+                    if slot.by_key {
+                        // Without a key nobody could tell at the next start that this was the end.
+                        let of_slot = format!("{}/", slot.name);
+                        for input in self.work.positions.keys().filter(|input| input.starts_with(&of_slot)) {
+                            self.work.keys.entry(input.clone()).or_insert_with(|| ScanKey::default().text());
+                        }
+                    }
                     self.graph
                         .watermark(node, i64::MAX, &mut Sinks(&mut self.sinks))
                         .map_err(engine_error)?;
@@ -129,9 +137,7 @@ impl Worker {
                 self.push(source, &mut changes, first.take(), last)?;
                 if self.is_full() {
                     // What this fetch gives is more than one epoch may hold: it ends here.
-                    for done in fetched.iter().take(index) {
-                        self.move_to(source, done.at, done.offset + 1);
-                    }
+                    self.move_behind(source, fetched, index);
                     self.wait_for_sinks()?;
                     self.cut(Vec::new())?;
                     self.touch();
@@ -166,9 +172,7 @@ impl Worker {
             if let Err(error) = decoded {
                 self.push(source, &mut changes, first, last)?;
                 // What came before it in this fetch is in the state, of whatever partition.
-                for done in fetched.iter().take(index) {
-                    self.move_to(source, done.at, done.offset + 1);
-                }
+                self.move_behind(source, fetched, index);
                 self.move_to(source, record.at, record.offset);
                 return Err(self.leave_in_order(error));
             }
@@ -204,10 +208,29 @@ impl Worker {
             tracing::warn!("{warning}");
             self.shared.warn(warning);
         }
+        self.keep_key(source, fetched, fetched.len());
         for (at, next) in fetched.next_offsets() {
             self.move_to(source, at, *next);
         }
         Ok(())
+    }
+
+    /// The first `count` records of a fetch are done with.
+    fn move_behind(&mut self, source: usize, fetched: &Fetched, count: usize) {
+        for done in fetched.iter().take(count) {
+            self.move_to(source, done.at, done.offset + 1);
+        }
+        self.keep_key(source, fetched, count);
+    }
+
+    /// Where an input goes by keys, that of the last of these records counts: all are of one partition.
+    fn keep_key(&mut self, source: usize, fetched: &Fetched, count: usize) {
+        let Some(slot) = self.sources.get(source).filter(|slot| slot.by_key) else { return };
+        let last = count.checked_sub(1).and_then(|last| fetched.iter().nth(last));
+        if let Some((done, key)) = last.and_then(|done| Some((done, done.key?))) {
+            let key = String::from_utf8_lossy(key).into_owned();
+            self.work.keys.insert(position_key(&slot.name, done.at), key);
+        }
     }
 
     fn move_to(&mut self, source: usize, at: &TopicPartition, next: i64) {

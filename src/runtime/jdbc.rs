@@ -1,7 +1,7 @@
 //! PostgreSQL tables as inputs: read once by a scan, or asked by lookup joins.
 //!
 //! Rows come as JSON objects that the server makes, so that one reader, that of the json format, knows how SQL
-//! types are read. A scan has the order of the table's key, by which it goes on after a restart.
+//! types are read. A scan has the order of the table's own key, and goes on behind the last one read after a restart.
 
 use std::fmt::Write as _;
 
@@ -32,6 +32,35 @@ pub(super) struct Found {
     from: String,
     /// Per column of the table: its name there, quoted, and its type.
     columns: Vec<(String, String)>,
+    /// The columns of its primary key, or of another unique index without nulls: names, and types. Rows are told apart by
+    /// what the database makes sure of, not by what the SQL says is a key.
+    key: Vec<(String, String)>,
+}
+
+/// How far a scan has come: the key of the last row that was read, column by column, as text. Without columns: to the
+/// end of a table that has no key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub(super) struct ScanKey(Vec<(String, String)>);
+
+impl ScanKey {
+    /// As it is kept in the state.
+    pub(super) fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    pub(super) fn read(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    pub(super) fn is_end(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The parameters of [`Found::scan`].
+    pub(super) fn values(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.0.iter().map(|(_, value)| value.as_str())
+    }
 }
 
 impl OutsideTable {
@@ -61,6 +90,17 @@ impl OutsideTable {
         const COLUMNS: &str = "
             SELECT attname::text, pg_catalog.format_type(atttypid, -1) FROM pg_catalog.pg_attribute
             WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
+        const KEY: &str = "
+            SELECT a.attname::text, pg_catalog.format_type(a.atttypid, -1)
+            FROM pg_catalog.pg_index i, unnest(i.indkey) WITH ORDINALITY k(attnum, place)
+              JOIN pg_catalog.pg_attribute a ON a.attnum = k.attnum
+            WHERE a.attrelid = $1 AND k.place <= i.indnkeyatts AND i.indexrelid =
+              (SELECT u.indexrelid FROM pg_catalog.pg_index u
+               WHERE u.indrelid = $1 AND u.indisunique AND u.indisvalid AND u.indpred IS NULL AND u.indexprs IS NULL
+                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute n
+                                 WHERE n.attrelid = $1 AND n.attnum = ANY (u.indkey) AND NOT n.attnotnull)
+               ORDER BY u.indisprimary DESC, u.indnatts, u.indexrelid LIMIT 1)
+            ORDER BY k.place";
         let failed = |e| sql_error(format!("cannot look for {}", self.describe()), e);
         let row = client.query_opt(TABLE, &[&self.name.table, &self.name.schema]).await.map_err(failed)?;
         let Some(row) = row else {
@@ -97,8 +137,12 @@ impl OutsideTable {
             };
             columns.push((Ident(name).to_string(), kind.clone()));
         }
+        let mut key: Vec<(String, String)> = Vec::new();
+        for row in client.query(KEY, &[&oid]).await.map_err(failed)? {
+            key.push((row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?));
+        }
         let from = Qualified { schema: Some(&schema), name: &name }.to_string();
-        Ok(Found { from, columns })
+        Ok(Found { from, columns, key })
     }
 
     /// Reads the JSON objects of [`Found`].
@@ -166,23 +210,36 @@ impl Found {
         )
     }
 
-    /// All rows as JSON, in the order of the key (of all columns where there is none).
-    pub(super) fn scan(&self, table: &TableRef) -> String {
-        let mut order: Vec<&str> = table
-            .primary_key
-            .iter()
-            .filter_map(|c| self.columns.get(*c).map(|(name, _)| name.as_str()))
-            .collect();
-        if order.is_empty() {
-            order = self.columns.iter().map(|(name, _)| name.as_str()).collect();
+    /// Rows as JSON and, where the table has a key, its columns as text: all in the key's order, or those behind a key that
+    /// is given as parameters. `None`: that key is not the table's.
+    pub(super) fn scan(&self, table: &TableRef, behind: Option<&ScanKey>) -> Option<String> {
+        let mut sql = String::from("SELECT (SELECT row_to_json(r)::text FROM (SELECT ");
+        sql.push_str(&self.select_list(table));
+        sql.push_str(") r)");
+        let names: Vec<String> = self.key.iter().map(|(name, _)| format!("t.{}", Ident(name))).collect();
+        for name in &names {
+            let _ = write!(sql, ", {name}::text");
         }
-        let order: Vec<String> = order.iter().map(|name| format!("t.{name}::text")).collect();
-        format!(
-            "SELECT (SELECT row_to_json(r)::text FROM (SELECT {}) r) FROM {} t ORDER BY {}",
-            self.select_list(table),
-            self.from,
-            order.join(", ")
-        )
+        let _ = write!(sql, " FROM {} t", self.from);
+        if let Some(ScanKey(values)) = behind {
+            let known: Vec<&String> = values.iter().map(|(name, _)| name).collect();
+            if known.is_empty() || known != self.key.iter().map(|(name, _)| name).collect::<Vec<_>>() {
+                return None;
+            }
+            let last = (1..).zip(&self.key).map(|(i, (_, kind))| format!("${i}::text::{kind}"));
+            let _ = write!(sql, " WHERE ({}) > ({})", names.join(", "), last.collect::<Vec<_>>().join(", "));
+        }
+        if !names.is_empty() {
+            let _ = write!(sql, " ORDER BY {}", names.join(", "));
+        }
+        Some(sql)
+    }
+
+    /// The key of a row of [`Self::scan`]; `None`: the table has none.
+    pub(super) fn key(&self, row: &tokio_postgres::Row) -> Result<Option<ScanKey>, tokio_postgres::Error> {
+        let value = |(i, (name, _)): (usize, &(String, String))| Ok((name.clone(), row.try_get(i)?));
+        let values = (1..).zip(&self.key).map(value).collect::<Result<Vec<_>, _>>()?;
+        Ok((!values.is_empty()).then_some(ScanKey(values)))
     }
 
     /// Numbers of keys and their rows as JSON; parameters are one array per key column, of these types.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 
 use super::datagen::Generator;
-use super::jdbc::OutsideTable;
+use super::jdbc::{OutsideTable, ScanKey};
 use super::options::Pattern;
 use super::source::{POLL_BYTES, SourceEvent, SourceTask, position_key};
 use crate::engine::format::{FILE_SIZE, partitions};
@@ -27,12 +27,15 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
         (at, done)
     }
 
-    /// Reads a table of a database once, through any number of lost connections.
+    /// Reads a table of a database once, through any number of lost connections: in the order of its key, behind the last
+    /// one that was read.
     pub(super) async fn table(&self) -> Result<()> {
         let (at, mut done) = self.only_partition();
+        let kept = self.keys.get(&position_key(&self.name, &at));
+        let mut last = kept.and_then(|text| ScanKey::read(text));
         let mut pause = Duration::from_millis(100);
         loop {
-            match self.read_table(&at, &mut done).await {
+            match self.read_table(&at, &mut done, &mut last).await {
                 Err(error) if error.is_transient() => {
                     self.shared.retrying(&self.name, Some(error.screen()));
                     tokio::time::sleep(pause).await;
@@ -46,25 +49,52 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
         }
     }
 
-    async fn read_table(&self, at: &Arc<TopicPartition>, done: &mut i64) -> Result<()> {
+    /// `done` and `last`: how many rows were handed over, and the key of the last one.
+    async fn read_table(
+        &self,
+        at: &Arc<TopicPartition>,
+        done: &mut i64,
+        last: &mut Option<ScanKey>,
+    ) -> Result<()> {
+        if last.as_ref().is_some_and(ScanKey::is_end) {
+            return Ok(());
+        }
         let outside = OutsideTable::new(&self.definition, &self.addresses)?;
         let client = crate::pg::connect(&outside.config).await?;
-        let sql = outside.find(&client).await?.scan(&outside.table);
-        let parameters: [&str; 0] = [];
+        let found = outside.find(&client).await?;
+        let behind = last.clone();
+        let sql = found.scan(&outside.table, behind.as_ref()).filter(|_| *done == 0 || behind.is_some());
+        let Some(sql) = sql else {
+            return Err(Error::refused(format!(
+                "table {}: {} cannot be read on behind the {done} rows that were read",
+                outside.table.name,
+                outside.describe()
+            ))
+            .because("it has no primary key that was there when they were read, so nobody knows which rows they are")
+            .next(
+                "give the table a primary key, or nothing interrupts its reading; then start the pipeline anew with \
+                 `millstream pipelines reset`, which reads all of it and writes all rows once more",
+            ));
+        };
+        let parameters = behind.iter().flat_map(ScanKey::values).collect::<Vec<_>>();
         let rows = client.query_raw(&sql, parameters).await.map_err(|e| outside.failed(e))?;
-        let mut rows = std::pin::pin!(rows.skip(usize::try_from(*done).unwrap_or(usize::MAX)));
-        let mut fetched = Fetched::default();
+        let mut rows = std::pin::pin!(rows);
+        let (mut fetched, mut next, mut key) = (Fetched::default(), *done, behind);
         loop {
             let row = rows.next().await.transpose().map_err(|e| outside.failed(e))?;
             let ended = row.is_none();
             if let Some(row) = row {
                 let json: &str = row.try_get(0).map_err(|e| outside.failed(e))?;
+                key = found.key(&row).map_err(|e| outside.failed(e))?;
+                let text = key.as_ref().map(ScanKey::text);
                 let headers = std::iter::empty::<(&[u8], Option<&[u8]>)>();
-                fetched.push(at, *done, 0, None, Some(json.as_bytes()), headers);
-                *done += 1;
+                fetched.push(at, next, 0, text.as_deref().map(str::as_bytes), Some(json.as_bytes()), headers);
+                next += 1;
             }
             if !fetched.is_empty() && (ended || fetched.bytes() >= POLL_BYTES) {
                 self.hand_over(std::mem::take(&mut fetched)).await?;
+                *done = next;
+                last.clone_from(&key);
             }
             if ended {
                 return Ok(());

@@ -144,6 +144,7 @@ impl Scratch {
                 addresses: self.environment.addresses.clone(),
                 log: Arc::clone(&self.environment.log),
                 positions: self.positions.clone(),
+                keys: BTreeMap::new(),
                 numbers: BTreeMap::new(),
                 wait_for_topics: false,
                 room: Arc::clone(&room),

@@ -62,6 +62,8 @@ pub(super) struct SourceTask<E> {
     pub(super) log: Arc<dyn Log>,
     /// Offsets of the state.
     pub(super) positions: BTreeMap<String, i64>,
+    /// What was read of those that go by a key.
+    pub(super) keys: BTreeMap<String, String>,
     /// Numbers of partitions in the state.
     pub(super) numbers: BTreeMap<String, u32>,
     pub(super) wait_for_topics: bool,

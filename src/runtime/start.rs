@@ -320,6 +320,7 @@ impl Launch {
                 addresses: self.environment.addresses.clone(),
                 log: Arc::clone(&self.environment.log),
                 positions: head.inputs.clone(),
+                keys: head.keys.clone(),
                 numbers: head.numbers.clone(),
                 wait_for_topics: self.environment.wait_for_topics,
                 room: Arc::clone(&room),

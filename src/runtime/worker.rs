@@ -88,6 +88,8 @@ pub(super) struct SourceSlot {
     pub(super) decoder: Box<dyn Decoder>,
     /// Its topics are files, its offsets their lines.
     pub(super) of_files: bool,
+    /// The keys of its records say where it goes on.
+    pub(super) by_key: bool,
     /// The partitions it reads; a place in it is the graph's number of the partition.
     pub(super) partitions: Vec<TopicPartition>,
     pub(super) ended: bool,
@@ -142,6 +144,8 @@ pub(super) struct Worker {
 #[derive(Default)]
 pub(super) struct Work {
     pub(super) positions: BTreeMap<String, i64>,
+    /// Keys of the last records of inputs that go by them; without columns at the end of those that have none.
+    pub(super) keys: BTreeMap<String, String>,
     /// Numbers of input partitions.
     pub(super) numbers: BTreeMap<String, u32>,
     /// Where the reading of input partitions began.
@@ -167,7 +171,8 @@ pub(super) struct Work {
 impl Work {
     pub(super) fn new(head: &Head, held: bool) -> Self {
         let (positions, numbers, begins) = (head.inputs.clone(), head.numbers.clone(), head.begins.clone());
-        Self { positions, numbers, begins, held, piece: FIRST_PIECE, ..Self::default() }
+        let keys = head.keys.clone();
+        Self { positions, keys, numbers, begins, held, piece: FIRST_PIECE, ..Self::default() }
     }
 
     /// Of `given` changes came so many rows and bytes: the next piece is smaller where that was much, so that an epoch
@@ -481,6 +486,7 @@ impl Worker {
         let mut head = self.store.head().clone();
         head.epoch += 1;
         head.inputs.clone_from(&self.work.positions);
+        head.keys.clone_from(&self.work.keys);
         head.numbers.clone_from(&self.work.numbers);
         head.begins.clone_from(&self.work.begins);
         self.keep_sinks(&mut head);

@@ -42,6 +42,9 @@ pub struct Head {
     /// What of the plan the state depends on: names of operators and sinks, with descriptions.
     #[serde(default)]
     pub nodes: BTreeMap<String, String>,
+    /// Per input that goes by a key (a table of a database): what it has read, as the runtime writes it.
+    #[serde(default)]
+    pub keys: BTreeMap<String, String>,
     /// Per sink without a fence: the life of its target that the epochs count in, where it knows one.
     #[serde(default)]
     pub lives: BTreeMap<String, u64>,

@@ -27,6 +27,7 @@ mod doctor;
 mod etl;
 mod failover;
 mod incremental;
+mod jdbc_scan;
 #[path = "support/goldens/json.rs"]
 mod json;
 mod kafka_refuses;
