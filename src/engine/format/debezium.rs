@@ -282,8 +282,10 @@ impl DebeziumDecoder {
             Operation::Truncate => {
                 return Err(FormatError::new(format!("{CORRUPT}: Unknown \"op\" value \"t\" (TRUNCATE)"))
                     .next(
-                        "a truncated table cannot be retracted from the event: leave 't' in the connector's \
-                     skipped.operations (the default), and reset the pipeline after a TRUNCATE",
+                        "the event does not say which rows are gone, and they stay in the topic: delete rows with DELETE \
+                         in tables that pipelines read; go on behind this event with \
+                         'debezium-json.ignore-parse-errors' = 'true', and see TRUNCATE in docs/connectors.md for what \
+                         brings the targets in line",
                     ));
             }
             Operation::Message => {}
