@@ -219,18 +219,20 @@ async fn start(global: &GlobalArgs, name: &str) -> Result<()> {
         let job = Job::from_file(path)?;
         (String::from("/pipelines"), Some(json!({"name": job.name, "sql": job.text})))
     } else {
-        saved::find(&global.data, name)?;
         (format!("/pipelines/{}/start", segment(name)), None)
     };
-    if !is_file
-        && let Some(answer) =
-            control::request(&global.data, "GET", &format!("/pipelines/{}", segment(name)), None).await?
-        && answer.status == 200
-    {
-        let state = text(&answer.json()?, "state");
-        if !matches!(state.as_str(), "STOPPED" | "FAILED" | "FINISHED") {
-            say!("{name} is running already ({state})");
-            return Ok(());
+    if !is_file {
+        let route = format!("/pipelines/{}", segment(name));
+        match control::request(&global.data, "GET", &route, None).await? {
+            Some(answer) if answer.status == 200 => {
+                let state = text(&answer.json()?, "state");
+                if !matches!(state.as_str(), "STOPPED" | "FAILED" | "FINISHED") {
+                    say!("{name} is running already ({state})");
+                    return Ok(());
+                }
+            }
+            // A service knows those of its files as well that never ran.
+            _ => drop(saved::find(&global.data, name)?),
         }
     }
     // A process that runs one pipeline only (409) starts no others.

@@ -16,7 +16,7 @@ use crate::connect::{ApiError, Env, Worker};
 use crate::error::{Error, Result};
 use crate::runtime::Environment;
 use crate::runtime::host::Host;
-use crate::runtime::job::Job;
+use crate::runtime::job::{self, Job};
 use crate::server::{self, rest};
 
 /// At a stop, how long open requests may take to end.
@@ -38,23 +38,22 @@ pub struct Args {
 /// Runs connectors and pipelines until it is stopped.
 ///
 /// # Errors
-/// When something cannot be started, or the HTTP server fails. A connector or pipeline that fails later shows
-/// it in its state.
+/// When a connector cannot be started, two pipelines have one name, or the HTTP server fails. A pipeline that cannot be
+/// started, and a connector or pipeline that fails later, shows it in its state.
 pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     let settings = Settings::of(args.config.as_deref())?;
     let base = args.config.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
     let connectors = Settings::files(&base, &settings.connectors)?;
-    let jobs = Settings::files(&base, &settings.pipelines)?
-        .iter()
-        .map(|path| Job::from_file(path))
-        .collect::<Result<Vec<_>>>()?;
-    let mut names = std::collections::BTreeMap::new();
-    for (job, path) in jobs.iter().zip(Settings::files(&base, &settings.pipelines)?) {
-        if let Some(other) = names.insert(job.name.clone(), path.clone()) {
-            return Err(Error::config(format!("two pipelines have the name {}", job.name))
-                .because(format!("{} and {}", other.display(), path.display()))
+    let mut jobs: Vec<JobFile> = Vec::new();
+    for path in Settings::files(&base, &settings.pipelines)? {
+        let job = Job::from_file(&path);
+        let name = job.as_ref().map_or_else(|_| job::name_of(&path), |job| job.name.clone());
+        if let Some(other) = jobs.iter().find(|other| other.name == name) {
+            return Err(Error::config(format!("two pipelines have the name {name}"))
+                .because(format!("{} and {}", other.path.display(), path.display()))
                 .next("give one of them another SET 'pipeline.name', or name the files in 'pipelines' one by one"));
         }
+        jobs.push(JobFile { name, path, job });
     }
     let http = server::Http::bind(&settings.server).await?;
     let service = Box::pin(Service::start(&settings, global)).await?;
@@ -97,6 +96,13 @@ async fn ended(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
+/// A pipeline's file, and what it compiled to.
+struct JobFile {
+    name: String,
+    path: PathBuf,
+    job: Result<Job>,
+}
+
 /// What runs.
 struct Service {
     data: PathBuf,
@@ -128,7 +134,7 @@ impl Service {
     }
 
     /// Brings up connectors and pipelines of the files; ends only with an error.
-    async fn run(&self, connectors: &[PathBuf], jobs: Vec<Job>) -> Result<()> {
+    async fn run(&self, connectors: &[PathBuf], jobs: Vec<JobFile>) -> Result<()> {
         let mut applied = Applied::read(&self.data);
         for path in connectors {
             let (name, config) = read_connector(path)?;
@@ -140,8 +146,11 @@ impl Service {
             applied.note(&name, print)?;
             tracing::info!(connector = name, created, "connector from {}", path.display());
         }
-        for job in jobs {
-            Box::pin(self.pipelines.launch(&job)).await;
+        for JobFile { name, path, job } in jobs {
+            match job {
+                Ok(job) => Box::pin(self.pipelines.launch(&job)).await,
+                Err(error) => self.pipelines.reject(&name, &path, error),
+            }
         }
         std::future::pending().await
     }

@@ -1,7 +1,7 @@
 //! A process that runs any number of pipelines, and starts, stops and replays them on request.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::job::Job;
 use super::pipeline::{Environment, Pipeline, PipelineControl, PipelineHandle};
 use super::{registry, saved};
+use crate::engine::plan::Plan;
 use crate::error::{Error, Kind, Result};
 use crate::replay::{Range, Report};
 
@@ -73,6 +74,15 @@ impl Host {
         }
         let failed = Pipeline::failed(&job.script.plan, &job.name, self.environment.clone(), error);
         self.pipelines.lock().insert(job.name.clone(), failed);
+    }
+
+    /// A file that is no valid job: its pipeline is FAILED with the place of the fault, and keeps nothing else from
+    /// running. Once the file is mended, [`Self::resume`] starts it.
+    pub fn reject(&self, name: &str, file: &Path, error: Error) {
+        tracing::error!(pipeline = name, "FAILED: {}", error.screen());
+        self.files.lock().insert(name.to_owned(), file.to_owned());
+        let failed = Pipeline::failed(&Plan::default(), name, self.environment.clone(), error);
+        self.pipelines.lock().insert(name.to_owned(), failed);
     }
 
     /// Starts a pipeline that the data directory knows: by its file as that is now, where this process started it

@@ -27,8 +27,7 @@ impl Job {
         let text = std::fs::read_to_string(path).map_err(|e| {
             Error::config(format!("cannot read the SQL file {}", path.display())).with_source(e)
         })?;
-        let stem = path.file_stem().map_or_else(|| "sql".into(), |s| s.to_string_lossy());
-        let job = Self::from_text(&text, &stem, &path.display().to_string())?;
+        let job = Self::from_text(&text, &stem(path), &path.display().to_string())?;
         Ok(Self { file: Some(path.to_owned()), ..job })
     }
 
@@ -51,6 +50,18 @@ impl Job {
     }
 }
 
+/// The name of a job whose file is not valid, as far as that can be read: what the text sets, else the file's stem.
+pub fn name_of(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let set = regex::Regex::new(r"(?im)^\s*SET\s+'pipeline\.name'\s*=\s*'((?:[^']|'')+)'");
+    let named = set.ok().and_then(|set| Some(set.captures(&text)?.get(1)?.as_str().replace("''", "'")));
+    named.unwrap_or_else(|| stem(path))
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().map_or_else(|| "sql".into(), |s| s.to_string_lossy().into_owned())
+}
+
 fn invalid(error: &SqlError, text: &str, origin: &str) -> Error {
     Error::config(error.render(text, origin))
 }
@@ -66,6 +77,22 @@ mod tests {
         assert_eq!(Job::from_text(text, "file", "file.sql").unwrap().name, "file");
         let named = format!("SET 'pipeline.name' = 'shop'; {text}");
         assert_eq!(Job::from_text(&named, "file", "file.sql").unwrap().name, "shop");
+    }
+
+    #[test]
+    fn a_job_that_is_not_valid_has_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("orders.sql");
+        for (text, name) in [
+            ("SELECT FROM;", "orders"),
+            ("-- SET 'pipeline.name' = 'old';\nSELECT FROM;", "orders"),
+            ("CREATE x;\n set 'pipeline.name'='it''s';", "it's"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert!(Job::from_file(&path).is_err());
+            assert_eq!(name_of(&path), name);
+        }
+        assert_eq!(name_of(&dir.path().join("gone.sql")), "gone");
     }
 
     #[test]

@@ -148,12 +148,21 @@ struct Inner {
 
 /// A failure without the value that a failed CAST quotes, as Flink does: whoever ran the pipeline sees it; what is kept,
 /// logged and counted does not hold it.
-fn masked(screen: String) -> String {
-    const BEFORE: &str = "For input string: '";
-    let Some(begin) = screen.find(BEFORE).map(|at| at + BEFORE.len()) else { return screen };
-    let (before, rest) = screen.split_at(begin);
-    let behind = rest.rfind("'. ").and_then(|end| rest.get(end..)).unwrap_or_default();
-    format!("{before}…{behind}")
+fn masked(mut screen: String) -> String {
+    // What stands before a value, and behind it.
+    const QUOTES: [(&str, &str); 4] = [
+        ("For input string: '", "'. "),
+        ("Text '", "' could not be parsed"),
+        ("Cannot parse '", "' as "),
+        ("JSON_VALUE: ", " cannot be cast to "),
+    ];
+    for (before, behind) in QUOTES {
+        let Some(begin) = screen.find(before).map(|at| at + before.len()) else { continue };
+        // The value may hold what stands behind it.
+        let end = screen.rfind(behind).filter(|end| *end >= begin);
+        screen.replace_range(begin..end.unwrap_or(screen.len()), "…");
+    }
+    screen
 }
 
 /// The status as the pipeline's tasks share it.
@@ -377,5 +386,12 @@ mod tests {
         let wanted = "error: a\ncause: For input string: '…'. Invalid character found.\nnext:  mend";
         assert_eq!(masked(screen.to_owned()), wanted);
         assert_eq!(masked("error: b".to_owned()), "error: b");
+        for (screen, wanted) in [
+            ("c: Text '41' could not be parsed: Unable", "c: Text '…' could not be parsed: Unable"),
+            ("c: Cannot parse '41' as BOOLEAN.", "c: Cannot parse '…' as BOOLEAN."),
+            ("c: JSON_VALUE: 41 cannot be cast to INT", "c: JSON_VALUE: … cannot be cast to INT"),
+        ] {
+            assert_eq!(masked(screen.to_owned()), wanted);
+        }
     }
 }

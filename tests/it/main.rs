@@ -40,6 +40,7 @@ mod operate;
 mod outage;
 mod pipeline_crash;
 mod pipeline_failures;
+mod pipeline_files;
 mod postgres_sink;
 mod protobuf_reader;
 #[allow(dead_code, reason = "the golden runner has more use for it")]
