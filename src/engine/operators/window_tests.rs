@@ -1,21 +1,32 @@
 //! Sessions as rows, and aggregates that are merged.
 
+use proptest::prelude::*;
+
 use super::super::plan::{
     AggregateCall, Op, Window, WindowAggregate, WindowInput, WindowKind, WindowProperty,
 };
+use super::super::row::{Instant, Value};
 use super::super::testing::{INSERTS, PlanBuilder, Runner, lines, schema};
+
+/// Rows with their sessions, by `k`, of a gap of ten seconds.
+fn sessions() -> (Runner, usize) {
+    let columns = "k:int ts:ts ws:ts we:ts wt:ts";
+    let mut plan = PlanBuilder::default();
+    let source = plan.source("k:int ts:ts", INSERTS);
+    let kind = WindowKind::Session { gap: GAP * 1000, partition: vec![0] };
+    let window = Op::WindowTvf(Window { kind, time: 1, rowtime: true });
+    let node = plan.node(window, &[source], columns, INSERTS);
+    plan.sink(node, columns);
+    (Runner::new(plan.plan), source)
+}
+
+/// In seconds.
+const GAP: i64 = 10;
 
 /// A late row counts where the session that it joins is still open, as SESSION's aggregates count it.
 #[test]
 fn a_late_row_joins_an_open_session() {
-    let columns = "k:int ts:ts ws:ts we:ts wt:ts";
-    let mut plan = PlanBuilder::default();
-    let source = plan.source("k:int ts:ts", INSERTS);
-    let kind = WindowKind::Session { gap: 10_000, partition: vec![0] };
-    let window = Op::WindowTvf(Window { kind, time: 1, rowtime: true });
-    let node = plan.node(window, &[source], columns, INSERTS);
-    plan.sink(node, columns);
-    let mut runner = Runner::new(plan.plan);
+    let (mut runner, source) = sessions();
     runner.feed("+I[1, 100]");
     runner.watermark(source, 106_000);
     // [92, 102) has passed by itself, with the session it is [92, 110); 80 meets neither.
@@ -25,10 +36,100 @@ fn a_late_row_joins_an_open_session() {
     assert_eq!(
         runner.take(),
         lines(&format!(
-            "+I[1, 1970-01-01T00:01:32, 1970-01-01T00:01:32, {end}]
-             +I[1, 1970-01-01T00:01:40, 1970-01-01T00:01:32, {end}]"
+            "+I[1, 1970-01-01T00:01:40, 1970-01-01T00:01:32, {end}]
+             +I[1, 1970-01-01T00:01:32, 1970-01-01T00:01:32, {end}]"
         ))
     );
+}
+
+/// The state has one entry for the end of a session, however long it is, and what comes out is as if each session were
+/// looked at by itself.
+#[test]
+fn a_long_session_has_one_end() {
+    let (mut runner, source) = sessions();
+    for at in 0..200 {
+        runner.feed(&format!("+I[1, {}]", at * GAP));
+    }
+    runner.flush();
+    let entries = runner.state.len();
+    assert!(entries < 215, "{entries}");
+    runner.watermark(source, 200 * GAP * 1000);
+    assert_eq!(runner.take().lines().count(), 200);
+}
+
+/// Key, time, and number of arrival.
+type Arrived = (i64, i64, i64);
+
+/// A session as its definition has it: key, start, end, and the rows.
+type Session = (i64, i64, i64, Vec<Arrived>);
+
+/// The sessions that rows make, in order of their ends and keys; the rows of each as they came.
+fn model(rows: &[Arrived]) -> Vec<Session> {
+    let mut sorted = rows.to_vec();
+    sorted.sort_unstable();
+    let mut sessions: Vec<Session> = Vec::new();
+    for row in sorted {
+        let (k, at, _) = row;
+        match sessions.last_mut() {
+            Some((key, _, end, rows)) if *key == k && at <= *end => {
+                *end = at + GAP;
+                rows.push(row);
+            }
+            _ => sessions.push((k, at, at + GAP, vec![row])),
+        }
+    }
+    sessions.iter_mut().for_each(|(.., rows)| rows.sort_unstable_by_key(|(.., number)| *number));
+    sessions.sort_by_key(|(k, _, end, _)| (*end, *k));
+    sessions
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn rows_come_out_with_their_sessions(
+        steps in prop::collection::vec((0..10_u8, 0..3_i64, -20..60_i64), 1..120),
+        pace in 0..4_i64,
+    ) {
+        let (mut runner, source) = sessions();
+        let (mut open, mut watermark) = (Vec::new(), i64::MIN);
+        for ((what, k, at), number) in steps.into_iter().zip(0_i64..) {
+            let at = at + number * pace;
+            let mut expected = Vec::new();
+            match what {
+                0 => runner.restart_on(if k == 0 { 1 } else { 3 }),
+                1 => runner.flush(),
+                2 | 3 => {
+                    watermark = watermark.max(at * 1000);
+                    runner.watermark(source, at * 1000);
+                    let (done, left): (Vec<_>, Vec<_>) =
+                        model(&open).into_iter().partition(|(_, _, end, _)| end * 1000 - 1 <= watermark);
+                    expected = done;
+                    open = left.into_iter().flat_map(|(.., rows)| rows).collect();
+                }
+                _ => {
+                    runner.feed(&format!("+I[{k}, {at}]"));
+                    let row = (k, at, number);
+                    open.push(row);
+                    let sessions = model(&open);
+                    let of_row = sessions.iter().find(|(.., rows)| rows.contains(&row));
+                    if of_row.is_some_and(|(_, _, end, _)| end * 1000 - 1 <= watermark) {
+                        open.retain(|other| *other != row);
+                    }
+                }
+            }
+            let seconds = |at: i64| Value::Timestamp(Instant::from_millis(at * 1000));
+            let found: Vec<Vec<Value>> = runner.changes().iter().map(|change| change.row[..4].to_vec()).collect();
+            let expected: Vec<Vec<Value>> = expected
+                .iter()
+                .flat_map(|(k, start, end, rows)| {
+                    let row = |at: i64| vec![Value::Int(*k), seconds(at), seconds(*start), seconds(*end)];
+                    rows.iter().map(move |(_, at, _)| row(*at))
+                })
+                .collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
 }
 
 #[test]
