@@ -27,6 +27,14 @@ impl MemoryState {
         self.tables.values().map(|t| t.lock().len()).sum()
     }
 
+    /// Bytes of the longest entry.
+    #[cfg(test)]
+    pub(crate) fn longest(&self) -> usize {
+        let of_table =
+            |table: &Entries| table.lock().iter().map(|(key, value)| key.len() + value.len()).max();
+        self.tables.values().filter_map(of_table).max().unwrap_or_default()
+    }
+
     /// Whether no table has an entry.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -13,7 +13,7 @@ use super::super::plan::{Frame, Over as Spec};
 use super::super::row::{Change, Row, RowKind, Value};
 use super::aggregate::accumulator::Accumulators;
 use super::aggregate::bytes;
-use super::aggregate::counts::MemoryCounts;
+use super::aggregate::memory::MemoryCounts;
 use super::buffer::{Waiting, key_time, row_time, time_key};
 use super::cleaning::{self, Cleaning};
 use super::keyed::KeyedRows;

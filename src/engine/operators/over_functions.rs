@@ -5,7 +5,7 @@ use super::super::plan::AggregateCall;
 use super::super::row::{Row, Value};
 use super::Builder;
 use super::aggregate::accumulator::{Accumulator, Accumulators, Call};
-use super::aggregate::counts::MemoryCounts;
+use super::aggregate::memory::MemoryCounts;
 
 /// One function.
 enum Function {

@@ -16,7 +16,7 @@ use super::super::graph::Clock;
 use super::super::plan::{SortKey, SortedOver as Spec};
 use super::super::row::{Change, Row, RowKind, Value};
 use super::aggregate::accumulator::Accumulators;
-use super::aggregate::counts::MemoryCounts;
+use super::aggregate::memory::MemoryCounts;
 use super::buffer::{Waiting, put_sort_key};
 use super::cleaning::{self, Cleaning};
 use super::keyed::{KeyedRows, Partition};

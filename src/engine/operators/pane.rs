@@ -9,7 +9,7 @@ use super::super::plan::{WindowAggregate as Spec, WindowInput, WindowProperty};
 use super::super::row::{Change, Row, RowKind, Value};
 use super::aggregate::accumulator::{Accumulators, Call};
 use super::aggregate::bytes;
-use super::aggregate::counts::MemoryCounts;
+use super::aggregate::memory::MemoryCounts;
 use super::buffer::{row_time, timestamp};
 use super::time::{Span, Zone};
 use super::window::is_ltz;

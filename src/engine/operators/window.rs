@@ -69,7 +69,12 @@ impl Sessions {
 
     /// The end of a partition's first session, of which it is known that it lasts until `known`: looks at the rows
     /// behind only, and no further than `enough` says.
-    fn first_end(&mut self, key: &[u8], known: i64, enough: impl Fn(i64) -> bool) -> Result<i64, EngineError> {
+    fn first_end(
+        &mut self,
+        key: &[u8],
+        known: i64,
+        enough: impl Fn(i64) -> bool,
+    ) -> Result<i64, EngineError> {
         let rows = self.rows.get(key)?;
         let mut end = known;
         for (key, _) in rows.from(&time_key(known.saturating_sub(self.gap))) {

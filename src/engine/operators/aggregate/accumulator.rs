@@ -8,7 +8,8 @@ use super::super::super::functions::arithmetic;
 use super::super::super::plan::AggregateCall;
 use super::super::super::row::{Decimal, Row, Value};
 use super::super::super::types::{DataType, Field, TypeKind};
-use super::counts::{Counts, MemoryCounts};
+use super::counts::{Counts, List};
+use super::memory::MemoryCounts;
 
 /// An aggregate function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,12 +75,12 @@ pub(in super::super) enum Accumulator {
         mean: f64,
         squares: f64,
     },
-    /// MIN, MAX; the single value.
+    /// MIN, MAX, the first, the last or the single value, of those that were counted. Of a list, how many items it has
+    /// ever had.
     Value {
         value: Value,
         count: i64,
     },
-    List(Vec<Value>),
 }
 
 /// The start of a key of counts, with room for most values.
@@ -145,7 +146,21 @@ impl Call {
     pub(in super::super) fn has_counts(&self) -> bool {
         self.distinct
             || matches!(self.function, Function::Collect)
+            || self.list(0).is_some()
             || (self.retract && matches!(self.function, Function::Min | Function::Max))
+    }
+
+    /// The list of items that the call keeps, if it keeps one.
+    pub(super) fn list(&self, at: u8) -> Option<List> {
+        let (kept, newest) = match self.function {
+            Function::First => (self.retract, false),
+            Function::Last => (self.retract, true),
+            Function::ListAgg | Function::ArrayAgg => (true, false),
+            Function::JsonObject { .. } | Function::JsonArray { .. } => (true, false),
+            _ => (false, false),
+        };
+        let by_first = matches!(self.function, Function::JsonObject { .. });
+        kept.then_some(List { call: at, newest, retract: self.retract, by_first })
     }
 
     /// The accumulator of an empty group.
@@ -160,16 +175,7 @@ impl Call {
                 _ => Accumulator::Whole { sum: 0, count: 0 },
             },
             Function::Variance { .. } => Accumulator::Moments { count: 0, mean: 0.0, squares: 0.0 },
-            Function::Min | Function::Max | Function::Single | Function::Collect => {
-                Accumulator::Value { value: Value::Null, count: 0 }
-            }
-            Function::First | Function::Last if !self.retract => {
-                Accumulator::Value { value: Value::Null, count: 0 }
-            }
-            Function::ListAgg | Function::First | Function::Last | Function::ArrayAgg => {
-                Accumulator::List(Vec::new())
-            }
-            Function::JsonObject { .. } | Function::JsonArray { .. } => Accumulator::List(Vec::new()),
+            _ => Accumulator::Value { value: Value::Null, count: 0 },
         }
     }
 
@@ -219,6 +225,9 @@ impl Call {
         counts: &mut dyn Counts,
     ) -> Result<(), EngineError> {
         let sign = if add { 1 } else { -1 };
+        if let (Some(list), Accumulator::Value { value: kept, count }) = (self.list(at), &mut *accumulator) {
+            return self.change_list(list, (kept, count), (value, second), add, counts);
+        }
         match (accumulator, self.function) {
             (Accumulator::Count(count), _) => *count += sign,
             (Accumulator::Whole { sum, count }, _) => {
@@ -295,18 +304,38 @@ impl Call {
                 }
                 *count = 1;
             }
-            (Accumulator::List(items), function) => {
-                let item = match function {
-                    Function::JsonObject { .. } | Function::ListAgg => {
-                        Value::Row(Row::from(vec![value.clone(), second.clone()]))
-                    }
-                    _ => value.clone(),
-                };
-                if add {
-                    items.push(item);
-                } else if let Some(found) = items.iter().position(|kept| kept.is_same(&item)) {
-                    items.remove(found);
-                }
+        }
+        Ok(())
+    }
+
+    /// Appends an item to a call's list, or takes out the oldest that is the same.
+    fn change_list(
+        &self,
+        list: List,
+        (kept, count): (&mut Value, &mut i64),
+        (value, second): (&Value, &Value),
+        add: bool,
+        counts: &mut dyn Counts,
+    ) -> Result<(), EngineError> {
+        let pair;
+        let item = match self.function {
+            Function::JsonObject { .. } | Function::ListAgg => {
+                pair = Value::Row(Row::from([value.clone(), second.clone()]));
+                &pair
+            }
+            _ => value,
+        };
+        let shows_one = matches!(self.function, Function::First | Function::Last);
+        if add {
+            counts.push(list, count.cast_unsigned(), item)?;
+            *count = count.wrapping_add(1);
+            if shows_one && (list.newest || kept.is_null()) {
+                *kept = value.clone();
+            }
+        } else {
+            counts.take(list, item)?;
+            if shows_one && kept.is_same(value) {
+                *kept = counts.head(list)?.unwrap_or(Value::Null);
             }
         }
         Ok(())
@@ -361,11 +390,9 @@ impl Call {
             || from_counts.entries.range(vec![at]..).take_while(|(key, _)| key.first() == Some(&at));
         if self.distinct {
             // The separator of LISTAGG is a literal, the same in every item.
-            let second = match (self.function, &from) {
-                (Function::ListAgg, Accumulator::List(items)) => match items.first() {
-                    Some(Value::Row(item)) => item.get(1).cloned(),
-                    _ => None,
-                },
+            let first = from_counts.lists.get(&at).and_then(|items| items.front());
+            let second = match first {
+                Some(Value::Row(item)) => item.get(1).cloned(),
                 _ => None,
             };
             let second = second.unwrap_or(Value::Null);
@@ -379,6 +406,16 @@ impl Call {
         }
         for (key, (count, value)) in of_call() {
             into_counts.add(key, value, *count)?;
+        }
+        if let Some(list) = self.list(at) {
+            let more = from_counts.lists.get(&at).into_iter().flatten().cloned();
+            into_counts.lists.entry(at).or_default().extend(more);
+            if let Accumulator::Value { value, .. } = into
+                && matches!(self.function, Function::First | Function::Last)
+            {
+                *value = into_counts.head(list)?.unwrap_or(Value::Null);
+            }
+            return Ok(());
         }
         match (into, from) {
             (Accumulator::Count(count), Accumulator::Count(more)) => *count += more,
@@ -423,7 +460,6 @@ impl Call {
                 }
                 *count += n;
             }
-            (Accumulator::List(items), Accumulator::List(more)) => items.extend(more),
             _ => return Err(EngineError::Plan("accumulators of different kinds were merged".to_owned())),
         }
         Ok(())

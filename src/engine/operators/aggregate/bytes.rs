@@ -38,10 +38,6 @@ pub(in super::super) fn put(out: &mut Vec<u8>, accumulator: &Accumulator) {
             codec::put_value(out, value);
             codec::put_signed(out, *count);
         }
-        Accumulator::List(items) => {
-            out.push(6);
-            codec::put_row(out, items);
-        }
     }
 }
 
@@ -67,7 +63,6 @@ pub(in super::super) fn get(reader: &mut Reader<'_>) -> Result<Accumulator, Code
             Accumulator::Moments { count: reader.signed()?, mean: double(reader)?, squares: double(reader)? }
         }
         [5] => Accumulator::Value { value: reader.value()?, count: reader.signed()? },
-        [6] => Accumulator::List(reader.row()?.to_vec()),
         _ => return Err(CodecError::Damaged("an aggregate's kind")),
     })
 }

@@ -1,7 +1,9 @@
-//! How often values are in a group: what DISTINCT, COLLECT, and MIN and MAX under retraction need.
+//! How often values are in a group, and in which order they came: what DISTINCT, COLLECT, lists, and all that must
+//! find an earlier value when one is taken back need.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as BTreeEntry;
+use std::ops::Bound;
 
 use super::super::super::codec::{self, CodecError, Reader};
 use super::super::super::error::EngineError;
@@ -19,6 +21,57 @@ pub(in super::super) trait Counts {
 
     /// All values of a call and their counts, in key order.
     fn all(&mut self, call: u8) -> Result<Vec<(Value, Value)>, EngineError>;
+
+    /// Appends an item to a list. `number` is more than that of any item before.
+    fn push(&mut self, list: List, number: u64, item: &Value) -> Result<(), EngineError>;
+
+    /// Takes out the oldest item that is the same, if there is one.
+    fn take(&mut self, list: List, item: &Value) -> Result<(), EngineError>;
+
+    /// The oldest item of a list, or its newest.
+    fn head(&mut self, list: List) -> Result<Option<Value>, EngineError>;
+
+    /// The items of a list, the oldest first.
+    fn items(&mut self, list: List) -> Result<Vec<Value>, EngineError>;
+}
+
+/// The list of a call's items.
+#[derive(Clone, Copy)]
+pub(in super::super) struct List {
+    pub(in super::super) call: u8,
+    /// Its head is the newest item. Nobody asks for the others.
+    pub(in super::super) newest: bool,
+    /// Items are taken out again.
+    pub(in super::super) retract: bool,
+    /// Items are rows; those with the same first value are the same.
+    pub(in super::super) by_first: bool,
+}
+
+impl List {
+    /// What items are told apart by.
+    pub(super) fn identity(self, item: &Value) -> &Value {
+        match item {
+            Value::Row(parts) if self.by_first => parts.first().unwrap_or(&Value::Null),
+            _ => item,
+        }
+    }
+
+    /// The start of the keys of the items; those of counts go on with a value, which begins otherwise.
+    fn items_key(self) -> [u8; 2] {
+        [self.call, 0xfe]
+    }
+
+    fn item_key(self, number: u64) -> Vec<u8> {
+        let number = if self.newest { !number } else { number };
+        [self.items_key().as_slice(), &number.to_be_bytes()].concat()
+    }
+
+    /// The start of the keys under which the numbers of the items are found that are the same.
+    fn numbers_key(self, item: &Value) -> Vec<u8> {
+        let mut key = vec![self.call, 0xff];
+        codec::put_key_value(&mut key, self.identity(item));
+        key
+    }
 }
 
 fn damaged(error: CodecError) -> StateError {
@@ -39,8 +92,8 @@ pub(in super::super) struct GroupCounts {
     fresh: Vec<OrderedKey>,
     /// What the table has of the group is in memory.
     complete: bool,
-    /// The table has more than is taken into memory at once.
-    large: bool,
+    /// The table has more entries of the group than so many.
+    more_than: usize,
     bytes: usize,
 }
 
@@ -55,6 +108,8 @@ struct Entry {
 
 /// Entries of a group that are read together.
 const LOADED: usize = if cfg!(test) { 4 } else { 4096 };
+/// The same where all of them are needed for each result.
+const LISTED: usize = if cfg!(test) { 8 } else { 1 << 16 };
 /// What an entry takes in memory besides its key.
 const OVERHEAD: usize = 112;
 
@@ -93,13 +148,20 @@ impl GroupCounts {
         }
     }
 
-    fn of_call(&self, call: u8) -> impl Iterator<Item = &Entry> {
-        self.entries
-            .range(OrderedKey::new(&[call])..)
-            .take_while(move |(key, _)| key.first() == call)
-            .map(|(_, entry)| entry)
-            .filter(|entry| entry.count > 0)
+    /// The entries whose keys begin so.
+    fn under(&self, prefix: &[u8]) -> impl Iterator<Item = (&OrderedKey, &Entry)> {
+        let end = behind(prefix).map_or(Bound::Unbounded, |end| Bound::Excluded(OrderedKey::new(&end)));
+        let range = (Bound::Included(OrderedKey::new(prefix)), end);
+        self.entries.range(range).filter(|(_, entry)| entry.count > 0)
     }
+}
+
+/// The least key behind all that begin so.
+fn behind(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
+    let mut end = prefix.get(..=last)?.to_vec();
+    *end.last_mut()? += 1;
+    Some(end)
 }
 
 /// The counts of a group, to be used.
@@ -117,7 +179,7 @@ impl TableCounts<'_> {
 
     /// Forgets all counts of the group.
     pub(in super::super) fn clear(&mut self) -> Result<(), EngineError> {
-        self.load()?;
+        self.load(LOADED)?;
         let Self { table, group, counts } = self;
         if counts.complete {
             for (key, entry) in &mut counts.entries {
@@ -138,20 +200,20 @@ impl TableCounts<'_> {
         Ok(())
     }
 
-    /// Takes all counts of the group into memory, if they are not too many.
-    fn load(&mut self) -> Result<(), EngineError> {
+    /// Takes all counts of the group into memory, if they are not more than so many.
+    fn load(&mut self, most: usize) -> Result<(), EngineError> {
         let Self { table, group, counts } = self;
-        if counts.complete || counts.large {
+        if counts.complete || counts.more_than >= most {
             return Ok(());
         }
         let mut loaded = Vec::new();
         table.scan(group, &mut |key, bytes| {
             let (count, value) = read(bytes)?;
             loaded.push((OrderedKey::new(key.get(group.len()..).unwrap_or_default()), count, value));
-            Ok(loaded.len() <= LOADED)
+            Ok(loaded.len() <= most)
         })?;
-        if loaded.len() > LOADED {
-            counts.large = true;
+        if loaded.len() > most {
+            counts.more_than = most;
             return Ok(());
         }
         counts.complete = true;
@@ -165,22 +227,32 @@ impl TableCounts<'_> {
         Ok(())
     }
 
-    /// Calls back with what is counted of a call, in key order, until told to stop.
-    fn each(&mut self, call: u8, mut take: impl FnMut(i64, Value) -> bool) -> Result<(), EngineError> {
-        self.load()?;
+    /// Calls back with the entries whose keys begin so, in key order, until told to stop. At most so many are taken
+    /// into memory.
+    fn each(
+        &mut self,
+        prefix: &[u8],
+        most: usize,
+        mut take: impl FnMut(&[u8], i64, Value) -> bool,
+    ) -> Result<(), EngineError> {
+        self.load(most)?;
+        let mut bytes = Vec::new();
         if self.counts.complete {
-            for entry in self.counts.of_call(call) {
-                if !take(entry.count, entry.value.clone()) {
+            for (key, entry) in self.counts.under(prefix) {
+                bytes.clear();
+                key.put(&mut bytes);
+                if !take(&bytes, entry.count, entry.value.clone()) {
                     break;
                 }
             }
             return Ok(());
         }
         self.counts.write(self.group, self.table);
-        let prefix = self.key(&[call]);
-        self.table.scan(&prefix, &mut |_, bytes| {
+        let prefix = self.key(prefix);
+        let group = self.group.len();
+        self.table.scan(&prefix, &mut |key, bytes| {
             let (count, value) = read(bytes)?;
-            Ok(count <= 0 || take(count, value))
+            Ok(count <= 0 || take(key.get(group..).unwrap_or_default(), count, value))
         })?;
         Ok(())
     }
@@ -204,8 +276,12 @@ impl Counts for TableCounts<'_> {
                 })
             }
         };
-        let Entry { count, stored, dirty, .. } = entry.get_mut();
+        let Entry { count, stored, dirty, value: known } = entry.get_mut();
         let before = *count;
+        if before == 0 {
+            // The number of an item is given again in a group that had gone.
+            *known = value.clone();
+        }
         *count += delta;
         let after = *count;
         if after == 0 && !*stored {
@@ -219,7 +295,7 @@ impl Counts for TableCounts<'_> {
 
     fn first(&mut self, call: u8) -> Result<Option<Value>, EngineError> {
         let mut found = None;
-        self.each(call, |_, value| {
+        self.each(&[call], LOADED, |_, _, value| {
             found = Some(value);
             false
         })?;
@@ -228,65 +304,54 @@ impl Counts for TableCounts<'_> {
 
     fn all(&mut self, call: u8) -> Result<Vec<(Value, Value)>, EngineError> {
         let mut all = Vec::new();
-        self.each(call, |count, value| {
+        self.each(&[call], LOADED, |_, count, value| {
             all.push((value, Value::Int(count)));
             true
         })?;
         Ok(all)
     }
-}
 
-/// Counts in memory, beside the accumulators: for windows, which end.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(in super::super) struct MemoryCounts {
-    pub(in super::super) entries: BTreeMap<Vec<u8>, (i64, Value)>,
-}
-
-impl MemoryCounts {
-    /// Appends the counts.
-    pub(in super::super) fn put(&self, out: &mut Vec<u8>) {
-        codec::put_varint(out, self.entries.len() as u128);
-        for (key, (count, value)) in &self.entries {
-            codec::put_varint(out, key.len() as u128);
-            out.extend_from_slice(key);
-            codec::put_signed(out, *count);
-            codec::put_value(out, value);
+    fn push(&mut self, list: List, number: u64, item: &Value) -> Result<(), EngineError> {
+        self.add(&list.item_key(number), item, 1)?;
+        if list.retract {
+            let key = [list.numbers_key(item).as_slice(), &number.to_be_bytes()].concat();
+            self.add(&key, &Value::Null, 1)?;
         }
+        Ok(())
     }
 
-    /// Reads counts.
-    pub(in super::super) fn get(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
-        let mut entries = BTreeMap::new();
-        for _ in 0..reader.varint()? {
-            let len = usize::try_from(reader.varint()?)
-                .map_err(|_| CodecError::Damaged("a length is too large"))?;
-            let key = reader.bytes(len)?.to_vec();
-            let count = reader.signed()?;
-            entries.insert(key, (count, reader.value()?));
+    fn take(&mut self, list: List, item: &Value) -> Result<(), EngineError> {
+        let mut found = None;
+        self.each(&list.numbers_key(item), LOADED, |key, _, _| {
+            found = Some(key.to_vec());
+            false
+        })?;
+        let Some(key) = found else { return Ok(()) };
+        self.add(&key, &Value::Null, -1)?;
+        let number = key.last_chunk::<8>().map_or(0, |number| u64::from_be_bytes(*number));
+        let key = list.item_key(number);
+        if self.add(&key, item, -1)?.0 <= 0 {
+            // With a time to live it may have gone a moment earlier.
+            self.add(&key, item, 1)?;
         }
-        Ok(Self { entries })
-    }
-}
-
-impl Counts for MemoryCounts {
-    fn add(&mut self, key: &[u8], value: &Value, delta: i64) -> Result<(i64, i64), EngineError> {
-        let entry = self.entries.entry(key.to_vec()).or_insert_with(|| (0, value.clone()));
-        let before = entry.0;
-        entry.0 += delta;
-        let after = entry.0;
-        if after == 0 {
-            self.entries.remove(key);
-        }
-        Ok((before, after))
+        Ok(())
     }
 
-    fn first(&mut self, call: u8) -> Result<Option<Value>, EngineError> {
-        let of_call = self.entries.range(vec![call]..).take_while(|(key, _)| key.first() == Some(&call));
-        Ok(of_call.map(|(_, entry)| entry).find(|entry| entry.0 > 0).map(|entry| entry.1.clone()))
+    fn head(&mut self, list: List) -> Result<Option<Value>, EngineError> {
+        let mut found = None;
+        self.each(&list.items_key(), LOADED, |_, _, item| {
+            found = Some(item);
+            false
+        })?;
+        Ok(found)
     }
 
-    fn all(&mut self, call: u8) -> Result<Vec<(Value, Value)>, EngineError> {
-        let of_call = self.entries.range(vec![call]..).take_while(|(key, _)| key.first() == Some(&call));
-        Ok(of_call.filter(|(_, e)| e.0 > 0).map(|(_, e)| (e.1.clone(), Value::Int(e.0))).collect())
+    fn items(&mut self, list: List) -> Result<Vec<Value>, EngineError> {
+        let mut items = Vec::new();
+        self.each(&list.items_key(), LISTED, |_, _, item| {
+            items.push(item);
+            true
+        })?;
+        Ok(items)
     }
 }

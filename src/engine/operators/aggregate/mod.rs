@@ -14,11 +14,16 @@ use crate::state::{StateError, StateTable};
 pub(super) mod accumulator;
 pub(super) mod bytes;
 pub(super) mod counts;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod list_tests;
+pub(super) mod memory;
 mod ordered;
 mod result;
 
 use accumulator::{Accumulators, Call};
-use counts::{Counts, GroupCounts, MemoryCounts, TableCounts};
+use counts::{Counts, GroupCounts, TableCounts};
+use memory::MemoryCounts;
 
 /// About what a group takes in memory besides its key, its counts and twice what it takes in the state.
 const GROUP_WEIGHT: usize = 240;

@@ -25,11 +25,6 @@ impl OrderedKey {
         Self { head: [word(0), word(1), word(2)], rest: rest.into() }
     }
 
-    /// The first byte.
-    pub(super) fn first(&self) -> u8 {
-        self.head[0].to_be_bytes()[0]
-    }
-
     /// Number of bytes.
     pub(super) fn len(&self) -> usize {
         usize::from(self.head[2].to_be_bytes()[7]).min(HEAD) + self.rest.len()
@@ -66,7 +61,6 @@ mod tests {
             a.put(&mut back);
             prop_assert_eq!(&back[1..], left.as_slice());
             prop_assert_eq!(a.len(), left.len());
-            prop_assert_eq!(a.first(), left.first().copied().unwrap_or_default());
         }
     }
 }

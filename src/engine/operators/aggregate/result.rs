@@ -1,5 +1,7 @@
 //! The results of aggregate functions.
 
+use std::collections::BTreeMap;
+
 use super::super::super::error::EngineError;
 use super::super::super::eval::Width;
 use super::super::super::functions::{arithmetic, cast, json};
@@ -55,7 +57,11 @@ impl Call {
             }
             Accumulator::Moments { count, squares, .. } => self.variance(*count, *squares),
             Accumulator::Value { value, .. } => {
-                if self.function == Function::Collect {
+                if let Some(list) = self.list(at)
+                    && !matches!(self.function, Function::First | Function::Last)
+                {
+                    self.of_list(&counts.items(list)?)?
+                } else if self.function == Function::Collect {
                     let entries = counts.all(at)?;
                     // NULLs are not collected: of nothing else the multiset is empty
                     Value::Map(entries.into())
@@ -63,7 +69,6 @@ impl Call {
                     value.clone()
                 }
             }
-            Accumulator::List(items) => self.list(items),
         })
     }
 
@@ -99,16 +104,14 @@ impl Call {
         }
     }
 
-    fn list(&self, items: &[Value]) -> Value {
+    fn of_list(&self, items: &[Value]) -> Result<Value, EngineError> {
         let parts = |item: &Value| match item {
             Value::Row(parts) => {
                 (parts.first().cloned().unwrap_or(Value::Null), parts.get(1).cloned().unwrap_or(Value::Null))
             }
             other => (other.clone(), Value::Null),
         };
-        match self.function {
-            Function::First => items.first().cloned().unwrap_or(Value::Null),
-            Function::Last => items.last().cloned().unwrap_or(Value::Null),
+        Ok(match self.function {
             Function::ArrayAgg if items.is_empty() => Value::Null,
             Function::ArrayAgg => Value::Array(items.into()),
             Function::ListAgg if items.is_empty() => Value::Null,
@@ -124,16 +127,22 @@ impl Call {
                 Value::from(text)
             }
             Function::JsonObject { absent } => {
-                // a later value of a key takes the place of an earlier one; names are sorted, as Flink's writer has them
-                let entries: std::collections::BTreeMap<String, (Value, Value)> = items
-                    .iter()
-                    .map(parts)
-                    .map(|(key, value)| (key.as_str().unwrap_or_default().to_owned(), (key, value)))
-                    .collect();
+                // Names are sorted, as Flink's writer has them.
+                let mut entries = BTreeMap::new();
+                for (key, value) in items.iter().map(parts).filter(|(_, value)| !absent || !value.is_null()) {
+                    let name = key.as_str().unwrap_or_default().to_owned();
+                    if let Some((key, _)) = entries.insert(name, (key, value)) {
+                        let key = key.as_str().unwrap_or_default();
+                        return Err(EngineError::Constraint(format!(
+                            "Key '{key}' is already present. Duplicate keys are not allowed in JSON_OBJECTAGG. Please \
+                             ensure that keys are unique."
+                        )));
+                    }
+                }
                 json::object_of(entries.into_values(), self.types.get(1), absent)
             }
             Function::JsonArray { absent } => json::array_of(items, self.types.first(), absent),
             _ => Value::Null,
-        }
+        })
     }
 }
