@@ -220,8 +220,14 @@ impl Graph {
     /// Starts the job: constant rows come out, once in the life of its state.
     pub fn start(&mut self, out: &mut dyn Output) -> Result<(), EngineError> {
         let first = !self.started;
+        for slot in &mut self.slots {
+            if let Kind::Operator(operator) = &mut slot.kind {
+                operator.start(first, &mut slot.emitter)?;
+            }
+        }
+        // All have started before the first row reaches one.
         for id in 0..self.slots.len() {
-            self.call(id, out, |operator, emitter| operator.start(first, emitter))?;
+            self.finish(id, out)?;
             self.settle(out)?;
         }
         if first {

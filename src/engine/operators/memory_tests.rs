@@ -4,10 +4,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::super::expr::{Expr, ExprNode};
 use super::super::graph::{Environment, Graph, NoLookup, Output, SystemClock};
-use super::super::plan::{Join, JoinKind, NodeId, Op, Plan, Rank, RankFunction, SortKey};
-use super::super::row::{Change, RowKind};
+use super::super::plan::{
+    Join, JoinKind, NodeId, Op, Plan, Rank, RankFunction, SortKey, WindowInput, WindowJoin, WindowRank,
+};
+use super::super::row::{Change, RowKind, Value};
 use super::super::testing::{ALL, PlanBuilder, change, schema};
+use super::super::types::{DataType, TypeKind};
 use crate::state::{MemoryState, StateBackend, StateError, StateTable, Visit};
 
 /// Rows of a bucket, or a partition.
@@ -89,6 +93,7 @@ struct Counting {
     graph: Graph,
     out: Collected,
     reads: Arc<Reads>,
+    state: MemoryState,
 }
 
 impl Counting {
@@ -104,7 +109,7 @@ impl Counting {
         let mut graph = Graph::build(&plan, &mut state, environment).unwrap();
         let mut out = Collected::default();
         graph.start(&mut out).unwrap();
-        Self { plan, graph, out, reads }
+        Self { plan, graph, out, reads, state: state.state }
     }
 
     /// Takes rows in, in epochs of so many.
@@ -124,10 +129,23 @@ impl Counting {
 
     /// What comes of a row, an epoch of its own, and what is read for it: in all, and at once.
     fn one(&mut self, node: NodeId, row: &str) -> (Vec<Change>, usize, usize) {
+        self.count(|counting| counting.push(node, row))
+    }
+
+    /// The same of a watermark of all inputs, in seconds.
+    fn watermark(&mut self, at: i64) -> (Vec<Change>, usize, usize) {
+        self.count(|Self { graph, out, .. }| {
+            for source in graph.sources().to_vec() {
+                graph.watermark(source, at * 1000, out).unwrap();
+            }
+        })
+    }
+
+    fn count(&mut self, run: impl FnOnce(&mut Self)) -> (Vec<Change>, usize, usize) {
         self.out.0.clear();
         self.reads.all.store(0, Ordering::Relaxed);
         self.reads.most.store(0, Ordering::Relaxed);
-        self.push(node, row);
+        run(self);
         self.graph.flush().unwrap();
         let (all, most) = (self.reads.all.load(Ordering::Relaxed), self.reads.most.load(Ordering::Relaxed));
         (std::mem::take(&mut self.out.0), all, most)
@@ -229,4 +247,91 @@ fn a_row_of_a_top_n_reads_the_first_ones_only() {
             }
         }
     }
+}
+
+fn attached() -> WindowInput {
+    WindowInput::Attached { start: None, end: 2, rowtime: true, ltz: false }
+}
+
+#[test]
+fn a_window_keeps_its_first_rows_only() {
+    for descending in [false, true] {
+        let spec = WindowRank {
+            window: attached(),
+            function: RankFunction::RowNumber,
+            partition: vec![1],
+            order: vec![SortKey { column: 0, descending, nulls_first: false }],
+            from: 1,
+            to: 3,
+            emit_rank: true,
+            last_wins: false,
+        };
+        let mut rank =
+            Counting::new(Op::WindowRank(spec), &["id:int k:int we:ts"], "id:int k:int we:ts rn:bigint");
+        for epoch in [1, 50, ROWS] {
+            let rows = |from| (from..from + ROWS).map(|id| format!("+I[{id}, {}, {epoch}000]", id % 2));
+            rank.fill(0, rows(0), epoch);
+            rank.graph.flush().unwrap();
+            // Those of two partitions, and what the operator keeps besides.
+            let kept = rank.state.len();
+            assert!(kept < SOME, "{descending} {epoch}: {kept} entries");
+            let (out, ..) = rank.watermark(i64::try_from(epoch).unwrap() * 1000);
+            let first = if descending { [398, 396, 394, 399, 397, 395] } else { [0, 2, 4, 1, 3, 5] };
+            let ids: Vec<_> = out.iter().map(|change| change.row.first().cloned()).collect();
+            assert_eq!(ids, first.map(|id| Some(Value::Int(id))), "{descending} {epoch}");
+        }
+    }
+}
+
+#[test]
+fn a_window_is_joined_key_by_key() {
+    for kind in
+        [JoinKind::Inner, JoinKind::Left, JoinKind::Right, JoinKind::Full, JoinKind::Semi, JoinKind::Anti]
+    {
+        let spec = WindowJoin { kind, on: vec![(1, 1)], residual: None, left: attached(), right: attached() };
+        let row = "id:int k:int we:ts";
+        let semi = matches!(kind, JoinKind::Semi | JoinKind::Anti);
+        let both = "id:int k:int we:ts id2:int k2:int we2:ts";
+        let mut join = Counting::new(Op::WindowJoin(spec), &[row, row], if semi { row } else { both });
+        // Of 100 keys, 75 have rows on both sides, and 25 on either.
+        join.fill(0, (0..ROWS).map(|id| format!("+I[{id}, {}, 5]", id % 100)), 100);
+        join.fill(1, (0..ROWS).map(|id| format!("+I[{id}, {}, 5]", 25 + id % 100)), 100);
+        let (out, all, most) = join.watermark(10);
+        let (pairs, alone) = (75 * 16, 25 * 4);
+        let expected = match kind {
+            JoinKind::Inner => pairs,
+            JoinKind::Left | JoinKind::Right => pairs + alone,
+            JoinKind::Full => pairs + 2 * alone,
+            JoinKind::Semi => 75 * 4,
+            JoinKind::Anti => alone,
+        };
+        assert_eq!(out.len(), expected, "{kind:?}");
+        assert!(all > ROWS && most < SOME, "{kind:?}: {most} of {all} entries at once");
+    }
+}
+
+/// What is not joined yet waits in the state: it is there still when the first pair fails.
+#[test]
+fn a_window_that_is_joined_is_not_in_memory_as_a_whole() {
+    let data_type = DataType::new(TypeKind::Int);
+    let number = |number| Expr { node: ExprNode::Literal(Value::Int(number)), data_type: data_type.clone() };
+    let args = vec![number(1), number(0)];
+    let fails = Expr { node: ExprNode::Call { function: "/", args }, data_type: data_type.clone() };
+    let row = "id:int k:int we:ts";
+    let spec = WindowJoin {
+        kind: JoinKind::Inner,
+        on: vec![(1, 1)],
+        residual: Some(fails),
+        left: attached(),
+        right: attached(),
+    };
+    let columns = "id:int k:int we:ts id2:int k2:int we2:ts";
+    let mut join = Counting::new(Op::WindowJoin(spec), &[row, row], columns);
+    for source in [0, 1] {
+        join.fill(source, (0..ROWS).map(|id| format!("+I[{id}, {}, 5]", id % 100)), 100);
+    }
+    join.graph.watermark(0, 10_000, &mut join.out).unwrap();
+    assert!(join.graph.watermark(1, 10_000, &mut join.out).is_err());
+    let left = join.state.len();
+    assert!(left > ROWS, "{left} entries are left");
 }

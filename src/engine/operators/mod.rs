@@ -70,6 +70,7 @@ mod upsert;
 mod upsert_tests;
 mod window;
 mod window_join;
+mod window_rank;
 #[cfg(test)]
 #[allow(clippy::indexing_slicing)]
 mod window_tests;
@@ -327,7 +328,7 @@ fn build_one(builder: &mut Builder<'_>) -> Result<Box<dyn Operator>, EngineError
         Op::Unnest(spec) => Box::new(sets::Unnest::new(builder, spec)?),
         Op::LookupJoin(spec) => Box::new(sets::LookupJoin::new(builder, spec)?),
         Op::WindowJoin(spec) => Box::new(window_join::WindowJoin::new(builder, spec)?),
-        Op::WindowRank(spec) => Box::new(window_join::WindowRank::new(builder, spec)?),
+        Op::WindowRank(spec) => Box::new(window_rank::WindowRank::new(builder, spec)?),
         Op::IntervalJoin(spec) => Box::new(interval::IntervalJoin::new(builder, spec)?),
         Op::TemporalJoin(spec) => Box::new(temporal::TemporalJoin::new(builder, spec)?),
         Op::Over(spec) => Box::new(over::Over::new(builder, spec)?),

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::super::codec;
 use super::super::expr::{Expr, ExprNode};
-use super::super::plan::{JoinKind, NodeId, Op, Plan};
+use super::super::plan::{JoinKind, Node, NodeId, Op, Plan};
 use super::super::row::{Change, Instant, RowKind, Value};
 use super::super::testing::{Runner, schema};
 use super::super::types::{DataType, TypeKind};
@@ -183,5 +183,42 @@ fn a_late_row_waits_for_the_rows_of_other_keys() {
             let pairs = runner.take().lines().count();
             assert_eq!(pairs, usize::from(others == 0), "{others} rows before, on {threads} threads");
         }
+    }
+}
+
+/// Constant rows come out at the start, and wait for time beside those of a table.
+#[test]
+fn constant_rows_are_in_order_on_several_threads() {
+    let over = cases().remove("over Range(None)").unwrap();
+    let [source, node, sink] = <[Node; 3]>::try_from(over.plan.nodes.clone()).unwrap();
+    for rotated in 0..12_i64 {
+        let outputs = [1, 3].map(|threads| {
+            let keys = (0..12).map(|key| (key * 5 + rotated) % 12);
+            let row = |key: i64| {
+                let at = Value::Timestamp(Instant::from_millis(5000));
+                let values = [Value::Int(key), Value::Int(key), Value::Int(1), at];
+                let types = source.schema.iter().map(|field| field.data_type.clone());
+                let literal = |(value, data_type)| Expr { node: ExprNode::Literal(value), data_type };
+                values.into_iter().zip(types).map(literal).collect::<Vec<_>>()
+            };
+            let mut values = Node { op: Op::Values(keys.map(row).collect()), ..source.clone() };
+            values.name = "values".to_owned();
+            let mut union = Node { op: Op::Union, inputs: vec![0, 1], ..source.clone() };
+            union.name = "union".to_owned();
+            let nodes = vec![
+                values,
+                source.clone(),
+                union,
+                Node { inputs: vec![2], ..node.clone() },
+                Node { inputs: vec![3], ..sink.clone() },
+            ];
+            let mut plan = Plan { nodes, ..over.plan.clone() };
+            plan.options.insert("parallelism.default".to_owned(), threads.to_string());
+            let mut runner = Runner::new(plan);
+            runner.watermark(1, 9000);
+            runner.take()
+        });
+        assert_eq!(outputs[0].lines().count(), 12);
+        assert_eq!(outputs[0], outputs[1]);
     }
 }

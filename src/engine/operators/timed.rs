@@ -26,6 +26,11 @@ struct Slot {
     dirty: bool,
 }
 
+/// Whether there may be keys from `rest` on that start with a prefix.
+fn may_have(rest: &[u8], prefix: &[u8]) -> bool {
+    rest <= prefix || rest.starts_with(prefix)
+}
+
 /// Rows by keys that begin with a time.
 pub(super) struct TimedRows {
     table: Box<dyn StateTable>,
@@ -116,10 +121,15 @@ impl TimedRows {
 
     /// Adds a row under a key, behind those that are there.
     pub(super) fn push(&mut self, mut key: Vec<u8>, waiting: Waiting) {
+        self.number(&mut key);
+        self.put(key, waiting);
+    }
+
+    /// Appends the next number of arrival to a key.
+    pub(super) fn number(&mut self, key: &mut Vec<u8>) {
         key.extend_from_slice(&self.sequence.to_be_bytes());
         self.sequence = self.sequence.wrapping_add(1);
         self.sequence_changed = true;
-        self.put(key, waiting);
     }
 
     /// Puts a row under exactly this key.
@@ -192,13 +202,10 @@ impl TimedRows {
         }
         // The rest is in the table only.
         let in_memory = drained.len();
-        if let Some(rest) = &self.rest {
-            let from = if prefix < rest.as_slice() { rest.as_slice() } else { prefix };
+        if let Some(rest) = self.rest.as_ref().filter(|rest| may_have(rest, prefix)) {
+            let from = rest.as_slice().max(prefix);
             let own = &mut self.own;
-            self.table.scan_from(from, &mut |key, bytes| {
-                if !key.starts_with(prefix) {
-                    return Ok(false);
-                }
+            self.table.scan_part(prefix, from, &mut |key, bytes| {
                 let waiting = Waiting::get(bytes)?;
                 if own.has(key, &waiting) {
                     drained.push((key.to_vec(), waiting));
@@ -208,6 +215,44 @@ impl TimedRows {
         }
         drained.iter().skip(in_memory).for_each(|(key, _)| self.table.delete(key));
         Ok(drained)
+    }
+
+    /// Calls `each` with the keys that start with a prefix, in order, until it says `false`.
+    pub(super) fn keys(
+        &mut self,
+        prefix: &[u8],
+        mut each: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), EngineError> {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let keys = self.rows.range::<[u8], _>(from).map(|(key, _)| key.as_slice());
+        for key in keys.take_while(|key| key.starts_with(prefix)) {
+            if !each(key) {
+                return Ok(());
+            }
+        }
+        let Some(rest) = self.rest.as_ref().filter(|rest| may_have(rest, prefix)) else { return Ok(()) };
+        let own = &mut self.own;
+        self.table.scan_part(prefix, rest.as_slice().max(prefix), &mut |key, bytes| {
+            Ok(!own.has(key, &Waiting::get(bytes)?) || each(key))
+        })?;
+        Ok(())
+    }
+
+    /// The last key before another of those that start with a prefix.
+    pub(super) fn before(&mut self, prefix: &[u8], key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        if self.is_in_memory(key) {
+            let before = (Bound::Included(prefix), Bound::Excluded(key));
+            return Ok(self.rows.range::<[u8], _>(before).next_back().map(|(key, _)| key.clone()));
+        }
+        let mut last = None;
+        self.keys(prefix, |found| {
+            let before = found < key;
+            if before {
+                last = Some(found.to_vec());
+            }
+            before
+        })?;
+        Ok(last)
     }
 
     fn first_prefixed(&self, prefix: &[u8]) -> Option<Vec<u8>> {

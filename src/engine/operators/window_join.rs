@@ -1,17 +1,12 @@
-//! Joins and Top-N of rows that carry their window; what belongs to a window comes out when it is complete.
-
-use std::collections::BTreeMap;
+//! Joins of rows that carry their window; what belongs to a window comes out when it is complete.
 
 use super::super::codec;
 use super::super::error::EngineError;
 use super::super::eval::{Evaluator, Input};
-use super::super::plan::{
-    JoinKind, RankFunction, WindowInput, WindowJoin as JoinSpec, WindowRank as RankSpec,
-};
+use super::super::plan::{JoinKind, WindowInput, WindowJoin as JoinSpec};
 use super::super::row::{Change, Row, RowKind, Value};
-use super::buffer::{Waiting, key_time, put_sort_key, row_time, time_key};
+use super::buffer::{Waiting, key_time, row_time, time_key};
 use super::row::failed;
-use super::share::FindKey;
 use super::time::Zone;
 use super::timed::TimedRows;
 use super::windowed::Windowed;
@@ -19,14 +14,14 @@ use super::{Builder, Emitter};
 
 /// The window columns of an input.
 #[derive(Clone, Copy)]
-struct Columns {
-    end: usize,
-    zone: Zone,
-    rowtime: bool,
+pub(super) struct Columns {
+    pub end: usize,
+    pub zone: Zone,
+    pub rowtime: bool,
 }
 
 impl Columns {
-    fn new(builder: &Builder<'_>, window: &WindowInput) -> Result<Self, EngineError> {
+    pub(super) fn new(builder: &Builder<'_>, window: &WindowInput) -> Result<Self, EngineError> {
         match window {
             WindowInput::Attached { end, rowtime, ltz, .. } => Ok(Self {
                 end: *end,
@@ -85,25 +80,23 @@ impl WindowJoin {
         }
     }
 
-    /// Joins the rows of the windows with one end.
-    fn join(&self, end: i64, sides: &[Vec<(Vec<u8>, Row)>; 2], out: &mut Emitter) -> Result<(), EngineError> {
-        let (end, [left, right]) = (time_key(end), sides);
-        let mut by_key: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
-        for (at, (key, row)) in right.iter().enumerate() {
-            if !self.has_null(1, row) {
-                by_key.entry(key).or_default().push(at);
-            }
-        }
-        let mut matched_right = vec![false; right.len()];
-        for (key, row) in left {
-            out.order(&[&end, &[0], key]);
+    /// Joins the first input's rows of a window and a join key, which stand under `group`.
+    fn join(&mut self, group: &[u8], out: &mut Emitter) -> Result<(), EngineError> {
+        let (end, join_key) = (group.get(..8).unwrap_or_default(), group.get(9..).unwrap_or_default());
+        let mut partners = None;
+        while let Some((_, Waiting { row, .. })) = self.rows.pop(|key| key.starts_with(group))? {
+            // What has the key of one row has that of all.
+            let partners = match &mut partners {
+                Some(partners) => partners,
+                None if self.has_null(0, &row) => partners.insert(Vec::new()),
+                None => partners.insert(self.rows.drain(&[end, &[1], join_key].concat())?),
+            };
+            out.order(&[end, &[0], join_key]);
             let mut matched = false;
-            let partners = if self.has_null(0, row) { None } else { by_key.get(key.as_slice()) };
-            for &at in partners.into_iter().flatten() {
-                let Some((_, partner)) = right.get(at) else { continue };
+            for (_, partner) in partners {
                 let fits = match &self.residual {
                     Some(residual) => residual
-                        .is_true(Input::pair(row, partner))
+                        .is_true(Input::pair(&row, &partner.row))
                         .map_err(|error| failed(&self.name, error))?,
                     None => true,
                 };
@@ -111,13 +104,11 @@ impl WindowJoin {
                     continue;
                 }
                 matched = true;
-                if let Some(mark) = matched_right.get_mut(at) {
-                    *mark = true;
-                }
+                partner.mark = true;
                 if matches!(self.kind, JoinKind::Semi | JoinKind::Anti) {
                     break;
                 }
-                out.row(RowKind::Insert, row.iter().chain(partner.iter()).cloned().collect());
+                out.row(RowKind::Insert, row.iter().chain(partner.row.iter()).cloned().collect());
             }
             let lone = match self.kind {
                 JoinKind::Semi => matched,
@@ -125,16 +116,20 @@ impl WindowJoin {
                 JoinKind::Inner | JoinKind::Right => false,
             };
             if lone {
-                out.row(RowKind::Insert, self.padded(0, row));
+                out.row(RowKind::Insert, self.padded(0, &row));
             }
         }
-        if matches!(self.kind, JoinKind::Right | JoinKind::Full) {
-            for ((key, row), _) in right.iter().zip(&matched_right).filter(|(_, matched)| !**matched) {
-                out.order(&[&end, &[1], key]);
-                out.row(RowKind::Insert, self.padded(1, row));
-            }
+        // Those without a partner come out behind all rows of the first input.
+        if self.keeps_right() {
+            let alone = partners.into_iter().flatten().filter(|(_, partner)| !partner.mark);
+            alone.for_each(|(key, partner)| self.rows.put(key, partner));
         }
         Ok(())
+    }
+
+    /// Whether rows of the second input survive without a partner.
+    fn keeps_right(&self) -> bool {
+        matches!(self.kind, JoinKind::Right | JoinKind::Full)
     }
 
     fn has_null(&self, port: usize, row: &Row) -> bool {
@@ -170,15 +165,18 @@ impl Windowed for WindowJoin {
 
     fn fire(&mut self, reached: i64, out: &mut Emitter) -> Result<(), EngineError> {
         let zone = self.windows[0].zone;
-        while let Some(end) = self.rows.first().map(key_time).filter(|&end| zone.fires_at(end) <= reached) {
-            let mut sides: [Vec<(Vec<u8>, Row)>; 2] = [Vec::new(), Vec::new()];
-            for (key, waiting) in self.rows.drain(&time_key(end))? {
-                let port = usize::from(key.get(8) == Some(&1));
-                if let Some(side) = sides.get_mut(port) {
-                    side.push((join_key(&key).to_vec(), waiting.row));
-                }
+        // Of each window the first input's rows come first, those of one join key after the other; then those that are
+        // left of the second.
+        while let Some(key) = self.rows.first().filter(|key| zone.fires_at(key_time(key)) <= reached) {
+            if key.get(8) == Some(&0) {
+                let group = key.get(..key.len().saturating_sub(8)).unwrap_or_default().to_vec();
+                self.join(&group, out)?;
+            } else if let Some((key, waiting)) = self.rows.pop(|_| true)?
+                && self.keeps_right()
+            {
+                out.order(&[key.get(..8).unwrap_or_default(), &[1], join_key(&key)]);
+                out.row(RowKind::Insert, self.padded(1, &waiting.row));
             }
-            self.join(end, &sides, out)?;
         }
         Ok(())
     }
@@ -189,100 +187,6 @@ impl Windowed for WindowJoin {
 
     fn next_end(&self) -> Option<i64> {
         self.rows.first().map(|key| self.windows[0].zone.fires_at(key_time(key)))
-    }
-
-    fn write(&mut self) -> Result<(), EngineError> {
-        self.rows.flush()
-    }
-}
-
-/// The first rows of each window and partition.
-pub(super) struct WindowRank {
-    spec: RankSpec,
-    window: Columns,
-    /// Rows by window end, partition, order.
-    rows: TimedRows,
-    watermark: i64,
-}
-
-impl WindowRank {
-    pub(super) fn new(builder: &mut Builder<'_>, spec: &RankSpec) -> Result<Self, EngineError> {
-        if spec.function != RankFunction::RowNumber {
-            return Err(EngineError::Plan(
-                "RANK() and DENSE_RANK() within windows are not supported".to_owned(),
-            ));
-        }
-        let columns = spec.partition.clone();
-        let key_of_row: Box<FindKey> =
-            Box::new(move |_, waiting, key| codec::put_key(key, &waiting.row, &columns));
-        Ok(Self {
-            spec: spec.clone(),
-            window: Columns::new(builder, &spec.window)?,
-            rows: TimedRows::new(builder, "rows", key_of_row)?,
-            watermark: i64::MIN,
-        })
-    }
-}
-
-impl Windowed for WindowRank {
-    fn collect(
-        &mut self,
-        _port: usize,
-        rows: &mut Vec<Change>,
-        _out: &mut Emitter,
-    ) -> Result<(), EngineError> {
-        for change in rows.drain(..) {
-            let end = row_time(&change.row, self.window.end)?;
-            if self.window.rowtime && self.window.zone.fires_at(end) <= self.watermark {
-                continue;
-            }
-            let mut key = time_key(end).to_vec();
-            codec::put_key(&mut key, &change.row, &self.spec.partition);
-            put_sort_key(&mut key, &change.row, &self.spec.order);
-            if self.spec.last_wins {
-                // One row per sort key: the later one.
-                self.rows.drain(&key)?;
-            }
-            self.rows.push(key, Waiting::new(change.kind, change.row));
-        }
-        Ok(())
-    }
-
-    fn by_watermark(&self) -> bool {
-        self.window.rowtime
-    }
-
-    fn fire(&mut self, reached: i64, out: &mut Emitter) -> Result<(), EngineError> {
-        let zone = self.window.zone;
-        while let Some(end) = self.rows.first().map(key_time).filter(|&end| zone.fires_at(end) <= reached) {
-            let end = time_key(end);
-            let mut partition: Vec<u8> = Vec::new();
-            let mut rank: u64 = 0;
-            for (_, waiting) in self.rows.drain(&end)? {
-                let mut key = Vec::new();
-                codec::put_key(&mut key, &waiting.row, &self.spec.partition);
-                if key != partition || rank == 0 {
-                    out.order(&[&end, &key]);
-                    partition = key;
-                    rank = 0;
-                }
-                rank += 1;
-                if rank >= self.spec.from && rank <= self.spec.to {
-                    let rank = i64::try_from(rank).unwrap_or(i64::MAX);
-                    let rank = self.spec.emit_rank.then_some(Value::Int(rank));
-                    out.row(RowKind::Insert, waiting.row.iter().cloned().chain(rank).collect());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn passed(&mut self, watermark: i64) {
-        self.watermark = watermark;
-    }
-
-    fn next_end(&self) -> Option<i64> {
-        self.rows.first().map(|key| self.window.zone.fires_at(key_time(key)))
     }
 
     fn write(&mut self) -> Result<(), EngineError> {

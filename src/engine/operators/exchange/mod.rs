@@ -25,6 +25,9 @@ use super::{Builder, ENOUGH, Emitter, Operator};
 mod given;
 mod instance;
 mod keys;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 use given::{Given, hand_on_all};
 use instance::{Instance, Item, Job, Thread};
@@ -180,17 +183,13 @@ impl Exchange {
                 Input::Row(port, change) => {
                     let place = router.place(port, &change.row);
                     let Some(instance) = instances.get_mut(place) else { continue };
-                    let alone = instance.operator.is_for_itself(port, &change.row, self.watermark);
-                    if alone && !places.is_empty() {
+                    if instance.operator.is_for_itself(port, &change.row, self.watermark) {
                         input.push_front(Input::Row(port, change));
                         return;
                     }
                     instance.items.push_back(Item::Row { port, change, number: self.rows });
                     self.rows = self.rows.wrapping_add(1);
                     places.push_back(Place::One(place));
-                    if alone {
-                        return;
-                    }
                     continue;
                 }
                 Input::Watermark(watermark) => {
@@ -204,11 +203,26 @@ impl Exchange {
         }
     }
 
-    /// Takes in a little on the caller's thread.
+    /// Whether it is a row that may be taken in only when all before it is done.
+    fn is_for_itself(&mut self, input: &Input) -> bool {
+        let Input::Row(port, change) = input else { return false };
+        let place = self.router.place(*port, &change.row);
+        let instance = self.instances.get(place).map(|instance| instance.lock());
+        instance.is_some_and(|instance| instance.operator.is_for_itself(*port, &change.row, self.watermark))
+    }
+
+    /// Takes in on the caller's thread what is not worth to wake the others: a little, or the first rows that are each
+    /// for itself.
     fn take_in(&mut self, out: &mut Emitter) -> Result<(), EngineError> {
+        let few = self.input.len() < WORTHWHILE * self.instances.len();
         while out.len() < ENOUGH
             && let Some(input) = self.input.pop_front()
         {
+            if !few && !self.is_for_itself(&input) {
+                self.input.push_front(input);
+                self.share_out();
+                return Ok(());
+            }
             let item = match input {
                 Input::Row(port, change) => {
                     let place = self.router.place(port, &change.row);
@@ -246,12 +260,10 @@ impl Exchange {
 
     /// Goes on with what has come in, until it is done or much has come out.
     fn go_on(&mut self, out: &mut Emitter) -> Result<(), EngineError> {
-        if self.places.is_empty() && self.input.len() < WORTHWHILE * self.instances.len() {
+        if self.places.is_empty() {
             self.take_in(out)?;
-        } else {
-            if self.places.is_empty() {
-                self.share_out();
-            }
+        }
+        if !self.places.is_empty() {
             self.run(Job::Work)?;
             self.hand_on(out)?;
         }
