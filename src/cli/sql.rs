@@ -76,6 +76,9 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     };
     let stem = file.file_stem().map_or_else(|| "pipeline".into(), |stem| stem.to_string_lossy());
     let job = Job::from_text(&text, &stem, &shown)?;
+    if job.script.is_empty {
+        return Err(Error::config(format!("{shown} has no statement")));
+    }
     for output in &job.script.outputs {
         say!("{output}");
     }
@@ -83,6 +86,9 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
         eprintln!("warning: {warning}");
     }
     if !job.script.has_sinks() {
+        if job.script.outputs.is_empty() {
+            eprintln!("{shown} has neither INSERT INTO nor SELECT: its tables are valid, and nothing runs");
+        }
         return Ok(());
     }
     let log = global.open_log().await?;

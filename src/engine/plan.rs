@@ -289,8 +289,10 @@ pub enum JoinKind {
 pub struct Join {
     /// Its kind.
     pub kind: JoinKind,
-    /// Equal columns: (left index, right index). NULL never matches.
+    /// Equal columns: (left index, right index). NULL never matches but where `null_safe` says so.
     pub on: Vec<(usize, usize)>,
+    /// Per pair of `on` whether it is IS NOT DISTINCT FROM: NULL matches NULL. What is missing is `false`.
+    pub null_safe: Vec<bool>,
     /// Further condition over left and right columns.
     pub residual: Option<Expr>,
     /// Unique keys of the inputs, where they have one (state then is keyed by it, not a counted multiset).
@@ -320,8 +322,8 @@ pub struct Aggregate {
 #[derive(Clone, Debug, PartialEq)]
 pub struct AggregateCall {
     /// Canonical upper-case name: COUNT, SUM, AVG, MIN, MAX, STDDEV_POP, STDDEV_SAMP, VAR_POP, VAR_SAMP, LISTAGG
-    /// (value, separator), FIRST_VALUE, LAST_VALUE, COLLECT, ARRAY_AGG, JSON_OBJECTAGG, JSON_ARRAYAGG, SINGLE_VALUE
-    /// (fails on a second row), in OVER also ROW_NUMBER, RANK, DENSE_RANK, LAG and LEAD (value, offset, default), …
+    /// (value, separator), FIRST_VALUE, LAST_VALUE, COLLECT, ARRAY_AGG, JSON_OBJECTAGG, JSON_ARRAYAGG, PERCENTILE
+    /// (a DOUBLE, DOUBLE or ARRAY<DOUBLE>, frequency as BIGINT), SINGLE_VALUE (fails on a second row), in OVER also ROW_NUMBER, RANK, DENSE_RANK, LAG and LEAD (value, offset, default), …
     pub function: &'static str,
     /// Argument columns of the input; empty for COUNT(*).
     pub args: Vec<usize>,
@@ -437,8 +439,10 @@ pub struct Deduplicate {
 pub struct Unnest {
     /// The collection, over the input row. An array of rows gives its fields as columns, a map key and value.
     pub collection: Expr,
-    /// LEFT JOIN … ON TRUE: rows without elements stay, padded with NULL.
+    /// LEFT JOIN: rows without elements that meet the condition stay, padded with NULL.
     pub outer: bool,
     /// WITH ORDINALITY: position from 1 (INT) as the last column.
     pub ordinality: bool,
+    /// ON, over the input row and the element's columns.
+    pub condition: Option<Expr>,
 }

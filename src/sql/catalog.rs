@@ -289,8 +289,8 @@ impl Catalog {
     }
 
     /// Takes out the tables of a database.
-    pub fn clear(&mut self, place: &Place) {
-        self.tables.retain(|_, table| table.place != *place);
+    pub fn clear(&mut self, gone: impl Fn(&Place) -> bool) {
+        self.tables.retain(|_, table| !gone(&table.place));
     }
 
     /// Removes a table or view.

@@ -38,6 +38,8 @@ pub struct Script {
     pub outputs: Vec<String>,
     /// `SET 'pipeline.name'`.
     pub pipeline_name: Option<String>,
+    /// The text has no statement: blanks and comments at most.
+    pub is_empty: bool,
 }
 
 /// A table or view with its resolved types.
@@ -82,7 +84,7 @@ pub fn compile(script: &str, options: &CompileOptions) -> SqlResult<Script> {
         for statement in &statements {
             session.run(statement)?;
         }
-        Ok(session.finish())
+        Ok(Script { is_empty: statements.is_empty(), ..session.finish() })
     })
 }
 
@@ -165,9 +167,11 @@ impl Session {
                 let full = |place: &Place| tables.tables().any(|table| table.place == *place);
                 let (catalog, lenient, cascade) = (*catalog, *lenient, *cascade);
                 self.namespaces.run(&Change { verb, catalog, name, lenient, cascade, full: &full })?;
-                if cascade && *verb == "DROP" {
+                if *verb == "DROP" && catalog {
+                    self.catalog.clear(|(of, _)| *of == name.value);
+                } else if *verb == "DROP" && cascade {
                     let (here, _) = self.namespaces.current();
-                    self.catalog.clear(&(here.to_owned(), name.value.clone()));
+                    self.catalog.clear(|(of, database)| of == here && *database == name.value);
                 }
                 Ok(())
             }
@@ -399,7 +403,7 @@ impl Session {
             })
             .collect();
         let pipeline_name = self.options.get("pipeline.name").cloned();
-        Script { plan, tables, outputs: self.outputs, pipeline_name }
+        Script { plan, tables, outputs: self.outputs, pipeline_name, is_empty: false }
     }
 }
 
@@ -412,7 +416,17 @@ fn catalog_type(name: &ast::Ident, options: &[(String, String)]) -> SqlResult<()
         ),
         None => "Catalog options do not contain an option key 'type' for discovering a catalog.".to_owned(),
     };
-    Err(SqlError::plan(name.span, message).help("tables are declared in the script: CREATE TABLE"))
+    let help = match options.iter().find(|(key, _)| key == "type").map(|(_, kind)| kind.as_str()) {
+        Some("jdbc") => {
+            "there is no catalog of a database's tables: declare each one that you use, CREATE TABLE t (…) WITH \
+             ('connector'='jdbc', 'url'='jdbc:postgresql://…', 'table-name'='…')"
+        }
+        _ => {
+            "tables are declared in the script: CREATE TABLE t (…) WITH ('connector'='…', …); a catalog of names only \
+             is made by WITH ('type'='generic_in_memory')"
+        }
+    };
+    Err(SqlError::plan(name.span, message).help(help))
 }
 
 impl Script {

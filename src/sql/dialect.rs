@@ -107,6 +107,13 @@ pub fn tokenize(script: &str) -> SqlResult<Vec<Placed>> {
                 });
                 continue;
             }
+            Raw::DoubleQuotedString(text) => {
+                return Err(SqlError::parse(
+                    span,
+                    format!("Lexical error: encountered \"{text}\" in double quotes"),
+                )
+                .help(format!("a name stands in backticks: `{text}`; a text in single quotes: '{text}'")));
+            }
             other => match symbol(&other) {
                 Some(text) => Token::Symbol(text),
                 None => {

@@ -131,3 +131,42 @@ CREATE TABLE o (k INT, v INT) WITH ('connector'='print');";
     let explained = run(&format!("{STREAMS}{TABLE}EXPLAIN {join}")).unwrap().outputs.concat();
     assert!(explained.contains("grows without bound"), "{explained}");
 }
+
+#[test]
+fn is_not_distinct_from_is_a_key_of_a_join() {
+    for condition in ["l.b IS NOT DISTINCT FROM r.b", "(l.b IS NULL AND r.b IS NULL) OR l.b = r.b"] {
+        let explained = run(&format!("{TABLE}EXPLAIN SELECT l.a, r.a FROM t l JOIN t r ON {condition}"));
+        let explained = explained.unwrap().outputs.concat();
+        assert!(explained.contains("where=[IS NOT DISTINCT FROM(b, b)]"), "{explained}");
+        assert!(explained.contains("Exchange(distribution=[hash[b]])"), "{explained}");
+    }
+}
+
+#[test]
+fn a_condition_of_unnest_may_name_the_left_side_but_not_when_strict() {
+    let job = "CREATE TABLE n (id INT, xs ARRAY<INT>) WITH ('connector'='datagen');
+CREATE TABLE o (id INT, x INT) WITH ('connector'='print');
+INSERT INTO o SELECT id, x FROM n LEFT JOIN UNNEST(xs) AS t(x) ON ";
+    assert!(run(&format!("{job} t.x > n.id")).is_ok());
+    let strict = format!("SET 'millstream.compat.strict' = 'true';{job}");
+    assert!(run(&format!("{strict} t.x > 3")).is_ok());
+    let refused = run(&format!("{strict} t.x > n.id")).unwrap_err();
+    assert_eq!(refused.message, "unexpected correlate variable $cor0 in the plan");
+}
+
+#[test]
+fn a_catalog_is_dropped_with_its_own_tables_only() {
+    let make = "CREATE CATALOG c WITH ('type'='generic_in_memory'); CREATE DATABASE c; CREATE TABLE c.kept (a INT) WITH ('connector'='print'); USE CATALOG c; CREATE TABLE gone (a INT) WITH ('connector'='print'); USE CATALOG default_catalog;";
+    let left = |sql: &str| -> Vec<String> {
+        run(&format!("{make}{sql}")).unwrap().tables.into_iter().map(|t| t.name).collect()
+    };
+    assert_eq!(left("DROP CATALOG c"), ["kept"]);
+    assert_eq!(left("DROP DATABASE c CASCADE"), ["gone"]);
+}
+
+#[test]
+fn a_catalog_of_a_databases_tables_is_refused_with_the_way_to_declare_them() {
+    let refused =
+        run("CREATE CATALOG pg WITH ('type'='jdbc', 'base-url'='jdbc:postgresql://h')").unwrap_err();
+    assert!(refused.help.unwrap().contains("'connector'='jdbc'"));
+}

@@ -196,11 +196,13 @@ pub fn describe(op: &Op, cols: &[Col], inputs: &[Vec<Col>]) -> String {
     let right = inputs.get(1).map_or(none, Vec::as_slice);
     let both: Vec<Col> = input.iter().chain(right).cloned().collect();
     let fields = cols.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
-    let equalities = |on: &[(usize, usize)]| {
-        on.iter().map(|(l, r)| format!("=({}, {})", name(*l, input), name(*r, right))).collect::<Vec<_>>()
-    };
-    let condition = |on: &[(usize, usize)], residual: &Option<Expr>| {
-        let mut parts = equalities(on);
+    let condition_with = |on: &[(usize, usize)], null_safe: &[bool], residual: &Option<Expr>| {
+        let equality = |(at, (l, r)): (usize, &(usize, usize))| {
+            let safe = null_safe.get(at).is_some_and(|safe| *safe);
+            let operator = if safe { "IS NOT DISTINCT FROM" } else { "=" };
+            format!("{operator}({}, {})", name(*l, input), name(*r, right))
+        };
+        let mut parts: Vec<String> = on.iter().enumerate().map(equality).collect();
         parts.extend(residual.iter().map(|e| expression(e, &both)));
         match parts.len() {
             0 => "true".to_owned(),
@@ -208,6 +210,7 @@ pub fn describe(op: &Op, cols: &[Col], inputs: &[Vec<Col>]) -> String {
             _ => format!("AND({})", parts.join(", ")),
         }
     };
+    let condition = |on: &[(usize, usize)], residual: &Option<Expr>| condition_with(on, &[], residual);
     match op {
         Op::Source(table) => format!(
             "TableSourceScan(table=[[default_catalog, default_database, {}]], fields=[{fields}])",
@@ -240,7 +243,7 @@ pub fn describe(op: &Op, cols: &[Col], inputs: &[Vec<Col>]) -> String {
         Op::Join(join) => format!(
             "Join(joinType=[{}], where=[{}], select=[{fields}], leftInputSpec=[{}], rightInputSpec=[{}])",
             join_type(join.kind),
-            condition(&join.on, &join.residual),
+            condition_with(&join.on, &join.null_safe, &join.residual),
             key_spec(join.left_key.as_deref(), &join.on.iter().map(|(l, _)| *l).collect::<Vec<_>>()),
             key_spec(join.right_key.as_deref(), &join.on.iter().map(|(_, r)| *r).collect::<Vec<_>>())
         ),
@@ -357,9 +360,13 @@ pub fn describe(op: &Op, cols: &[Col], inputs: &[Vec<Col>]) -> String {
         ),
         Op::Expand(rows) => format!("Expand(projects=[{}])", rows.len()),
         Op::Unnest(unnest) => format!(
-            "Correlate(invocation=[UNNEST({})], select=[{fields}], joinType=[{}])",
+            "Correlate(invocation=[UNNEST({})], select=[{fields}], joinType=[{}]{})",
             expression(&unnest.collection, input),
-            if unnest.outer { "LEFT" } else { "INNER" }
+            if unnest.outer { "LEFT" } else { "INNER" },
+            match &unnest.condition {
+                Some(condition) => format!(", condition=[{}]", expression(condition, cols)),
+                None => String::new(),
+            }
         ),
         Op::SetOp { intersect, all } => {
             format!("{}(all=[{all}], select=[{fields}])", if *intersect { "Intersect" } else { "Minus" })

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::engine::expr::Expr;
-use crate::engine::plan::{AggregateCall, Frame, JoinKind, RankFunction, SortKey, Window, WindowProperty};
+use crate::engine::plan::{
+    AggregateCall, Frame, JoinKind, RankFunction, SortKey, Unnest, Window, WindowProperty,
+};
 use crate::engine::types::DataType;
 
 use super::catalog::Table;
@@ -125,16 +127,7 @@ pub enum RelNode {
     /// Grouping sets.
     Expand(Box<Rel>, Vec<Vec<Expr>>),
     /// UNNEST: input columns, then elements'.
-    Unnest {
-        /// Input.
-        input: Box<Rel>,
-        /// The collection, over the input.
-        collection: Expr,
-        /// LEFT JOIN.
-        outer: bool,
-        /// WITH ORDINALITY.
-        ordinality: bool,
-    },
+    Unnest(Box<Rel>, Unnest),
 }
 
 /// A join.

@@ -15,6 +15,8 @@ use super::{Builder, ENOUGH, Emitter, Operator};
 
 pub(super) struct Join {
     keys: [Vec<usize>; 2],
+    /// Those of the keys in which NULL matches nothing.
+    known: [Vec<usize>; 2],
     pairs: Pairs,
     sides: [Side; 2],
     key: Vec<u8>,
@@ -44,6 +46,10 @@ impl Join {
         let [left_ttl, right_ttl] = spec.ttl;
         let keys: [Vec<usize>; 2] =
             [spec.on.iter().map(|on| on.0).collect(), spec.on.iter().map(|on| on.1).collect()];
+        let safe = |at: usize| spec.null_safe.get(at).is_some_and(|safe| *safe);
+        let known = keys.each_ref().map(|keys| {
+            keys.iter().enumerate().filter(|(at, _)| !safe(*at)).map(|(_, column)| *column).collect()
+        });
         let sides = [
             Side::new(builder, "left", keys[0].clone(), spec.left_key.clone(), left_ttl)?,
             Side::new(builder, "right", keys[1].clone(), spec.right_key.clone(), right_ttl)?,
@@ -54,14 +60,24 @@ impl Join {
             residual,
             widths: [builder.input(0)?.len(), builder.input(1)?.len()],
         };
-        Ok(Self { keys, pairs, sides, key: Vec::new(), matches: Vec::new(), meeting: None, left: false })
+        Ok(Self {
+            keys,
+            known,
+            pairs,
+            sides,
+            key: Vec::new(),
+            matches: Vec::new(),
+            meeting: None,
+            left: false,
+        })
     }
 
     /// Takes in a row; says whether that is done, or [`Self::meet_on`] is to be called.
     fn change(&mut self, port: usize, change: &Change, out: &mut Vec<Change>) -> Result<bool, EngineError> {
         let add = change.kind.is_add();
         let keys = self.keys.get(port).map(Vec::as_slice).unwrap_or_default();
-        if keys.iter().any(|&column| change.row.get(column).is_none_or(Value::is_null)) {
+        let known = self.known.get(port).map(Vec::as_slice).unwrap_or_default();
+        if known.iter().any(|&column| change.row.get(column).is_none_or(Value::is_null)) {
             // NULL never matches: nothing to keep.
             self.pairs.finish(port, change, 0, false, out);
             return Ok(true);

@@ -155,7 +155,15 @@ impl Counting {
 /// `left.v > (SELECT …)`, or all rows of one key.
 fn join(kind: JoinKind, on: Vec<(usize, usize)>, keyed: bool) -> Counting {
     let key = keyed.then(|| vec![0]);
-    let spec = Join { kind, on, residual: None, left_key: key.clone(), right_key: key, ttl: [None; 2] };
+    let spec = Join {
+        kind,
+        on,
+        null_safe: Vec::new(),
+        residual: None,
+        left_key: key.clone(),
+        right_key: key,
+        ttl: [None; 2],
+    };
     let semi = matches!(kind, JoinKind::Semi | JoinKind::Anti);
     let columns = if semi { "id:int k:int" } else { "id:int k:int id2:int k2:int" };
     assert!(schema(columns).len() > 1);

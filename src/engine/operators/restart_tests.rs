@@ -98,6 +98,7 @@ fn join(kind: JoinKind, keyed: bool) -> Case {
     let spec = Join {
         kind,
         on: vec![(1, 1)],
+        null_safe: Vec::new(),
         residual: None,
         left_key: key.clone(),
         right_key: key,

@@ -78,6 +78,7 @@ pub(super) struct Unnest {
     collection: Evaluator,
     outer: bool,
     ordinality: bool,
+    condition: Option<Evaluator>,
     /// Columns that an element gives.
     width: usize,
 }
@@ -90,17 +91,35 @@ impl Unnest {
             collection: builder.evaluator(&spec.collection)?,
             outer: spec.outer,
             ordinality: spec.ordinality,
+            condition: spec.condition.as_ref().map(|condition| builder.evaluator(condition)).transpose()?,
             width: width.saturating_sub(usize::from(spec.ordinality)),
         })
     }
 
-    fn emit(&self, change: &Change, element: Vec<Value>, position: i64, out: &mut Vec<Change>) {
-        let mut element = element;
+    /// The row with an element's columns; position 0: with none.
+    fn row(&self, change: &Change, mut element: Vec<Value>, position: i64) -> Row {
         element.resize(self.width, Value::Null);
         let position = if position == 0 { Value::Null } else { Value::Int(position) };
         let position = self.ordinality.then_some(position);
-        let row = change.row.iter().cloned().chain(element).chain(position).collect();
+        change.row.iter().cloned().chain(element).chain(position).collect()
+    }
+
+    /// Hands on a row with an element, if it meets the condition; says whether it does.
+    fn emit(
+        &self,
+        change: &Change,
+        element: Vec<Value>,
+        position: i64,
+        out: &mut Vec<Change>,
+    ) -> Result<bool, EngineError> {
+        let row = self.row(change, element, position);
+        if let Some(condition) = &self.condition
+            && !condition.is_true(Input::row(&row)).map_err(|error| failed(&self.name, error))?
+        {
+            return Ok(false);
+        }
         out.push(Change { kind: change.kind, row });
+        Ok(true)
     }
 }
 
@@ -115,7 +134,7 @@ impl Operator for Unnest {
         for change in rows.drain(..) {
             let collection =
                 self.collection.eval(Input::row(&change.row)).map_err(|error| failed(&self.name, error))?;
-            let mut position = 0;
+            let (mut position, mut joined) = (0, false);
             match &collection {
                 Value::Array(items) => {
                     for item in items.iter() {
@@ -126,7 +145,7 @@ impl Operator for Unnest {
                             Value::Null => Vec::new(),
                             item => vec![item.clone()],
                         };
-                        self.emit(&change, element, position, out);
+                        joined |= self.emit(&change, element, position, out)?;
                     }
                 }
                 Value::Map(entries) => {
@@ -138,14 +157,14 @@ impl Operator for Unnest {
                             position += 1;
                             let element =
                                 if multiset { vec![key.clone()] } else { vec![key.clone(), value.clone()] };
-                            self.emit(&change, element, position, out);
+                            joined |= self.emit(&change, element, position, out)?;
                         }
                     }
                 }
                 _ => {}
             }
-            if position == 0 && self.outer {
-                self.emit(&change, Vec::new(), 0, out);
+            if !joined && self.outer {
+                out.push(Change { kind: change.kind, row: self.row(&change, Vec::new(), 0) });
             }
         }
         Ok(())

@@ -84,6 +84,7 @@ fn joined(kind: JoinKind, keyed: bool) -> Runner {
     let join = Join {
         kind,
         on: vec![(1, 0)],
+        null_safe: Vec::new(),
         residual: None,
         left_key: key(&[0]),
         right_key: key(&[0]),
@@ -117,6 +118,38 @@ fn left_join_pads_and_restores() {
     );
 }
 
+/// IS NOT DISTINCT FROM is a key as `=` is: what it does not match is not looked at.
+#[test]
+fn null_meets_null_in_a_null_safe_key() {
+    let mut plan = PlanBuilder::default();
+    let (left, right) = (plan.source("id:int k:int", ALL), plan.source("k:int name:string", ALL));
+    let (kind, on, null_safe) = (JoinKind::Left, vec![(1, 0)], vec![true]);
+    let join = Join { kind, on, null_safe, residual: None, left_key: None, right_key: None, ttl: [None; 2] };
+    let node = plan.node(Op::Join(join), &[left, right], "id:int k:int rk:int name:string", ALL);
+    plan.sink(node, "id:int k:int rk:int name:string");
+    let mut runner = Runner::new(plan.plan);
+    assert_eq!(
+        runner.feed("0 +I[1, null]\n1 +I[10, ann]\n1 +I[null, bob]\n0 +I[2, 10]"),
+        lines(
+            "+I[1, null, null, null]
+             -D[1, null, null, null]
+             +I[1, null, null, bob]
+             +I[2, 10, 10, ann]"
+        )
+    );
+    runner.restart();
+    assert_eq!(
+        runner.feed("0 +I[3, null]\n1 -D[null, bob]"),
+        lines(
+            "+I[3, null, null, bob]
+             -D[1, null, null, bob]
+             +I[1, null, null, null]
+             -D[3, null, null, bob]
+             +I[3, null, null, null]"
+        )
+    );
+}
+
 #[test]
 fn not_a_number_is_found_again() {
     let mut plan = PlanBuilder::default();
@@ -135,7 +168,15 @@ fn not_a_number_is_found_again() {
     let left = plan.source("k:int v:double", ALL);
     let right = plan.source("k:int", ALL);
     let (kind, on) = (JoinKind::Left, vec![(0, 0)]);
-    let join = Join { kind, on, residual: None, left_key: None, right_key: None, ttl: [None; 2] };
+    let join = Join {
+        kind,
+        on,
+        null_safe: Vec::new(),
+        residual: None,
+        left_key: None,
+        right_key: None,
+        ttl: [None; 2],
+    };
     let node = plan.node(Op::Join(join), &[left, right], "k:int v:double rk:int", ALL);
     plan.sink(node, "k:int v:double rk:int");
     assert_eq!(
@@ -195,7 +236,15 @@ fn rows_with_many_partners_come_out_in_pieces() {
         let mut plan = PlanBuilder::default();
         let sources = [plan.source("id:int k:int", ALL), plan.source("id:int k:int", ALL)];
         let (on, kind) = (vec![(1, 1)], JoinKind::Inner);
-        let join = Join { kind, on, residual: None, left_key: None, right_key: None, ttl: [None; 2] };
+        let join = Join {
+            kind,
+            on,
+            null_safe: Vec::new(),
+            residual: None,
+            left_key: None,
+            right_key: None,
+            ttl: [None; 2],
+        };
         let columns = "id:int k:int id2:int k2:int";
         let node = plan.node(Op::Join(join), &sources, columns, ALL);
         plan.sink(node, columns);
@@ -419,6 +468,7 @@ proptest! {
         let join = Join {
             kind,
             on: vec![(1, 0)],
+            null_safe: Vec::new(),
             residual: None,
             left_key: keyed.then(|| vec![0]),
             right_key: keyed.then(|| vec![1]),

@@ -61,7 +61,15 @@ fn an_operator_may_have_a_time_of_its_own() {
 fn the_sides_of_a_join_live_apart() {
     let join = |ttl| {
         let kind = JoinKind::Left;
-        Op::Join(Join { kind, on: vec![(0, 0)], residual: None, left_key: None, right_key: None, ttl })
+        Op::Join(Join {
+            kind,
+            on: vec![(0, 0)],
+            null_safe: Vec::new(),
+            residual: None,
+            left_key: None,
+            right_key: None,
+            ttl,
+        })
     };
     let columns = "k:int v:int k2:int v2:int";
     let mut both = runner(join([None; 2]), 2, columns, "1 s");

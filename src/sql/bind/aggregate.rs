@@ -373,6 +373,7 @@ impl Binder<'_> {
         let mut state = cell.borrow_mut();
         let grouped = !state.groups.is_empty() && state.sets.iter().all(|set| set.contains(&true))
             || state.window.is_some();
+        args = aggregates::arguments(function, args, span)?;
         let arg_types: Vec<DataType> = args.iter().map(|arg| arg.data_type.clone()).collect();
         let data_type = aggregates::result_type(function, &arg_types, grouped, filter.is_some(), span)?;
         // COUNT of what is never NULL is COUNT(*)

@@ -11,7 +11,7 @@ use crate::engine::plan::JoinKind;
 use crate::engine::types::{DataType, TypeKind};
 use crate::sql::error::{Span, SqlError, SqlResult};
 use crate::sql::rel::{AggregateRel, Col, JoinRel, Rel, RelNode};
-use crate::sql::types::{and_all, call, column, columns_of, conjuncts, rewrite};
+use crate::sql::types::{and_all, call, column, columns_of, conjuncts, rewrite, walk};
 
 use super::{OUTER, Scope};
 
@@ -20,14 +20,59 @@ use super::{OUTER, Scope};
 pub(super) fn correlate(inner: Rel, left: &Rel, span: Span) -> SqlResult<(Rel, Vec<Expr>)> {
     match decorrelate(inner.clone(), span) {
         Err(error) if depends(&inner) => domain(inner, left, error),
+        Ok((rel, mut conditions)) => {
+            if conditions.iter().any(is_disjunctive) {
+                known(&mut conditions, left);
+            }
+            Ok((rel, conditions))
+        }
         other => other,
+    }
+}
+
+/// Whether a column of the query around stands under an OR. Flink computes such a subquery for the values that the
+/// query around has, and joins it by them with `=`: where one of these is NULL, the subquery is as good as empty.
+fn is_disjunctive(condition: &Expr) -> bool {
+    let mut found = false;
+    walk(condition, &mut |e| {
+        let alternative = match &e.node {
+            ExprNode::Call { function, args } => match (*function, args.as_slice()) {
+                ("OR" | "IS DISTINCT FROM" | "IS NOT DISTINCT FROM", _) => true,
+                ("IN", [_, list @ ..]) => list.len() > 1 && list.iter().any(is_outer),
+                ("NOT", [inner]) => matches!(&inner.node, ExprNode::Call { function: "AND", .. }),
+                _ => false,
+            },
+            ExprNode::Case { .. } => e.data_type.kind == TypeKind::Boolean,
+            _ => false,
+        };
+        found |= alternative && is_outer(e);
+    });
+    found
+}
+
+/// Asks that the columns of the query around that are named in the conditions are not NULL.
+fn known(conditions: &mut Vec<Expr>, left: &Rel) {
+    let mut used = BTreeSet::new();
+    conditions.iter().for_each(|e| columns_of(e, &mut used));
+    for index in used.into_iter().filter(|c| (OUTER..2 * OUTER).contains(c)) {
+        let value = left.col(index - OUTER).data_type;
+        if value.nullable {
+            let value = vec![column(index, value)];
+            conditions.push(call("IS NOT NULL", value, DataType::not_null(TypeKind::Boolean)));
+        }
     }
 }
 
 /// As [`correlate`], where only conditions of equality will do.
 pub(super) fn correlate_by_equality(inner: Rel, left: &Rel, span: Span) -> SqlResult<(Rel, Vec<Expr>)> {
     let (right, conditions) = correlate(inner.clone(), left, span)?;
-    let equal = |e: &Expr| matches!(&e.node, ExprNode::Call { function: "=" | "IS NOT DISTINCT FROM", .. });
+    let equal = |e: &Expr| match &e.node {
+        ExprNode::Call { function: "=" | "IS NOT DISTINCT FROM", .. } => true,
+        ExprNode::Call { function: "IS NOT NULL", args } => {
+            matches!(args.as_slice(), [Expr { node: ExprNode::Column(c), .. }] if *c >= OUTER)
+        }
+        _ => false,
+    };
     if conditions.iter().all(equal) {
         return Ok((right, conditions));
     }
@@ -99,16 +144,16 @@ fn domain(inner: Rel, left: &Rel, error: Box<SqlError>) -> SqlResult<(Rel, Vec<E
         .map(|(i, c)| {
             let value = left.col(*c);
             let outer = column(c + OUTER, value.data_type.clone());
-            same(rel.col(at + i), outer)
+            equal(rel.col(at + i), outer)
         })
         .collect();
     Ok((rel, conditions))
 }
 
-fn same(a: Expr, b: Expr) -> Expr {
+/// As in Flink NULL is not a value that the query around has.
+fn equal(a: Expr, b: Expr) -> Expr {
     let nullable = a.data_type.nullable || b.data_type.nullable;
-    let function = if nullable { "IS NOT DISTINCT FROM" } else { "=" };
-    call(function, vec![a, b], DataType::not_null(TypeKind::Boolean))
+    call("=", vec![a, b], DataType { kind: TypeKind::Boolean, nullable })
 }
 
 impl Domain {
@@ -181,12 +226,14 @@ impl Domain {
                 cols.extend(self.rel.cols.iter().cloned());
                 Some(Rel { node: RelNode::SetOp { intersect, all, left, right }, cols })
             }
-            RelNode::Unnest { input, collection, outer, ordinality } => {
+            RelNode::Unnest(input, mut unnest) => {
                 let (at, width) = (input.cols.len(), cols.len());
                 let input = self.inject(*input)?;
-                let collection = self.expr(&collection, at, &|c| c);
+                unnest.collection = self.expr(&unnest.collection, at, &|c| c);
+                let place = |c| if c < at { c } else { c + d };
+                unnest.condition = unnest.condition.map(|condition| self.expr(&condition, at, &place));
                 cols.splice(at..at, self.rel.cols.iter().cloned());
-                let node = RelNode::Unnest { input: Box::new(input), collection, outer, ordinality };
+                let node = RelNode::Unnest(Box::new(input), unnest);
                 let order = (0..at).chain(at + d..width + d).chain(at..at + d);
                 Some(Self::ordered(Rel { node, cols }, order))
             }
@@ -209,7 +256,7 @@ impl Domain {
         if both {
             conditions.extend((0..d).map(|i| {
                 let of_right = right.col(r + i);
-                same(left.col(l + i), column(l + d + r + i, of_right.data_type))
+                equal(left.col(l + i), column(l + d + r + i, of_right.data_type))
             }));
         }
         let mut joined = plain_join(left, right, kind, conditions, span);
@@ -254,8 +301,9 @@ fn collect(rel: &Rel, out: &mut BTreeSet<usize>) {
             rows.iter().flatten().for_each(|e| columns_of(e, out));
             collect(input, out);
         }
-        RelNode::Unnest { input, collection, .. } => {
-            columns_of(collection, out);
+        RelNode::Unnest(input, unnest) => {
+            columns_of(&unnest.collection, out);
+            unnest.condition.iter().for_each(|e| columns_of(e, out));
             collect(input, out);
         }
     }

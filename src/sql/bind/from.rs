@@ -46,7 +46,7 @@ impl Binder<'_> {
             TableExpr::Unnest { expr, ordinality, alias } => {
                 let one = Rel { node: RelNode::Values(vec![Vec::new()]), cols: Vec::new() };
                 let scope = Scope { cols: Vec::new(), around: around(outer) };
-                self.unnest(one, scope, expr, *ordinality, alias.as_ref(), false)
+                self.unnest(one, scope, expr, *ordinality, alias.as_ref(), false, None)
             }
             TableExpr::Join { left, right, kind, condition, span } => {
                 let (left, mut left_scope) = self.from(left, outer)?;
@@ -158,25 +158,31 @@ impl Binder<'_> {
             ast::JoinKind::Anti => JoinKind::Anti,
         };
         if let TableExpr::Unnest { expr, ordinality, alias } = right {
-            let pad = match (kind, condition) {
-                (JoinKind::Inner, JoinCondition::None | JoinCondition::Missing) => false,
-                (JoinKind::Inner, JoinCondition::On(on)) if on.kind == ast::ExprKind::Bool(true) => false,
-                (JoinKind::Left, JoinCondition::On(on)) if on.kind == ast::ExprKind::Bool(true) => true,
-                (JoinKind::Inner, JoinCondition::On(on)) => {
-                    let (rel, scope) =
-                        self.unnest(left, left_scope, expr, *ordinality, alias.as_ref(), false)?;
-                    let bound = self.expr(on, Env::plain(&scope))?;
-                    let rel = rel.filter(operators::clause("ON", bound, on.span)?);
-                    return Ok((rel, scope));
+            let on = match condition {
+                JoinCondition::None | JoinCondition::Missing if kind == JoinKind::Inner => None,
+                JoinCondition::On(on) if on.kind == ast::ExprKind::Bool(true) => None,
+                JoinCondition::On(on) => Some(&**on),
+                JoinCondition::Missing => {
+                    return Err(SqlError::plan(
+                        span,
+                        "INNER, LEFT, RIGHT or FULL join requires a condition (NATURAL keyword or ON or USING clause)",
+                    )
+                    .help("LEFT JOIN UNNEST(…) AS t(x) ON TRUE"));
                 }
+                _ => return Err(SqlError::plan(span, "UNNEST is joined with CROSS JOIN, or with ON")),
+            };
+            let outer = match kind {
+                JoinKind::Inner => false,
+                JoinKind::Left => true,
                 _ => {
                     return Err(SqlError::plan(
                         span,
-                        "UNNEST is joined with CROSS JOIN or LEFT JOIN … ON TRUE",
-                    ));
+                        format!("Unknown join type {}", format!("{kind:?}").to_uppercase()),
+                    )
+                    .help("UNNEST stands on the right side of CROSS JOIN, JOIN and LEFT JOIN"));
                 }
             };
-            return self.unnest(left, left_scope, expr, *ordinality, alias.as_ref(), pad);
+            return self.unnest(left, left_scope, expr, *ordinality, alias.as_ref(), outer, on);
         }
         if let TableExpr::Derived { query, lateral: true, alias } = right {
             let on = match condition {

@@ -1,12 +1,15 @@
 //! LATERAL and UNNEST: relations that depend on the row on their left.
 
+use std::collections::BTreeSet;
+
 use crate::engine::expr::Expr;
-use crate::engine::plan::JoinKind;
+use crate::engine::plan::{JoinKind, Unnest};
 use crate::engine::types::{DataType, TypeKind};
 use crate::sql::ast;
 use crate::sql::error::{Span, SqlError, SqlResult};
 use crate::sql::functions::operators;
 use crate::sql::rel::{Col, Rel, RelNode};
+use crate::sql::types::columns_of;
 
 use super::correlate::{at_home, correlate, plain_join};
 use super::from::aliased;
@@ -73,6 +76,19 @@ impl Binder<'_> {
         Ok((rel, scope))
     }
 
+    /// Flink joins by a condition on the element alone.
+    fn of_the_element(&self, condition: &Expr, width: usize, span: Span) -> SqlResult<()> {
+        let mut used = BTreeSet::new();
+        columns_of(condition, &mut used);
+        if used.iter().all(|c| *c >= width) {
+            return Ok(());
+        }
+        Err(SqlError::plan(span, "unexpected correlate variable $cor0 in the plan")
+            .help("Flink takes a condition on the element alone here: move the rest to WHERE"))
+    }
+
+    /// `left [LEFT] JOIN UNNEST(expr) [ON condition]`.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn unnest(
         &self,
         left: Rel,
@@ -81,6 +97,7 @@ impl Binder<'_> {
         ordinality: bool,
         alias: Option<&ast::Alias>,
         outer: bool,
+        on: Option<&ast::Expr>,
     ) -> SqlResult<(Rel, Scope)> {
         let collection = self.expr(expr, Env::plain(&scope))?;
         // a single column has the name of the whole
@@ -137,8 +154,19 @@ impl Binder<'_> {
         scope.cols.extend(right_scope.cols);
         let mut all = left.cols.clone();
         all.extend(cols);
-        let node = RelNode::Unnest { input: Box::new(left), collection, outer, ordinality };
-        Ok((Rel { node, cols: all }, scope))
+        let condition = match on {
+            Some(on) => {
+                let bound = self.expr(on, Env::plain(&scope))?;
+                let bound = operators::clause("ON", bound, on.span)?;
+                if self.strict() {
+                    self.of_the_element(&bound, width, on.span)?;
+                }
+                Some(bound)
+            }
+            None => None,
+        };
+        let unnest = Unnest { collection, outer, ordinality, condition };
+        Ok((Rel { node: RelNode::Unnest(Box::new(left), unnest), cols: all }, scope))
     }
 
     /// A query without tables under CROSS JOIN LATERAL (`SELECT … FROM UNNEST(t.items)`, or without FROM) is computed
@@ -177,15 +205,13 @@ fn on_left(left: &Rel, inner: &Rel) -> Option<Rel> {
     let moved = |e: &Expr| at_home(e, &|c| c + width);
     match &inner.node {
         RelNode::Values(rows) if matches!(rows.as_slice(), [row] if row.is_empty()) => Some(left.clone()),
-        RelNode::Unnest { input, collection, outer, ordinality } => {
+        RelNode::Unnest(input, unnest) => {
             let input = on_left(left, input)?;
             let mut cols = input.cols.clone();
             cols.extend(inner.cols.iter().skip(input.cols.len() - width).cloned());
-            let (collection, outer, ordinality) = (moved(collection), *outer, *ordinality);
-            Some(Rel {
-                node: RelNode::Unnest { input: Box::new(input), collection, outer, ordinality },
-                cols,
-            })
+            let (collection, condition) = (moved(&unnest.collection), unnest.condition.as_ref().map(moved));
+            let unnest = Unnest { collection, condition, ..unnest.clone() };
+            Some(Rel { node: RelNode::Unnest(Box::new(input), unnest), cols })
         }
         RelNode::Filter(input, predicate) => Some(on_left(left, input)?.filter(moved(predicate))),
         RelNode::Project(input, exprs) => {

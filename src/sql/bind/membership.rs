@@ -70,10 +70,12 @@ impl Binder<'_> {
             columns_of(condition, &mut columns);
             keys.extend(columns.into_iter().filter(|c| *c < OUTER));
         }
+        let by: Vec<usize> = keys.iter().copied().collect();
         keys.extend(0..values.len());
         if keys.is_empty() {
             let width = left.cols.len();
-            let joined = joined(left, counted(right, &[]), Vec::new());
+            let tests = conditions.iter().map(|e| at_home(e, &|c| c + width)).collect();
+            let joined = joined(left, counted(right, &[], &[]).0, tests);
             let count = joined.col(width);
             let some = operators::compare(">", count, literal(Value::Int(0), TypeKind::BigInt), span)?;
             return Ok((joined, is("IS TRUE", some)));
@@ -89,24 +91,30 @@ impl Binder<'_> {
             tests.push(operators::compare("=", value.clone(), column(place(at), element.clone()), span)?);
             wanted.push((value, element));
         }
-        let correlated = !conditions.is_empty();
         let all = right.clone();
         let with_mark = joined(left, marked(right, &keys), tests);
         let found = is("IS NOT NULL", with_mark.col(width + keys.len()));
-        if correlated || !wanted.iter().any(|(value, element)| value.data_type.nullable || element.nullable) {
+        if !wanted.iter().any(|(value, element)| value.data_type.nullable || element.nullable) {
             return Ok((with_mark, found));
         }
         // NULLs make the answer unknown: of the value where there are rows, of the query where nothing is found
         let at = with_mark.cols.len();
-        // as in Flink, an inner join: while the query has never had a row there is no count, and so no answer
         let columns: Vec<usize> = (0..wanted.len()).collect();
-        let counts = counted(all, &columns);
-        let rel = plain_join(with_mark, counts, JoinKind::Inner, Vec::new(), Span::default());
-        let (rows, known) = (rel.col(at), rel.col(at + 1));
+        let (counts, group) = counted(all, &by, &columns);
+        let rel = if conditions.is_empty() {
+            // as in Flink, an inner join: while the query has never had a row there is no count, and so no answer
+            plain_join(with_mark, counts, JoinKind::Inner, Vec::new(), Span::default())
+        } else {
+            let place = |c: usize| at + by.iter().position(|k| *k == c).unwrap_or(0);
+            let tests = conditions.iter().map(|e| at_home(e, &place)).collect();
+            joined(with_mark, counts, tests)
+        };
+        let (rows, known) = (rel.col(at + group), rel.col(at + group + 1));
         let zero = literal(Value::Int(0), TypeKind::BigInt);
         let boolean = |b: bool| literal(Value::Bool(b), TypeKind::Boolean);
-        let any = is("IS TRUE", operators::compare(">", rows.clone(), zero, span)?);
-        let mut branches = vec![(operators::negate(any, span)?, boolean(false))];
+        // without a row for it there is no count either: as in Flink a NULL is unknown even there
+        let none = is("IS TRUE", operators::compare("=", rows.clone(), zero, span)?);
+        let mut branches = vec![(none, boolean(false))];
         let null = || null_of(TypeKind::Boolean);
         branches.extend(wanted.into_iter().map(|(value, _)| (is("IS NULL", value), null())));
         branches.push((found, boolean(true)));
@@ -142,8 +150,8 @@ fn marked(rel: Rel, keys: &[usize]) -> Rel {
     distinct.project(exprs, cols)
 }
 
-/// The number of rows, and of values that are not NULL in these columns.
-fn counted(rel: Rel, columns: &[usize]) -> Rel {
+/// Per group the number of rows, and of values that are not NULL in these columns; and how many columns the group has.
+fn counted(rel: Rel, group: &[usize], columns: &[usize]) -> (Rel, usize) {
     let count = |args: Vec<usize>, name: &str| AggregateCall {
         function: "COUNT",
         args,
@@ -155,15 +163,17 @@ fn counted(rel: Rel, columns: &[usize]) -> Rel {
     if !columns.is_empty() {
         calls.push(count(columns.to_vec(), "$ck"));
     }
-    let cols = calls.iter().map(|c| Col::new(c.output.name.clone(), c.output.data_type.clone())).collect();
+    let mut cols: Vec<Col> =
+        group.iter().filter_map(|k| rel.cols.get(*k).cloned().map(Col::materialized)).collect();
+    cols.extend(calls.iter().map(|c| Col::new(c.output.name.clone(), c.output.data_type.clone())));
     let node = RelNode::Aggregate(Box::new(AggregateRel {
         input: rel,
-        group: Vec::new(),
+        group: group.to_vec(),
         calls,
         window: None,
         ttl: None,
     }));
-    Rel { node, cols }
+    (Rel { node, cols }, group.len())
 }
 
 /// LEFT JOIN.

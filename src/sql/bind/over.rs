@@ -155,6 +155,7 @@ impl Binder<'_> {
                 format!("Please explicitly cast default value {} to {}.", default.data_type, value.data_type),
             ));
         }
+        let args = aggregates::arguments(function, args, span)?;
         let arg_types: Vec<DataType> = args.iter().map(|arg| arg.data_type.clone()).collect();
         let data_type = aggregates::result_type(function, &arg_types, true, filter.is_some(), span)?;
         let pending = Pending {

@@ -72,6 +72,13 @@ fn empty_value(rel: &Rel) -> Option<Expr> {
 impl Binder<'_> {
     /// Applies WHERE.
     pub(super) fn condition(&self, mut rel: Rel, scope: &Scope, filter: &ast::Expr) -> SqlResult<Rel> {
+        let parted;
+        let filter = if has_subquery(filter) {
+            parted = without_not(filter.clone(), false);
+            &parted
+        } else {
+            filter
+        };
         let mut parts = Vec::new();
         split(filter, &mut parts);
         let mut plain = Vec::new();
@@ -259,6 +266,26 @@ impl Binder<'_> {
         let cols = rel.cols.iter().take(width + 1).cloned().collect();
         rel.project(exprs, cols)
     }
+}
+
+/// NOT over AND and OR goes to what they hold: under `NOT (a OR x IN (query))` stands `x NOT IN (query)`.
+fn without_not(expr: ast::Expr, negated: bool) -> ast::Expr {
+    let span = expr.span;
+    let kind = match (expr.kind, negated) {
+        (ExprKind::Unary("NOT", inner), _) => return without_not(*inner, !negated),
+        (ExprKind::Binary(op @ ("AND" | "OR"), left, right), _) => {
+            let op = match (op, negated) {
+                ("AND", true) => "OR",
+                (_, true) => "AND",
+                (op, false) => op,
+            };
+            let (left, right) = (without_not(*left, negated), without_not(*right, negated));
+            ExprKind::Binary(op, Box::new(left), Box::new(right))
+        }
+        (kind, true) => ExprKind::Unary("NOT", Box::new(ast::Expr { kind, span })),
+        (kind, false) => kind,
+    };
+    ast::Expr { kind, span }
 }
 
 fn split<'e>(expr: &'e ast::Expr, out: &mut Vec<&'e ast::Expr>) {

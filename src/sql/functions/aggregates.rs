@@ -1,8 +1,11 @@
 //! Aggregate functions: names and result types.
 
+use crate::engine::expr::{Expr, ExprNode};
 use crate::engine::types::{DataType, TypeKind};
 use crate::sql::error::{Span, SqlError, SqlResult};
-use crate::sql::types::{UNBOUNDED, calcite, decimal_of, is_approximate, is_integer, is_numeric, is_string};
+use crate::sql::types::{
+    UNBOUNDED, calcite, cast_to, decimal_of, is_approximate, is_integer, is_numeric, is_string,
+};
 
 /// All aggregate functions.
 pub const NAMES: &[&str] = &[
@@ -23,6 +26,7 @@ pub const NAMES: &[&str] = &[
     "ARRAY_AGG",
     "JSON_OBJECTAGG",
     "JSON_ARRAYAGG",
+    "PERCENTILE",
     "SINGLE_VALUE",
     "APPROX_COUNT_DISTINCT",
 ];
@@ -46,6 +50,40 @@ pub fn canonical(name: &str) -> Option<&'static str> {
 /// The canonical name of a function that needs OVER, if it is one.
 pub fn over_only(name: &str) -> Option<&'static str> {
     OVER_ONLY.iter().find(|n| n.eq_ignore_ascii_case(name)).copied()
+}
+
+/// The arguments as the engine takes them: those of PERCENTILE are DOUBLE, and BIGINT where they count.
+pub fn arguments(function: &str, args: Vec<Expr>, span: Span) -> SqlResult<Vec<Expr>> {
+    if function != "PERCENTILE" {
+        return Ok(args);
+    }
+    let refused = |args: &[Expr]| super::misfit(function, args, "PERCENTILE(<NUMERIC>, <NUMERIC>)", span);
+    let [value, percentage, frequency @ ..] = args.as_slice() else { return Err(refused(&args)) };
+    if frequency.len() > 1 {
+        return Err(refused(&args));
+    }
+    let double = DataType::not_null(TypeKind::Double);
+    let wanted = match &percentage.data_type.kind {
+        TypeKind::Array(element) if is_numeric(&element.kind) && !element.nullable => {
+            TypeKind::Array(Box::new(double))
+        }
+        kind if is_numeric(kind) => TypeKind::Double,
+        _ => return Err(refused(&args)),
+    };
+    let cast = cast_to(percentage.clone(), &wanted);
+    let outside = match &percentage.node {
+        ExprNode::Literal(constant) => {
+            crate::engine::functions::arithmetic::to_f64(constant).is_some_and(|p| !(0.0..=1.0).contains(&p))
+        }
+        _ => false,
+    };
+    let counts = frequency.iter().all(|f| is_integer(&f.data_type.kind));
+    if percentage.data_type.nullable || outside || !is_numeric(&value.data_type.kind) || !counts {
+        return Err(refused(&args));
+    }
+    let mut out = vec![cast_to(value.clone(), &TypeKind::Double), cast];
+    out.extend(frequency.iter().map(|f| cast_to(f.clone(), &TypeKind::BigInt)));
+    Ok(out)
 }
 
 /// The result type; `grouped` says that a group is never empty.
@@ -131,6 +169,11 @@ pub fn result_type(
             kind,
             nullable: first.is_some_and(|t| t.nullable),
         }))),
+        "PERCENTILE" => {
+            let many = args.get(1).is_some_and(|t| matches!(t.kind, TypeKind::Array(_)));
+            let double = DataType::new(TypeKind::Double);
+            if many { DataType::new(TypeKind::Array(Box::new(double))) } else { double }
+        }
         "ARRAY_AGG" => DataType::new(TypeKind::Array(Box::new(DataType {
             kind,
             nullable: first.is_some_and(|t| t.nullable),

@@ -6,6 +6,10 @@ use crate::sql::error::{SqlError, SqlResult};
 
 use super::Parser;
 
+/// What other databases take behind a column's type.
+pub(super) const OTHER_DATABASES: &[&str] =
+    &["DEFAULT", "REFERENCES", "CHECK", "AUTO_INCREMENT", "GENERATED", "COLLATE", "UNSIGNED"];
+
 impl Parser {
     /// After `CREATE [TEMPORARY] TABLE`.
     pub(super) fn create_table(&mut self, temporary: bool) -> SqlResult<CreateTable> {
@@ -19,7 +23,7 @@ impl Parser {
             } else if !self.is(")") {
                 self.list(|p| p.table_element(&mut table))?;
             }
-            self.expect(")")?;
+            self.end_of_list()?;
         }
         if self.eat_word("COMMENT") {
             table.comment = Some(self.string()?);

@@ -180,7 +180,20 @@ impl Parser {
                 wanted.join(" or ")
             ),
         );
+        // a mark is missing, rather than a word wrong
+        let marks = |mark: &str| wanted.contains(&mark);
         match self.peek() {
+            Token::Word { value, quoted: false } if marks("\";\"") && statement::begins(value) => {
+                error.help(format!("a ';' is missing before {value}"))
+            }
+            Token::Word { value, quoted: false }
+                if marks("\",\"") && ddl::OTHER_DATABASES.contains(&value.to_uppercase().as_str()) =>
+            {
+                error.help(format!("Flink's tables know no {}: leave it out", value.to_uppercase()))
+            }
+            Token::Word { value, .. } | Token::Str(value) if marks("\",\"") => {
+                error.help(format!("is a ',' missing before {value}?"))
+            }
             Token::Word { value, quoted: false } if is_reserved(value) => error.help(format!(
                 "'{value}' is a reserved word; a name like this stands in backticks: `{value}`"
             )),
@@ -290,8 +303,13 @@ impl Parser {
     fn in_parens<T>(&mut self, item: impl FnMut(&mut Self) -> SqlResult<T>) -> SqlResult<Vec<T>> {
         self.expect("(")?;
         let out = self.list(item)?;
-        self.expect(")")?;
+        self.end_of_list()?;
         Ok(out)
+    }
+
+    /// The parenthesis that ends a list.
+    fn end_of_list(&mut self) -> SqlResult<()> {
+        if self.eat(")") { Ok(()) } else { Err(self.unexpected(&["\",\"", "\")\""])) }
     }
 
     /// `('k' = 'v', …)` with the places of the keys.
@@ -309,7 +327,7 @@ impl Parser {
                 }
             }
         }
-        self.expect(")")?;
+        self.end_of_list()?;
         Ok(out)
     }
 

@@ -2,10 +2,21 @@
 
 use crate::engine::plan::OnConflict;
 use crate::sql::ast::{Insert, Statement, StatementKind};
-use crate::sql::dialect::Token;
+use crate::sql::dialect::{Placed, Token};
 use crate::sql::error::{SqlError, SqlResult};
 
 use super::Parser;
+
+/// Words that a statement begins with.
+const FIRST_WORDS: [&str; 14] = [
+    "SELECT", "WITH", "CREATE", "DROP", "ALTER", "INSERT", "EXECUTE", "BEGIN", "SET", "RESET", "EXPLAIN",
+    "SHOW", "DESCRIBE", "USE",
+];
+
+/// Whether a statement begins with this word.
+pub(super) fn begins(word: &str) -> bool {
+    FIRST_WORDS.iter().any(|first| first.eq_ignore_ascii_case(word))
+}
 
 impl Parser {
     /// One statement, without its semicolon.
@@ -97,8 +108,17 @@ impl Parser {
                 if self.done() || self.is(";") {
                     return Ok(StatementKind::Set(None));
                 }
+                let from = self.at;
                 let key = self.option_key()?;
                 self.expect("=")?;
+                let unquoted = !matches!(self.tokens.get(from), Some(Placed { token: Token::Str(_), .. }));
+                if unquoted && !matches!(self.peek_at(1), Token::End | Token::Symbol(";")) {
+                    let error = self.unexpected(&["a string in single quotes"]);
+                    let from = self.at;
+                    self.skip_statement("SET")?;
+                    let value = self.text_since(from);
+                    return Err(error.help(format!("quote both: SET '{key}' = '{value}'")));
+                }
                 let value = match self.next() {
                     Token::Str(text) | Token::Number(text) => text,
                     Token::Word { value, .. } => value,
@@ -146,12 +166,8 @@ impl Parser {
             }
             "ADD" | "REMOVE" | "QUIT" | "EXIT" | "CLEAR" | "HELP" => self.skip_statement(&word),
             _ => {
-                let known = [
-                    "SELECT", "WITH", "CREATE", "DROP", "ALTER", "INSERT", "EXECUTE", "BEGIN", "SET",
-                    "RESET", "EXPLAIN", "SHOW", "DESCRIBE", "USE",
-                ];
                 let error = self.unexpected(&["a statement"]);
-                Err(match crate::sql::error::nearest(&word, known) {
+                Err(match crate::sql::error::nearest(&word, FIRST_WORDS) {
                     Some(near) => error.help(format!("did you mean {near}?")),
                     None => error,
                 })
@@ -276,8 +292,9 @@ impl Parser {
         if self.eat_word("WITH") {
             options = self.options()?.into_iter().map(|(key, value, _)| (key, value)).collect();
         }
-        let cascade = self.eat_word("CASCADE");
-        if !cascade {
+        // a catalog is dropped with all it holds
+        let cascade = !catalog && self.eat_word("CASCADE");
+        if !cascade && !catalog {
             self.eat_word("RESTRICT");
         }
         Ok(StatementKind::Namespace { verb, catalog, name, lenient, cascade, options })

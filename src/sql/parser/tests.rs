@@ -27,3 +27,46 @@ fn deep_nesting_is_an_error_not_an_overflow() {
     let text = format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000));
     assert!(parse_script(&text).is_err());
 }
+
+/// What a newcomer forgets, and what is said about it.
+#[test]
+fn a_mark_that_is_missing_is_named() {
+    let table = "CREATE TABLE t (a INT) WITH ('connector'='print')";
+    for (text, message, help) in [
+        (
+            format!("{table}\nINSERT INTO t SELECT 1;"),
+            "Was expecting: \";\"",
+            "a ';' is missing before INSERT",
+        ),
+        (format!("{table} SET 'a' = 'b'"), "Was expecting: \";\"", "a ';' is missing before SET"),
+        (
+            "CREATE TABLE t (a INT b STRING) WITH ('connector'='print')".to_owned(),
+            "Was expecting: \",\" or \")\"",
+            "is a ',' missing before b?",
+        ),
+        (
+            "CREATE TABLE t (a INT) WITH ('connector'='print' 'x'='y')".to_owned(),
+            "Was expecting: \",\" or \")\"",
+            "is a ',' missing before x?",
+        ),
+        (
+            "CREATE TABLE t (a INT DEFAULT 0) WITH ('connector'='print')".to_owned(),
+            "Was expecting: \",\" or \")\"",
+            "Flink's tables know no DEFAULT: leave it out",
+        ),
+        (
+            "SELECT \"customerName\" FROM t".to_owned(),
+            "Lexical error: encountered \"customerName\" in double quotes",
+            "a name stands in backticks: `customerName`; a text in single quotes: 'customerName'",
+        ),
+        (
+            "SET execution.checkpointing.interval = 3s;\nSELECT 1;".to_owned(),
+            "Was expecting: a string in single quotes",
+            "quote both: SET 'execution.checkpointing.interval' = '3s'",
+        ),
+    ] {
+        let error = parse_script(&text).unwrap_err();
+        assert!(error.message.contains(message), "{text}: {}", error.message);
+        assert_eq!(error.help.as_deref(), Some(help), "{text}: {}", error.message);
+    }
+}

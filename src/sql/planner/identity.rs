@@ -81,6 +81,10 @@ fn write_op(out: &mut String, op: &Op) {
         }
         Op::Join(join) => {
             joined(out, join.kind, &join.on, join.residual.as_ref());
+            // Not said where there is none: the state of such a join keeps its name.
+            if join.null_safe.contains(&true) {
+                list(out, "null-safe", &join.null_safe);
+            }
             list(out, "left", join.left_key.iter().flatten());
             list(out, "right", join.right_key.iter().flatten());
             // What expires is stored in another form.
@@ -187,6 +191,10 @@ fn write_op(out: &mut String, op: &Op) {
         Op::Unnest(unnest) => {
             exprs(out, "of", [&unnest.collection]);
             list(out, "outer", [unnest.outer, unnest.ordinality]);
+            // Not said where there is none: names stay.
+            if unnest.condition.is_some() {
+                exprs(out, "on", &unnest.condition);
+            }
         }
         Op::SetOp { intersect, all } => list(out, "intersect", [intersect, all]),
     }

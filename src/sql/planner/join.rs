@@ -1,13 +1,10 @@
 //! Joins: which of the five it is.
 
 use crate::engine::expr::{Expr, ExprNode};
-use crate::engine::plan::{
-    IntervalJoin, Join, JoinKind, LookupJoin, Op, TemporalJoin, WindowInput, WindowJoin, WindowProperty,
-};
+use crate::engine::plan::{IntervalJoin, Join, JoinKind, Op, WindowInput, WindowJoin, WindowProperty};
 use crate::engine::types::{DataType, TypeKind};
-use crate::sql::connectors::SourceMode;
-use crate::sql::error::{SqlError, SqlResult};
-use crate::sql::rel::{Col, JoinRel, TimeAttribute};
+use crate::sql::error::SqlResult;
+use crate::sql::rel::{Col, JoinRel};
 use crate::sql::types::{and_all, call, cast_to, column, conjuncts, rewrite};
 
 use super::aggregate::attached;
@@ -15,11 +12,23 @@ use super::intervals;
 use super::keys;
 use super::phys::{Context, Phys};
 use super::physical::{physical, used};
+use super::versioned;
+
+/// The function of a pair of columns in which NULL matches NULL.
+const NULL_SAFE: &str = "IS NOT DISTINCT FROM";
+
+/// An expression of each side: rows match where they are equal.
+pub(super) struct Pair {
+    pub left: Expr,
+    pub right: Expr,
+    /// `=`, or [`NULL_SAFE`].
+    function: &'static str,
+}
 
 /// One side's view of the equalities.
-struct Sides {
-    on: Vec<(Expr, Expr)>,
-    rest: Vec<Expr>,
+pub(super) struct Sides {
+    pub on: Vec<Pair>,
+    pub rest: Vec<Expr>,
 }
 
 fn shifted(expr: &Expr, by: usize) -> Expr {
@@ -29,38 +38,89 @@ fn shifted(expr: &Expr, by: usize) -> Expr {
 impl Sides {
     /// As keys of state, which are compared byte by byte: DECIMALs of different scale become one type, and what has
     /// none of 38 digits is compared row by row.
-    fn with_keys(mut self, width: usize) -> Self {
+    pub(super) fn with_keys(mut self, width: usize) -> Self {
         let (mut on, mut rest) = (Vec::with_capacity(self.on.len()), std::mem::take(&mut self.rest));
-        for (left, right) in self.on {
+        for Pair { left, right, function } in self.on {
             let (TypeKind::Decimal(p, s), TypeKind::Decimal(q, t)) =
                 (&left.data_type.kind, &right.data_type.kind)
             else {
-                on.push((left, right));
+                on.push(Pair { left, right, function });
                 continue;
             };
             if s == t {
-                on.push((left, right));
+                on.push(Pair { left, right, function });
                 continue;
             }
             let scale = *s.max(t);
             let digits = p.saturating_sub(*s).max(q.saturating_sub(*t)).saturating_add(scale);
             if digits <= 38 {
                 let both = TypeKind::Decimal(digits, scale);
-                on.push((cast_to(left, &both), cast_to(right, &both)));
+                on.push(Pair { left: cast_to(left, &both), right: cast_to(right, &both), function });
             } else {
                 let right = rewrite(&right, &|index, data_type| column(index + width, data_type.clone()));
-                rest.push(call("=", vec![left, right], DataType::new(TypeKind::Boolean)));
+                rest.push(call(function, vec![left, right], DataType::new(TypeKind::Boolean)));
             }
         }
         Self { on, rest }
     }
+
+    /// Both sides with the columns of the equalities, where these are, and the rest of the condition over them.
+    fn placed(self, left: Phys, right: Phys) -> Placed {
+        let width = left.cols.len();
+        let (left, left_on) = with_columns(left, self.on.iter().map(|pair| &pair.left));
+        let (right, right_on) = with_columns(right, self.on.iter().map(|pair| &pair.right));
+        let extra = left.cols.len() - width;
+        let residual = and_all(self.rest).map(|e| widened(&e, width, extra));
+        Placed { left, right, left_on, right_on, residual }
+    }
 }
 
-/// Splits conjuncts into equalities between the sides and the rest.
-fn sides(parts: Vec<Expr>, width: usize) -> Sides {
+/// The sides of a join with columns to compare.
+struct Placed {
+    left: Phys,
+    right: Phys,
+    left_on: Vec<usize>,
+    right_on: Vec<usize>,
+    residual: Option<Expr>,
+}
+
+impl Placed {
+    fn on(&self) -> Vec<(usize, usize)> {
+        self.left_on.iter().copied().zip(self.right_on.iter().copied()).collect()
+    }
+}
+
+/// `a = b OR (a IS NULL AND b IS NULL)` says [`NULL_SAFE`].
+fn null_safe(e: Expr) -> Expr {
+    fn two<'e>(e: &'e Expr, name: &str) -> Option<[&'e Expr; 2]> {
+        match &e.node {
+            ExprNode::Call { function, args } if *function == name => match args.as_slice() {
+                [a, b] => Some([a, b]),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+    let null = |e: &Expr, of: &Expr| match &e.node {
+        ExprNode::Call { function: "IS NULL", args } => args.first() == Some(of),
+        _ => false,
+    };
+    let says = |equal: &Expr, nulls: &Expr| {
+        let ([a, b], [c, d]) = (two(equal, "=")?, two(nulls, "AND")?);
+        let both = null(c, a) && null(d, b) || null(c, b) && null(d, a);
+        both.then(|| call(NULL_SAFE, vec![a.clone(), b.clone()], DataType::not_null(TypeKind::Boolean)))
+    };
+    let found = two(&e, "OR").and_then(|[x, y]| says(x, y).or_else(|| says(y, x)));
+    found.unwrap_or(e)
+}
+
+/// Splits conjuncts into equalities between the sides, by these functions, and the rest.
+pub(super) fn sides(parts: Vec<Expr>, width: usize, functions: &[&str]) -> Sides {
     let mut out = Sides { on: Vec::new(), rest: Vec::new() };
     for p in parts {
-        if let ExprNode::Call { function: "=", args } = &p.node
+        let p = if functions.contains(&NULL_SAFE) { null_safe(p) } else { p };
+        if let ExprNode::Call { function, args } = &p.node
+            && functions.contains(function)
             && let [a, b] = args.as_slice()
         {
             let (x, y) = (used(a), used(b));
@@ -69,11 +129,11 @@ fn sides(parts: Vec<Expr>, width: usize) -> Sides {
             let right_only =
                 |s: &std::collections::BTreeSet<usize>| !s.is_empty() && s.iter().all(|c| *c >= width);
             if left_only(&x) && right_only(&y) {
-                out.on.push((a.clone(), shifted(b, width)));
+                out.on.push(Pair { left: a.clone(), right: shifted(b, width), function });
                 continue;
             }
             if right_only(&x) && left_only(&y) {
-                out.on.push((b.clone(), shifted(a, width)));
+                out.on.push(Pair { left: b.clone(), right: shifted(a, width), function });
                 continue;
             }
         }
@@ -83,13 +143,13 @@ fn sides(parts: Vec<Expr>, width: usize) -> Sides {
 }
 
 /// The side with these expressions as columns, and where they are.
-fn with_columns(side: Phys, exprs: &[Expr]) -> (Phys, Vec<usize>) {
+pub(super) fn with_columns<'e>(side: Phys, exprs: impl Iterator<Item = &'e Expr>) -> (Phys, Vec<usize>) {
     let mut all: Vec<Expr> = (0..side.cols.len())
         .filter_map(|i| side.cols.get(i).map(|c| column(i, c.data_type.clone())))
         .collect();
     let mut cols = side.cols.clone();
     let width = all.len();
-    let mut places = Vec::with_capacity(exprs.len());
+    let mut places = Vec::new();
     for expr in exprs {
         if let ExprNode::Column(c) = expr.node {
             places.push(c);
@@ -116,7 +176,7 @@ pub(super) fn plan(join: JoinRel, cols: Vec<Col>, context: &Context<'_>) -> SqlR
     }
     let left = physical(left, context)?;
     if let Some(time) = system_time {
-        return temporal(left, physical(right, context)?, kind, parts, time, span);
+        return versioned::temporal(left, physical(right, context)?, kind, parts, time, span);
     }
     let right = physical(right, context)?;
     // rows of the same window
@@ -124,18 +184,15 @@ pub(super) fn plan(join: JoinRel, cols: Vec<Col>, context: &Context<'_>) -> SqlR
         left.require_append("StreamPhysicalWindowJoin", span)?;
         right.require_append("StreamPhysicalWindowJoin", span)?;
         let parts = parts.into_iter().filter(|p| !window_parts.contains(p)).collect();
-        let Sides { on, rest } = sides(parts, width).with_keys(width);
-        let (left, left_on) = with_columns(left, &on.iter().map(|(l, _)| l.clone()).collect::<Vec<_>>());
-        let (right, right_on) = with_columns(right, &on.iter().map(|(_, r)| r.clone()).collect::<Vec<_>>());
-        let extra = left.cols.len() - width;
+        let placed = sides(parts, width, &["="]).with_keys(width).placed(left, right);
         let op = Op::WindowJoin(WindowJoin {
             kind,
-            on: left_on.into_iter().zip(right_on).collect(),
-            residual: and_all(rest).map(|e| widened(&e, width, extra)),
+            on: placed.on(),
+            residual: placed.residual,
             left: windows.0,
             right: windows.1,
         });
-        return Ok(finish(op, left, right, kind, cols, (width, right_width), true));
+        return Ok(finish(op, placed.left, placed.right, kind, cols, (width, right_width), true));
     }
     // rows within an interval of time
     if !matches!(kind, JoinKind::Semi | JoinKind::Anti)
@@ -143,14 +200,11 @@ pub(super) fn plan(join: JoinRel, cols: Vec<Col>, context: &Context<'_>) -> SqlR
     {
         left.require_append("StreamPhysicalIntervalJoin", span)?;
         right.require_append("StreamPhysicalIntervalJoin", span)?;
-        let Sides { on, rest } = sides(rest, width).with_keys(width);
-        let (left, left_on) = with_columns(left, &on.iter().map(|(l, _)| l.clone()).collect::<Vec<_>>());
-        let (right, right_on) = with_columns(right, &on.iter().map(|(_, r)| r.clone()).collect::<Vec<_>>());
-        let extra = left.cols.len() - width;
+        let placed = sides(rest, width, &["="]).with_keys(width).placed(left, right);
         let op = Op::IntervalJoin(IntervalJoin {
             kind,
-            on: left_on.into_iter().zip(right_on).collect(),
-            residual: and_all(rest).map(|e| widened(&e, width, extra)),
+            on: placed.on(),
+            residual: placed.residual,
             left_time: bounds.left,
             right_time: bounds.right,
             lower: bounds.lower,
@@ -162,16 +216,18 @@ pub(super) fn plan(join: JoinRel, cols: Vec<Col>, context: &Context<'_>) -> SqlR
                 .and_then(|text| crate::engine::options::millis(text))
                 .unwrap_or(0),
         });
-        return Ok(finish(op, left, right, kind, cols, (width, right_width), true));
+        return Ok(finish(op, placed.left, placed.right, kind, cols, (width, right_width), true));
     }
-    let Sides { on, rest } = sides(parts, width).with_keys(width);
-    let (left, left_on) = with_columns(left, &on.iter().map(|(l, _)| l.clone()).collect::<Vec<_>>());
-    let (right, right_on) = with_columns(right, &on.iter().map(|(_, r)| r.clone()).collect::<Vec<_>>());
-    let extra = left.cols.len() - width;
+    let sides = sides(parts, width, &["=", NULL_SAFE]).with_keys(width);
+    let null_safe = sides.on.iter().map(|pair| pair.function == NULL_SAFE).collect();
+    let placed = sides.placed(left, right);
+    let on = placed.on();
+    let Placed { left, right, left_on, right_on, residual } = placed;
     let op = Op::Join(Join {
         kind,
-        on: left_on.iter().copied().zip(right_on.iter().copied()).collect(),
-        residual: and_all(rest).map(|e| widened(&e, width, extra)),
+        on,
+        null_safe,
+        residual,
         left_key: keys::best(&left.unique, &left_on),
         right_key: keys::best(&right.unique, &right_on),
         ttl,
@@ -217,7 +273,7 @@ pub(super) fn plan(join: JoinRel, cols: Vec<Col>, context: &Context<'_>) -> SqlR
 }
 
 /// A condition over the sides when `extra` columns were put behind the left one.
-fn widened(expr: &Expr, width: usize, extra: usize) -> Expr {
+pub(super) fn widened(expr: &Expr, width: usize, extra: usize) -> Expr {
     rewrite(expr, &|index, data_type| {
         column(if index < width { index } else { index + extra }, data_type.clone())
     })
@@ -246,7 +302,7 @@ fn finish(
 }
 
 /// Brings the columns to those of the relation: types padded, computed keys gone.
-fn narrowed(
+pub(super) fn narrowed(
     mut out: Phys,
     kind: JoinKind,
     cols: Vec<Col>,
@@ -321,141 +377,4 @@ fn same_kind(a: &crate::engine::plan::WindowKind, b: &crate::engine::plan::Windo
         (W::Session { gap: x, .. }, W::Session { gap: y, .. }) => x == y,
         (a, b) => a == b,
     }
-}
-
-/// FOR SYSTEM_TIME AS OF: a lookup, or a versioned table.
-fn temporal(
-    left: Phys,
-    right: Phys,
-    kind: JoinKind,
-    parts: Vec<Expr>,
-    time: usize,
-    span: crate::sql::error::Span,
-) -> SqlResult<Phys> {
-    if !matches!(kind, JoinKind::Inner | JoinKind::Left) {
-        return Err(SqlError::plan(
-            span,
-            format!(
-                "Unknown join type {}: temporal joins are INNER JOIN and LEFT JOIN",
-                format!("{kind:?}").to_uppercase()
-            ),
-        ));
-    }
-    let width = left.cols.len();
-    let attribute = left.cols.get(time).map_or(TimeAttribute::None, |c| c.time);
-    let mut cols = left.cols.clone();
-    cols.extend(right.cols.iter().cloned().map(|mut c| {
-        c.data_type.nullable |= kind == JoinKind::Left;
-        c.materialized()
-    }));
-    let all = sides(parts, width);
-    if attribute == TimeAttribute::Proctime {
-        return lookup(left, right, kind, all.on, all.rest, cols, span);
-    }
-    let Sides { on, rest } = all.with_keys(width);
-    let right_time = right.cols.iter().position(|c| c.time == TimeAttribute::Rowtime);
-    let (left, left_on) = with_columns(left, &on.iter().map(|(l, _)| l.clone()).collect::<Vec<_>>());
-    let right_on: Vec<usize> = on
-        .iter()
-        .filter_map(|(_, r)| match r.node {
-            ExprNode::Column(c) => Some(c),
-            _ => None,
-        })
-        .collect();
-    if right.unique.is_empty() {
-        return Err(SqlError::plan(
-            span,
-            "Temporal Table Join requires primary key in versioned table, but no primary key can be found.",
-        )
-        .help("declare PRIMARY KEY (…) NOT ENFORCED on the versioned table"));
-    }
-    let Some(right_time) = right_time else {
-        return Err(SqlError::plan(span, "Event-Time Temporal Table Join requires both primary key and row time attribute in versioned table, but no row time attribute can be found.")
-            .help("declare a WATERMARK on the versioned table"));
-    };
-    if on.is_empty() {
-        return Err(SqlError::plan(span, "Currently the join key in Temporal Table Join can not be empty.")
-            .help("join on all columns of the versioned table's primary key: ON o.currency = r.currency"));
-    }
-    if right_on.len() != on.len() || !keys::within(&right.unique, &right_on) {
-        return Err(SqlError::plan(
-            span,
-            "Temporal Table Join requires primary key in versioned table, but no primary key can be found in the equivalence condition.",
-        )
-        .help("join on all columns of the versioned table's primary key"));
-    }
-    let extra = left.cols.len() - width;
-    let op = Op::TemporalJoin(TemporalJoin {
-        kind,
-        on: left_on.into_iter().zip(right_on).collect(),
-        residual: and_all(rest).map(|e| widened(&e, width, extra)),
-        left_time: time,
-        right_time,
-    });
-    let right_width = right.cols.len();
-    let left_width = left.cols.len();
-    let (update, delete, unique) = (left.update, left.delete, left.unique.clone());
-    let mut out_cols = left.cols.clone();
-    out_cols.extend(cols.iter().skip(width).cloned());
-    let mut out = Phys::append(op, vec![left, right], out_cols);
-    (out.update, out.delete, out.unique, out.upsert) = (update, delete, unique.clone(), unique);
-    Ok(narrowed(out, kind, cols, (width, right_width), left_width))
-}
-
-fn lookup(
-    left: Phys,
-    right: Phys,
-    kind: JoinKind,
-    on: Vec<(Expr, Expr)>,
-    rest: Vec<Expr>,
-    cols: Vec<Col>,
-    span: crate::sql::error::Span,
-) -> SqlResult<Phys> {
-    // filters on the table alone are part of the condition
-    let mut right = right;
-    let width = left.cols.len();
-    let mut residual = rest;
-    while let Op::Filter(predicate) = &right.op {
-        residual.push(rewrite(predicate, &|c, t| column(c + width, t.clone())));
-        match right.inputs.pop() {
-            Some(inner) => right = inner,
-            None => break,
-        }
-    }
-    let (Op::Source(table), Some(SourceMode::Lookup)) = (&right.op, right.source) else {
-        return Err(SqlError::plan(span, "Processing-time temporal join is not supported yet.").help(
-            "a lookup join works on a jdbc table; for a table of changes use a regular join, or event time",
-        ));
-    };
-    let table = table.clone();
-    let keys: Vec<(usize, Expr)> = on
-        .iter()
-        .filter_map(|(l, r)| match r.node {
-            ExprNode::Column(c) => Some((c, l.clone())),
-            _ => None,
-        })
-        .collect();
-    if keys.is_empty() || keys.len() != on.len() {
-        return Err(SqlError::plan(
-            span,
-            format!(
-                "Temporal table join requires an equality condition on fields of table [default_catalog.default_database.{}].",
-                table.name
-            ),
-        )
-        .help("join on a column of the looked-up table: ON o.product = p.id"));
-    }
-    let looked_up: Vec<usize> = keys.iter().map(|(c, _)| *c).collect();
-    let single = keys::within(&right.unique, &looked_up);
-    let op = Op::LookupJoin(LookupJoin { kind, table, keys, residual: and_all(residual) });
-    let mut out = Phys::append(op, Vec::new(), cols);
-    (out.update, out.delete) = (left.update, left.delete);
-    if out.update {
-        out.delete = true;
-    }
-    if single {
-        (out.unique, out.upsert) = (left.unique.clone(), left.upsert.clone());
-    }
-    out.inputs.push(left);
-    Ok(out)
 }

@@ -15,6 +15,7 @@ mod rank;
 mod refused;
 mod sink;
 mod strong;
+mod versioned;
 
 pub use aggregate::is_windowed;
 pub use bounds::warnings;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::engine::expr::Expr;
 use crate::engine::format::partitions;
 use crate::engine::plan::{
-    Deduplicate, Frame, Op, Over, Rank, RankFunction, SortedOver, TableColumn, TableRef, Unnest, WindowRank,
+    Deduplicate, Frame, Op, Over, Rank, RankFunction, SortedOver, TableColumn, TableRef, WindowRank,
 };
 use crate::engine::types::Field;
 use crate::sql::catalog::{ColumnKind, Table};
@@ -134,9 +134,8 @@ pub(super) fn physical(rel: Rel, context: &Context<'_>) -> SqlResult<Phys> {
             out.upsert.clear();
             Ok(out)
         }
-        RelNode::Unnest { input, collection, outer, ordinality } => {
-            let input = physical(*input, context)?;
-            let mut out = Phys::over(Op::Unnest(Unnest { collection, outer, ordinality }), input);
+        RelNode::Unnest(input, unnest) => {
+            let mut out = Phys::over(Op::Unnest(unnest), physical(*input, context)?);
             out.cols = cols;
             out.delete |= out.update;
             out.unique.clear();

@@ -284,25 +284,25 @@ fn keep(rel: Rel, needed: &Needed) -> (Rel, Places) {
                 Places::of(&kept, width),
             )
         }
-        RelNode::Unnest { input, collection, outer, ordinality } => {
+        RelNode::Unnest(input, mut unnest) => {
             let input_width = input.cols.len();
             let mut below: Needed = needed.iter().copied().filter(|i| *i < input_width).collect();
-            columns_of(&collection, &mut below);
+            columns_of(&unnest.collection, &mut below);
+            if let Some(condition) = &unnest.condition {
+                columns_of(condition, &mut below);
+                below.retain(|i| *i < input_width);
+            }
             let (input, places) = keep(*input, &below);
             let now = input.cols.len();
-            let collection = places.expr(&collection);
+            unnest.collection = places.expr(&unnest.collection);
             let mut map = places.0;
             map.resize(input_width, None);
             map.extend((0..width - input_width).map(|i| Some(now + i)));
             let mut out = input.cols.clone();
             out.extend(cols.iter().skip(input_width).cloned());
-            (
-                Rel {
-                    node: RelNode::Unnest { input: Box::new(input), collection, outer, ordinality },
-                    cols: out,
-                },
-                Places(map),
-            )
+            let places = Places(map);
+            unnest.condition = unnest.condition.map(|condition| places.expr(&condition));
+            (Rel { node: RelNode::Unnest(Box::new(input), unnest), cols: out }, places)
         }
     }
 }

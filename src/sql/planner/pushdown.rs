@@ -138,12 +138,12 @@ pub(super) fn push(rel: Rel, mut predicates: Vec<Expr>) -> Rel {
             let (left, right) = (Box::new(push(*left, Vec::new())), Box::new(push(*right, Vec::new())));
             wrap(Rel { node: RelNode::SetOp { intersect, all, left, right }, cols }, predicates)
         }
-        RelNode::Unnest { input, collection, outer, ordinality } => {
+        RelNode::Unnest(input, unnest) => {
             let width = input.cols.len();
             let (down, stay): (Vec<Expr>, Vec<Expr>) =
                 predicates.into_iter().partition(|p| !is_volatile(p) && all_columns(p, |c| c < width));
             let input = Box::new(push(*input, down));
-            wrap(Rel { node: RelNode::Unnest { input, collection, outer, ordinality }, cols }, stay)
+            wrap(Rel { node: RelNode::Unnest(input, unnest), cols }, stay)
         }
         RelNode::Sort { input, order, offset, limit } => {
             let input = Box::new(push(*input, Vec::new()));

@@ -120,7 +120,7 @@ fn inputs(rel: &Rel) -> Vec<&Rel> {
         | RelNode::WindowTvf(input, _)
         | RelNode::Expand(input, _)
         | RelNode::Sort { input, .. }
-        | RelNode::Unnest { input, .. } => vec![input],
+        | RelNode::Unnest(input, _) => vec![input],
         RelNode::Aggregate(aggregate) => vec![&aggregate.input],
         RelNode::Over(over) => vec![&over.input],
         RelNode::Rank(rank) => vec![&rank.input],

@@ -36,6 +36,7 @@ pub(super) enum Function {
     JsonArray {
         absent: bool,
     },
+    Percentile,
     Single,
 }
 
@@ -84,7 +85,7 @@ pub(in super::super) enum Accumulator {
 }
 
 /// The start of a key of counts, with room for most values.
-fn count_key(call: u8) -> Vec<u8> {
+pub(super) fn count_key(call: u8) -> Vec<u8> {
     let mut key = Vec::with_capacity(24);
     key.push(call);
     key
@@ -119,6 +120,7 @@ impl Call {
             "JSON_OBJECTAGG_ABSENT_ON_NULL" => Function::JsonObject { absent: true },
             "JSON_ARRAYAGG" | "JSON_ARRAYAGG_ABSENT_ON_NULL" => Function::JsonArray { absent: true },
             "JSON_ARRAYAGG_NULL_ON_NULL" => Function::JsonArray { absent: false },
+            "PERCENTILE" => Function::Percentile,
             "SINGLE_VALUE" => Function::Single,
             other => return Err(EngineError::Plan(format!("aggregate function {other} is not implemented"))),
         };
@@ -145,7 +147,7 @@ impl Call {
     /// Whether the call keeps counts of values.
     pub(in super::super) fn has_counts(&self) -> bool {
         self.distinct
-            || matches!(self.function, Function::Collect)
+            || matches!(self.function, Function::Collect | Function::Percentile)
             || self.list(0).is_some()
             || (self.retract && matches!(self.function, Function::Min | Function::Max))
     }
@@ -202,6 +204,9 @@ impl Call {
         let tested = if self.function == Function::Count { self.args.len() } else { self.args.len().min(1) };
         if !keeps_null && (0..tested).any(|n| arg(n).is_null()) {
             return Ok(());
+        }
+        if self.function == Function::Percentile {
+            return self.count_value(at, accumulator, [arg(0), arg(1), arg(2)], add, counts);
         }
         if self.distinct {
             let mut key = count_key(at);
@@ -388,7 +393,7 @@ impl Call {
     ) -> Result<(), EngineError> {
         let of_call =
             || from_counts.entries.range(vec![at]..).take_while(|(key, _)| key.first() == Some(&at));
-        if self.distinct {
+        if self.distinct && self.function != Function::Percentile {
             // The separator of LISTAGG is a literal, the same in every item.
             let first = from_counts.lists.get(&at).and_then(|items| items.front());
             let second = match first {

@@ -22,6 +22,11 @@ pub(in super::super) trait Counts {
     /// All values of a call and their counts, in key order.
     fn all(&mut self, call: u8) -> Result<Vec<(Value, Value)>, EngineError>;
 
+    /// The same with values that more was taken out of than came in, as a window has them of rows before it.
+    fn signed(&mut self, call: u8) -> Result<Vec<(Value, Value)>, EngineError> {
+        self.all(call)
+    }
+
     /// Appends an item to a list. `number` is more than that of any item before.
     fn push(&mut self, list: List, number: u64, item: &Value) -> Result<(), EngineError>;
 

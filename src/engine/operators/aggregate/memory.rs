@@ -76,6 +76,11 @@ impl Counts for MemoryCounts {
         Ok(of_call.filter(|(_, e)| e.0 > 0).map(|(_, e)| (e.1.clone(), Value::Int(e.0))).collect())
     }
 
+    fn signed(&mut self, call: u8) -> Result<Vec<(Value, Value)>, EngineError> {
+        let of_call = self.entries.range(vec![call]..).take_while(|(key, _)| key.first() == Some(&call));
+        Ok(of_call.map(|(_, e)| (e.1.clone(), Value::Int(e.0))).collect())
+    }
+
     fn push(&mut self, list: List, _number: u64, item: &Value) -> Result<(), EngineError> {
         self.lists.entry(list.call).or_default().push_back(item.clone());
         Ok(())

@@ -19,6 +19,7 @@ pub(super) mod counts;
 mod list_tests;
 pub(super) mod memory;
 mod ordered;
+mod percentile;
 mod result;
 
 use accumulator::{Accumulators, Call};

@@ -61,8 +61,13 @@ impl Call {
                     && !matches!(self.function, Function::First | Function::Last)
                 {
                     self.of_list(&counts.items(list)?)?
+                } else if self.function == Function::Percentile {
+                    self.percentile(at, value, counts)?
                 } else if self.function == Function::Collect {
-                    let entries = counts.all(at)?;
+                    let mut entries = counts.all(at)?;
+                    if self.distinct {
+                        entries.iter_mut().for_each(|(_, count)| *count = Value::Int(1));
+                    }
                     // NULLs are not collected: of nothing else the multiset is empty
                     Value::Map(entries.into())
                 } else {
