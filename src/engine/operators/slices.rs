@@ -15,7 +15,7 @@ use super::super::row::{Change, Value};
 use super::buffer::{key_time, row_time, time_key};
 use super::pane::{Pane, Panes};
 use super::share::Share;
-use super::time::Span;
+use super::time::{Span, floor};
 use super::windowed::Windowed;
 use super::{Builder, Emitter};
 use crate::state::StateTable;
@@ -34,10 +34,6 @@ enum Grid {
     Cumulate { step: i64, size: i64, offset: i64 },
     /// Rows carry their window: it is its only slice.
     Attached { start: Option<usize>, end: usize },
-}
-
-fn floor(time: i64, offset: i64, unit: i64) -> i64 {
-    time - (time - offset).rem_euclid(unit.max(1))
 }
 
 fn gcd(mut a: i64, mut b: i64) -> i64 {
@@ -69,11 +65,11 @@ impl Grid {
         match self {
             Self::Hop { offset, slice, .. } => {
                 let start = floor(time, offset, slice);
-                (start, start + slice)
+                (start, start.saturating_add(slice))
             }
             Self::Cumulate { step, offset, .. } => {
                 let start = floor(time, offset, step);
-                (start, start + step)
+                (start, start.saturating_add(step))
             }
             Self::Attached { .. } => (time, time),
         }
@@ -85,19 +81,20 @@ impl Grid {
             Self::Hop { slide, size, offset, .. } => {
                 let slide = slide.max(1);
                 // Windows start at the latest with the slice, and at the earliest so that they still hold it.
-                let last = floor(start, offset, slide) + size;
-                let earliest = floor(end - size + slide - 1, offset, slide) + size;
+                let last = floor(start, offset, slide).saturating_add(size);
+                let before = end.saturating_sub(size).saturating_add(slide - 1);
+                let earliest = floor(before, offset, slide).saturating_add(size);
                 let first = if behind < earliest {
                     earliest
                 } else {
-                    floor(behind - size, offset, slide).saturating_add(size + slide)
+                    floor(behind.saturating_sub(size), offset, slide).saturating_add(size.saturating_add(slide))
                 };
-                (first <= last && first >= end).then_some(first)
+                (first <= last && first >= end && first > behind).then_some(first)
             }
             Self::Cumulate { step, size, offset } => {
-                let last = floor(start, offset, size) + size;
+                let last = floor(start, offset, size).saturating_add(size);
                 let first = if behind < end { end } else { floor(behind, offset, step).saturating_add(step) };
-                (first <= last).then_some(first)
+                (first <= last && first > behind).then_some(first)
             }
             Self::Attached { .. } => (behind < end).then_some(end),
         }
@@ -106,7 +103,7 @@ impl Grid {
     /// The start of the window with an end.
     fn start(self, end: i64) -> i64 {
         match self {
-            Self::Hop { size, .. } => end - size,
+            Self::Hop { size, .. } => end.saturating_sub(size),
             Self::Cumulate { size, offset, .. } => floor(end - 1, offset, size),
             Self::Attached { .. } => end,
         }

@@ -240,7 +240,8 @@ impl Zone {
 
     /// The watermark at which a window with this end is complete.
     pub(super) fn fires_at(self, end: i64) -> i64 {
-        if self.ltz { self.zone.instant_late(end - 1) } else { end - 1 }
+        let last = end.saturating_sub(1);
+        if self.ltz { self.zone.instant_late(last) } else { last }
     }
 
     /// `window_time` of a window: its last millisecond, as the time attribute's type.
@@ -254,32 +255,39 @@ impl Zone {
     }
 }
 
+/// The last of the times that lie a multiple of `unit` from `offset` and not behind a time.
+pub(super) fn floor(time: i64, offset: i64, unit: i64) -> i64 {
+    time.saturating_sub(time.saturating_sub(offset).rem_euclid(unit.max(1)))
+}
+
 /// The windows of a wall-clock time; of a session, the row's own.
 pub(super) fn assign(kind: &WindowKind, time: i64) -> SmallVec<[Span; 4]> {
-    let floor = |offset: i64, unit: i64| time - (time - offset).rem_euclid(unit.max(1));
+    let floor = |offset: i64, unit: i64| floor(time, offset, unit);
     let mut spans = SmallVec::new();
     match kind {
         WindowKind::Tumble { size, offset } => {
             let start = floor(*offset, *size);
-            spans.push((start, start + size));
+            spans.push((start, start.saturating_add(*size)));
         }
         WindowKind::Hop { slide, size, offset } => {
             let mut start = floor(*offset, *slide);
-            while start > time - size {
-                spans.push((start, start + size));
-                start -= (*slide).max(1);
+            while start > time.saturating_sub(*size) {
+                spans.push((start, start.saturating_add(*size)));
+                start = start.saturating_sub((*slide).max(1));
             }
         }
         WindowKind::Cumulate { step, size, offset } => {
             let start = floor(*offset, *size);
             let step = (*step).max(1);
-            let mut end = start + ((time - start) / step + 1) * step;
-            while end <= start + size {
+            let last = start.saturating_add(*size);
+            let mut end = floor(start, step).saturating_add(step);
+            while end <= last {
                 spans.push((start, end));
-                end += step;
+                let Some(next) = end.checked_add(step) else { break };
+                end = next;
             }
         }
-        WindowKind::Session { gap, .. } => spans.push((time, time + gap)),
+        WindowKind::Session { gap, .. } => spans.push((time, time.saturating_add(*gap))),
     }
     spans
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::plan::{
     AggregateCall, Op, Window, WindowAggregate, WindowInput, WindowKind, WindowProperty,
 };
-use super::super::row::{Instant, Value};
+use super::super::row::{Change, Instant, RowKind, Value};
 use super::super::testing::{INSERTS, PlanBuilder, Runner, lines, schema};
 
 /// Rows with their sessions, by `k`, of a gap of ten seconds.
@@ -161,4 +161,39 @@ fn distinct_lists_keep_their_separator_in_windows_of_slices() {
     runner.feed("+I[a, ;, 11]\n+I[b, ;, 16]\n+I[a, ;, 16]\n+I[c, ;, 17]");
     runner.watermark(source, 20_000);
     assert_eq!(runner.take(), lines("+I[a, 1970-01-01T00:00:15]\n+I[a;b;c, 1970-01-01T00:00:20]"));
+}
+
+/// No time that a column can hold makes a window that never ends, or a number that is too large.
+#[test]
+fn times_at_the_ends_of_their_range_have_windows() {
+    for kind in [
+        WindowKind::Tumble { size: 7000, offset: -3000 },
+        WindowKind::Hop { slide: 2000, size: 7000, offset: 1000 },
+        WindowKind::Cumulate { step: 2000, size: 8000, offset: 0 },
+        WindowKind::Session { gap: 7000, partition: vec![0] },
+    ] {
+        let window = Window { kind, time: 1, rowtime: true };
+        let spec = WindowAggregate {
+            window: WindowInput::Assign(window.clone()),
+            group: vec![0],
+            calls: vec![],
+            properties: vec![WindowProperty::Start, WindowProperty::End, WindowProperty::Time],
+        };
+        for op in [Op::WindowTvf(window), Op::WindowAggregate(spec)] {
+            let mut plan = PlanBuilder::default();
+            let source = plan.source("k:int ts:ts", INSERTS);
+            let node = plan.node(op, &[source], "k:int ws:ts we:ts wt:ts", INSERTS);
+            plan.sink(node, "k:int ws:ts we:ts wt:ts");
+            let mut runner = Runner::new(plan.plan);
+            for watermark in [i64::MIN, i64::MIN + 1, -1, i64::MAX - 1] {
+                runner.watermark(source, watermark);
+                for time in [i64::MIN, i64::MIN + 1, -1, 0, i64::MAX - 8000, i64::MAX] {
+                    let row = vec![Value::Int(1), Value::Timestamp(Instant::from_millis(time))];
+                    runner.push(source, Change::new(RowKind::Insert, row));
+                }
+            }
+            runner.end();
+            assert!(!runner.changes().is_empty());
+        }
+    }
 }
