@@ -17,7 +17,7 @@ use super::aggregate::memory::MemoryCounts;
 use super::buffer::{Waiting, key_time, row_time, time_key};
 use super::cleaning::{self, Cleaning};
 use super::keyed::KeyedRows;
-use super::over_functions::{Functions, Place};
+use super::over_functions::Functions;
 use super::timers::Timers;
 use super::{Builder, Emitter, Operator};
 use crate::state::{StateError, StateTable};
@@ -34,10 +34,6 @@ struct Partition {
     rows: i64,
     /// Of a bounded frame: the time of the last rows that came out; earlier rows are late.
     fired: i64,
-    /// The last row's time and its ranks.
-    last: Option<i64>,
-    rank: i64,
-    dense_rank: i64,
     /// The last values of each LAG.
     lags: Vec<Vec<Value>>,
     dirty: bool,
@@ -169,10 +165,6 @@ impl Over {
             let mut reader = Reader::new(&bytes);
             partition.rows = reader.signed().map_err(damaged)?;
             partition.fired = reader.signed().map_err(damaged)?;
-            partition.rank = reader.signed().map_err(damaged)?;
-            partition.dense_rank = reader.signed().map_err(damaged)?;
-            let last = reader.signed().map_err(damaged)?;
-            partition.last = (partition.rank > 0).then_some(last);
             for accumulator in &mut partition.accumulators {
                 *accumulator = bytes::get(&mut reader).map_err(damaged)?;
             }
@@ -188,18 +180,13 @@ impl Over {
         Ok(())
     }
 
-    /// Takes a row of a time into a partition's frame, or out of it.
-    fn apply(&mut self, key: &[u8], time: i64, row: &Row, add: bool) -> Result<(), EngineError> {
+    /// Takes a row into a partition's frame, or out of it.
+    fn apply(&mut self, key: &[u8], row: &Row, add: bool) -> Result<(), EngineError> {
         let Some(partition) = self.partitions.get_mut(key) else { return Ok(()) };
         if !std::mem::replace(&mut partition.dirty, true) {
             self.dirty.push(key.to_vec());
         }
         partition.rows += if add { 1 } else { -1 };
-        if add && partition.last != Some(time) {
-            partition.last = Some(time);
-            partition.rank = partition.rows;
-            partition.dense_rank += 1;
-        }
         self.functions.apply(&mut partition.accumulators, &mut partition.counts, row, add)?;
         for (lag, args) in partition.lags.iter_mut().zip(self.functions.lags()).filter(|_| add) {
             lag.push(argument(args, 0, row).cloned().unwrap_or(Value::Null));
@@ -213,11 +200,10 @@ impl Over {
     /// Emits a row with the values of its partition's frame.
     fn emit(&mut self, key: &[u8], row: &Row, out: &mut Emitter) -> Result<(), EngineError> {
         let Some(partition) = self.partitions.get_mut(key) else { return Ok(()) };
-        let Partition { accumulators, counts, lags, rows, rank, dense_rank, .. } = partition;
-        let place = Place { row: *rows, rank: *rank, dense_rank: *dense_rank };
+        let Partition { accumulators, counts, lags, rows, .. } = partition;
         let mut lags = lags.iter();
         let mut values: Vec<Value> = row.to_vec();
-        self.functions.put_values(&mut values, accumulators, counts, place, |args| {
+        self.functions.put_values(&mut values, accumulators, counts, *rows, |args| {
             let lag = lags.next().map(Vec::as_slice).unwrap_or_default();
             let back = lag.len().checked_sub(offset(args, row).saturating_add(1));
             // The default also stands for a NULL that is there, as in Flink.
@@ -249,7 +235,7 @@ impl Over {
                     self.keep(key, time, rows)?;
                 }
                 for row in rows {
-                    self.apply(key, time, row, true)?;
+                    self.apply(key, row, true)?;
                 }
                 for row in rows {
                     self.emit(key, row, out)?;
@@ -262,7 +248,7 @@ impl Over {
                         while self.retire(key, |_, rows| rows > keep)? {}
                         self.keep(key, time, std::slice::from_ref(row))?;
                     }
-                    self.apply(key, time, row, true)?;
+                    self.apply(key, row, true)?;
                     self.emit(key, row, out)?;
                 }
             }
@@ -282,8 +268,8 @@ impl Over {
     fn retire(&mut self, key: &[u8], gone: impl FnOnce(&[u8], usize) -> bool) -> Result<bool, EngineError> {
         let frame = self.frames.edit(key)?;
         let rows = frame.len();
-        let Some((at, waiting)) = frame.pop(|at| gone(at, rows)) else { return Ok(false) };
-        self.apply(key, key_time(&at), &waiting.row, false)?;
+        let Some((_, waiting)) = frame.pop(|at| gone(at, rows)) else { return Ok(false) };
+        self.apply(key, &waiting.row, false)?;
         Ok(true)
     }
 
@@ -435,10 +421,8 @@ impl Operator for Over {
             };
             partition.dirty = false;
             bytes.clear();
-            let last = partition.last.unwrap_or_default();
-            for number in [partition.rows, partition.fired, partition.rank, partition.dense_rank, last] {
-                codec::put_signed(&mut bytes, number);
-            }
+            codec::put_signed(&mut bytes, partition.rows);
+            codec::put_signed(&mut bytes, partition.fired);
             partition.accumulators.iter().for_each(|accumulator| bytes::put(&mut bytes, accumulator));
             partition.lags.iter().for_each(|lag| codec::put_row(&mut bytes, lag));
             partition.counts.put(&mut bytes);

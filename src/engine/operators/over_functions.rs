@@ -10,19 +10,11 @@ use super::aggregate::memory::MemoryCounts;
 /// One function.
 enum Function {
     Aggregate(Call),
-    RowNumber,
-    Rank,
-    DenseRank,
+    /// ROW_NUMBER; RANK and DENSE_RANK too: where Flink does not take them for a Top-N, both count the rows up to the
+    /// last that is equal in the order.
+    Number,
     /// Value, offset and default columns.
     Lag(Vec<usize>),
-}
-
-/// Where a row stands in its partition, counted from 1.
-#[derive(Clone, Copy)]
-pub(super) struct Place {
-    pub row: i64,
-    pub rank: i64,
-    pub dense_rank: i64,
 }
 
 /// The functions of one window.
@@ -39,10 +31,8 @@ impl Functions {
     ) -> Result<Self, EngineError> {
         let function = |call: &AggregateCall| {
             Ok(match call.function {
-                "ROW_NUMBER" => Function::RowNumber,
+                "ROW_NUMBER" | "RANK" | "DENSE_RANK" => Function::Number,
                 "LAG" => Function::Lag(call.args.clone()),
-                "RANK" => Function::Rank,
-                "DENSE_RANK" => Function::DenseRank,
                 // They need rows that are still to come.
                 "NTILE" | "LEAD" | "CUME_DIST" | "PERCENT_RANK" => {
                     return Err(EngineError::Plan(format!(
@@ -90,13 +80,13 @@ impl Functions {
             .try_for_each(|((at, call), accumulator)| call.apply(at, accumulator, row, add, counts))
     }
 
-    /// Appends the results for a row at its place; `lag` gives those of each LAG in turn.
+    /// Appends the results for a frame of so many rows; `lag` gives those of each LAG in turn.
     pub(super) fn put_values(
         &self,
         out: &mut Vec<Value>,
         accumulators: &[Accumulator],
         counts: &mut MemoryCounts,
-        place: Place,
+        rows: i64,
         mut lag: impl FnMut(&[usize]) -> Value,
     ) -> Result<(), EngineError> {
         let mut accumulators = accumulators.iter();
@@ -106,9 +96,7 @@ impl Functions {
                     Some(accumulator) => call.value(at, accumulator, counts)?,
                     None => Value::Null,
                 },
-                Function::RowNumber => Value::Int(place.row),
-                Function::Rank => Value::Int(place.rank),
-                Function::DenseRank => Value::Int(place.dense_rank),
+                Function::Number => Value::Int(rows),
                 Function::Lag(args) => lag(args),
             });
         }

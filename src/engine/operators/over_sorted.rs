@@ -20,7 +20,7 @@ use super::aggregate::memory::MemoryCounts;
 use super::buffer::{Waiting, put_sort_key};
 use super::cleaning::{self, Cleaning};
 use super::keyed::{KeyedRows, Partition};
-use super::over_functions::{Functions, Place};
+use super::over_functions::Functions;
 use super::{Builder, Emitter, Operator};
 
 /// Rows between two remembered aggregates.
@@ -38,10 +38,6 @@ struct Running {
     accumulators: Accumulators,
     counts: MemoryCounts,
     rows: i64,
-    /// Rows before those that are equal in the order.
-    before: i64,
-    /// Groups of rows that are equal in the order.
-    groups: i64,
 }
 
 /// What a window computes.
@@ -60,7 +56,7 @@ type Results = BTreeMap<Vec<u8>, (Row, Vec<Value>)>;
 impl Calls {
     fn start(&self) -> Running {
         let (accumulators, counts) = (self.functions.accumulators(), MemoryCounts::default());
-        Running { accumulators, counts, rows: 0, before: 0, groups: 0 }
+        Running { accumulators, counts, rows: 0 }
     }
 
     fn add(&self, running: &mut Running, row: &Row) -> Result<(), EngineError> {
@@ -69,10 +65,9 @@ impl Calls {
     }
 
     fn values(&self, running: &mut Running) -> Result<Vec<Value>, EngineError> {
-        let Running { accumulators, counts, rows, before, groups } = running;
-        let place = Place { row: *rows, rank: *before + 1, dense_rank: *groups };
+        let Running { accumulators, counts, rows } = running;
         let mut values = Vec::new();
-        self.functions.put_values(&mut values, accumulators, counts, place, |_| Value::Null)?;
+        self.functions.put_values(&mut values, accumulators, counts, *rows, |_| Value::Null)?;
         Ok(values)
     }
 
@@ -93,8 +88,6 @@ impl Calls {
             .peekable();
         while let Some((first, _)) = rows.peek() {
             let group = sort_key(first).to_vec();
-            running.before = running.rows;
-            running.groups += 1;
             let mut peers = Vec::new();
             while let Some((key, waiting)) = rows.next_if(|(key, _)| sort_key(key) == group) {
                 self.add(&mut running, &waiting.row)?;

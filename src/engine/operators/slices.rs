@@ -87,7 +87,8 @@ impl Grid {
                 let first = if behind < earliest {
                     earliest
                 } else {
-                    floor(behind.saturating_sub(size), offset, slide).saturating_add(size.saturating_add(slide))
+                    floor(behind.saturating_sub(size), offset, slide)
+                        .saturating_add(size.saturating_add(slide))
                 };
                 (first <= last && first >= end && first > behind).then_some(first)
             }

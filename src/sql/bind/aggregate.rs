@@ -192,6 +192,16 @@ impl Binder<'_> {
                 ));
             }
         };
+        if sizes.iter().any(|size| *size <= 0) {
+            return Err(SqlError::plan(
+                expr.span,
+                match name.as_str() {
+                    "TUMBLE" => "TumblingWindowAssigner parameters must satisfy size > 0",
+                    "HOP" => "SlidingWindowAssigner parameters must satisfy slide > 0 and size > 0",
+                    _ => "SessionWindowAssigner parameters must satisfy 0 < size",
+                },
+            ));
+        }
         let window = Window { kind, time: time_col.index, rowtime: time_col.time == TimeAttribute::Rowtime };
         out.window = Some((window, time_col.data_type.kind.clone()));
         Ok(true)

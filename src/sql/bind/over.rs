@@ -113,9 +113,14 @@ impl Binder<'_> {
             let bound = self.expr(&item.expr, inner)?;
             order.push((bound, item.descending, item.nulls_first.unwrap_or(!item.descending)));
         }
-        let numbering = matches!(function, "ROW_NUMBER" | "RANK" | "DENSE_RANK");
+        if spec.frame.is_some() && matches!(function, "ROW_NUMBER" | "RANK" | "DENSE_RANK") {
+            return Err(SqlError::plan(
+                span,
+                "ROW/RANGE not allowed with RANK, DENSE_RANK or ROW_NUMBER functions",
+            ));
+        }
         let frame = match &spec.frame {
-            None if numbering => Frame::Rows(None),
+            None if function == "ROW_NUMBER" => Frame::Rows(None),
             None => Frame::Range(None),
             Some((true, FrameStart::Unbounded)) => Frame::Rows(None),
             Some((true, FrameStart::Current)) => Frame::Rows(Some(0)),
@@ -123,11 +128,24 @@ impl Binder<'_> {
             Some((false, FrameStart::Current)) => Frame::Range(Some(0)),
             Some((rows, FrameStart::Preceding(bound))) => {
                 let bound_at = bound.span;
-                match (rows, self.expr(bound, inner)?.node) {
+                let bound = self.expr(bound, inner)?;
+                if bound.data_type.kind == TypeKind::IntervalMonths {
+                    return Err(SqlError::plan(
+                        bound_at,
+                        "INTERVAL_YEAR_MONTH type is not allowed for window boundary",
+                    )
+                    .help(
+                        "months differ in length: RANGE BETWEEN INTERVAL '30' DAY PRECEDING AND CURRENT ROW",
+                    ));
+                }
+                match (rows, bound.node) {
                     (true, ExprNode::Literal(Value::Int(n))) => {
                         Frame::Rows(Some(u64::try_from(n).map_err(|_| {
                             SqlError::plan(bound_at, "ROWS value must be a non-negative integral constant")
                         })?))
+                    }
+                    (false, ExprNode::Literal(Value::Interval(millis))) if millis < 0 => {
+                        return Err(SqlError::plan(bound_at, "RANGE takes an interval that is not negative"));
                     }
                     (false, ExprNode::Literal(Value::Interval(millis))) => Frame::Range(Some(millis)),
                     (false, ExprNode::Literal(_)) => {

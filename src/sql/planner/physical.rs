@@ -229,7 +229,7 @@ fn over_window(over: OverRel, cols: Vec<crate::sql::rel::Col>, context: &Context
     if attribute == TimeAttribute::None {
         let peers = match frame {
             Frame::Range(None) => true,
-            Frame::Rows(None) => calls.iter().any(|call| matches!(call.function, "RANK" | "DENSE_RANK")),
+            Frame::Rows(None) => false,
             _ => {
                 return refuse(
                     "Non-time attribute sort is not supported for bounded OVER window.",
