@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use millstream::engine::graph::{Environment, Graph, NoLookup, SystemClock};
 use millstream::engine::plan::{Op, Plan};
 use millstream::engine::row::{Change, RowKind, Value};
-use millstream::sql::{CompileOptions, compile};
+use millstream::sql::compile;
 use millstream::state::store::StoreOptions;
 use millstream::state::{Head, Store};
 
@@ -70,7 +70,7 @@ impl Rows {
 /// Fills the state of a join with about so many MiB, starts anew from it, and asks for keys all over it.
 pub fn run(mib: u64) -> Result<(), String> {
     let sql = format!("SET 'table.exec.sink.upsert-materialize' = 'NONE';\n{KEYED}\n{QUERY};");
-    let plan = compile(&sql, &CompileOptions::default()).map_err(text)?.plan;
+    let plan = compile(&sql).map_err(text)?.plan;
     let source = |name: &str| {
         let node = plan.nodes.iter().position(|n| matches!(&n.op, Op::Source(t) if t.name == name));
         node.ok_or_else(|| format!("the plan does not read {name}"))

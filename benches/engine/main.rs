@@ -14,7 +14,7 @@ use std::time::Instant;
 use millstream::engine::graph::{Environment, Graph, NoLookup, Output, SystemClock};
 use millstream::engine::plan::{NodeId, Op, Plan};
 use millstream::engine::row::{Change, RowKind, Value};
-use millstream::sql::{CompileOptions, compile};
+use millstream::sql::compile;
 use millstream::state::store::StoreOptions;
 use millstream::state::{Head, Store};
 use mimalloc::MiMalloc;
@@ -272,7 +272,7 @@ fn run(
     first: Option<&Result>,
 ) -> std::result::Result<Result, String> {
     let sql = format!("SET 'parallelism.default' = '{threads}';\n{}", bench.sql);
-    let script = compile(&sql, &CompileOptions::default()).map_err(|error| error.to_string())?;
+    let script = compile(&sql).map_err(|error| error.to_string())?;
     let plan = script.plan;
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
     let options = StoreOptions { durable: false, ..StoreOptions::default() };

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use libfuzzer_sys::fuzz_target;
 use millstream::engine::format::{Decoder, FormatContext, Input, decoder};
 use millstream::engine::plan::Op;
-use millstream::sql::{CompileOptions, compile};
+use millstream::sql::compile;
 
 const COLUMNS: &str = "id BIGINT, name STRING, amount DECIMAL(12, 2), ts TIMESTAMP(3), seen TIMESTAMP_LTZ(3), d DATE, \
     t TIME, f DOUBLE, flag BOOLEAN, b BYTES, tags ARRAY<STRING>, m MAP<STRING, INT>, r ROW<x INT, y ARRAY<INT>>";
@@ -37,7 +37,7 @@ fn decoders() -> Vec<Box<dyn Decoder>> {
                 "CREATE TABLE t ({columns}) WITH ('connector' = 'kafka', 'topic' = 't', \
                  'properties.bootstrap.servers' = 'x:1', {format}); SELECT * FROM t;"
             );
-            let script = compile(&script, &CompileOptions::default()).expect("the script is right");
+            let script = compile(&script).expect("the script is right");
             let table = script.plan.nodes.iter().find_map(|node| match &node.op {
                 Op::Source(table) => Some(table),
                 _ => None,

@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use millstream::sql::{CompileOptions, compile};
+use millstream::sql::compile;
 
 const TABLES: &str = "
 CREATE TABLE a (id BIGINT, name STRING, amount DECIMAL(12, 2), ts TIMESTAMP(3), d DATE, tags ARRAY<STRING>,
@@ -20,16 +20,15 @@ WITH ('connector' = 'upsert-kafka', 'topic' = 's', 'properties.bootstrap.servers
 ";
 
 fuzz_target!(init: {
-    compile(&format!("{TABLES} SELECT a.id, b.v FROM a JOIN b ON a.id = b.id;"), &CompileOptions::default())
+    compile(&format!("{TABLES} SELECT a.id, b.v FROM a JOIN b ON a.id = b.id;"))
         .expect("the tables are right, or nothing behind them is reached");
 }, |bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let options = CompileOptions::default();
-    if let Err(error) = compile(text, &options) {
+    if let Err(error) = compile(text) {
         std::hint::black_box(error.render(text, "fuzz.sql"));
     }
     let script = format!("{TABLES}{text}");
-    if let Err(error) = compile(&script, &options) {
+    if let Err(error) = compile(&script) {
         std::hint::black_box(error.render(&script, "fuzz.sql"));
     }
 });

@@ -96,7 +96,7 @@ async fn look(client: &Client, table: &TableRef, name: TargetName, out: &mut Vec
         );
         return Ok(());
     }
-    let makes = table.options.get("millstream.create-table").is_none_or(|v| v == "true");
+    let makes = table.flag("millstream.create-table", true);
     let needed = ["SELECT", "INSERT", "UPDATE", "DELETE"];
     match target.there {
         Some(rights) => {

@@ -17,6 +17,7 @@ pub mod options;
 pub mod plan;
 pub mod print;
 pub mod row;
+pub mod tables;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 pub(crate) mod testing;

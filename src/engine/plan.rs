@@ -160,59 +160,32 @@ pub struct TableRef {
     pub primary_key: Vec<usize>,
 }
 
-/// Options that say where a table is, how it is reached, and how fast it is read or written, but not what it holds.
-const OF_TRANSPORT: [&str; 22] = [
-    "properties.",
-    "url",
-    "username",
-    "password",
-    "driver",
-    "compatible-mode",
-    "connection.",
-    "scan.startup.",
-    "scan.topic-partition-discovery.",
-    "scan.watermark.alignment.",
-    "scan.fetch-size",
-    "scan.auto-commit",
-    "scan.parallelism",
-    "lookup.",
-    "sink.",
-    "rows-per-second",
-    "print-identifier",
-    "standard-error",
-    "source.monitor-interval",
-    "millstream.",
-    "filter.handling.policy",
-    "source.report-statistics",
-];
-
-/// Options of formats that say how a schema registry is reached, or what happens to records that cannot be read; a name
-/// that ends with `.` is a prefix.
-const OF_FORMATS: [&str; 6] =
-    ["ignore-parse-errors", "url", "basic-auth.", "bearer-auth.", "ssl.", "properties."];
-
-/// Whether an option does not say what a table's rows are.
-fn is_of_transport(name: &str) -> bool {
-    let fits = |list: &[&str], name: &str| {
-        list.iter().any(|t| if t.ends_with('.') { name.starts_with(t) } else { name == *t })
-    };
-    let of_format = name.strip_prefix("key.").or_else(|| name.strip_prefix("value.")).unwrap_or(name);
-    let option = of_format.split_once('.').filter(|(format, _)| {
-        ["json", "debezium-json", "csv", "avro-confluent", "debezium-avro-confluent"].contains(format)
-    });
-    fits(&OF_TRANSPORT, name) || option.is_some_and(|(_, option)| fits(&OF_FORMATS, option))
-}
-
 impl TableRef {
+    /// The value of an option.
+    pub fn option(&self, name: &str) -> Option<&str> {
+        self.options.get(name).map(String::as_str)
+    }
+
+    /// Whether an option is `true`.
+    pub fn flag(&self, name: &str, default: bool) -> bool {
+        super::options::flag(&self.options, name, default)
+    }
+
+    /// Whether the columns of the key are not among those of the value: `value.fields-include`.
+    pub fn except_key(&self) -> bool {
+        self.option("value.fields-include").is_some_and(|fields| fields.eq_ignore_ascii_case("EXCEPT_KEY"))
+    }
+
     /// The table with those options only that decide what its rows are: another broker, password or start-up mode
     /// makes no other table, and state that was computed from it still fits.
     #[must_use]
     pub fn identity(&self) -> Self {
+        let connector = self.option("connector").unwrap_or_default();
         Self {
             options: self
                 .options
                 .iter()
-                .filter(|(name, _)| !is_of_transport(name))
+                .filter(|(name, _)| super::tables::says_rows(connector, name))
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect(),
             ..self.clone()

@@ -142,7 +142,7 @@ mod tests {
 
     fn plan(script: &str) -> Plan {
         let script = script.replace("BROKER", "a:9092").replace("TOPIC", "totals");
-        crate::sql::compile(&script, &crate::sql::CompileOptions::default()).unwrap().plan
+        crate::sql::compile(&script).unwrap().plan
     }
 
     fn head(plan: &Plan) -> Head {

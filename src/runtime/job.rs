@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::sql::{CompileOptions, Script, SqlError};
+use crate::sql::{Script, SqlError};
 
 /// A compiled job with its name.
 #[derive(Debug)]
@@ -36,8 +36,7 @@ impl Job {
     /// # Errors
     /// When the text is not valid: with line, column and caret.
     pub fn from_text(text: &str, name: &str, origin: &str) -> Result<Self> {
-        let script =
-            crate::sql::compile(text, &CompileOptions::default()).map_err(|e| invalid(&e, text, origin))?;
+        let script = crate::sql::compile(text).map_err(|e| invalid(&e, text, origin))?;
         let name = script.pipeline_name.clone().unwrap_or_else(|| name.to_owned());
         Ok(Self { name, script, text: text.to_owned(), file: None })
     }

@@ -201,7 +201,7 @@ fn discovery(table: &TableRef) -> Result<Option<Duration>> {
 
 fn startup(table: &TableRef) -> Result<Startup> {
     let get = |option: &str| table.options.get(option).map(String::as_str);
-    Ok(Startup::At(match get("scan.startup.mode").unwrap_or("group-offsets") {
+    Ok(Startup::At(match get("scan.startup.mode").unwrap_or("group-offsets").to_ascii_lowercase().as_str() {
         "earliest-offset" => Position::Earliest,
         "latest-offset" => Position::Latest,
         "timestamp" => Position::Timestamp(number(table, "scan.startup.timestamp-millis")?),
@@ -224,7 +224,8 @@ fn startup(table: &TableRef) -> Result<Startup> {
 }
 
 fn end(table: &TableRef) -> Result<End> {
-    Ok(match table.options.get("scan.bounded.mode").map_or("unbounded", String::as_str) {
+    let mode = table.option("scan.bounded.mode").unwrap_or("unbounded").to_ascii_lowercase();
+    Ok(match mode.as_str() {
         "unbounded" => End::Never,
         "latest-offset" => End::Latest,
         "group-offsets" => End::Group,

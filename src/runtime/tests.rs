@@ -435,16 +435,18 @@ async fn partitions_of_files_are_committed() {
     pipeline.stop().await.unwrap();
     for (options, wanted) in [
         (", 'sink.partition-commit.policy.kind'='metastore,success-file'", "metastore"),
-        (", 'sink.partition-commit.trigger'='now'", "process-time or partition-time"),
-        (", 'sink.partition-commit.delay'='soon'", "1 h"),
+        (", 'sink.partition-commit.trigger'='now'", "process-time, partition-time"),
+        (", 'sink.partition-commit.delay'='soon'", "2 h"),
     ] {
         let sql = sql("", options).replacen(
             "'sink.partition-commit.policy.kind'='success-file', 'sink.partition-commit.policy.kind'",
             "'sink.partition-commit.policy.kind'",
             1,
         );
-        let job = job::Job::from_text(&sql, "q", "the test").unwrap();
-        let error = Pipeline::start(&job.script.plan, "q", world.environment()).await.unwrap_err();
+        let error = match job::Job::from_text(&sql, "q", "the test") {
+            Ok(job) => Pipeline::start(&job.script.plan, "q", world.environment()).await.unwrap_err(),
+            Err(error) => error,
+        };
         assert!(error.screen().contains(wanted), "{error}");
     }
 }

@@ -77,16 +77,7 @@ impl PostgresSink {
     pub fn new(table: &TableRef, id: SinkId, addresses: AddressMap) -> Result<Self> {
         let option = |name: &str| table.options.get(name).map(String::as_str);
         let (config, name) = connection(table, addresses, format!("millstream {id}"))?;
-        let create = match option("millstream.create-table") {
-            None | Some("true") => true,
-            Some("false") => false,
-            Some(other) => {
-                return Err(Error::config(format!(
-                    "table {}: 'millstream.create-table' is '{other}', neither true nor false",
-                    table.name
-                )));
-            }
-        };
+        let create = table.flag("millstream.create-table", true);
         let epoch_table = option("millstream.epoch-table").map(TargetName::parse).transpose()?;
         let table = table.clone();
         Ok(Self { id, table, config, name, epoch_table, create, written: false, writer: None, session: None })

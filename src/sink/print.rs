@@ -38,7 +38,7 @@ impl PrintSink {
         Self {
             target,
             prefix: prefix.map(|i| format!("{i}> ")).unwrap_or_default(),
-            to_stderr: options.get("standard-error").is_some_and(|v| v == "true"),
+            to_stderr: crate::engine::options::flag(options, "standard-error", false),
             schema,
         }
     }

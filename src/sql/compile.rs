@@ -16,16 +16,10 @@ use super::namespaces::{Change, Namespaces};
 use super::parser::parse_script;
 use super::planner::{Emitter, plan_insert, warnings};
 use super::rel::{Col, TimeAttribute};
+use super::settings;
 
 /// The name of the table that a bare SELECT prints to.
 pub const SELECT_SINK: &str = "*anonymous*";
-
-/// What to compile with.
-#[derive(Clone, Debug, Default)]
-pub struct CompileOptions {
-    /// Options in force before the script's first SET.
-    pub options: BTreeMap<String, String>,
-}
 
 /// A compiled script.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +56,6 @@ pub struct TableInfo {
 pub struct Session {
     catalog: Catalog,
     options: BTreeMap<String, String>,
-    initial: BTreeMap<String, String>,
     emitter: Emitter,
     outputs: Vec<String>,
     namespaces: Namespaces,
@@ -73,14 +66,10 @@ pub struct Session {
 ///
 /// # Errors
 /// The first statement that Flink (or, in what we accept more, Millstream) would refuse, with its place.
-pub fn compile(script: &str, options: &CompileOptions) -> SqlResult<Script> {
+pub fn compile(script: &str) -> SqlResult<Script> {
     on_a_deep_stack(|| {
         let statements = parse_script(script)?;
-        let mut session = Session {
-            options: options.options.clone(),
-            initial: options.options.clone(),
-            ..Session::default()
-        };
+        let mut session = Session::default();
         for statement in &statements {
             session.run(statement)?;
         }
@@ -242,15 +231,21 @@ impl Session {
                 Ok(())
             }
             StatementKind::Set(Some((key, value))) => {
-                self.options.insert(key.clone(), value.clone());
+                if self.options.insert(key.clone(), value.clone()).as_ref() != Some(value) {
+                    self.changed(key);
+                }
                 Ok(())
             }
             StatementKind::Reset(None) => {
-                self.options.clone_from(&self.initial);
+                for key in std::mem::take(&mut self.options).into_keys() {
+                    self.changed(&key);
+                }
                 Ok(())
             }
             StatementKind::Reset(Some(key)) => {
-                self.options.remove(key);
+                if self.options.remove(key).is_some() {
+                    self.changed(key);
+                }
                 Ok(())
             }
             StatementKind::Explain { details, statement } => self.explain(*details, statement),
@@ -268,6 +263,16 @@ impl Session {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// Says of a key that counts for the whole job that it was changed behind an INSERT.
+    fn changed(&mut self, key: &str) {
+        let inserts = self.emitter.plan.nodes.iter().any(|node| matches!(node.op, Op::Sink(_)));
+        if inserts && settings::is_of_job(key) {
+            self.emitter.plan.warnings.push(format!(
+                "'{key}' is changed behind an INSERT: one job runs them all, and the last value counts for each"
+            ));
         }
     }
 
@@ -384,6 +389,7 @@ impl Session {
         let mut plan = self.emitter.plan;
         plan.options.clone_from(&self.options);
         plan.warnings.extend(warnings(&plan, &self.options));
+        plan.warnings.extend(settings::warnings(&self.options));
         plan.warnings.sort();
         plan.warnings.dedup();
         let tables = self

@@ -1,5 +1,6 @@
 //! What the planner must know of connectors and formats: options, changelog modes, metadata.
 
+use crate::engine::tables::{self, CONNECTORS, FORMATS, TableOption};
 use crate::engine::types::{DataType, TypeKind};
 
 use super::catalog::{ColumnKind, Table};
@@ -29,177 +30,9 @@ pub enum SinkMode {
     All,
 }
 
-/// Options a connector knows; a name that ends with `.` is a prefix.
-fn known_options(connector: &str) -> Option<&'static [&'static str]> {
-    Some(match connector {
-        "kafka" => &[
-            "topic",
-            "topic-pattern",
-            "properties.",
-            "format",
-            "value.format",
-            "key.format",
-            "key.fields",
-            "key.fields-prefix",
-            "value.fields-include",
-            "scan.startup.mode",
-            "scan.startup.timestamp-millis",
-            "scan.startup.specific-offsets",
-            "scan.bounded.mode",
-            "scan.bounded.timestamp-millis",
-            "scan.bounded.specific-offsets",
-            "scan.topic-partition-discovery.interval",
-            "scan.watermark.emit.strategy",
-            "scan.watermark.idle-timeout",
-            "scan.watermark.alignment.group",
-            "scan.watermark.alignment.max-drift",
-            "scan.watermark.alignment.update-interval",
-            "scan.parallelism",
-            "sink.partitioner",
-            "sink.delivery-guarantee",
-            "sink.semantic",
-            "sink.transactional-id-prefix",
-            "sink.transaction-naming-strategy",
-            "millstream.dead-letter.topic",
-            "sink.parallelism",
-        ],
-        "upsert-kafka" => &[
-            "topic",
-            "properties.",
-            "key.format",
-            "key.fields-prefix",
-            "value.format",
-            "value.fields-include",
-            "scan.bounded.mode",
-            "scan.bounded.timestamp-millis",
-            "scan.bounded.specific-offsets",
-            "scan.parallelism",
-            "sink.parallelism",
-            "sink.buffer-flush.max-rows",
-            "sink.buffer-flush.interval",
-            "sink.delivery-guarantee",
-            "sink.transactional-id-prefix",
-            "scan.watermark.emit.strategy",
-            "scan.watermark.idle-timeout",
-            "scan.watermark.alignment.group",
-            "scan.watermark.alignment.max-drift",
-            "scan.watermark.alignment.update-interval",
-            "millstream.dead-letter.topic",
-        ],
-        "jdbc" => &[
-            "url",
-            "table-name",
-            "driver",
-            "username",
-            "password",
-            "compatible-mode",
-            "connection.max-retry-timeout",
-            "scan.partition.column",
-            "scan.partition.num",
-            "scan.partition.lower-bound",
-            "scan.partition.upper-bound",
-            "scan.fetch-size",
-            "scan.auto-commit",
-            "lookup.cache",
-            "lookup.cache.max-rows",
-            "lookup.cache.ttl",
-            "lookup.cache.caching-missing-key",
-            "lookup.max-retries",
-            "lookup.partial-cache.max-rows",
-            "lookup.partial-cache.expire-after-write",
-            "lookup.partial-cache.expire-after-access",
-            "lookup.partial-cache.cache-missing-key",
-            "lookup.full-cache.reload-strategy",
-            "lookup.full-cache.periodic-reload.interval",
-            "lookup.full-cache.periodic-reload.schedule-mode",
-            "lookup.full-cache.timed-reload.iso-time",
-            "lookup.full-cache.timed-reload.interval-in-days",
-            "lookup.async",
-            "filter.handling.policy",
-            "sink.buffer-flush.max-rows",
-            "sink.buffer-flush.interval",
-            "sink.max-retries",
-            "sink.parallelism",
-            "properties.",
-            "millstream.create-table",
-            "millstream.epoch-table",
-            "millstream.lookup.full-cache.max-bytes",
-        ],
-        "filesystem" => &[
-            "path",
-            "format",
-            "source.monitor-interval",
-            "source.path.regex-pattern",
-            "source.report-statistics",
-            "millstream.dead-letter.topic",
-            "sink.rolling-policy.",
-            "sink.partition-commit.",
-            "auto-compaction",
-            "compaction.",
-            "sink.parallelism",
-            "partition.",
-        ],
-        "print" => &["print-identifier", "standard-error", "sink.parallelism"],
-        "blackhole" => &["sink.parallelism"],
-        "datagen" => &["rows-per-second", "number-of-rows", "fields.", "scan.parallelism"],
-        _ => return None,
-    })
-}
-
-const CONNECTORS: &[&str] = &["kafka", "upsert-kafka", "jdbc", "filesystem", "print", "blackhole", "datagen"];
-const FORMATS: &[&str] =
-    &["json", "debezium-json", "csv", "raw", "avro", "avro-confluent", "debezium-avro-confluent"];
-
-/// Options of a format, without its name in front.
-fn format_options(format: &str) -> &'static [&'static str] {
-    match format {
-        "json" => &[
-            "fail-on-missing-field",
-            "ignore-parse-errors",
-            "timestamp-format.standard",
-            "map-null-key.mode",
-            "map-null-key.literal",
-            "encode.decimal-as-plain-number",
-            "encode.ignore-null-fields",
-            "decode.json-parser.enabled",
-        ],
-        "debezium-json" => &[
-            "schema-include",
-            "ignore-parse-errors",
-            "timestamp-format.standard",
-            "map-null-key.mode",
-            "map-null-key.literal",
-            "encode.decimal-as-plain-number",
-            "encode.ignore-null-fields",
-        ],
-        "csv" => &[
-            "field-delimiter",
-            "disable-quote-character",
-            "quote-character",
-            "allow-comments",
-            "ignore-parse-errors",
-            "array-element-delimiter",
-            "escape-character",
-            "null-literal",
-            "empty-string-as-null",
-            "trim-spaces",
-            "write-bigdecimal-in-scientific-notation",
-        ],
-        "raw" => &["charset", "endianness"],
-        "avro" => &["encoding", "codec", "timestamp_mapping.legacy"],
-        "avro-confluent" | "debezium-avro-confluent" => &[
-            "url",
-            "subject",
-            "schema",
-            "basic-auth.credentials-source",
-            "basic-auth.user-info",
-            "bearer-auth.credentials-source",
-            "bearer-auth.token",
-            "ssl.",
-            "properties.",
-        ],
-        _ => &[],
-    }
+/// The names of [`CONNECTORS`] or [`FORMATS`].
+fn names(of: &[(&'static str, &[TableOption])]) -> Vec<&'static str> {
+    of.iter().map(|(name, _)| *name).collect()
 }
 
 /// Checks a table's options when it is used as a source or a sink.
@@ -214,14 +47,14 @@ pub fn check_options(table: &Table, sink: bool, span: Span) -> SqlResult<()> {
         return Err(fail(
             "Table options do not contain an option key 'connector' for discovering a connector.".to_owned(),
         )
-        .help(format!("WITH ('connector' = '…', …); known: {}", CONNECTORS.join(", "))));
+        .help(format!("WITH ('connector' = '…', …); known: {}", names(&CONNECTORS).join(", "))));
     };
-    let Some(known) = known_options(connector) else {
+    let Some(known) = tables::of_connector(connector) else {
         let error = fail(format!(
             "Could not find any factory for identifier '{connector}' that implements 'org.apache.flink.table.factories.DynamicTableFactory' in the classpath.\nAvailable factory identifiers are: {}",
-            CONNECTORS.join(", ")
+            names(&CONNECTORS).join(", ")
         ));
-        return Err(match nearest(connector, CONNECTORS.iter().copied()) {
+        return Err(match nearest(connector, names(&CONNECTORS)) {
             Some(near) => error.help(format!("did you mean '{near}'?")),
             None => error,
         });
@@ -239,39 +72,37 @@ pub fn check_options(table: &Table, sink: bool, span: Span) -> SqlResult<()> {
         }
         _ => {}
     }
-    let mut formats: Vec<(String, &str)> = Vec::new();
+    let mut formats: Vec<(&str, &str)> = Vec::new();
     for (key, prefix) in [("format", ""), ("value.format", "value."), ("key.format", "key.")] {
         if let Some(format) = table.options.get(key) {
-            if known.contains(&key) && !FORMATS.contains(&format.as_str()) {
+            if known.iter().any(|option| option.name == key) && tables::of_format(format).is_none() {
                 let error = fail(format!(
                     "Could not find any format factory for identifier '{format}'. Available factory identifiers are: {}",
-                    FORMATS.join(", ")
+                    names(&FORMATS).join(", ")
                 ));
-                return Err(match nearest(format, FORMATS.iter().copied()) {
+                return Err(match nearest(format, names(&FORMATS)) {
                     Some(near) => error.help(format!("did you mean '{near}'?")),
                     None => error,
                 });
             }
-            formats.push((prefix.to_owned(), format));
+            formats.push((prefix, format));
         }
     }
-    let fits =
-        |list: &[&str], key: &str| list.iter().any(|k| *k == key || k.ends_with('.') && key.starts_with(k));
-    for key in table.options.keys() {
-        if key == "connector" || key == "property-version" || fits(known, key) {
+    for (key, value) in &table.options {
+        if key == "connector" || key == "property-version" {
             continue;
         }
-        let of_format = formats.iter().any(|(prefix, format)| {
-            let inner = key
-                .strip_prefix(prefix.as_str())
-                .and_then(|k| k.strip_prefix(format))
-                .and_then(|k| k.strip_prefix('.'));
-            inner.is_some_and(|inner| fits(format_options(format), inner))
-        });
-        if !of_format {
-            let mut all: Vec<String> = known.iter().map(|k| (*k).to_owned()).collect();
+        let of_format = || {
+            formats.iter().find_map(|(prefix, format)| {
+                let inner = key.strip_prefix(prefix)?.strip_prefix(format)?.strip_prefix('.')?;
+                tables::of_format(format)?.iter().find(|option| option.is(inner))
+            })
+        };
+        let Some(option) = known.iter().find(|option| option.is(key)).or_else(of_format) else {
+            let mut all: Vec<String> = known.iter().map(|option| option.name.to_owned()).collect();
             for (prefix, format) in &formats {
-                all.extend(format_options(format).iter().map(|k| format!("{prefix}{format}.{k}")));
+                let inner = tables::of_format(format).unwrap_or_default();
+                all.extend(inner.iter().map(|option| format!("{prefix}{format}.{}", option.name)));
             }
             let near = nearest(key, all.iter().map(String::as_str)).map(str::to_owned);
             let error = fail(format!(
@@ -282,16 +113,12 @@ pub fn check_options(table: &Table, sink: bool, span: Span) -> SqlResult<()> {
                 Some(near) => error.help(format!("did you mean '{near}'?")),
                 None => error,
             });
+        };
+        if let Some(why) = option.kind.refuses(value) {
+            return Err(fail(format!(
+                "Invalid value for option '{key}'. Could not parse value '{value}' for key '{key}'. {why}"
+            )));
         }
-    }
-    // Watermarks come out with the rows that they are of, which is as often as either value allows.
-    if let Some(strategy) = table.options.get("scan.watermark.emit.strategy")
-        && !["on-event", "on-periodic"].contains(&strategy.to_ascii_lowercase().as_str())
-    {
-        return Err(fail(format!(
-            "Invalid value for option 'scan.watermark.emit.strategy': Could not parse value '{strategy}'. Expected one of: \
-             [on-event, on-periodic]"
-        )));
     }
     let required: &[&[&str]] = match connector.as_str() {
         "kafka" => {
@@ -327,7 +154,7 @@ pub fn check_options(table: &Table, sink: bool, span: Span) -> SqlResult<()> {
         .help("'key.fields' = 'column;column' names the columns of the record's key"));
     }
     if let ("upsert-kafka", Some(format)) = (connector.as_str(), table.format())
-        && (format.starts_with("debezium") || format == "debezium-avro-confluent")
+        && format.starts_with("debezium")
     {
         return Err(fail(format!(
             "'upsert-kafka' connector doesn't support '{format}' as value format, because it is not in insert-only mode."

@@ -5,7 +5,7 @@
 use super::*;
 
 fn run(sql: &str) -> Result<Script, Box<SqlError>> {
-    compile(sql, &CompileOptions::default())
+    compile(sql)
 }
 
 const TABLE: &str = "CREATE TABLE t (a INT, b STRING, ts TIMESTAMP(3), m STRING METADATA FROM 'value.source.table', c AS a + 1, PRIMARY KEY (a) NOT ENFORCED, WATERMARK FOR ts AS ts) WITH ('connector'='kafka', 'topic'='t', 'properties.bootstrap.servers'='h', 'format'='debezium-json');";
@@ -93,12 +93,13 @@ fn what_is_not_supported_is_said() {
     }
 }
 
-#[test]
-fn state_without_bound_is_named() {
-    const STREAMS: &str = "CREATE TABLE a (k INT, v INT) WITH ('connector'='kafka', 'topic'='a', 'properties.bootstrap.servers'='h', 'format'='json');
+const STREAMS: &str = "CREATE TABLE a (k INT, v INT) WITH ('connector'='kafka', 'topic'='a', 'properties.bootstrap.servers'='h', 'format'='json');
 CREATE TABLE f (k INT, v INT) WITH ('connector'='filesystem', 'path'='/x', 'format'='json');
 CREATE TABLE c (k INT, v INT, p AS PROCTIME()) WITH ('connector'='kafka', 'topic'='a', 'properties.bootstrap.servers'='h', 'format'='json');
 CREATE TABLE o (k INT, v INT) WITH ('connector'='print');";
+
+#[test]
+fn state_without_bound_is_named() {
     let warnings = |sql: &str| run(&format!("{STREAMS}{TABLE}{sql}")).unwrap().plan.warnings;
     let join = "INSERT INTO o SELECT a.k, t.a FROM a JOIN t ON a.k = t.a";
     assert!(
@@ -169,4 +170,54 @@ fn a_catalog_of_a_databases_tables_is_refused_with_the_way_to_declare_them() {
     let refused =
         run("CREATE CATALOG pg WITH ('type'='jdbc', 'base-url'='jdbc:postgresql://h')").unwrap_err();
     assert!(refused.help.unwrap().contains("'connector'='jdbc'"));
+}
+
+/// What another option of a table, another hint or another key of SET would do is done, said or refused.
+#[test]
+fn options_have_an_effect_or_are_told() {
+    let plan = |sql: &str| run(&format!("{STREAMS}{TABLE}{sql}")).map(|script| script.plan);
+    let sources = |sql: &str| {
+        plan(sql).unwrap().nodes.iter().filter(|n| matches!(n.op, crate::engine::plan::Op::Source(_))).count()
+    };
+    let hinted = |a: &str, b: &str| {
+        sources(&format!("INSERT INTO o SELECT k, v FROM a{a} UNION ALL SELECT k, v FROM a{b}"))
+    };
+    assert_eq!(hinted("", ""), 1);
+    let earliest = " /*+ OPTIONS('scan.startup.mode'='earliest-offset') */";
+    assert_eq!(hinted(earliest, earliest), 1);
+    assert_eq!(hinted("", earliest), 2);
+    let refused = |sql: &str| plan(sql).unwrap_err().to_string();
+    assert!(refused("INSERT INTO o SELECT k, v FROM a /*+ BOGUS('x'='y') */").contains("Hint: BOGUS"));
+    let with = |option: &str| {
+        format!(
+            "CREATE TABLE s (k BIGINT, v BIGINT) WITH ('connector'='kafka', 'topic'='s', 'format'='json', \
+             'properties.bootstrap.servers'='b:9092', {option}); INSERT INTO s SELECT k, v FROM a"
+        )
+    };
+    for wrong in [
+        "'sink.parallelism'='many'",
+        "'value.fields-include'='nonsense'",
+        "'json.ignore-parse-errors'='maybe'",
+    ] {
+        assert!(refused(&with(wrong)).contains("Invalid value for option"), "{wrong}");
+    }
+    assert!(plan(&with("'value.fields-include'='all'")).is_ok());
+    let file = |option: &str| {
+        format!(
+            "CREATE TABLE s (k BIGINT, v BIGINT) WITH ('connector'='filesystem', 'path'='/x', 'format'='json', \
+             {option}); INSERT INTO s SELECT k, v FROM a"
+        )
+    };
+    assert!(
+        refused(&file("'sink.rolling-policy.filesize'='1 mb'"))
+            .contains("did you mean 'sink.rolling-policy.file-size'")
+    );
+    let told = plan(&file("'auto-compaction'='true'")).unwrap().warnings;
+    assert!(told.iter().any(|w| w.contains("'auto-compaction' has no effect")), "{told:?}");
+    let insert = "INSERT INTO o SELECT k, v FROM a; ";
+    let late = plan(&format!("{insert}SET 'table.exec.state.ttl' = '1 h'; {insert}")).unwrap().warnings;
+    assert!(
+        late.iter().any(|w| w.contains("'table.exec.state.ttl' is changed behind an INSERT")),
+        "{late:?}"
+    );
 }

@@ -17,11 +17,12 @@ mod namespaces;
 pub mod parser;
 pub mod planner;
 pub mod rel;
+mod settings;
 pub mod types;
 mod unfit;
 mod unparse;
 
-pub use compile::{CompileOptions, Script, TableInfo, compile, compile_expression};
+pub use compile::{Script, TableInfo, compile, compile_expression};
 pub use error::{Phase, Span, SqlError, SqlResult};
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::{CompileOptions, compile};
+use super::compile;
 
 /// Says which text it was when a panic passes by.
 struct Witness<'t>(&'t str);
@@ -19,7 +19,7 @@ impl Drop for Witness<'_> {
 
 fn survives(text: &str) {
     let _witness = Witness(text);
-    if let Err(error) = compile(text, &CompileOptions::default()) {
+    if let Err(error) = compile(text) {
         assert!(error.render(text, "job.sql").contains("job.sql"), "an error without a place");
     }
 }

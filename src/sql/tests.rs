@@ -14,7 +14,7 @@ CREATE TABLE out1 (id INT, x INT) WITH ('connector'='print');
 ";
 
 fn script(sql: &str) -> Result<Script, Box<SqlError>> {
-    compile(&format!("{TABLES}{sql}"), &CompileOptions::default())
+    compile(&format!("{TABLES}{sql}"))
 }
 
 fn kinds(sql: &str) -> Vec<&'static str> {
@@ -47,9 +47,7 @@ fn old_rows_come_from_state_where_an_operator_needs_them() {
         plan.nodes.iter().any(|n| matches!(n.op, Op::Normalize { mode: NormalizeMode::Complete { .. }, .. }))
     );
     let strict = compile(
-        &format!("{TABLES} SET 'millstream.compat.strict' = 'true'; INSERT INTO out1 SELECT cust, SUM(amount) FROM orders GROUP BY cust"),
-        &CompileOptions::default(),
-    )
+        &format!("{TABLES} SET 'millstream.compat.strict' = 'true'; INSERT INTO out1 SELECT cust, SUM(amount) FROM orders GROUP BY cust"))
     .unwrap()
     .plan;
     assert!(!strict.nodes.iter().any(|n| matches!(n.op, Op::Normalize { .. })));
@@ -294,7 +292,7 @@ fn the_sample_pipelines_compile() {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         if entry.path().extension().is_some_and(|e| e == "sql") {
             let text = std::fs::read_to_string(entry.path()).unwrap();
-            if let Err(error) = compile(&text, &CompileOptions::default()) {
+            if let Err(error) = compile(&text) {
                 panic!("{}", error.render(&text, &entry.path().to_string_lossy()));
             }
         }
@@ -408,7 +406,7 @@ mod any_text {
 
         #[test]
         fn bytes_never_panic(text in "\\PC{0,60}") {
-            let _ = compile(&text, &CompileOptions::default());
+            let _ = compile(&text);
         }
     }
 

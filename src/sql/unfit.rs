@@ -26,11 +26,6 @@ pub(super) fn types(format: &str, table: &Table) -> Option<String> {
 /// What is wrong with the options of generated rows.
 pub(super) fn datagen(table: &Table) -> Option<String> {
     for (key, value) in &table.options {
-        if matches!(key.as_str(), "rows-per-second" | "number-of-rows") && value.parse::<i64>().is_err() {
-            return Some(format!(
-                "Could not parse value '{value}' for key '{key}'. For input string: \"{value}\""
-            ));
-        }
         let Some((name, option)) = key.strip_prefix("fields.").and_then(|rest| rest.rsplit_once('.')) else {
             continue;
         };

@@ -10,7 +10,7 @@ use millstream::engine::plan::{NodeId, Op};
 use millstream::engine::print;
 use millstream::engine::row::{Change, Instant, RowKind, Value};
 use millstream::engine::types::DataType;
-use millstream::sql::{CompileOptions, compile};
+use millstream::sql::compile;
 use millstream::state::MemoryState;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -357,8 +357,7 @@ impl Output for Texts {
 fn ours(line: &Line, expressions: &[Pair]) -> Vec<String> {
     let list: Vec<&str> = expressions.iter().map(|(flink, _)| flink.as_str()).collect();
     let sql = format!("{TABLE} SELECT {} FROM r;", list.join(",\n"));
-    let plan =
-        compile(&sql, &CompileOptions::default()).unwrap_or_else(|error| panic!("{sql}: {error}")).plan;
+    let plan = compile(&sql).unwrap_or_else(|error| panic!("{sql}: {error}")).plan;
     let mut state = MemoryState::new();
     let mut out = Texts::default();
     let environment = Environment { clock: Arc::new(SystemClock), lookup: &mut NoLookup };

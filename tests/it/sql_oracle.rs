@@ -9,7 +9,7 @@ use millstream::engine::graph::{Environment, Graph, NoLookup, Output, SystemCloc
 use millstream::engine::plan::{NodeId, Op, Plan};
 use millstream::engine::print;
 use millstream::engine::row::{Change, RowKind, Value};
-use millstream::sql::{CompileOptions, compile};
+use millstream::sql::compile;
 use millstream::state::MemoryState;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -281,7 +281,7 @@ fn streaming_results_are_postgresqls() {
     let plans = |threads: usize| -> Vec<Plan> {
         let plan = |(_, query, _): &(usize, &str, &str)| {
             let script = format!("SET 'parallelism.default' = '{threads}';{TABLES}{query};");
-            let script = compile(&script, &CompileOptions::default());
+            let script = compile(&script);
             script.unwrap_or_else(|error| panic!("{query}: {error}")).plan
         };
         QUERIES.iter().map(plan).collect()

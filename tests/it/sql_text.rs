@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use millstream::sql::{CompileOptions, compile};
+use millstream::sql::compile;
 use proptest::prelude::*;
 
 /// Words and signs of all golden scripts, script by script.
@@ -129,7 +129,7 @@ proptest! {
         let mut tokens = scripts[script % scripts.len()].clone();
         changes.iter().for_each(|change| apply(&mut tokens, change, scripts));
         let text = tokens.concat();
-        if let Err(error) = compile(&text, &CompileOptions::default()) {
+        if let Err(error) = compile(&text) {
             // messages can be rendered, whatever the place they name
             prop_assert!(!error.render(&text, "job.sql").is_empty());
         }

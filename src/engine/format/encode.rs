@@ -109,7 +109,7 @@ impl Encoder {
             }
             None => None,
         };
-        let except_key = table.options.get("value.fields-include").is_some_and(|v| v == "EXCEPT_KEY");
+        let except_key = table.except_key();
         let columns = physical.into_iter().filter(|(i, _)| !(except_key && keys.contains(i))).collect();
         let place = if upsert { Place::UpsertValue } else { Place::Value };
         let value = Part::new(table, &FormatOptions::of_value(table)?, columns, context, place)?;

@@ -37,7 +37,7 @@ impl KeyedDecoder {
             .map(|(i, c)| (i, c.field.clone()))
             .collect();
         let keys = super::key_columns(table, &physical)?;
-        let except_key = table.options.get("value.fields-include").is_some_and(|v| v == "EXCEPT_KEY");
+        let except_key = table.except_key();
         let renamed = |format: &str, before: &str| {
             let mut options = table.options.clone();
             for other in ["format", "value.format", "key.format", "key.fields"] {

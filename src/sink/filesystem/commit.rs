@@ -49,7 +49,7 @@ impl Commits {
         let delay =
             delay.ok_or_else(|| wrong(DELAY, "it is no time".into()).next("write a time as 1 h or 30 s"))?;
         const TRIGGER: &str = "sink.partition-commit.trigger";
-        let trigger = match get(TRIGGER).unwrap_or("process-time") {
+        let trigger = match get(TRIGGER).unwrap_or("process-time").to_ascii_lowercase().as_str() {
             "process-time" => Trigger::ProcessTime,
             "partition-time" => {
                 const EXTRACTOR: &str = "partition.time-extractor.kind";

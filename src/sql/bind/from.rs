@@ -14,6 +14,7 @@ use crate::sql::types::{and_all, column};
 
 use super::aggregate_rel::property_col;
 use super::correlate::around;
+use super::items::check_hint;
 use super::select::renamed;
 use super::visit::has_subquery;
 use super::{Binder, Env, Scope};
@@ -94,8 +95,11 @@ impl Binder<'_> {
                     .help(format!("'{}' belongs to {}.{}", table.name, table.place.0, table.place.1)));
                 }
                 let mut options: BTreeMap<String, String> = BTreeMap::new();
-                for hint in hints.iter().filter(|h| h.name == "OPTIONS") {
-                    options.extend(hint.options.iter().cloned());
+                for hint in hints {
+                    check_hint(hint, last.span)?;
+                    if hint.name == "OPTIONS" {
+                        options.extend(hint.options.iter().cloned());
+                    }
                 }
                 match &table.view {
                     Some(query) => {

@@ -70,14 +70,42 @@ pub(super) fn names_of(items: &[(ast::Expr, Option<ast::Ident>)]) -> Vec<String>
     names
 }
 
-/// The hints of a query are known ones, and name tables of its FROM.
-fn check_hints(select: &ast::Select) -> SqlResult<()> {
+/// Hints that a table or a query may have.
+const HINTS: [&str; 9] = [
+    "OPTIONS",
+    "STATE_TTL",
+    "LOOKUP",
+    "BROADCAST",
+    "SHUFFLE_HASH",
+    "SHUFFLE_MERGE",
+    "NEST_LOOP",
+    "MULTI_JOIN",
+    "ALIAS",
+];
+
+/// A hint is a known one.
+///
+/// # Errors
+/// Flink's, which names it.
+pub(in crate::sql) fn check_hint(hint: &ast::Hint, span: Span) -> SqlResult<()> {
+    if HINTS.contains(&hint.name.as_str()) {
+        return Ok(());
+    }
+    let error =
+        SqlError::plan(span, format!("Hint: {} should be registered in the HintStrategyTable", hint.name));
+    Err(error.help(format!("known hints: {}", HINTS.join(", "))))
+}
+
+/// The hints of a query are known ones, and name tables of its FROM. Gives what has no effect.
+pub(super) fn check_hints(select: &ast::Select) -> SqlResult<Vec<String>> {
     let mut inputs: Vec<String> = Vec::new();
     if let Some(from) = &select.from {
         names_in(from, &mut inputs);
     }
     let mut strangers: Vec<String> = Vec::new();
+    let mut warnings = Vec::new();
     for hint in &select.hints {
+        check_hint(hint, select.span)?;
         let named: Vec<&str> = match hint.name.as_str() {
             "LOOKUP" => {
                 let Some((_, table)) = hint.options.iter().find(|(key, _)| key == "table") else {
@@ -86,19 +114,18 @@ fn check_hints(select: &ast::Select) -> SqlResult<()> {
                         "Invalid LOOKUP hint: incomplete required option(s): [Key: 'table' , default: null (fallback keys: [])]",
                     ));
                 };
+                if hint.options.iter().any(|(key, _)| key == "retry-predicate") {
+                    warnings.push(format!(
+                        "LOOKUP({table}): 'retry-predicate' has no effect: a key that is not found is not looked up \
+                         again, and a database that is away is waited for"
+                    ));
+                }
                 vec![table]
             }
             "STATE_TTL" | "BROADCAST" | "SHUFFLE_HASH" | "SHUFFLE_MERGE" | "NEST_LOOP" | "MULTI_JOIN" => {
                 hint.options.iter().map(|(key, _)| key.as_str()).collect()
             }
-            "ALIAS" | "OPTIONS" => Vec::new(),
-            other => {
-                return Err(SqlError::plan(
-                    select.span,
-                    format!("Hint: {other} should be registered in the HintStrategyTable"),
-                )
-                .help("known hints: OPTIONS, STATE_TTL, LOOKUP, BROADCAST, SHUFFLE_HASH, SHUFFLE_MERGE, NEST_LOOP, MULTI_JOIN"));
-            }
+            _ => Vec::new(),
         };
         for table in named {
             let last = table.rsplit('.').next().unwrap_or(table);
@@ -108,7 +135,7 @@ fn check_hints(select: &ast::Select) -> SqlResult<()> {
         }
     }
     if strangers.is_empty() {
-        return Ok(());
+        return Ok(warnings);
     }
     Err(SqlError::plan(
         select.span,
@@ -141,7 +168,6 @@ fn names_in(from: &ast::TableExpr, out: &mut Vec<String>) {
 
 /// What the hints `STATE_TTL` of a query say: milliseconds by table.
 pub(super) fn state_ttls(select: &ast::Select) -> SqlResult<BTreeMap<String, i64>> {
-    check_hints(select)?;
     let mut ttls = BTreeMap::new();
     for (table, text) in select.hints.iter().filter(|h| h.name == "STATE_TTL").flat_map(|h| &h.options) {
         let ttl = crate::engine::options::millis(text).ok_or_else(|| {

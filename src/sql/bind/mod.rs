@@ -27,6 +27,7 @@ use super::catalog::Catalog;
 use super::error::{SqlError, SqlResult, nearest};
 use super::rel::{Rel, TimeAttribute};
 
+pub(in crate::sql) use items::check_hint;
 pub use like::with_query;
 pub use table::{declare_table, declare_view};
 

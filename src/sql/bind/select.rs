@@ -12,7 +12,7 @@ use crate::sql::rel::{AggregateRel, Col, Rel, RelNode, TimeAttribute};
 use crate::sql::types::{cast_to, common, rewrite};
 
 use super::aggregate::{Aggregates, PROPERTIES};
-use super::items::{even_hops, expand_wildcards, names_of, of_groups, state_ttls};
+use super::items::{check_hints, even_hops, expand_wildcards, names_of, of_groups, state_ttls};
 use super::over::{OVERS, Overs};
 use super::visit::{has_aggregate, has_over, visit};
 use super::{Binder, Env, OUTER, Scope};
@@ -204,6 +204,7 @@ impl Binder<'_> {
         order: &[ast::OrderItem],
         outer: Option<&Scope>,
     ) -> SqlResult<(Rel, Vec<SortKey>, usize)> {
+        self.warnings.borrow_mut().append(&mut check_hints(select)?);
         self.ttls.borrow_mut().push(state_ttls(select)?);
         let from = match &select.from {
             Some(from) => self.from(from, outer),

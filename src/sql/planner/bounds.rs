@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::plan::{AggregateCall, Frame, Node, NodeId, Op, Over, Plan};
+use crate::engine::plan::{AggregateCall, Frame, LookupJoin, NodeId, Op, Over, Plan};
+use crate::engine::tables::{self, Effect};
 use crate::sql::connectors;
 
 /// A sentence for each option of a source that has no effect, and for each operator that keeps something of every
@@ -102,30 +103,20 @@ fn over_keeps(over: &Over) -> Option<String> {
 
 /// Tables with options of Flink that have no effect here.
 fn without_effect(plan: &Plan) -> Vec<String> {
-    let warning = |node: &Node| match &node.op {
-        Op::Source(table)
-            if table.options.keys().any(|name| name.starts_with("scan.watermark.alignment.")) =>
-        {
-            Some(format!(
-                "table {}: 'scan.watermark.alignment.*' has no effect: partitions are read as they come, and what is \
-                 ahead waits in state",
-                table.name
-            ))
+    let mut out = Vec::new();
+    for node in &plan.nodes {
+        let (Op::Source(table) | Op::Sink(table) | Op::LookupJoin(LookupJoin { table, .. })) = &node.op
+        else {
+            continue;
+        };
+        let connector = table.option("connector").unwrap_or_default();
+        for name in table.options.keys() {
+            if let Some(Effect::Without(why)) = tables::find(connector, name).map(|option| option.effect) {
+                out.push(format!("table {}: '{name}' has no effect: {why}", table.name));
+            }
         }
-        Op::Sink(table)
-            if table
-                .options
-                .keys()
-                .any(|name| ["auto-compaction", "compaction."].iter().any(|o| name.starts_with(o))) =>
-        {
-            Some(format!(
-                "table {}: compaction has no effect: a file is as large as the rolling policy lets it grow",
-                table.name
-            ))
-        }
-        _ => None,
-    };
-    plan.nodes.iter().filter_map(warning).collect()
+    }
+    out
 }
 
 /// The tables below a node.

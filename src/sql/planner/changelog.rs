@@ -4,7 +4,6 @@
 //! alone; sources give what is asked, by leaving `-U` away or by keeping rows in state.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 use crate::engine::plan::{ChangelogMode, Node, NodeId, NormalizeMode, Op, Plan};
 use crate::engine::types::Field;
@@ -18,7 +17,8 @@ use super::physical::used;
 pub struct Emitter {
     /// The plan so far.
     pub plan: Plan,
-    seen: HashMap<String, NodeId>,
+    /// Operators by the text that their names are made of; those of one text may differ in options.
+    seen: HashMap<String, Vec<NodeId>>,
     strict: bool,
     duplicates: bool,
 }
@@ -193,24 +193,26 @@ impl Emitter {
             .map(|emitted| if emitted { '1' } else { '0' })
             .iter()
             .collect();
-        let told = |op: &Op| {
-            format!("{}|{}|{}|{modes}", super::identity::text(op), names.join(","), types.join(","))
-        };
-        let text = told(&op);
-        let id = self.plan.nodes.len();
         // The name is what state is kept by: where a table's server is makes no other operator.
-        let mut name = format!("{}-{:016x}", kind(&op), fnv(told(&op.identity()).as_bytes()));
-        match self.seen.entry(text) {
-            Entry::Occupied(entry) if shared => return *entry.get(),
-            Entry::Occupied(_) => name = format!("{name}-{id}"),
-            Entry::Vacant(entry) => {
-                entry.insert(id);
-            }
+        let told = super::identity::text(&op.identity());
+        let text = format!("{told}|{}|{}|{modes}", names.join(","), types.join(","));
+        let mut name = format!("{}-{:016x}", kind(&op), fnv(text.as_bytes()));
+        let node = Node { op, inputs, schema, changelog: mode, name: String::new() };
+        let alike = self.seen.entry(text).or_default();
+        // The text holds the types, and names of columns make no other operator.
+        let same = |id: &&NodeId| {
+            let other = self.plan.nodes.get(**id);
+            other.is_some_and(|other| other.op == node.op && other.inputs == node.inputs)
+        };
+        if let Some(id) = alike.iter().find(same).filter(|_| shared) {
+            return *id;
         }
+        let id = self.plan.nodes.len();
+        alike.push(id);
         if self.plan.nodes.iter().any(|node| node.name == name) {
             name = format!("{name}-{id}");
         }
-        self.plan.nodes.push(Node { op, inputs, schema, changelog: mode, name });
+        self.plan.nodes.push(Node { name, ..node });
         id
     }
 }

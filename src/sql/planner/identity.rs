@@ -1,8 +1,8 @@
 //! What an operator is known by in state: a text that says what it computes, the same in every version.
 //!
 //! State is found by node names, which are hashes of these texts and of the inputs' names. Everything that changes
-//! what an operator keeps or emits stands in it; addresses, passwords and start positions do not, so that a moved
-//! broker leaves the state usable. A change of this file is a change of the state's format: the test below fails.
+//! what an operator keeps or emits stands in it; addresses, passwords and start positions do not ([`Op::identity`]
+//! takes them away), so that a moved broker leaves the state usable. A change of this file is a change of the state's format: the test below fails.
 
 use std::fmt::Write as _;
 
@@ -14,30 +14,6 @@ use crate::engine::plan::{
 use crate::engine::row::Value;
 
 use super::changelog::kind;
-
-/// Options of a table that belong to what is read or written; a name that ends with `.` is a prefix.
-const OPTIONS: &[&str] = &[
-    "connector",
-    "topic",
-    "topic-pattern",
-    "path",
-    "url",
-    "table-name",
-    "format",
-    "value.",
-    "key.",
-    "json.",
-    "csv.",
-    "raw.",
-    "debezium-json.",
-    "avro.",
-    "avro-confluent.",
-    "debezium-avro-confluent.",
-    "source.path.regex-pattern",
-    "fields.",
-    "number-of-rows",
-    "print-identifier",
-];
 
 /// The text of an operator.
 pub(super) fn text(op: &Op) -> String {
@@ -202,11 +178,7 @@ fn write_op(out: &mut String, op: &Op) {
 
 fn table(out: &mut String, table: &TableRef) {
     let _ = write!(out, " '{}'", table.name);
-    let known = |key: &str| {
-        OPTIONS.iter().any(|option| key == *option || option.ends_with('.') && key.starts_with(option))
-    };
-    let options = table.options.iter().filter(|(key, _)| known(key));
-    list(out, "with", options.map(|(key, value)| format!("{key}={value}")));
+    list(out, "with", table.options.iter().map(|(key, value)| format!("{key}={value}")));
     list(
         out,
         "columns",
@@ -350,14 +322,14 @@ fn value_text(out: &mut String, value: &Value) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use crate::sql::{CompileOptions, compile};
+    use crate::sql::compile;
 
     const SCRIPT: &str = "CREATE TABLE o (id INT, c INT, v INT, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector'='kafka', 'topic'='o', 'properties.bootstrap.servers'='SERVER', 'scan.startup.mode'='earliest-offset', 'format'='debezium-json');
 CREATE TABLE p (c INT, n BIGINT, s INT) WITH ('connector'='print');
 INSERT INTO p SELECT c, COUNT(*), SUM(v * 2) FROM o WHERE v > 3 GROUP BY c;";
 
     fn names(server: &str) -> Vec<String> {
-        let script = compile(&SCRIPT.replace("SERVER", server), &CompileOptions::default()).unwrap();
+        let script = compile(&SCRIPT.replace("SERVER", server)).unwrap();
         script.plan.nodes.iter().map(|node| node.name.clone()).collect()
     }
 

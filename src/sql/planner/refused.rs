@@ -1,47 +1,11 @@
 //! What Flink refuses though it could be run: refused with `millstream.compat.strict`.
 
-use std::collections::BTreeMap;
-
 use crate::engine::plan::OnConflict;
 use crate::sql::ast;
 use crate::sql::catalog::Table;
 use crate::sql::connectors::SinkMode;
 use crate::sql::error::{Span, SqlError, SqlResult};
 use crate::sql::rel::{Rel, RelNode};
-
-/// Options whose values Flink refuses when a query is planned.
-///
-/// # Errors
-/// The first of them.
-pub(super) fn refused_options(options: &BTreeMap<String, String>, span: Span) -> SqlResult<()> {
-    let get = |name: &str| options.get(name).map(String::as_str);
-    let refuse = |message: String, help: &str| Err(SqlError::plan(span, message).help(help));
-    if get("table.exec.mini-batch.enabled").is_some_and(|v| v.eq_ignore_ascii_case("true"))
-        && get("table.exec.mini-batch.allow-latency")
-            .is_none_or(|v| crate::engine::options::millis(v).is_some_and(|ms| ms <= 0))
-    {
-        let given = get("table.exec.mini-batch.allow-latency").unwrap_or("null");
-        return refuse(
-            format!("MiniBatch Latency must be greater than 0 ms. [{given}]"),
-            "SET 'table.exec.mini-batch.allow-latency' = '1 s', and 'table.exec.mini-batch.size' = '5000'",
-        );
-    }
-    if get("table.local-time-zone").is_some_and(|zone| crate::engine::zone::Zone::parse(zone).is_none()) {
-        return refuse(
-            "Invalid time zone. The value should be a Time Zone Database (TZDB) ID such as 'America/Los_Angeles' to include daylight saving time. Fixed offsets are supported using 'GMT-03:00' or 'GMT+03:00'. Or use 'UTC' without time zone and daylight saving time.".to_owned(),
-            "SET 'table.local-time-zone' = 'Europe/Berlin'",
-        );
-    }
-    if let Some(value) = get("table.exec.sink.not-null-enforcer")
-        && !["error", "drop"].iter().any(|known| value.eq_ignore_ascii_case(known))
-    {
-        return refuse(
-            "Could not parse value for enum class org.apache.flink.table.api.config.ExecutionConfigOptions$NotNullEnforcer. Expected one of: [[ERROR, DROP]]".to_owned(),
-            "SET 'table.exec.sink.not-null-enforcer' = 'ERROR'",
-        );
-    }
-    Ok(())
-}
 
 /// What Flink refuses and this planner could run.
 pub(super) fn refused_by_flink(

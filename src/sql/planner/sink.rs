@@ -4,18 +4,19 @@ use std::collections::BTreeMap;
 
 use crate::engine::plan::{ChangelogMode, NodeId, OnConflict, Op};
 use crate::sql::ast;
-use crate::sql::bind::Binder;
+use crate::sql::bind::{Binder, check_hint};
 use crate::sql::catalog::{Catalog, ColumnKind, Table};
 use crate::sql::connectors::{self, SinkMode, sink_mode};
 use crate::sql::error::{Span, SqlError, SqlResult};
 use crate::sql::rel::{Col, TimeAttribute};
+use crate::sql::settings;
 use crate::sql::types;
 
 use super::changelog::Emitter;
 use super::keys;
 use super::phys::{Context, Phys};
 use super::physical::{cast_columns, table_ref};
-use super::refused::{refused_by_flink, refused_options};
+use super::refused::refused_by_flink;
 
 /// Plans an INSERT into the emitter's plan; gives the sink's node.
 pub fn plan_insert(
@@ -45,19 +46,13 @@ pub fn plan_insert(
             format!("'{}' is a view: rows are inserted into tables", table.name),
         ));
     }
-    for hint in insert.hints.iter().filter(|h| h.name == "OPTIONS") {
-        table.options.extend(hint.options.iter().cloned());
+    for hint in &insert.hints {
+        check_hint(hint, insert.table.span)?;
+        if hint.name == "OPTIONS" {
+            table.options.extend(hint.options.iter().cloned());
+        }
     }
-    if let Some(text) = options.get("table.exec.state.ttl")
-        && crate::engine::options::millis(text).is_none()
-    {
-        return Err(SqlError::plan(
-            insert.span,
-            format!("text does not start with a number, and is not a valid ISO-8601 duration format: {text}"),
-        )
-        .help("SET 'table.exec.state.ttl' = '1 d'"));
-    }
-    refused_options(options, insert.span)?;
+    settings::check(options, insert.span)?;
     let rel = binder.query(&insert.query)?;
     emitter.plan.warnings.append(&mut binder.warnings.borrow_mut());
     if context.strict() {

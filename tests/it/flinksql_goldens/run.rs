@@ -11,7 +11,7 @@ use millstream::engine::graph::{Environment, Graph, Lookup, LookupProvider, Outp
 use millstream::engine::plan::{NodeId, Op, Plan, TableRef};
 use millstream::engine::print;
 use millstream::engine::row::{Change, Row, Value};
-use millstream::sql::{CompileOptions, Script, compile};
+use millstream::sql::{Script, compile};
 use millstream::state::MemoryState;
 
 use super::compare;
@@ -266,16 +266,16 @@ fn script_of(case: &Path, job: &str) -> String {
 }
 
 fn compiled(case: &Path, job: &str, strict: bool) -> Result<Script, String> {
-    let mut options = CompileOptions::default();
+    let mut script = String::new();
     let threads = THREADS.load(Ordering::Relaxed);
     if threads > 1 {
-        options.options.insert("parallelism.default".to_owned(), threads.to_string());
+        script.push_str(&format!("SET 'parallelism.default' = '{threads}'; "));
     }
     if strict {
-        options.options.insert("millstream.compat.strict".to_owned(), "true".to_owned());
+        script.push_str("SET 'millstream.compat.strict' = 'true'; ");
     }
-    let script = script_of(case, job);
-    compile(&script, &options).map_err(|e| e.render(&script, "job.sql"))
+    script.push_str(&script_of(case, job));
+    compile(&script).map_err(|e| e.render(&script, "job.sql"))
 }
 
 /// A case that runs.
