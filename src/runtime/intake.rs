@@ -7,7 +7,7 @@ use super::jdbc::ScanKey;
 use super::source::{SourceEvent, position_key};
 use super::worker::{CHUNK, Command, Event, Sinks, SourceSlot, Worker, closed, engine_error};
 use crate::engine::format::{FormatError, Input};
-use crate::engine::row::Change;
+use crate::engine::row::{Change, Value};
 use crate::error::{Error, Kind, Result};
 use crate::log::{Fetched, TopicPartition};
 use crate::sink::dead_letter;
@@ -31,6 +31,12 @@ pub(super) fn decode_error(slot: &SourceSlot, at: &TopicPartition, offset: i64, 
 /// [`LAST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A change with these columns.
+fn project(change: &Change, columns: &[usize]) -> Change {
+    let row = columns.iter().map(|column| change.row.get(*column).cloned().unwrap_or(Value::Null)).collect();
+    Change { kind: change.kind, row }
+}
 
 impl Worker {
     /// Shows what a record waits for, and waits a while; `false`: the pipeline is to stop. Called again until it is
@@ -83,18 +89,20 @@ impl Worker {
             SourceEvent::Partitions { source, partitions, begin } => {
                 let Some(slot) = self.sources.get_mut(source) else { return Ok(()) };
                 let (known, numbered) = (self.work.positions.len(), self.work.numbers.len());
-                for (at, next) in begin {
-                    let key = position_key(&slot.name, &at);
-                    if !self.work.positions.contains_key(&key) {
-                        self.work.begins.insert(key.clone(), next);
-                        self.work.positions.insert(key, next);
+                for name in slot.names() {
+                    for (at, next) in &begin {
+                        let key = position_key(name, at);
+                        if !self.work.positions.contains_key(&key) {
+                            self.work.begins.insert(key.clone(), *next);
+                            self.work.positions.insert(key, *next);
+                        }
+                    }
+                    for (number, at) in (0..).zip(&partitions) {
+                        self.work.numbers.insert(position_key(name, at), number);
                     }
                 }
-                for (number, at) in (0..).zip(&partitions) {
-                    self.work.numbers.insert(position_key(&slot.name, at), number);
-                }
                 let count = slot.set_partitions(partitions);
-                self.graph.set_partitions(slot.node, count);
+                slot.nodes().for_each(|node| self.graph.set_partitions(node, count));
                 // Where it began is kept even if nothing comes: a restart must not begin later.
                 if self.work.positions.len() > known || self.work.numbers.len() > numbered {
                     self.shared.began(&self.work.begins);
@@ -105,7 +113,6 @@ impl Worker {
             SourceEvent::Ended { source } => {
                 if let Some(slot) = self.sources.get_mut(source) {
                     slot.ended = true;
-                    let node = slot.node;
                     if slot.by_key {
                         // Without a key nobody could tell at the next start that this was the end.
                         let of_slot = format!("{}/", slot.name);
@@ -113,9 +120,11 @@ impl Worker {
                             self.work.keys.entry(input.clone()).or_insert_with(|| ScanKey::default().text());
                         }
                     }
-                    self.graph
-                        .watermark(node, i64::MAX, &mut Sinks(&mut self.sinks))
-                        .map_err(engine_error)?;
+                    for node in slot.nodes() {
+                        self.graph
+                            .watermark(node, i64::MAX, &mut Sinks(&mut self.sinks))
+                            .map_err(engine_error)?;
+                    }
                     self.touch();
                 }
                 Ok(())
@@ -235,7 +244,9 @@ impl Worker {
 
     fn move_to(&mut self, source: usize, at: &TopicPartition, next: i64) {
         let Some(slot) = self.sources.get(source) else { return };
-        self.work.positions.insert(position_key(&slot.name, at), next);
+        for name in slot.names() {
+            self.work.positions.insert(position_key(name, at), next);
+        }
     }
 
     fn push(
@@ -247,9 +258,24 @@ impl Worker {
     ) -> Result<()> {
         let Some(slot) = self.sources.get(source) else { return Ok(()) };
         let Some((at, offset)) = first else { return Ok(()) };
-        let (node, table, number) = (slot.node, slot.table.clone(), slot.number(at));
+        let (table, number) = (slot.table.clone(), slot.number(at));
         let (given, before) = (changes.len(), self.collected());
-        let pushed = self.graph.push_partition(node, number, changes, &mut Sinks(&mut self.sinks));
+        let mut pushed = Ok(());
+        if slot.beside.is_empty() {
+            pushed = self.graph.push_partition(slot.node, number, changes, &mut Sinks(&mut self.sinks));
+        } else {
+            for (node, columns) in slot.readers() {
+                let mut own = match columns {
+                    Some(columns) => changes.iter().map(|change| project(change, columns)).collect(),
+                    None => changes.clone(),
+                };
+                pushed = self.graph.push_partition(node, number, &mut own, &mut Sinks(&mut self.sinks));
+                if pushed.is_err() {
+                    break;
+                }
+            }
+            changes.clear();
+        }
         let after = self.collected();
         self.work.measure(given, (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1)));
         pushed.map_err(|error| {

@@ -265,8 +265,10 @@ impl PipelineControl {
             });
             let behind = unread
                 || status.positions.iter().any(|(key, next)| {
-                    let partition = key.split_once('/').map_or("", |(_, p)| p);
-                    ends.get(partition).is_some_and(|end| next < end)
+                    let (source, partition) = key.split_once('/').unwrap_or_default();
+                    // The state also keeps where those stood that the query has no more.
+                    self.inner.plan.nodes.iter().any(|node| node.name == source)
+                        && ends.get(partition).is_some_and(|end| next < end)
                 });
             if !behind && self.inner.shared.idle_since().is_some() {
                 return Ok(());

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::batching::Batching;
 use super::change;
 use super::directory::StateDirectory;
-use super::ends::{Input, NO_NODE, Opening, open_sinks, source_slots};
+use super::ends::{Input, NO_NODE, Opening, merged, open_sinks, source_slots};
 use super::epoch::{self, Recovery, Refusal};
 use super::lookup::Lookups;
 use super::pipeline::{Environment, Inner, PipelineControl, PipelineHandle};
@@ -111,6 +111,7 @@ pub(super) async fn start(plan: &Plan, name: &str, environment: Environment) -> 
             .map_err(|e| Error::internal("opening the state failed").with_source(e))??
     };
     let (store, graph) = open_state(plan, directory.state(), !environment.ephemeral, lookups).await?;
+    let sources = merged(sources, store.head(), &format)?;
     let fingerprint = fingerprint(plan);
     if let Some(warning) = change::check(store.head(), plan, &fingerprint, name)? {
         tracing::warn!(pipeline = name, "{warning}");

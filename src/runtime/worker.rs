@@ -83,6 +83,10 @@ pub(super) struct SourceSlot {
     pub(super) node: NodeId,
     /// The node's name.
     pub(super) name: String,
+    /// Its columns among those that the decoder gives; `None`: all of them.
+    pub(super) columns: Option<Vec<usize>>,
+    /// Other nodes of the same table, which get the same records.
+    pub(super) beside: Vec<Reader>,
     /// The table's name.
     pub(super) table: String,
     pub(super) decoder: Box<dyn Decoder>,
@@ -97,7 +101,29 @@ pub(super) struct SourceSlot {
     pub(super) dead_letters: Option<String>,
 }
 
+/// A source's node that another one reads for.
+pub(super) struct Reader {
+    pub(super) node: NodeId,
+    pub(super) name: String,
+    pub(super) columns: Option<Vec<usize>>,
+}
+
 impl SourceSlot {
+    /// All nodes that get its records, with what they get of them.
+    pub(super) fn readers(&self) -> impl Iterator<Item = (NodeId, Option<&[usize]>)> {
+        let beside = self.beside.iter().map(|reader| (reader.node, reader.columns.as_deref()));
+        std::iter::once((self.node, self.columns.as_deref())).chain(beside)
+    }
+
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.readers().map(|(node, _)| node)
+    }
+
+    /// Their names.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.name.as_str()).chain(self.beside.iter().map(|reader| reader.name.as_str()))
+    }
+
     /// The graph's number of a partition.
     pub(super) fn number(&self, at: &TopicPartition) -> u32 {
         let place = self.partitions.iter().position(|p| p == at).unwrap_or(0);

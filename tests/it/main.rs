@@ -50,6 +50,7 @@ mod registry_tls;
 mod replication;
 mod scalar_oracle;
 mod service;
+mod shared_sources;
 mod slot_identity;
 mod snapshots;
 mod source_settings;
