@@ -49,16 +49,20 @@ impl TemporaryPostgres {
     /// # Errors
     /// When no server programs are found, or the server does not start (with the end of its log).
     pub fn start(options: &PostgresOptions) -> Result<Self> {
+        Self::start_on(options, free_port()?)
+    }
+
+    fn start_on(options: &PostgresOptions, port: u16) -> Result<Self> {
         let bin = options.bin.clone().map_or_else(find_server_programs, Ok)?;
         let root = tempfile::Builder::new()
             .prefix("millstream-pg-")
             .tempdir()
             .map_err(|e| Error::config("cannot make a temporary directory for PostgreSQL").with_source(e))?;
         let owner = service_user();
-        let mut server = Self { bin, root, port: free_port()?, owner, running: false, keeper: None };
+        let mut server = Self { bin, root, port, owner, running: false, keeper: None };
         server.init(options)?;
         server.keeper = Some(server.keep()?);
-        server.boot()?;
+        server.boot_anywhere()?;
         Ok(server)
     }
 
@@ -105,8 +109,25 @@ impl TemporaryPostgres {
             }
         }
         standby.keeper = Some(standby.keep()?);
-        standby.boot()?;
+        standby.boot_anywhere()?;
         Ok(standby)
+    }
+
+    /// The first start, on another port where somebody has taken the one that was free a moment ago.
+    fn boot_anywhere(&mut self) -> Result<()> {
+        for _ in 0..4 {
+            match self.boot() {
+                Err(error) if error.screen().contains("Address already in use") => self.port = free_port()?,
+                other => return other,
+            }
+            let failed = |e| Error::config("cannot set PostgreSQL's port").with_source(e);
+            let path = self.data_dir().join("postgresql.conf");
+            let mut conf = fs::OpenOptions::new().append(true).open(path).map_err(failed)?;
+            // The last one counts.
+            writeln!(conf, "port = {}", self.port).map_err(failed)?;
+            fs::remove_file(self.root.path().join("server.log")).map_err(failed)?;
+        }
+        self.boot()
     }
 
     /// Copies the running server's data directory as a base backup, without its replication slots.
@@ -426,6 +447,16 @@ mod tests {
         drop(server);
         assert!(!directory.exists());
         assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
+    }
+
+    #[test]
+    fn a_port_that_is_taken_meanwhile_is_left_to_others() {
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = other.local_addr().unwrap().port();
+        let server = TemporaryPostgres::start_on(&PostgresOptions::default(), taken).unwrap();
+        assert_ne!(server.port(), taken);
+        assert_eq!(server.psql("postgres", "show port").unwrap().trim(), server.port().to_string());
+        std::net::TcpStream::connect(("127.0.0.1", server.port())).unwrap();
     }
 
     #[test]
