@@ -192,11 +192,16 @@ impl Found {
     /// The columns of relation `t` under the names of the SQL table, as the JSON reader wants them.
     fn select_list(&self, table: &TableRef) -> String {
         let mut list = String::new();
-        for (i, (column, (name, _))) in table.columns.iter().zip(&self.columns).enumerate() {
+        for (i, (column, (name, kind))) in table.columns.iter().zip(&self.columns).enumerate() {
             if i > 0 {
                 list.push_str(", ");
             }
-            let _ = write!(list, "{} AS {}", value(name, &column.field.data_type), Ident(&column.field.name));
+            let _ = write!(
+                list,
+                "{} AS {}",
+                value(name, kind, &column.field.data_type),
+                Ident(&column.field.name)
+            );
         }
         list
     }
@@ -272,8 +277,10 @@ impl Found {
 }
 
 /// A column as a value whose JSON form is the one that its SQL type is read from.
-fn value(name: &str, data_type: &DataType) -> String {
+fn value(name: &str, kind: &str, data_type: &DataType) -> String {
     match &data_type.kind {
+        // With its spaces, as events have it and Flink reads it.
+        TypeKind::Varchar(_) | TypeKind::Char(_) if kind == "bpchar" => format!("t.{name}"),
         TypeKind::Varchar(_) | TypeKind::Char(_) => format!("t.{name}::text"),
         TypeKind::Binary(_) | TypeKind::Varbinary(_) => {
             format!("translate(encode(t.{name}, 'base64'), E'\\n', '')")

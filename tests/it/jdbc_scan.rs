@@ -18,7 +18,7 @@ impl World {
     fn new(key: &str) -> Self {
         let server = TemporaryPostgres::start(&PostgresOptions::default()).unwrap();
         let make = format!(
-            "CREATE TABLE stock (kind text NOT NULL, id int NOT NULL, pad text {key});
+            "CREATE TABLE stock (kind char(4) NOT NULL, id int NOT NULL, pad text {key});
              INSERT INTO stock SELECT 'k' || n / 3000, n, repeat('x', 1000) FROM generate_series(500, 8499) n;
              CREATE TABLE copies (id int, n int)"
         );
@@ -92,4 +92,36 @@ fn a_table_without_a_key_is_read_once_or_said_not_to_be() {
     world.server.psql("postgres", "INSERT INTO stock VALUES ('z', 9000, '')").unwrap();
     world.place.ok(&["sql", "-f", &world.file]);
     assert_eq!(world.copies(), format!("{ROWS}|{ROWS}|500|8499"));
+}
+
+/// Values of type char(n) are found without their spaces, and keep them as events have them.
+#[test]
+fn rows_are_looked_up_by_char_columns() {
+    let world = World::new(", PRIMARY KEY (id)");
+    world
+        .server
+        .psql(
+            "postgres",
+            "CREATE TABLE kinds (kind char(4) PRIMARY KEY, n int, flags bit(3) UNIQUE);
+             INSERT INTO kinds VALUES ('k0', 10, B'101'), ('k1', 11, B'110'), ('k2', 12, B'111')",
+        )
+        .unwrap();
+    let jdbc = |name: &str, columns: &str| {
+        format!(
+            "CREATE TABLE {name} ({columns}) WITH ('connector'='jdbc', 'table-name'='{name}', \
+             'url'='jdbc:postgresql://127.0.0.1:{}/postgres', 'username'='postgres');",
+            world.server.port()
+        )
+    };
+    let sql = format!(
+        "{}{}{} INSERT INTO copies SELECT k.n, CHAR_LENGTH(k.kind) FROM stock AS s
+         JOIN kinds FOR SYSTEM_TIME AS OF s.p AS k ON s.kind = k.kind AND k.flags = '110';",
+        jdbc("stock", "id INT, kind STRING, p AS PROCTIME()"),
+        jdbc("kinds", "kind STRING, n INT, flags STRING"),
+        jdbc("copies", "id INT, n INT"),
+    );
+    let file = world.place.file("l.sql", &sql).display().to_string();
+    world.place.ok(&["sql", "-f", &file]);
+    let found = world.server.psql("postgres", "SELECT id, n, count(*) FROM copies GROUP BY 1, 2").unwrap();
+    assert_eq!(found.trim(), "11|4|3000");
 }
