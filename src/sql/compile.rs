@@ -308,6 +308,7 @@ impl Session {
         self.add(table, &create.database, create.if_not_exists)?;
         match &create.query {
             Some(query) => self.insert(&ast::Insert {
+                database: Vec::new(),
                 table: create.name.clone(),
                 columns: written,
                 hints: Vec::new(),
@@ -326,6 +327,26 @@ impl Session {
     }
 
     fn insert(&mut self, insert: &ast::Insert) -> SqlResult<()> {
+        if !insert.database.is_empty() {
+            let place = self.namespaces.place(Some(&insert.database)).ok();
+            let elsewhere = |table: &Table| !table.temporary && Some(&table.place) != place.as_ref();
+            if place.is_none() || self.catalog.find(&insert.table).is_some_and(|table| elsewhere(&table)) {
+                let (catalog, _) = self.namespaces.current();
+                let path: Vec<&str> = insert.database.iter().map(|part| part.value.as_str()).collect();
+                let path = match path.as_slice() {
+                    [database] => format!("`{catalog}`.`{database}`"),
+                    all => format!("`{}`", all.join("`.`")),
+                };
+                return Err(SqlError::plan(
+                    insert.table.span,
+                    format!(
+                        "Cannot find table '{path}.`{}`' in any of the catalogs [{}], nor as a temporary table.",
+                        insert.table.value,
+                        self.namespaces.catalogs().join(", ")
+                    ),
+                ));
+            }
+        }
         plan_insert(insert, &self.catalog, &self.options, &mut self.emitter)?;
         Ok(())
     }
@@ -362,6 +383,7 @@ impl Session {
         let mut catalog = self.catalog.clone();
         catalog.replace(table);
         let insert = ast::Insert {
+            database: Vec::new(),
             table: name,
             columns: Vec::new(),
             hints: Vec::new(),

@@ -221,3 +221,38 @@ fn options_have_an_effect_or_are_told() {
         "{late:?}"
     );
 }
+
+const NESTED: &str = "CREATE TABLE n (id INT, r ROW<a INT, c ROW<d DOUBLE>>, rs ARRAY<ROW<p INT>>) WITH ('connector'='datagen');";
+
+#[test]
+fn the_fields_of_a_row_are_listed_by_a_star() {
+    let schema = |query: &str| {
+        let script = run(&format!("{NESTED}CREATE VIEW v AS SELECT {query} FROM n")).unwrap();
+        script.tables.into_iter().find(|t| t.view).unwrap().schema
+    };
+    assert_eq!(schema("r.*"), "v(a INT, c ROW<`d` DOUBLE>)");
+    assert_eq!(schema("n.r.*, id"), "v(a INT, c ROW<`d` DOUBLE>, id INT)");
+    assert_eq!(schema("r.c.*"), "v(d DOUBLE)");
+    // only a plain path has the field's name
+    assert_eq!(schema("r.a, rs[1].p, (r).a"), "v(a INT, EXPR$1 INT, EXPR$2 INT)");
+    let refused = |query: &str| run(&format!("{NESTED}CREATE VIEW v AS SELECT {query} FROM n")).unwrap_err();
+    assert_eq!(refused("id.*").message, "Unknown identifier 'id'");
+    assert_eq!(refused("nope.*").message, "Unknown identifier 'nope'");
+    assert_eq!(refused("r.A").message, "Column 'r.A' not found in table 'n'");
+}
+
+#[test]
+fn a_target_is_looked_for_in_the_database_that_is_named() {
+    let job = "CREATE TABLE o (a INT) WITH ('connector'='print'); CREATE DATABASE d;";
+    assert!(run(&format!("{job}INSERT INTO default_database.o SELECT 1")).is_ok());
+    for wrong in ["x.o", "d.o"] {
+        let message = run(&format!("{job}INSERT INTO {wrong} SELECT 1")).unwrap_err().message;
+        assert!(message.starts_with("Cannot find table '`default_catalog`.`"), "{message}");
+    }
+}
+
+#[test]
+fn a_processing_time_has_no_watermark() {
+    let made = run("CREATE TABLE p (p AS PROCTIME(), WATERMARK FOR p AS p) WITH ('connector'='datagen')");
+    assert_eq!(made.unwrap_err().message, "A watermark can not be defined for a processing-time attribute.");
+}

@@ -143,10 +143,8 @@ fn text(expr: &Expr) -> (String, u8) {
             let of = expression;
             (format!("({}, {}) OVERLAPS ({}, {})", of(a), of(b), of(c), of(d)), COMPARE)
         }
-        ExprKind::Wildcard(of) => match of {
-            Some(of) => (format!("{}.*", quoted(&of.value)), ATOM),
-            None => ("*".to_owned(), ATOM),
-        },
+        ExprKind::Wildcard(of) if of.is_empty() => ("*".to_owned(), ATOM),
+        ExprKind::Wildcard(of) => (format!("{}.*", names(of)), ATOM),
         // a column's definition holds no queries
         ExprKind::InQuery(..) | ExprKind::Exists(_) | ExprKind::Subquery(_) => ("(…)".to_owned(), ATOM),
     }

@@ -117,8 +117,8 @@ pub enum ExprKind {
     Row(Vec<Expr>),
     /// `(start, end) OVERLAPS (start, end)`.
     Overlaps(Box<[Expr; 4]>),
-    /// `*` or `t.*` as a select item.
-    Wildcard(Option<Ident>),
+    /// `*` (no name), `t.*` or `row.*` as a select item.
+    Wildcard(Vec<Ident>),
 }
 
 /// A query.
@@ -418,6 +418,8 @@ pub enum StatementKind {
 /// INSERT INTO.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Insert {
+    /// `[catalog.]database`, where it is given.
+    pub database: Vec<Ident>,
     /// The target.
     pub table: Ident,
     /// Target columns.

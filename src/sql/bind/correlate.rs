@@ -82,6 +82,36 @@ pub(super) fn correlate_by_equality(inner: Rel, left: &Rel, span: Span) -> SqlRe
     domain(inner, left, error)
 }
 
+/// As [`correlate_by_equality`], and what is compared are columns of the subquery: these columns.
+pub(super) fn correlate_by_columns(
+    inner: Rel,
+    left: &Rel,
+    span: Span,
+) -> SqlResult<(Rel, Vec<Expr>, BTreeSet<usize>)> {
+    let (right, conditions) = correlate_by_equality(inner.clone(), left, span)?;
+    let own = |conditions: &[Expr]| {
+        let mut used = BTreeSet::new();
+        conditions.iter().for_each(|e| columns_of(e, &mut used));
+        used.into_iter().filter(|c| *c < OUTER).collect::<BTreeSet<usize>>()
+    };
+    let plain = |e: &Expr| match &e.node {
+        ExprNode::Call { args, .. } => {
+            let column = |e: &Expr| matches!(e.node, ExprNode::Column(c) if c < OUTER);
+            args.iter().any(column) || own(std::slice::from_ref(e)).is_empty()
+        }
+        _ => false,
+    };
+    if conditions.iter().all(plain) {
+        let used = own(&conditions);
+        return Ok((right, conditions, used));
+    }
+    let error =
+        SqlError::plan(span, "a subquery in this place may depend on the query around by columns only");
+    let (right, conditions) = domain(inner, left, error)?;
+    let used = own(&conditions);
+    Ok((right, conditions, used))
+}
+
 /// A condition of a subquery over both sides of the join: columns of the subquery go where `place` says.
 pub(super) fn at_home(condition: &Expr, place: &dyn Fn(usize) -> usize) -> Expr {
     rewrite(condition, &|index, data_type| {

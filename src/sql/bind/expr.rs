@@ -297,12 +297,12 @@ fn lookup(scope: &super::Scope, parts: &[ast::Ident], base: usize) -> SqlResult<
     if let Some((second, fields)) = rest.split_first()
         && let Some(col) = scope.find(Some(&first.value), second)?
     {
-        return fields.iter().try_fold(make(col), field_of);
+        return fields.iter().try_fold(make(col), field_of).map_err(|error| in_path(error, scope, parts));
     }
     if let Some(col) = scope.find(None, first)?
         && (rest.is_empty() || matches!(col.data_type.kind, TypeKind::Row(_)))
     {
-        return rest.iter().try_fold(make(col), field_of);
+        return rest.iter().try_fold(make(col), field_of).map_err(|error| in_path(error, scope, parts));
     }
     if parts.len() > 2
         && let Some(col) = parts.get(parts.len() - 2..).and_then(|tail| match tail {
@@ -316,6 +316,19 @@ fn lookup(scope: &super::Scope, parts: &[ast::Ident], base: usize) -> SqlResult<
         Some(column) => Err(scope.missing(Some(first), column)),
         None => Err(scope.missing(None, first)),
     }
+}
+
+/// The error of a field that is not there, by the name that was asked for.
+fn in_path(mut error: Box<SqlError>, scope: &super::Scope, parts: &[ast::Ident]) -> Box<SqlError> {
+    let mut tables: Vec<&str> = scope.tables().collect();
+    tables.dedup();
+    if let [table] = tables.as_slice() {
+        let path: Vec<&str> = parts.iter().map(|part| part.value.as_str()).collect();
+        let name = path.join(".");
+        let name = name.strip_prefix(&format!("{table}.")).unwrap_or(&name);
+        error.message = format!("Column '{name}' not found in table '{table}'");
+    }
+    error
 }
 
 /// `row.field`
@@ -414,13 +427,32 @@ fn explicit_cast(
     })
 }
 
-fn in_list(value: Expr, list: Vec<Expr>, span: crate::sql::error::Span) -> SqlResult<Expr> {
+/// Literals as Flink takes them beside an integer or a text: in the type of the value, so that 2.5 is 2 there.
+fn of_the_values_type(kind: &TypeKind, list: &[Expr]) -> Option<Vec<Expr>> {
+    list.iter()
+        .map(|item| {
+            let ExprNode::Literal(literal) = &item.node else { return None };
+            let numeric = types::is_numeric(&item.data_type.kind);
+            let fits = match (types::is_integer(kind), literal) {
+                (true, Value::Str(text)) => text.trim().parse::<i64>().is_ok(),
+                (true, _) => numeric,
+                (false, _) => types::is_string(kind) && numeric,
+            };
+            fits.then(|| cast_to(item.clone(), kind))
+        })
+        .collect()
+}
+
+fn in_list(value: Expr, mut list: Vec<Expr>, span: crate::sql::error::Span) -> SqlResult<Expr> {
     let incompatible = || SqlError::plan(span, "Values in expression list must have compatible types");
     // the list has one type, and what `=` refuses, IN refuses
     let of_list = list
         .iter()
         .try_fold(TypeKind::Null, |kind, item| common_kind(&kind, &item.data_type.kind))
         .ok_or_else(incompatible)?;
+    if let Some(literals) = of_the_values_type(&value.data_type.kind, &list) {
+        list = literals;
+    }
     for item in &list {
         operators::comparable("=", value.clone(), item.clone(), span)
             .map_err(|error| incompatible().help(error.message.clone()))?;

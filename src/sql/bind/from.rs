@@ -37,7 +37,8 @@ impl Binder<'_> {
                 if *lateral {
                     return Err(SqlError::plan(query.span, "LATERAL stands on the right side of a join"));
                 }
-                let rel = self.query_in(query, None)?;
+                // what it takes of the query around is its own subquery's; tables beside it are not seen
+                let rel = self.query_in(query, outer)?;
                 aliased(rel, alias.as_ref())
             }
             TableExpr::Window { name, input, partition, time, sizes, alias } => {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::engine::expr::{Expr, ExprNode};
 use crate::engine::plan::WindowKind;
+use crate::engine::types::TypeKind;
 use crate::sql::ast::{self, ExprKind};
 use crate::sql::error::{Span, SqlError, SqlResult};
 use crate::sql::rel::{Rel, RelNode};
@@ -18,14 +19,24 @@ pub(super) fn expand_wildcards(
 ) -> SqlResult<Vec<(ast::Expr, Option<ast::Ident>)>> {
     let mut out = Vec::new();
     for (expr, alias) in items {
-        let ExprKind::Wildcard(table) = &expr.kind else {
+        let ExprKind::Wildcard(path) = &expr.kind else {
             out.push((expr.clone(), alias.clone()));
             continue;
         };
+        let table = match path.as_slice() {
+            [] => None,
+            [table] if scope.tables().any(|name| name == table.value) => Some(table),
+            path => {
+                for field in fields_of(path, scope)? {
+                    let parts = path.iter().cloned().chain([ast::Ident { value: field, span: expr.span }]);
+                    out.push((ast::Expr { kind: ExprKind::Name(parts.collect()), span: expr.span }, None));
+                }
+                continue;
+            }
+        };
         let before = out.len();
         for col in &scope.cols {
-            if col.hidden && table.is_none()
-                || table.as_ref().is_some_and(|t| col.table.as_deref() != Some(&t.value))
+            if col.hidden && table.is_none() || table.is_some_and(|t| col.table.as_deref() != Some(&t.value))
             {
                 continue;
             }
@@ -48,6 +59,32 @@ pub(super) fn expand_wildcards(
     Ok(out)
 }
 
+/// The names of the fields of a column of rows, or of a row in it: `row.*`, `table.row.*`.
+fn fields_of(path: &[ast::Ident], scope: &Scope) -> SqlResult<Vec<String>> {
+    let unknown = |at: &ast::Ident| {
+        let mut error = scope.missing(None, at);
+        error.message = format!("Unknown identifier '{}'", at.value);
+        error
+    };
+    let (col, rest) = match path {
+        [table, column, rest @ ..] if scope.tables().any(|name| name == table.value) => {
+            (scope.find(Some(&table.value), column)?.ok_or_else(|| scope.missing(Some(table), column))?, rest)
+        }
+        [column, rest @ ..] => (scope.find(None, column)?.ok_or_else(|| unknown(column))?, rest),
+        [] => return Ok(Vec::new()),
+    };
+    let mut kind = &col.data_type.kind;
+    for field in rest {
+        let TypeKind::Row(fields) = kind else { return Err(unknown(field)) };
+        kind = &fields.iter().find(|f| f.name == field.value).ok_or_else(|| unknown(field))?.data_type.kind;
+    }
+    match (kind, path.last()) {
+        (TypeKind::Row(fields), _) => Ok(fields.iter().map(|f| f.name.clone()).collect()),
+        (_, Some(last)) => Err(unknown(last).help("only a ROW has fields: row.*")),
+        (_, None) => Ok(Vec::new()),
+    }
+}
+
 /// The names of the select list's columns.
 pub(super) fn names_of(items: &[(ast::Expr, Option<ast::Ident>)]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
@@ -55,7 +92,6 @@ pub(super) fn names_of(items: &[(ast::Expr, Option<ast::Ident>)]) -> Vec<String>
         let name = match (alias, &expr.kind) {
             (Some(alias), _) => alias.value.clone(),
             (None, ExprKind::Name(parts)) => parts.last().map_or_else(String::new, |p| p.value.clone()),
-            (None, ExprKind::Field(_, field)) => field.value.clone(),
             _ => format!("EXPR${i}"),
         };
         // a name that is taken gets a number, as Calcite does it

@@ -13,6 +13,7 @@ use crate::sql::rel::{AggregateRel, Col, Rel, RelNode};
 use crate::sql::types::{call, column, columns_of, literal, null_of};
 
 use super::correlate::{at_home, correlate_by_equality, plain_join};
+use super::subquery::{for_exists, is_global_aggregate};
 use super::visit::visit;
 use super::{Binder, Env, OUTER, Scope};
 
@@ -61,6 +62,10 @@ impl Binder<'_> {
         if value.is_some() && inner.cols.len() != values.len() {
             return Err(SqlError::plan(span, "Values passed to IN operator must have compatible types")
                 .help(format!("the query gives {} columns, {} compared", inner.cols.len(), values.len())));
+        }
+        let inner = if value.is_none() { for_exists(inner) } else { inner };
+        if value.is_none() && is_global_aggregate(&inner) {
+            return Ok((left, literal(Value::Bool(true), TypeKind::Boolean)));
         }
         let (right, conditions) = correlate_by_equality(inner, &left, span)?;
         // the columns that decide: those compared with the query around, and the value's

@@ -105,11 +105,12 @@ impl Binder<'_> {
             SetExpr::Values(rows) => self.values(rows),
             SetExpr::SetOp(op, all, left, right, span) => {
                 let (left, right) = (self.set_expr(left, outer)?, self.set_expr(right, outer)?);
+                let words = if *all { format!("{op} ALL") } else { (*op).to_string() };
                 if left.cols.len() != right.cols.len() {
                     return Err(SqlError::plan(
                         *span,
                         format!(
-                            "Column count mismatch in {op}: {} and {}",
+                            "Column count mismatch in {words}: {} and {}",
                             left.cols.len(),
                             right.cols.len()
                         ),
@@ -122,7 +123,7 @@ impl Binder<'_> {
                     let Some(data_type) = common(&a.data_type, &b.data_type) else {
                         return Err(SqlError::plan(
                             *span,
-                            format!("Type mismatch in column {} of {op}", i + 1),
+                            format!("Type mismatch in column {} of {words}", i + 1),
                         )
                         .help(format!(
                             "{} and {} have no common type: CAST one side",

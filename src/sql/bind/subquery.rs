@@ -4,16 +4,17 @@ use std::collections::BTreeSet;
 
 use crate::engine::expr::{Expr, ExprNode};
 use crate::engine::plan::{AggregateCall, JoinKind};
+use crate::engine::row::Value;
 use crate::engine::types::{DataType, Field, TypeKind};
 use crate::sql::ast::{self, ExprKind};
 use crate::sql::error::{Span, SqlError, SqlResult};
 use crate::sql::functions::operators;
 use crate::sql::rel::{AggregateRel, Col, Rel, RelNode};
-use crate::sql::types::{and_all, call, column, columns_of, rewrite};
+use crate::sql::types::{and_all, call, column, columns_of, literal, rewrite};
 
-use super::correlate::{at_home, correlate, plain_join};
+use super::correlate::{at_home, correlate, correlate_by_columns, plain_join};
 use super::visit::{has_subquery, visit};
-use super::{Binder, Env, Scope};
+use super::{Binder, Env, OUTER, Scope};
 
 /// A scalar subquery: its relation, how it depends on the query around, and its value where it finds nothing.
 pub(super) type Scalar = (Rel, Vec<Expr>, Option<Expr>);
@@ -163,6 +164,12 @@ impl Binder<'_> {
                 .help(format!("the query gives {} columns, {compared} are compared", inner.cols.len())));
         }
         let width = left.cols.len();
+        let inner = if value.is_none() { for_exists(inner) } else { inner };
+        if value.is_none() && is_global_aggregate(&inner) {
+            // it has a row, come what may
+            let always = literal(Value::Bool(!negated), TypeKind::Boolean);
+            return Ok(if negated { left.filter(always) } else { left });
+        }
         let (right, conditions) = correlate(inner, &left, span)?;
         let mut conditions: Vec<Expr> = conditions.iter().map(|e| at_home(e, &|c| c + width)).collect();
         if let Some(value) = value {
@@ -222,7 +229,11 @@ impl Binder<'_> {
         }
         let single = is_global_aggregate(&inner);
         let empty = empty_value(&inner);
+        let whole = inner.clone();
         let (mut inner, conditions) = correlate(inner, left, query.span)?;
+        if !single && !conditions.is_empty() {
+            return single_of_each(inner, conditions, whole, left, query.span);
+        }
         if single || !conditions.is_empty() {
             // COUNT of no row is 0, where the join finds no group
             if let (false, Some(empty), Some(col)) = (conditions.is_empty(), empty, inner.cols.first_mut()) {
@@ -288,6 +299,98 @@ fn without_not(expr: ast::Expr, negated: bool) -> ast::Expr {
     ast::Expr { kind, span }
 }
 
+/// The one value for each row of the query around: a second one is an error, unless a key says that there is none.
+fn single_of_each(
+    inner: Rel,
+    conditions: Vec<Expr>,
+    whole: Rel,
+    left: &Rel,
+    span: Span,
+) -> SqlResult<Scalar> {
+    let equal = |e: &Expr| matches!(&e.node, ExprNode::Call { function: "=", .. });
+    if conditions.iter().all(equal) {
+        let mut used = BTreeSet::new();
+        conditions.iter().for_each(|e| columns_of(e, &mut used));
+        if is_unique_by(&inner, &used) {
+            return Ok((inner, conditions, None));
+        }
+    }
+    let (rel, conditions, keys) = correlate_by_columns(whole, left, span)?;
+    let Some(value) = rel.cols.first().cloned() else { return Ok((rel, conditions, None)) };
+    let keys: Vec<usize> = keys.into_iter().collect();
+    let data_type = value.data_type.with_nullable(true);
+    let output = Field { name: value.name.clone(), data_type: data_type.clone() };
+    let calls = vec![AggregateCall {
+        function: "SINGLE_VALUE",
+        args: vec![0],
+        distinct: false,
+        filter: None,
+        output,
+    }];
+    let mut cols: Vec<Col> =
+        keys.iter().filter_map(|k| rel.cols.get(*k).cloned().map(Col::materialized)).collect();
+    let key_cols = cols.clone();
+    cols.push(Col::new(value.name.clone(), data_type.clone()));
+    let group = keys.clone();
+    let node =
+        RelNode::Aggregate(Box::new(AggregateRel { input: rel, group, calls, window: None, ttl: None }));
+    let grouped = Rel { node, cols };
+    // the value first, then what it is found by
+    let order = std::iter::once(keys.len()).chain(0..keys.len());
+    let exprs = order.map(|c| grouped.col(c)).collect();
+    let mut cols = vec![Col::new(value.name, data_type)];
+    cols.extend(key_cols);
+    let place = |c: usize| if c >= OUTER { c } else { keys.iter().position(|k| *k == c).unwrap_or(0) + 1 };
+    let conditions = conditions.iter().map(|e| rewrite(e, &|c, t| column(place(c), t.clone()))).collect();
+    Ok((grouped.project(exprs, cols), conditions, None))
+}
+
+/// Whether at most one row has the same values in these columns.
+fn is_unique_by(rel: &Rel, columns: &BTreeSet<usize>) -> bool {
+    match &rel.node {
+        RelNode::Scan(table, scanned, _) => {
+            let named = |key: &usize| {
+                scanned.iter().position(|column| column == key).is_some_and(|at| columns.contains(&at))
+            };
+            !table.primary_key.is_empty() && table.primary_key.iter().all(named)
+        }
+        RelNode::Filter(input, _) | RelNode::Watermark(input, ..) => is_unique_by(input, columns),
+        RelNode::Project(input, exprs) => {
+            let below = columns.iter().filter_map(|c| match exprs.get(*c).map(|e| &e.node) {
+                Some(ExprNode::Column(below)) => Some(*below),
+                _ => None,
+            });
+            is_unique_by(input, &below.collect())
+        }
+        RelNode::Aggregate(aggregate) => {
+            aggregate.window.is_none() && (0..aggregate.group.len()).all(|c| columns.contains(&c))
+        }
+        _ => false,
+    }
+}
+
+/// A query of which there is a row whatever its tables hold: an aggregation without groups and HAVING.
+pub(super) fn is_global_aggregate(rel: &Rel) -> bool {
+    match &rel.node {
+        RelNode::Project(input, _) => is_global_aggregate(input),
+        RelNode::Aggregate(aggregate) => aggregate.group.is_empty() && aggregate.window.is_none(),
+        RelNode::Values(rows) => rows.len() == 1,
+        _ => false,
+    }
+}
+
+/// The query under EXISTS without what does not matter there: an order, and a limit to so many rows.
+pub(super) fn for_exists(rel: Rel) -> Rel {
+    match rel.node {
+        RelNode::Sort { input, offset: 0, limit, .. } if limit != Some(0) => for_exists(*input),
+        RelNode::Project(input, exprs) => {
+            let node = RelNode::Project(Box::new(for_exists(*input)), exprs);
+            Rel { node, cols: rel.cols }
+        }
+        node => Rel { node, cols: rel.cols },
+    }
+}
+
 fn split<'e>(expr: &'e ast::Expr, out: &mut Vec<&'e ast::Expr>) {
     match &expr.kind {
         ExprKind::Binary("AND", left, right) => {
@@ -295,14 +398,5 @@ fn split<'e>(expr: &'e ast::Expr, out: &mut Vec<&'e ast::Expr>) {
             split(right, out);
         }
         _ => out.push(expr),
-    }
-}
-
-fn is_global_aggregate(rel: &Rel) -> bool {
-    match &rel.node {
-        RelNode::Project(input, _) => is_global_aggregate(input),
-        RelNode::Aggregate(aggregate) => aggregate.group.is_empty() && aggregate.window.is_none(),
-        RelNode::Values(rows) => rows.len() == 1,
-        _ => false,
     }
 }

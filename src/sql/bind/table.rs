@@ -192,6 +192,12 @@ pub fn declare_table(
             )
             .help("declare it TIMESTAMP(3), or compute it: ts AS TO_TIMESTAMP_LTZ(millis, 3)"));
         }
+        if table.columns.get(index).is_some_and(|c| c.col.time == TimeAttribute::Proctime) {
+            return Err(SqlError::plan(
+                name.span,
+                "A watermark can not be defined for a processing-time attribute.",
+            ));
+        }
         let cols: Vec<Col> = table.columns.iter().map(|c| c.col.clone()).collect();
         let scope = Scope::of(&Rel { node: RelNode::Values(Vec::new()), cols }, Some(&table.name));
         let bound = binder.expr(expr, Env::plain(&scope)).map_err(unknown)?;

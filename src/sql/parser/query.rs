@@ -6,7 +6,7 @@ use crate::sql::ast::{
 };
 use crate::sql::error::{SqlError, SqlResult};
 
-use super::Parser;
+use super::{Parser, Token};
 
 /// Tables and queries of a query and all queries within it: each is one level of the plan.
 const MAX_INPUTS: usize = 400;
@@ -118,7 +118,7 @@ impl Parser {
             let span = self.span();
             self.at += 1;
             let name = self.table_name()?;
-            let star = Expr { kind: ExprKind::Wildcard(None), span };
+            let star = Expr { kind: ExprKind::Wildcard(Vec::new()), span };
             return Ok(SetExpr::Select(Box::new(Select {
                 distinct: false,
                 hints: Vec::new(),
@@ -190,12 +190,21 @@ impl Parser {
     fn select_item(&mut self) -> SqlResult<(Expr, Option<Ident>)> {
         let span = self.span();
         if self.eat("*") {
-            return Ok((Expr { kind: ExprKind::Wildcard(None), span }, None));
+            return Ok((Expr { kind: ExprKind::Wildcard(Vec::new()), span }, None));
         }
-        if self.is_at(1, ".") && self.is_at(2, "*") {
-            let table = self.ident()?;
-            self.at += 2;
-            return Ok((Expr { kind: ExprKind::Wildcard(Some(table)), span: span.to(self.before()) }, None));
+        // table.*, row.*, table.row.*
+        let mut parts = 0;
+        while matches!(self.peek_at(2 * parts), Token::Word { .. }) && self.is_at(2 * parts + 1, ".") {
+            parts += 1;
+        }
+        if parts > 0 && self.is_at(2 * parts, "*") {
+            let mut path = Vec::with_capacity(parts);
+            for _ in 0..parts {
+                path.push(self.ident()?);
+                self.at += 1;
+            }
+            self.at += 1;
+            return Ok((Expr { kind: ExprKind::Wildcard(path), span: span.to(self.before()) }, None));
         }
         let expr = self.expr()?;
         let alias = self.alias_name()?;

@@ -334,7 +334,7 @@ impl Parser {
             .help("INSERT OVERWRITE is for bounded jobs; a stream is inserted INTO"));
         }
         self.expect_word("INTO")?;
-        let table = self.table_name()?;
+        let (database, table) = self.placed_name()?;
         let hints = self.hints()?;
         if self.eat_word("PARTITION") {
             return Err(SqlError::parse(self.before(), "INSERT … PARTITION is not supported")
@@ -363,6 +363,6 @@ impl Parser {
                 return Err(self.unexpected(&["DEDUPLICATE", "NOTHING", "ERROR"]));
             });
         }
-        Ok(Insert { table, columns, hints, query, conflict, span })
+        Ok(Insert { database, table, columns, hints, query, conflict, span })
     }
 }

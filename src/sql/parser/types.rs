@@ -76,7 +76,7 @@ impl Parser {
                 TypeKind::Decimal(precision, scale)
             }
             "CHAR" | "CHARACTER" => {
-                if name == "CHARACTER" && self.eat_word("VARYING") {
+                if self.eat_word("VARYING") {
                     TypeKind::Varchar(self.length(1)?)
                 } else {
                     TypeKind::Char(self.length(1)?)
