@@ -92,7 +92,7 @@ impl SessionAggregate {
         // The sessions that the row's own meets become one with it; their ends touch or overlap.
         let known = self.edit(&key)?;
         let meets = |pane: &Pane, span: Span| pane.span.0 <= span.1 && span.0 <= pane.span.1;
-        let first = known.iter().position(|pane| meets(pane, span)).unwrap_or(known.len());
+        let first = known.partition_point(|pane| pane.span.1 < span.0);
         let mut count = 0;
         while let Some(pane) = known.get(first + count).filter(|pane| meets(pane, span)) {
             span = (span.0.min(pane.span.0), span.1.max(pane.span.1));
@@ -119,9 +119,7 @@ impl SessionAggregate {
         }
         pane.span = span;
         self.panes.apply(&mut pane, change)?;
-        let known = self.edit(&key)?;
-        let at = known.iter().position(|other| other.span.0 > span.0).unwrap_or(known.len());
-        known.insert(at, pane);
+        self.edit(&key)?.insert(first, pane);
         self.ends.put(end_key(span.1, &key), Waiting::new(RowKind::Insert, Row::from([])));
         Ok(())
     }

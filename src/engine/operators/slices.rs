@@ -204,7 +204,11 @@ impl WindowAggregate {
                 let start = start.and_then(|start| change.row.get(start)).and_then(Value::as_millis);
                 (start.unwrap_or(end), end)
             }
-            grid => grid.slice(self.panes.local_time(&change.row)?),
+            grid => {
+                let time = self.panes.local_time(&change.row)?;
+                // A clock that was set back, or another machine's, makes no row late.
+                grid.slice(if self.panes.rowtime { time } else { time.max(self.fired) })
+            }
         };
         // Late for all of its windows.
         let Some(first) = self.unfired(slice) else { return Ok(()) };

@@ -197,3 +197,37 @@ fn times_at_the_ends_of_their_range_have_windows() {
         }
     }
 }
+
+#[test]
+fn a_clock_that_is_set_back_loses_no_rows() {
+    let count = AggregateCall {
+        function: "COUNT",
+        args: vec![],
+        distinct: false,
+        filter: None,
+        output: schema("n:bigint").remove(0),
+    };
+    let kind = WindowKind::Tumble { size: 10_000, offset: 0 };
+    let spec = WindowAggregate {
+        window: WindowInput::Assign(Window { kind, time: 1, rowtime: false }),
+        group: vec![0],
+        calls: vec![count],
+        properties: vec![],
+    };
+    let mut plan = PlanBuilder::default();
+    let source = plan.source("k:int ts:ts", INSERTS);
+    let node = plan.node(Op::WindowAggregate(spec), &[source], "k:int n:bigint", INSERTS);
+    plan.sink(node, "k:int n:bigint");
+    let mut runner = Runner::new(plan.plan);
+    runner.wait_until(5000);
+    runner.feed("+I[1, 0]");
+    runner.wait_until(10_000);
+    assert_eq!(runner.take(), lines("+I[1, 1]"));
+    runner.wait_until(8000);
+    runner.feed("+I[1, 0]\n+I[1, 0]");
+    runner.restart();
+    runner.wait_until(12_000);
+    runner.feed("+I[1, 0]");
+    runner.wait_until(20_000);
+    assert_eq!(runner.take(), lines("+I[1, 3]"));
+}
