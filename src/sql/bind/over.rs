@@ -100,6 +100,13 @@ impl Binder<'_> {
                 aggregates::result_type(function, std::slice::from_ref(&arg.data_type), false, false, span)?;
             return self.expr(&of_moments(function, ast_call, to, span), env);
         }
+        if let ("AVG", [arg]) = (function, args.as_slice()) {
+            let to =
+                aggregates::result_type(function, std::slice::from_ref(&arg.data_type), true, false, span)?;
+            let mut mean = self.expr(&of_sum(ast_call, to.clone(), span), env)?;
+            mean.data_type = to;
+            return Ok(mean);
+        }
         if matches!(function, "NTILE" | "CUME_DIST" | "PERCENT_RANK" | "LEAD") {
             return Err(SqlError::plan(
                 span,
@@ -113,7 +120,7 @@ impl Binder<'_> {
             let bound = self.expr(&item.expr, inner)?;
             order.push((bound, item.descending, item.nulls_first.unwrap_or(!item.descending)));
         }
-        if spec.frame.is_some() && matches!(function, "ROW_NUMBER" | "RANK" | "DENSE_RANK") {
+        if spec.frame.is_some() && matches!(function, "ROW_NUMBER" | "RANK" | "DENSE_RANK" | "LAG") {
             return Err(SqlError::plan(
                 span,
                 "ROW/RANGE not allowed with RANK, DENSE_RANK or ROW_NUMBER functions",
@@ -286,53 +293,92 @@ impl Binder<'_> {
     }
 }
 
+/// Makes expressions of calls over the same window.
+struct Rewrite<'a> {
+    call: &'a ast::Call,
+    to: DataType,
+    span: Span,
+}
+
+impl Rewrite<'_> {
+    fn make(&self, kind: ast::ExprKind) -> ast::Expr {
+        ast::Expr { kind, span: self.span }
+    }
+
+    fn binary(&self, op: &'static str, a: ast::Expr, b: ast::Expr) -> ast::Expr {
+        self.make(ast::ExprKind::Binary(op, Box::new(a), Box::new(b)))
+    }
+
+    fn number(&self, text: &str) -> ast::Expr {
+        self.make(ast::ExprKind::Number(text.to_owned()))
+    }
+
+    fn cast(&self, e: ast::Expr) -> ast::Expr {
+        self.make(ast::ExprKind::Cast(Box::new(e), self.to.clone().with_nullable(true), false))
+    }
+
+    fn argument(&self) -> ast::Expr {
+        self.call.args.first().cloned().unwrap_or_else(|| self.make(ast::ExprKind::Null))
+    }
+
+    fn over(&self, name: &str, arg: ast::Expr) -> ast::Expr {
+        let name = ast::Ident { value: name.to_owned(), span: self.span };
+        self.make(ast::ExprKind::Call(Box::new(ast::Call { name, args: vec![arg], ..self.call.clone() })))
+    }
+}
+
+/// The mean of a frame as Flink computes it: by a sum in the type of the values, which wraps around or overflows where
+/// that of groups does not.
+fn of_sum(call: &ast::Call, to: DataType, span: Span) -> ast::Expr {
+    let rewrite = Rewrite { call, to, span };
+    let sum = rewrite.over("SUM", rewrite.argument());
+    let sum = if matches!(rewrite.to.kind, TypeKind::Decimal(..)) { rewrite.cast(sum) } else { sum };
+    rewrite.cast(rewrite.binary("/", sum, rewrite.over("COUNT", rewrite.argument())))
+}
+
 /// Variance and deviation of a frame as Flink computes them: by sums of the values and of their squares, in the type of
 /// the result. (Groups keep Welford's sum instead.)
-fn of_moments(function: &str, ast_call: &ast::Call, to: DataType, span: Span) -> ast::Expr {
-    use ast::{Expr, ExprKind};
-    let make = |kind: ExprKind| Expr { kind, span };
-    let binary = |op: &'static str, a: Expr, b: Expr| make(ExprKind::Binary(op, Box::new(a), Box::new(b)));
-    let number = |text: &str| make(ExprKind::Number(text.to_owned()));
-    let cast = |e: Expr| make(ExprKind::Cast(Box::new(e), to.clone().with_nullable(true), false));
-    let over = |name: &str, arg: Expr| {
-        let name = ast::Ident { value: name.to_owned(), span };
-        make(ExprKind::Call(Box::new(ast::Call { name, args: vec![arg], ..ast_call.clone() })))
-    };
+fn of_moments(function: &str, call: &ast::Call, to: DataType, span: Span) -> ast::Expr {
+    use ast::ExprKind;
+    let rewrite = Rewrite { call, to, span };
+    let Rewrite { to, .. } = &rewrite;
     let decimal = matches!(to.kind, TypeKind::Decimal(..));
-    let value = || {
-        let value = ast_call.args.first().cloned().unwrap_or_else(|| make(ExprKind::Null));
-        if decimal { cast(value) } else { value }
-    };
-    let count = || over("COUNT", value());
-    let counted = |e: Expr| if decimal { cast(e) } else { e };
-    let sum = || over("SUM", value());
-    let squares = over("SUM", binary("*", value(), value()));
-    let distance = binary("-", squares, binary("/", binary("*", sum(), sum()), cast(count())));
+    let value = || if decimal { rewrite.cast(rewrite.argument()) } else { rewrite.argument() };
+    let count = || rewrite.over("COUNT", value());
+    let counted = |e: ast::Expr| if decimal { rewrite.cast(e) } else { e };
+    let sum = || rewrite.over("SUM", value());
+    let squares = rewrite.over("SUM", rewrite.binary("*", value(), value()));
+    let square = rewrite.binary("*", sum(), sum());
+    let distance = rewrite.binary("-", squares, rewrite.binary("/", square, rewrite.cast(count())));
     let divisor = if function.ends_with("_POP") {
         counted(count())
     } else {
-        make(ExprKind::Case {
+        rewrite.make(ExprKind::Case {
             operand: None,
             branches: vec![(
-                binary("=", count(), number("1")),
-                make(ExprKind::Cast(Box::new(make(ExprKind::Null)), DataType::new(TypeKind::BigInt), false)),
+                rewrite.binary("=", count(), rewrite.number("1")),
+                rewrite.make(ExprKind::Cast(
+                    Box::new(rewrite.make(ExprKind::Null)),
+                    DataType::new(TypeKind::BigInt),
+                    false,
+                )),
             )],
-            otherwise: Some(Box::new(binary("-", count(), number("1")))),
+            otherwise: Some(Box::new(rewrite.binary("-", count(), rewrite.number("1")))),
         })
     };
-    let variance = cast(binary("/", distance, divisor));
+    let variance = rewrite.cast(rewrite.binary("/", distance, divisor));
     if function.starts_with("VAR") {
         return variance;
     }
     let name = ast::Ident { value: "POWER".to_owned(), span };
     let root = ast::Call {
         name,
-        args: vec![variance, number("0.5")],
+        args: vec![variance, rewrite.number("0.5")],
         over: None,
         filter: None,
         distinct: false,
         star: false,
         returning: None,
     };
-    cast(make(ExprKind::Call(Box::new(root))))
+    rewrite.cast(rewrite.make(ExprKind::Call(Box::new(root))))
 }
