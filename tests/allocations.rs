@@ -1,15 +1,24 @@
 //! What encoding an event asks of memory: nothing per row on the plain path, no more than two copies of a large value.
+//! And what a join holds: not more than its share, however many rows its state has.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "a test program")]
 
+use std::sync::Arc;
+
+use millstream::engine::graph::{Environment, Graph, NoLookup, Output, SystemClock};
+use millstream::engine::plan::{NodeId, Op};
+use millstream::engine::row::{Change, RowKind, Value};
 use millstream::log::Batch;
 use millstream::pg::pgoutput::Column;
+use millstream::sql::{CompileOptions, compile};
+use millstream::state::store::StoreOptions;
+use millstream::state::{Head, Store};
 
 #[path = "../benches/support/events.rs"]
 #[allow(dead_code, reason = "shared with benches/event.rs")]
 mod events;
 
-use events::{Counting, counted, encoder, inserts, table, updates_and_deletes};
+use events::{Counting, counted, encoder, inserts, most_held, not_held, table, updates_and_deletes};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -88,4 +97,72 @@ fn a_large_text_is_copied_no_more_than_twice() {
         let ((), counts) = counted(|| inserts(&mut encoder, &plan, &row, 1, &mut batch));
         assert!(counts.bytes < MIB as u64 / 16, "{format}: {counts:?}");
     }
+}
+
+/// Pairs that came out.
+#[derive(Default)]
+struct Pairs(usize);
+
+impl Output for Pairs {
+    fn rows(&mut self, _sink: NodeId, rows: &mut Vec<Change>) {
+        self.0 += rows.len();
+        rows.clear();
+    }
+}
+
+/// All rows of an input without a join key have the same one: more than memory may hold.
+#[test]
+fn a_join_without_a_key_holds_a_part_of_its_rows() {
+    const MIB: i64 = 1 << 20;
+    const TEXT: usize = 8 << 10;
+    const STORED: i64 = 240;
+    let sql = "
+        CREATE TABLE t (id BIGINT, v BIGINT, name STRING, PRIMARY KEY (id) NOT ENFORCED)
+          WITH ('connector'='filesystem', 'path'='t', 'format'='debezium-json');
+        CREATE TABLE u (id BIGINT, v BIGINT, name STRING, PRIMARY KEY (id) NOT ENFORCED)
+          WITH ('connector'='filesystem', 'path'='u', 'format'='debezium-json');
+        SELECT t.id, t.name, u.id FROM t JOIN u ON t.v > u.v;";
+    let plan = compile(sql, &CompileOptions::default()).unwrap().plan;
+    let source = |name: &str| {
+        let is_source = |op: &Op| matches!(op, Op::Source(table) if table.name == name);
+        plan.nodes.iter().position(|node| is_source(&node.op)).unwrap()
+    };
+    let (t, u) = (source("t"), source("u"));
+    let row = |source: NodeId, kind: RowKind, id: i64| {
+        let value = |field: &str| match field {
+            "name" if source == t => Value::str(&format!("{id:08}").repeat(TEXT / 8)),
+            "name" => Value::str("u"),
+            _ => Value::Int(id),
+        };
+        let columns = plan.nodes[source].schema.iter().map(|field| value(&field.name)).collect();
+        Change::new(kind, columns)
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let options = StoreOptions { durable: false, ..StoreOptions::default() };
+    let mut store = Store::open(directory.path(), options).unwrap();
+    let environment = Environment { clock: Arc::new(SystemClock), lookup: &mut NoLookup };
+    let mut graph = Graph::build(&plan, &mut store, environment).unwrap();
+    let mut pairs = Pairs::default();
+    graph.start(&mut pairs).unwrap();
+    let rows = STORED * MIB / TEXT as i64;
+    let ((), most) = most_held(|| {
+        for id in 0..rows {
+            graph.push(t, &mut vec![row(t, RowKind::Insert, id)], &mut pairs).unwrap();
+            if id % 1000 == 999 || id == rows - 1 {
+                graph.flush().unwrap();
+                let head = Head { epoch: store.head().epoch + 1, ..store.head().clone() };
+                not_held(|| store.commit(head, &[])).unwrap();
+            }
+        }
+        assert_eq!(pairs.0, 0);
+        // It meets half of them.
+        graph.push(u, &mut vec![row(u, RowKind::Insert, rows / 2 - 1)], &mut pairs).unwrap();
+        assert_eq!(pairs.0, usize::try_from(rows / 2).unwrap());
+        // And goes; so does one of the others.
+        graph.push(u, &mut vec![row(u, RowKind::Delete, rows / 2 - 1)], &mut pairs).unwrap();
+        graph.push(t, &mut vec![row(t, RowKind::Delete, rows - 1)], &mut pairs).unwrap();
+        assert_eq!(pairs.0, usize::try_from(rows).unwrap());
+        graph.flush().unwrap();
+    });
+    assert!(most < STORED / 3 * 2 * MIB, "{} MiB of {STORED} were in memory", most / MIB);
 }

@@ -17,6 +17,8 @@ pub struct Counting;
 
 thread_local! {
     static COUNTS: Cell<Counts> = const { Cell::new(Counts { allocations: 0, bytes: 0 }) };
+    /// Bytes that it holds, and the most so far.
+    static HELD: Cell<(i64, i64)> = const { Cell::new((0, 0)) };
 }
 
 /// Allocations (growing counts, too) and bytes asked for.
@@ -34,22 +36,34 @@ fn count(bytes: usize) {
     });
 }
 
+fn hold(bytes: usize, sign: i64) {
+    let _ = HELD.try_with(|held| {
+        let (now, most) = held.get();
+        let now = now + sign * bytes as i64;
+        held.set((now, most.max(now)));
+    });
+}
+
 // SAFETY: every call is passed on to the system allocator unchanged; counting has no effect on memory, and its
 // thread-local needs neither allocation nor destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
+        hold(layout.size(), 1);
         // SAFETY: the caller's contract is ours.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        hold(layout.size(), -1);
         // SAFETY: the caller's contract is ours.
         unsafe { System.dealloc(ptr, layout) }
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size);
+        hold(size, 1);
+        hold(layout.size(), -1);
         // SAFETY: the caller's contract is ours.
         unsafe { System.realloc(ptr, layout, size) }
     }
@@ -63,6 +77,21 @@ pub fn counted<R>(run: impl FnOnce() -> R) -> (R, Counts) {
     let counts =
         Counts { allocations: after.allocations - before.allocations, bytes: after.bytes - before.bytes };
     (result, counts)
+}
+
+/// The most bytes that this thread held, besides those from before, while it did something.
+pub fn most_held<R>(run: impl FnOnce() -> R) -> (R, i64) {
+    HELD.with(|held| held.set((0, 0)));
+    let result = run();
+    (result, HELD.with(Cell::get).1)
+}
+
+/// Does something that does not count for [`most_held`]: other threads free what it allocates.
+pub fn not_held<R>(run: impl FnOnce() -> R) -> R {
+    let before = HELD.with(Cell::get);
+    let result = run();
+    HELD.with(|held| held.set(before));
+    result
 }
 
 /// OID, name, modifier and a value's text: the types of an ordinary table, in turn.

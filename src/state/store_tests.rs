@@ -173,7 +173,8 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let key = || proptest::collection::vec(0u8..3, 0..4);
+    let byte = || prop_oneof![6 => 0u8..3, 1 => Just(u8::MAX)];
+    let key = || proptest::collection::vec(byte(), 0..4);
     prop_oneof![
         6 => (0u8..2, key(), proptest::collection::vec(any::<u8>(), 0..4)).prop_map(|(t, k, v)| Step::Put(t, k, v)),
         3 => (0u8..2, key()).prop_map(|(t, k)| Step::Delete(t, k)),
@@ -229,6 +230,19 @@ proptest! {
                         .map(|(k, v)| (k.clone(), v.clone()))
                         .collect();
                     prop_assert_eq!(entries(table.as_mut(), prefix), wanted);
+                }
+                // Parts of a prefix, from keys that are there or not; also where no greater byte follows it.
+                for (prefix, from) in
+                    [(&b""[..], &[1][..]), (&[1], &[1, 0, 2]), (&[255], &[255]), (&[255], &[255, 1]), (&[2, 255], &[2, 255])]
+                {
+                    let wanted: Vec<_> =
+                        model.range(from.to_vec()..).map(|(k, _)| k).filter(|k| k.starts_with(prefix)).collect();
+                    let mut found = Vec::new();
+                    table.scan_part(prefix, from, &mut |key, _| {
+                        found.push(key.to_vec());
+                        Ok(true)
+                    }).unwrap();
+                    prop_assert_eq!(found.iter().collect::<Vec<_>>(), wanted);
                 }
                 for key in [&b""[..], &[0], &[1, 1], &[2, 0, 1]] {
                     prop_assert_eq!(table.get(key).unwrap(), model.get(key).cloned());
