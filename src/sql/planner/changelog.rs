@@ -63,7 +63,9 @@ impl Emitter {
                     && phys.inputs.iter().enumerate().all(|(side, p)| {
                         let on: Vec<usize> =
                             join.on.iter().map(|(l, r)| if side == 0 { *l } else { *r }).collect();
-                        !p.update || super::keys::within(&p.upsert, &on) && self.can_omit(p)
+                        // a row that could come under another join key must say where it was
+                        let stays = !super::keys::distributed(&p.upsert, &on).is_empty();
+                        !p.update || stays && self.can_omit(p)
                     })
             }
             _ => false,

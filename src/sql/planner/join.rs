@@ -228,8 +228,8 @@ pub(super) fn plan(join: JoinRel, cols: Vec<Col>, context: &Context<'_>) -> SqlR
         on,
         null_safe,
         residual,
-        left_key: keys::best(&left.unique, &left_on),
-        right_key: keys::best(&right.unique, &right_on),
+        left_key: keys::of_rows(&left.unique, &left.upsert, &left_on),
+        right_key: keys::of_rows(&right.unique, &right.upsert, &right_on),
         ttl,
     });
     let pads = match kind {
@@ -337,7 +337,7 @@ pub(super) fn narrowed(
 }
 
 /// The conjuncts that say "the same window", and the windows of both sides.
-fn window_equalities(
+pub(super) fn window_equalities(
     parts: &[Expr],
     cols: &[Col],
     width: usize,

@@ -71,9 +71,27 @@ pub fn best(keys: &[Key], preferred: &[usize]) -> Option<Key> {
         .cloned()
 }
 
+/// The key by which a join tells the rows of one join key apart: one within the join key, else one that new rows keep
+/// when their old ones are not told, else any.
+pub fn of_rows(unique: &[Key], upsert: &[Key], on: &[usize]) -> Option<Key> {
+    if within(unique, on) {
+        return best(unique, on);
+    }
+    best(&distributed(upsert, on), on).or_else(|| best(unique, on))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_of_a_join_key_are_told_apart_by_what_updates_keep() {
+        let (code, whole) = (vec![3], vec![0, 1]);
+        assert_eq!(of_rows(&[code.clone(), whole.clone()], std::slice::from_ref(&whole), &[0]), Some(whole));
+        assert_eq!(of_rows(std::slice::from_ref(&code), &[], &[0]), Some(code.clone()));
+        assert_eq!(of_rows(std::slice::from_ref(&code), &[], &[0, 3]), Some(code));
+        assert_eq!(of_rows(&[], &[], &[0]), None);
+    }
 
     #[test]
     fn a_foreign_key_join_loses_the_upsert_key_but_not_the_unique_one() {
