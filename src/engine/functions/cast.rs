@@ -188,16 +188,13 @@ fn number_error(text: &str) -> EvalError {
 
 /// A whole number from text: blanks around it and digits after a point are dropped.
 fn parse_integer(text: &str) -> Option<i64> {
-    let text = text.trim();
+    let text = text.trim_matches(' ');
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) || matches!(text, "" | "+" | "-") {
         return None;
     }
-    let digits = whole.trim_start_matches(['+', '-']);
-    if digits.is_empty() && fraction.is_empty() {
-        return None;
-    }
-    if digits.is_empty() { Some(0) } else { whole.parse().ok() }
+    // a point alone is 0
+    if matches!(whole, "" | "+" | "-") { Some(0) } else { whole.parse().ok() }
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "Java's conversions from floats saturate, as Rust's do")]
@@ -224,14 +221,18 @@ fn to_integer(value: &Value, width: Width) -> Option<Result<Value, EvalError>> {
     })))
 }
 
-fn parse_double(text: &str) -> Option<f64> {
-    let text = text.trim();
+/// The text without what Java's `String.trim` takes away: blanks and control characters.
+fn trimmed(text: &str) -> &str {
+    text.trim_matches(|c| c <= ' ')
+}
+
+/// A FLOAT or DOUBLE from text as Java reads it: one letter of its type may follow the digits.
+fn parse_float<T: std::str::FromStr>(text: &str) -> Option<T> {
+    let text = trimmed(text);
     match text {
-        "NaN" => Some(f64::NAN),
-        "Infinity" | "+Infinity" => Some(f64::INFINITY),
-        "-Infinity" => Some(f64::NEG_INFINITY),
+        "NaN" | "Infinity" | "+Infinity" | "-Infinity" => text.parse().ok(),
         _ if text.bytes().any(|byte| byte.is_ascii_digit()) => {
-            text.trim_end_matches(['d', 'D', 'f', 'F']).parse().ok()
+            text.strip_suffix(['d', 'D', 'f', 'F']).unwrap_or(text).parse().ok()
         }
         _ => None,
     }
@@ -240,13 +241,7 @@ fn parse_double(text: &str) -> Option<f64> {
 #[allow(clippy::cast_possible_truncation, reason = "rounding to FLOAT is what is asked for")]
 fn to_float(value: &Value) -> Option<Result<Value, EvalError>> {
     if let Value::Str(text) = value {
-        let parsed =
-            parse_double(text).map(|_| text.trim().trim_end_matches(['d', 'D', 'f', 'F']).parse::<f32>());
-        return Some(match parsed {
-            Some(Ok(number)) => Ok(Value::Float(number)),
-            Some(Err(_)) => Ok(Value::Float(parse_double(text)? as f32)),
-            None => Err(number_error(text)),
-        });
+        return Some(parse_float(text).map(Value::Float).ok_or_else(|| number_error(text)));
     }
     match to_double(value)? {
         Ok(Value::Double(number)) => Some(Ok(Value::Float(number as f32))),
@@ -256,7 +251,7 @@ fn to_float(value: &Value) -> Option<Result<Value, EvalError>> {
 
 fn to_double(value: &Value) -> Option<Result<Value, EvalError>> {
     Some(match value {
-        Value::Str(text) => parse_double(text).map(Value::Double).ok_or_else(|| number_error(text)),
+        Value::Str(text) => parse_float(text).map(Value::Double).ok_or_else(|| number_error(text)),
         Value::Bool(v) => Ok(Value::Double(f64::from(u8::from(*v)))),
         _ => Ok(Value::Double(arithmetic::to_f64(value)?)),
     })
@@ -264,7 +259,7 @@ fn to_double(value: &Value) -> Option<Result<Value, EvalError>> {
 
 /// A decimal number from text (with an exponent, too), rounded to `scale` digits; `Ok(None)` when it does not fit.
 pub(crate) fn parse_decimal(text: &str, precision: u8, scale: u8) -> Result<Option<Decimal>, EvalError> {
-    let trimmed = text.trim();
+    let trimmed = trimmed(text);
     let error = || number_error(text);
     let (mantissa, exponent) = match trimmed.find(['e', 'E']) {
         Some(at) => {
@@ -290,7 +285,7 @@ pub(crate) fn parse_decimal(text: &str, precision: u8, scale: u8) -> Result<Opti
     if kept < 0 || digits.is_empty() {
         return Ok(Some(Decimal::new(0, scale)));
     }
-    if kept.saturating_add((-drop).max(0)) > i64::from(precision) + 1 {
+    if kept.saturating_add((-drop).max(0)) > i64::from(precision) {
         return Ok(None);
     }
     let kept = usize::try_from(kept).unwrap_or(0);

@@ -316,10 +316,16 @@ fn test(text: &str) -> Option<Filter> {
             return Some(Filter::Test(operand(left)?, op, operand(right)?));
         }
     }
-    match text.strip_prefix('!') {
-        Some(rest) => Some(Filter::Not(Box::new(test(rest)?))),
-        None => Some(Filter::Exists(operand(text)?)),
+    // counted, not nested: a path may come out of data
+    let (mut rest, mut negated) = (text, false);
+    while let Some(tail) = rest.strip_prefix('!') {
+        (rest, negated) = (tail.trim_start(), !negated);
     }
+    let found = match rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')) {
+        Some(inner) => any(inner)?,
+        None => Filter::Exists(operand(rest)?),
+    };
+    Some(if negated { Filter::Not(Box::new(found)) } else { found })
 }
 
 fn operand(text: &str) -> Option<Operand> {
@@ -358,6 +364,8 @@ mod tests {
         assert_eq!(text("$[-2:].id"), "[2,3]");
         assert_eq!(text("$[?(@.id > 1 && @.t)].id"), "[2]");
         assert_eq!(text("$[?(@['id'] == 9)]"), "[]");
+        assert_eq!(text("$[?(!@.t)].id"), "[3]");
+        assert_eq!(text("$[?(! !(@.id > 2))].id"), "[3]");
         assert_eq!(text("$[0]['id','t']"), r#"{"id":1,"t":["x","y"]}"#);
         assert_eq!(text("$[?(@.id == '2')].id"), "[2]");
         assert_eq!(text("$.length()"), "3");
@@ -371,5 +379,12 @@ mod tests {
         for broken in ["", "$[", "$['a", "$[?(@.a", "$.", "$[a]", "$)", "$[?(]", "a("] {
             assert_eq!(text(broken), "invalid", "{broken}");
         }
+    }
+
+    #[test]
+    fn a_path_of_any_length_is_read() {
+        let path = |count: usize| format!("$[?({}@.t)].id", "!".repeat(count));
+        assert_eq!(text(&path(200_000)), "[1,2]");
+        assert_eq!(text(&path(200_001)), "[3]");
     }
 }

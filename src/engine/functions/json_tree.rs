@@ -1,7 +1,11 @@
 //! A small JSON tree for the JSON functions: numbers keep their text, so that no digit is lost.
 
+use ahash::AHashMap;
+
 use super::json::write_string;
 
+/// Names of an object are looked for one after the other up to this number of them.
+const FEW_NAMES: usize = 32;
 /// Deepest nesting that is read.
 const MAX_DEPTH: u32 = 256;
 
@@ -192,6 +196,7 @@ impl Parser<'_> {
     fn object(&mut self, depth: u32) -> Result<Json, String> {
         self.at += 1;
         let mut entries: Vec<(String, Json)> = Vec::new();
+        let mut places: AHashMap<String, usize> = AHashMap::new();
         self.blanks();
         if self.peek() == Some(b'}') {
             self.at += 1;
@@ -206,9 +211,22 @@ impl Parser<'_> {
             self.blanks();
             self.take(":")?;
             let value = self.value(depth + 1)?;
-            match entries.iter_mut().find(|entry| entry.0 == name) {
+            let place = if entries.len() <= FEW_NAMES {
+                entries.iter().position(|entry| entry.0 == name)
+            } else {
+                places.get(&name).copied()
+            };
+            match place.and_then(|place| entries.get_mut(place)) {
                 Some(entry) => entry.1 = value,
-                None => entries.push((name, value)),
+                None => {
+                    if entries.len() == FEW_NAMES {
+                        places.extend(entries.iter().enumerate().map(|(i, entry)| (entry.0.clone(), i)));
+                    }
+                    if entries.len() >= FEW_NAMES {
+                        places.insert(name.clone(), entries.len());
+                    }
+                    entries.push((name, value));
+                }
             }
             self.blanks();
             match self.peek() {
@@ -317,5 +335,19 @@ mod tests {
         let long = "1".repeat(70_000);
         assert_eq!(java_number(&format!("0.{long}e0")), format!("0.{long}"));
         assert_eq!(java_number("5e-3"), "0.005");
+    }
+
+    #[test]
+    fn the_last_value_of_a_name_counts_among_many_names_too() {
+        for count in [3, FEW_NAMES, FEW_NAMES + 1, 100] {
+            let members: Vec<String> = (0..2 * count).map(|i| format!("\"n{}\":{i}", i % count)).collect();
+            let Ok(Json::Object(entries)) = Json::parse(&format!("{{{}}}", members.join(","))) else {
+                panic!("an object");
+            };
+            assert_eq!(entries.len(), count);
+            for (i, (name, value)) in entries.iter().enumerate() {
+                assert_eq!((name, value), (&format!("n{i}"), &Json::Number((i + count).to_string())));
+            }
+        }
     }
 }

@@ -136,7 +136,9 @@ fn round_double(value: f64, places: i64, half_up: bool) -> f64 {
         return value;
     }
     let digits = ryu::Buffer::new().format_finite(value).to_owned();
-    match super::cast::parse_decimal(&digits, 38, 20) {
+    // from here on there are whole numbers only: more of their digits have room
+    let scale = if value.abs() < 9_007_199_254_740_992.0 { 20 } else { 0 };
+    match super::cast::parse_decimal(&digits, 38, scale) {
         Ok(Some(decimal)) => arithmetic::decimal_to_f64(at_places(decimal, places, half_up)),
         _ => value,
     }
