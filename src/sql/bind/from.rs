@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::engine::expr::ExprNode;
+use crate::engine::expr::{Expr, ExprNode};
 use crate::engine::plan::{JoinKind, Window, WindowKind, WindowProperty};
 use crate::engine::types::TypeKind;
 use crate::sql::ast::{self, JoinCondition, TableExpr};
 use crate::sql::error::{Span, SqlError, SqlResult};
-use crate::sql::functions::operators;
-use crate::sql::rel::{JoinRel, Rel, RelNode, TimeAttribute, WindowInfo, WindowRole};
+use crate::sql::functions::{self, operators};
+use crate::sql::rel::{Col, JoinRel, Rel, RelNode, TimeAttribute, WindowInfo, WindowRole};
 use crate::sql::types::{and_all, column};
 
 use super::aggregate_rel::property_col;
@@ -17,7 +17,7 @@ use super::correlate::around;
 use super::items::check_hint;
 use super::select::renamed;
 use super::visit::has_subquery;
-use super::{Binder, Env, Scope};
+use super::{Binder, Env, Scope, ScopeCol};
 
 impl Binder<'_> {
     /// Binds FROM: the relation and the names of its columns.
@@ -248,12 +248,14 @@ impl Binder<'_> {
             _ => Vec::new(),
         };
         let mut conditions = Vec::new();
+        let mut common = Vec::new();
         for name in &using {
             let l = scope.find(None, name)?.ok_or_else(|| scope.missing(None, name))?;
             let r = right_scope.find(None, name)?.ok_or_else(|| right_scope.missing(None, name))?;
             // a common column belongs to both sides of NATURAL JOIN in Flink, and cannot be named alone
             if !(self.strict() && *condition == JoinCondition::Natural) {
                 hidden.push(r.index + width);
+                common.push((l.index, r.index + width));
             }
             conditions.push(operators::compare(
                 "=",
@@ -282,6 +284,9 @@ impl Binder<'_> {
         let join = JoinRel { left, right, kind, condition: and_all(conditions), system_time, ttl, span };
         let mut rel = Rel { node: RelNode::Join(Box::new(join)), cols };
         scope.refresh(&rel);
+        if matches!(kind, JoinKind::Right | JoinKind::Full) {
+            rel = common_columns(rel, &mut scope, &common, kind, span)?;
+        }
         if let Some(on) = late {
             // as WHERE has it: what the subqueries add stays behind the columns of the join
             rel = self.condition(rel, &scope, on)?;
@@ -427,6 +432,41 @@ impl Binder<'_> {
         }
         Ok(Rel { node: RelNode::WindowTvf(Box::new(rel), window), cols })
     }
+}
+
+/// The columns of USING where the left side may be missing: the column by its name alone is that of the side that is
+/// there, by the name of a table that of the table.
+fn common_columns(
+    rel: Rel,
+    scope: &mut Scope,
+    common: &[(usize, usize)],
+    kind: JoinKind,
+    span: Span,
+) -> SqlResult<Rel> {
+    let mut exprs: Vec<Expr> = (0..rel.cols.len()).map(|i| rel.col(i)).collect();
+    let mut cols = rel.cols.clone();
+    let width = cols.len();
+    for (left, right) in common {
+        let Some(place) = scope.cols.iter().position(|col| col.index == *left && !col.hidden) else { continue };
+        let Some(named) = scope.cols.get_mut(place) else { continue };
+        named.hidden = true;
+        let (l, r) = (rel.col(*left), rel.col(*right));
+        let mut visible = ScopeCol { table: None, hidden: false, ..named.clone() };
+        if kind == JoinKind::Right && l.data_type.kind == r.data_type.kind {
+            visible.index = *right;
+            visible.data_type = r.data_type;
+            visible.time = rel.cols.get(*right).map_or(TimeAttribute::None, |col| col.time);
+        } else {
+            let either = functions::resolve("COALESCE", vec![l, r], None, span)?;
+            visible.index = exprs.len();
+            visible.data_type = either.data_type.clone();
+            visible.time = TimeAttribute::None;
+            cols.push(Col::new(visible.name.clone(), either.data_type.clone()));
+            exprs.push(either);
+        }
+        scope.cols.insert(place, visible);
+    }
+    Ok(if exprs.len() == width { rel } else { rel.project(exprs, cols) })
 }
 
 pub(super) fn aliased(rel: Rel, alias: Option<&ast::Alias>) -> SqlResult<(Rel, Scope)> {
