@@ -32,6 +32,17 @@ pub struct WindowRole {
     pub window: Arc<WindowInfo>,
 }
 
+impl WindowRole {
+    /// Whether both say the same of equal windows, whatever column the time of each stands in.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let (a, b) = (&self.window, &other.window);
+        self.property == other.property
+            && a.window.kind == b.window.kind
+            && a.window.rowtime == b.window.rowtime
+            && a.ltz == b.ltz
+    }
+}
+
 /// A window function's properties that outlive its node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WindowInfo {

@@ -447,7 +447,9 @@ fn common_columns(
     let mut cols = rel.cols.clone();
     let width = cols.len();
     for (left, right) in common {
-        let Some(place) = scope.cols.iter().position(|col| col.index == *left && !col.hidden) else { continue };
+        let Some(place) = scope.cols.iter().position(|col| col.index == *left && !col.hidden) else {
+            continue;
+        };
         let Some(named) = scope.cols.get_mut(place) else { continue };
         named.hidden = true;
         let (l, r) = (rel.col(*left), rel.col(*right));

@@ -134,6 +134,11 @@ impl Binder<'_> {
                     if a.time == b.time && *op == "UNION" && *all {
                         col.time = a.time;
                     }
+                    if let (Some(one), Some(other), "UNION", true) = (&a.role, &b.role, *op, *all)
+                        && one.is_like(other)
+                    {
+                        col.role = Some(one.clone());
+                    }
                     cols.push(col);
                 }
                 let left = converted(left, &cols);
@@ -421,11 +426,11 @@ impl Binder<'_> {
 /// The column that an expression makes of a relation's columns.
 pub(super) fn projected(expr: &Expr, input: &Rel, name: String) -> Col {
     let mut col = Col::new(name, expr.data_type.clone());
+    col.role = crate::sql::planner::role(expr, &input.cols);
     match &expr.node {
         ExprNode::Column(index) => {
             if let Some(from) = input.cols.get(*index) {
                 col.time = from.time;
-                col.role = from.role.clone();
             }
         }
         ExprNode::Call { function: "PROCTIME", .. } => col.time = TimeAttribute::Proctime,

@@ -21,6 +21,14 @@ use super::phys::{Context, Phys};
 
 /// Chooses operators.
 pub(super) fn physical(rel: Rel, context: &Context<'_>) -> SqlResult<Phys> {
+    let roles: Vec<_> = rel.cols.iter().map(|col| col.role.clone()).collect();
+    let mut out = operator(rel, context)?;
+    // whether a window outlives the operator is settled
+    out.cols.iter_mut().zip(roles).for_each(|(col, role)| col.role = role);
+    Ok(out)
+}
+
+fn operator(rel: Rel, context: &Context<'_>) -> SqlResult<Phys> {
     let cols = rel.cols;
     match rel.node {
         RelNode::Scan(table, scanned, options) => Ok(scan(&table, &scanned, &options, cols)),
