@@ -105,6 +105,10 @@ pub fn comparable(op: &str, a: Expr, b: Expr, span: Span) -> SqlResult<(Expr, Ex
         };
         return Ok((exact(a), exact(b)));
     }
+    if is_approximate(&x) && is_approximate(&y) {
+        // compared as DOUBLEs; as the keys of a join in the type of the left side
+        return Ok((a, b));
+    }
     // `<` converts a text beside a number, `=` does not
     let ordering = matches!(op, "<" | "<=" | ">" | ">=");
     if ordering && (is_nested(&x) || is_nested(&y)) {

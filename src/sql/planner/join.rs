@@ -5,7 +5,7 @@ use crate::engine::plan::{IntervalJoin, Join, JoinKind, Op, WindowInput, WindowJ
 use crate::engine::types::{DataType, TypeKind};
 use crate::sql::error::SqlResult;
 use crate::sql::rel::{Col, JoinRel};
-use crate::sql::types::{and_all, call, cast_to, column, conjuncts, rewrite};
+use crate::sql::types::{and_all, call, cast_to, column, conjuncts, is_approximate, rewrite};
 
 use super::aggregate::attached;
 use super::intervals;
@@ -37,10 +37,13 @@ fn shifted(expr: &Expr, by: usize) -> Expr {
 
 impl Sides {
     /// As keys of state, which are compared byte by byte: DECIMALs of different scale become one type, and what has
-    /// none of 38 digits is compared row by row.
+    /// none of 38 digits is compared row by row. FLOAT and DOUBLE meet in the type of the left side.
     pub(super) fn with_keys(mut self, width: usize) -> Self {
         let (mut on, mut rest) = (Vec::with_capacity(self.on.len()), std::mem::take(&mut self.rest));
-        for Pair { left, right, function } in self.on {
+        for Pair { left, mut right, function } in self.on {
+            if is_approximate(&left.data_type.kind) && is_approximate(&right.data_type.kind) {
+                right = cast_to(right, &left.data_type.kind);
+            }
             let (TypeKind::Decimal(p, s), TypeKind::Decimal(q, t)) =
                 (&left.data_type.kind, &right.data_type.kind)
             else {
