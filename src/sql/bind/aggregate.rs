@@ -41,6 +41,16 @@ pub(in crate::sql) struct Pending {
     pub(super) data_type: DataType,
 }
 
+impl Pending {
+    /// Beside variances Flink makes SUM / COUNT of AVG, and the sum of small integers wraps in their type.
+    pub(super) fn average_of_sum(&self) -> &'static str {
+        match self.args.as_slice() {
+            [arg] => aggregates::average_of_sum(self.function, &arg.data_type.kind),
+            _ => self.function,
+        }
+    }
+}
+
 impl Aggregates {
     fn base(&self) -> usize {
         self.groups.len() + usize::from(!self.sets.is_empty())
@@ -53,8 +63,34 @@ impl Aggregates {
         data_type.with_nullable(nullable)
     }
 
-    pub(super) fn set_id(set: &[bool]) -> i64 {
-        set.iter().fold(0, |id, present| id << 1 | i64::from(!present))
+    /// How many grouping sets before this one are equal to it: GROUP_ID().
+    fn repeats(&self, index: usize) -> i64 {
+        let set = self.sets.get(index);
+        let before = self.sets.iter().take(index).filter(|other| Some(*other) == set).count();
+        i64::try_from(before).unwrap_or(i64::MAX)
+    }
+
+    /// The number of a grouping set, which no other one has: which groups it lacks, before that its repetition.
+    pub(super) fn set_id(&self, index: usize) -> i64 {
+        let lacking = self.sets.get(index).into_iter().flatten();
+        lacking.fold(self.repeats(index), |id, present| id << 1 | i64::from(!present))
+    }
+
+    /// A number by the grouping set that a row is of.
+    fn by_set(&self, value: impl Fn(usize, &[bool]) -> i64, span: Span) -> SqlResult<Expr> {
+        let big = DataType::not_null(TypeKind::BigInt);
+        let number = |n: i64| literal(Value::Int(n), TypeKind::BigInt);
+        let mut branches = Vec::new();
+        for (index, set) in self.sets.iter().enumerate() {
+            let id = column(self.groups.len(), big.clone());
+            let test = functions::operators::compare("=", id, number(self.set_id(index)), span)?;
+            branches.push((test, number(value(index, set))));
+        }
+        match branches.pop() {
+            None => Ok(number(0)),
+            Some((_, last)) if branches.iter().all(|(_, other)| *other == last) => Ok(last),
+            Some((_, last)) => Ok(functions::case(branches, last, big)),
+        }
     }
 }
 
@@ -111,24 +147,23 @@ impl Binder<'_> {
             }
             GroupItem::Rollup(tuples) => {
                 let tuples = tuples.iter().map(|t| tuple(t, out)).collect::<SqlResult<Vec<_>>>()?;
-                (0..=tuples.len()).rev().map(|n| tuples.iter().take(n).flatten().copied().collect()).collect()
+                let sets = (0..=tuples.len()).rev();
+                each_once(sets.map(|n| tuples.iter().take(n).flatten().copied().collect()))
             }
             GroupItem::Cube(tuples) => {
                 let tuples = tuples.iter().map(|t| tuple(t, out)).collect::<SqlResult<Vec<_>>>()?;
                 if tuples.len() > 10 {
                     return Err(SqlError::plan(Span::default(), "CUBE of more than 10 columns"));
                 }
-                (0..1_u32 << tuples.len())
-                    .map(|mask| {
-                        let absent = |i: usize| mask >> (tuples.len() - 1 - i) & 1 == 1;
-                        tuples
-                            .iter()
-                            .enumerate()
-                            .filter(|(i, _)| !absent(*i))
-                            .flat_map(|(_, t)| t.iter().copied())
-                            .collect()
-                    })
-                    .collect()
+                each_once((0..1_u32 << tuples.len()).map(|mask| {
+                    let absent = |i: usize| mask >> (tuples.len() - 1 - i) & 1 == 1;
+                    tuples
+                        .iter()
+                        .enumerate()
+                        .filter(|(i, _)| !absent(*i))
+                        .flat_map(|(_, t)| t.iter().copied())
+                        .collect()
+                }))
             }
         })
     }
@@ -277,8 +312,8 @@ impl Binder<'_> {
                 return self.grouping(call, plain, &cell.borrow(), ast.span).map(Some);
             }
             if name == "GROUP_ID" && call.args.is_empty() {
-                // repeated grouping sets are not told apart
-                return Ok(Some(literal(Value::Int(0), TypeKind::BigInt)));
+                let state = cell.borrow();
+                return state.by_set(|index, _| state.repeats(index), ast.span).map(Some);
             }
             if self.is_window_property(&name) {
                 self.matching_window(&name, call, plain, &cell.borrow(), ast.span)?;
@@ -430,21 +465,23 @@ impl Binder<'_> {
                 }
             }
         }
-        let big = DataType::not_null(TypeKind::BigInt);
-        let number = |n: i64| literal(Value::Int(n), TypeKind::BigInt);
-        let mut branches = Vec::new();
-        for set in &state.sets {
-            let value = indexes.iter().fold(0, |v, i| v << 1 | i64::from(set.get(*i) == Some(&false)));
-            let id = column(state.groups.len(), big.clone());
-            let test = functions::operators::compare("=", id, number(Aggregates::set_id(set)), span)?;
-            branches.push((test, number(value)));
-        }
-        match branches.pop() {
-            None => Ok(number(0)),
-            Some((_, last)) if branches.is_empty() => Ok(last),
-            Some((_, last)) => Ok(functions::case(branches, last, big)),
+        let rolled_up =
+            |_, set: &[bool]| indexes.iter().fold(0, |v, i| v << 1 | i64::from(set.get(*i) == Some(&false)));
+        state.by_set(rolled_up, span)
+    }
+}
+
+/// The sets of one CUBE or ROLLUP: what is equal among them stands once.
+fn each_once(sets: impl Iterator<Item = Vec<usize>>) -> Vec<Vec<usize>> {
+    let mut out: Vec<Vec<usize>> = Vec::new();
+    for mut set in sets {
+        set.sort_unstable();
+        set.dedup();
+        if !out.contains(&set) {
+            out.push(set);
         }
     }
+    out
 }
 
 /// `TUMBLE_START(…)` and the like.

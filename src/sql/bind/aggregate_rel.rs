@@ -8,7 +8,7 @@ use crate::sql::rel::{AggregateRel, Col, Rel, RelNode, TimeAttribute, WindowInfo
 use crate::sql::types::{self, call, cast_to, column, literal};
 
 use super::Binder;
-use super::aggregate::Aggregates;
+use super::aggregate::{Aggregates, Pending};
 
 impl Binder<'_> {
     /// The aggregation itself; gives the relation and where placeholders of window properties went.
@@ -39,6 +39,9 @@ impl Binder<'_> {
             exprs.len() - 1
         };
         let mut calls = Vec::new();
+        let moments =
+            |call: &Pending| call.function.starts_with("STDDEV") || call.function.starts_with("VAR_");
+        let reduced = state.calls.iter().any(moments);
         for (i, pending) in state.calls.iter().enumerate() {
             let args = pending.args.iter().map(|arg| add(&mut exprs, &mut cols, arg)).collect();
             let filter = pending.filter.as_ref().map(|f| {
@@ -50,7 +53,7 @@ impl Binder<'_> {
                 )
             });
             calls.push(AggregateCall {
-                function: pending.function,
+                function: if reduced { pending.average_of_sum() } else { pending.function },
                 args,
                 distinct: pending.distinct,
                 filter,
@@ -88,7 +91,7 @@ impl Binder<'_> {
             // each input row once per set: absent groups are NULL, the set's number follows the groups
             let mut expanded = Vec::new();
             let pre = input.project(exprs, cols);
-            for set in &state.sets {
+            for (index, set) in state.sets.iter().enumerate() {
                 let mut row: Vec<Expr> = Vec::new();
                 for (i, col) in pre.cols.iter().enumerate() {
                     if i < state.groups.len() && set.get(i) == Some(&false) {
@@ -97,7 +100,7 @@ impl Binder<'_> {
                         row.push(pre.col(i));
                     }
                 }
-                row.push(literal(Value::Int(Aggregates::set_id(set)), TypeKind::BigInt));
+                row.push(literal(Value::Int(state.set_id(index)), TypeKind::BigInt));
                 expanded.push(row);
             }
             let mut expand_cols: Vec<Col> = pre.cols.iter().cloned().map(Col::materialized).collect();

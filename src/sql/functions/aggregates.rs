@@ -47,6 +47,11 @@ pub fn canonical(name: &str) -> Option<&'static str> {
     NAMES.iter().find(|n| **n == upper).copied()
 }
 
+/// What computes AVG where Flink makes SUM / COUNT of it: the sum of integers is of their type, and wraps.
+pub fn average_of_sum(function: &'static str, argument: &TypeKind) -> &'static str {
+    if function == "AVG" && is_integer(argument) { "AVG_OF_SUM" } else { function }
+}
+
 /// The canonical name of a function that needs OVER, if it is one.
 pub fn over_only(name: &str) -> Option<&'static str> {
     OVER_ONLY.iter().find(|n| n.eq_ignore_ascii_case(name)).copied()

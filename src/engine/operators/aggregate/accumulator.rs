@@ -17,6 +17,8 @@ pub(super) enum Function {
     Count,
     Sum,
     Avg,
+    /// AVG of integers whose sum is of their type, and wraps.
+    AvgOfSum,
     Min,
     Max,
     /// Variance and deviation: of the sample or the population, square root or not.
@@ -105,6 +107,7 @@ impl Call {
             "COUNT" => Function::Count,
             "SUM" | "$SUM0" => Function::Sum,
             "AVG" => Function::Avg,
+            "AVG_OF_SUM" => Function::AvgOfSum,
             "MIN" => Function::Min,
             "MAX" => Function::Max,
             "VAR_POP" => Function::Variance { sample: false, root: false },
@@ -144,6 +147,14 @@ impl Call {
         })
     }
 
+    /// Digits after the point of what is added up.
+    fn scale(&self) -> u8 {
+        match self.types.first().map(|t| &t.kind) {
+            Some(TypeKind::Decimal(_, scale)) => *scale,
+            _ => 0,
+        }
+    }
+
     /// Whether the call keeps counts of values.
     pub(in super::super) fn has_counts(&self) -> bool {
         self.distinct
@@ -169,7 +180,7 @@ impl Call {
     pub(in super::super) fn create(&self) -> Accumulator {
         match self.function {
             Function::Count => Accumulator::Count(0),
-            Function::Sum | Function::Avg => match self.types.first().map(|t| &t.kind) {
+            Function::Sum | Function::Avg | Function::AvgOfSum => match self.types.first().map(|t| &t.kind) {
                 Some(TypeKind::Decimal(_, scale)) => {
                     Accumulator::Decimal { sum: Some(Decimal::new(0, *scale)), count: 0 }
                 }
@@ -251,19 +262,17 @@ impl Call {
                 };
                 *count += sign;
             }
-            (Accumulator::Decimal { sum, count }, _) => {
-                if let (Some(total), Some(value)) = (*sum, arithmetic::to_decimal(value)) {
+            (Accumulator::Decimal { sum, count }, function) => {
+                // SUM begins anew behind an overflow, AVG has none any more
+                let anew = Decimal::new(0, self.scale());
+                let total = sum.or_else(|| (function == Function::Sum).then_some(anew));
+                if let (Some(total), Some(value)) = (total, arithmetic::to_decimal(value)) {
                     let value = if add { value } else { Decimal::new(-value.unscaled(), value.scale) };
                     *sum = arithmetic::add_decimals(total, value, 38, total.scale);
                 }
                 *count += sign;
-                if *count == 0
-                    && let Some(scale) = self.types.first().and_then(|t| match t.kind {
-                        TypeKind::Decimal(_, scale) => Some(scale),
-                        _ => None,
-                    })
-                {
-                    *sum = Some(Decimal::new(0, scale));
+                if *count == 0 {
+                    *sum = Some(Decimal::new(0, self.scale()));
                 }
             }
             #[allow(clippy::cast_precision_loss, reason = "a count as divisor of a DOUBLE")]
@@ -433,8 +442,11 @@ impl Call {
                 *count += n;
             }
             (Accumulator::Decimal { sum, count }, Accumulator::Decimal { sum: more, count: n }) => {
-                *sum =
-                    sum.zip(more).and_then(|(sum, more)| arithmetic::add_decimals(sum, more, 38, sum.scale));
+                *sum = match (*sum, more) {
+                    (Some(sum), Some(more)) => arithmetic::add_decimals(sum, more, 38, sum.scale),
+                    (one, other) if self.function == Function::Sum => one.or(other),
+                    _ => None,
+                };
                 *count += n;
             }
             #[allow(clippy::cast_precision_loss, reason = "counts as factors of a DOUBLE")]

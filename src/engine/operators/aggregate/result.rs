@@ -30,7 +30,13 @@ impl Call {
                 }
             }
             Accumulator::Whole { sum, count } => {
-                let value = if self.function == Function::Avg { sum.wrapping_div(*count) } else { *sum };
+                let value = match self.function {
+                    Function::Avg => sum.wrapping_div(*count),
+                    Function::AvgOfSum => Width::of(&self.output.kind)
+                        .map_or(*sum, |width| width.wrap(*sum))
+                        .wrapping_div(*count),
+                    _ => *sum,
+                };
                 match (&self.output.kind, Width::of(&self.output.kind)) {
                     (_, Some(width)) => Value::Int(width.wrap(value)),
                     (TypeKind::IntervalMonths | TypeKind::IntervalMillis, _) => Value::Interval(value),
