@@ -69,9 +69,9 @@ enum Command {
 /// When no service runs on the data directory, and whatever the service answers.
 pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     match args.command {
-        Command::List => list(global).await,
+        Command::List => all(global, |name, status| say!("{name:<30} {}", state(status))).await,
         Command::Status { name: Some(name) } => status(global, &name).await,
-        Command::Status { name: None } => statuses(global).await,
+        Command::Status { name: None } => all(global, show).await,
         Command::Create { file } => create(global, &file).await,
         Command::Pause { name } => act(global, "PUT", &name, "/pause", "paused").await,
         Command::Resume { name } => act(global, "PUT", &name, "/resume", "resumed").await,
@@ -90,7 +90,8 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     }
 }
 
-async fn list(global: &GlobalArgs) -> Result<()> {
+/// All connectors, each as a line or more.
+async fn all(global: &GlobalArgs, show: impl Fn(&str, &Value)) -> Result<()> {
     let all = ask(global, "GET", "/connectors?expand=status&expand=progress", None).await?.json()?;
     if global.json {
         say!("{all}");
@@ -101,7 +102,7 @@ async fn list(global: &GlobalArgs) -> Result<()> {
         say!("no connectors; make one with `millstream connectors create FILE`");
     }
     for (name, entry) in &connectors {
-        say!("{name:<30} {}", state(entry.get("status").unwrap_or(&Value::Null)));
+        show(name, entry.get("status").unwrap_or(&Value::Null));
     }
     Ok(())
 }
@@ -114,22 +115,6 @@ async fn status(global: &GlobalArgs, name: &str) -> Result<()> {
         say!("{status}");
     } else {
         show(name, &status);
-    }
-    Ok(())
-}
-
-async fn statuses(global: &GlobalArgs) -> Result<()> {
-    let all = ask(global, "GET", "/connectors?expand=status&expand=progress", None).await?.json()?;
-    if global.json {
-        say!("{all}");
-        return Ok(());
-    }
-    let connectors = all.as_object().cloned().unwrap_or_default();
-    if connectors.is_empty() {
-        say!("no connectors; make one with `millstream connectors create FILE`");
-    }
-    for (name, entry) in &connectors {
-        show(name, entry.get("status").unwrap_or(&Value::Null));
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use millstream::demo::postgres::{PostgresOptions, TemporaryPostgres};
+use millstream::demo::postgres::TemporaryPostgres;
 use millstream::log::{Log, OpenOptions};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -20,6 +20,7 @@ use serde_json::Value;
 use crate::capture::read_topic;
 use crate::support::kafka::broker;
 use crate::support::millstream;
+use crate::support::postgres::{drop_slot, with_many_slots};
 
 /// Keys of several types: integers are compared by capture itself, texts by the server.
 const SCHEMA: &str = "
@@ -254,19 +255,8 @@ pub(crate) async fn verify_table(
 
 impl Drop for Case {
     fn drop(&mut self) {
-        let slot = format!("slot_{}", self.database);
-        let sql = format!(
-            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active; \
-             SELECT pg_sleep(0.1); \
-             SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{slot}'"
-        );
-        let _ = self.server.psql("postgres", &sql);
+        drop_slot(&self.server, &format!("slot_{}", self.database));
     }
-}
-
-fn server() -> Arc<TemporaryPostgres> {
-    let settings = vec!["max_replication_slots = 30".to_owned(), "max_wal_senders = 30".to_owned()];
-    Arc::new(TemporaryPostgres::start(&PostgresOptions { settings, ..PostgresOptions::default() }).unwrap())
 }
 
 /// The steps of a connector's life, the hits at which they kill, and the connections that read the snapshot. Several
@@ -354,7 +344,7 @@ fn seed() -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn embedded_killed_at_every_step() {
-    let server = server();
+    let server = with_many_slots();
     for (points, threads) in STEPS {
         killed_at(&server, None, points, *threads).await;
     }
@@ -363,7 +353,7 @@ async fn embedded_killed_at_every_step() {
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_killed_at_every_third_step() {
     let Some(url) = broker() else { return };
-    let server = server();
+    let server = with_many_slots();
     for (points, threads) in STEPS.iter().skip(1).step_by(3) {
         killed_at(&server, Some(&url), points, *threads).await;
     }
@@ -371,20 +361,20 @@ async fn kafka_killed_at_every_third_step() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn embedded_killed_at_random() {
-    killed_at_random(&server(), None, 12, seed()).await;
+    killed_at_random(&with_many_slots(), None, 12, seed()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_killed_at_random() {
     if let Some(url) = broker() {
-        killed_at_random(&server(), Some(&url), 10, seed()).await;
+        killed_at_random(&with_many_slots(), Some(&url), 10, seed()).await;
     }
 }
 
 /// A server that always has more to send keeps no confirmation waiting: its WAL would grow for as long.
 #[tokio::test]
 async fn a_backlog_is_confirmed_while_it_is_read() {
-    let case = Case::new(&server(), None, 1);
+    let case = Case::new(&with_many_slots(), None, 1);
     case.finish();
     // In the log and not confirmed: the next stream has to show it before anything is.
     case.load(0);
@@ -423,7 +413,7 @@ async fn chaos() {
     let most = std::env::var("MILLSTREAM_CHAOS_ROUNDS").ok().and_then(|s| s.parse().ok()).unwrap_or(200);
     let (begun, limit) = (Instant::now(), Duration::from_secs(seconds));
     let url = broker();
-    let server = server();
+    let server = with_many_slots();
     let (first, next) = (seed(), Arc::new(AtomicU64::new(0)));
     // A round waits more than it works.
     let several = (0..4).map(|_| {

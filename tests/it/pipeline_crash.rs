@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use millstream::demo::postgres::{PostgresOptions, TemporaryPostgres};
+use millstream::demo::postgres::TemporaryPostgres;
 use millstream::log::OpenOptions;
 use rand::Rng as _;
 use rand::rngs::StdRng;
@@ -14,6 +14,7 @@ use rand::rngs::StdRng;
 use crate::crash::verify_table;
 use crate::support::kafka::broker;
 use crate::support::millstream;
+use crate::support::postgres::{drop_slot, with_many_slots};
 
 const SOURCE: &str = "
     CREATE TABLE item (id int PRIMARY KEY, n int NOT NULL, note text);
@@ -228,19 +229,8 @@ impl Case {
 
 impl Drop for Case {
     fn drop(&mut self) {
-        let slot = format!("slot_{}", self.database);
-        let sql = format!(
-            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active; \
-             SELECT pg_sleep(0.1); \
-             SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{slot}'"
-        );
-        let _ = self.server.psql("postgres", &sql);
+        drop_slot(&self.server, &format!("slot_{}", self.database));
     }
-}
-
-fn server() -> Arc<TemporaryPostgres> {
-    let settings = vec!["max_replication_slots = 30".to_owned(), "max_wal_senders = 30".to_owned()];
-    Arc::new(TemporaryPostgres::start(&PostgresOptions { settings, ..PostgresOptions::default() }).unwrap())
 }
 
 /// Where the process dies, start by start; afterwards it runs to the end.
@@ -261,7 +251,7 @@ const DEATHS: [&[&str]; 12] = [
 
 /// `short` names tell the databases of the two logs apart: topics on a shared broker bear them.
 fn killed_at_every_point(short: &str, kafka: Option<&str>) {
-    let server = server();
+    let server = with_many_slots();
     for (n, deaths) in DEATHS.iter().enumerate() {
         let case = Case::new(&server, &format!("{short}{n}"), kafka);
         let rounds: u32 = deaths.iter().map(|death| case.run_to_death(death)).sum();
@@ -272,7 +262,7 @@ fn killed_at_every_point(short: &str, kafka: Option<&str>) {
 }
 
 fn killed_at_random(short: &str, kafka: Option<&str>) {
-    let server = server();
+    let server = with_many_slots();
     let case = Arc::new(Case::new(&server, &format!("{short}_random"), kafka));
     // The snapshot first: one that is killed starts anew, and what was deleted between the two has no event.
     case.finish();

@@ -1,10 +1,27 @@
-//! PostgreSQL servers of another version than the one that the tests run on.
+//! PostgreSQL servers: of another version than the one that the tests run on, with room for many connectors, backups.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
-use millstream::demo::postgres::{TemporaryPostgres, find_server_programs};
+use millstream::demo::postgres::{PostgresOptions, TemporaryPostgres, find_server_programs};
+
+/// A server for many connectors at once.
+pub fn with_many_slots() -> Arc<TemporaryPostgres> {
+    let settings = vec!["max_replication_slots = 30".to_owned(), "max_wal_senders = 30".to_owned()];
+    Arc::new(TemporaryPostgres::start(&PostgresOptions { settings, ..PostgresOptions::default() }).unwrap())
+}
+
+/// Takes a slot away, whoever reads it, so that the next case of the same server finds room.
+pub fn drop_slot(server: &TemporaryPostgres, slot: &str) {
+    let sql = format!(
+        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active; \
+         SELECT pg_sleep(0.1); \
+         SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{slot}'"
+    );
+    let _ = server.psql("postgres", &sql);
+}
 
 /// The major version of the programs in a directory.
 fn major(bin: &Path) -> Option<u32> {
