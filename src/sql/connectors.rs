@@ -1,5 +1,6 @@
 //! What the planner must know of connectors and formats: options, changelog modes, metadata.
 
+use crate::engine::format::metadata;
 use crate::engine::tables::{self, CONNECTORS, FORMATS, TableOption};
 use crate::engine::types::{DataType, TypeKind};
 
@@ -230,7 +231,7 @@ pub fn metadata_type(table: &Table, key: &str) -> Option<DataType> {
             _ => None,
         };
     }
-    if !table.format().is_some_and(|f| f.starts_with("debezium")) {
+    if table.format() != Some("debezium-json") {
         return None;
     }
     match key.strip_prefix("value.").unwrap_or(key) {
@@ -243,27 +244,7 @@ pub fn metadata_type(table: &Table, key: &str) -> Option<DataType> {
 
 /// Metadata keys of a table, for help.
 pub fn metadata_keys(table: &Table) -> Vec<&'static str> {
-    let all = [
-        "topic",
-        "partition",
-        "offset",
-        "leader-epoch",
-        "timestamp",
-        "timestamp-type",
-        "headers",
-        "value.schema",
-        "value.ingestion-timestamp",
-        "value.source.timestamp",
-        "value.source.database",
-        "value.source.schema",
-        "value.source.table",
-        "value.source.properties",
-        "file.path",
-        "file.name",
-        "file.size",
-        "file.modification-time",
-    ];
-    all.into_iter().filter(|key| metadata_type(table, key).is_some()).collect()
+    metadata::keys().filter(|key| metadata_type(table, key).is_some()).collect()
 }
 
 /// Whether a table's rows come as long as the job runs.

@@ -215,6 +215,12 @@ fn options_have_an_effect_or_are_told() {
     let told = plan(&file("'auto-compaction'='true'")).unwrap().warnings;
     assert!(told.iter().any(|w| w.contains("'auto-compaction' has no effect")), "{told:?}");
     let insert = "INSERT INTO o SELECT k, v FROM a; ";
+    let avro = plan(
+        "CREATE TABLE e (k BIGINT, t STRING METADATA FROM 'value.source.table') WITH ('connector'='kafka', 'topic'='e', \
+         'format'='debezium-avro-confluent', 'debezium-avro-confluent.url'='http://r', \
+         'properties.bootstrap.servers'='h'); INSERT INTO o SELECT k, k FROM e",
+    );
+    assert!(avro.unwrap_err().to_string().contains("Invalid metadata key 'value.source.table'"));
     let late = plan(&format!("{insert}SET 'table.exec.state.ttl' = '1 h'; {insert}")).unwrap().warnings;
     assert!(
         late.iter().any(|w| w.contains("'table.exec.state.ttl' is changed behind an INSERT")),

@@ -45,6 +45,11 @@ pub(super) enum Key {
 /// The header by which a file's record tells the size of its file.
 pub const FILE_SIZE: &str = "file.size";
 
+/// The keys that there are, of all connectors and formats.
+pub fn keys() -> impl Iterator<Item = &'static str> {
+    Key::NAMES.iter().map(|(name, _)| *name)
+}
+
 impl Key {
     const NAMES: [(&'static str, Self); 18] = [
         ("topic", Self::Topic),

@@ -11,7 +11,7 @@ mod encode;
 mod json;
 mod json_decoder;
 mod keyed;
-mod metadata;
+pub(crate) mod metadata;
 mod parser;
 pub mod partitions;
 mod raw;
