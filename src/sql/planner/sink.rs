@@ -146,19 +146,6 @@ fn check_formats(
         let option = |key: &str| table.options.get(key).map(String::as_str);
         let connector = option("connector").unwrap_or("");
         let format = option("value.format").or(option("format")).unwrap_or("");
-        if connector == "upsert-kafka"
-            && matches!(
-                format,
-                "debezium-json" | "debezium-avro-confluent" | "canal-json" | "maxwell-json" | "ogg-json"
-            )
-        {
-            return Err(SqlError::plan(
-                span,
-                format!(
-                    "'upsert-kafka' connector doesn't support '{format}' as value format, because it is not in insert-only mode."
-                ),
-            ));
-        }
         if !matches!(connector, "kafka" | "upsert-kafka" | "filesystem")
             || !matches!(format, "json" | "csv" | "raw" | "debezium-json")
         {
