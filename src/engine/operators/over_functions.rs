@@ -40,7 +40,7 @@ impl Functions {
                         call.function
                     )));
                 }
-                _ => Function::Aggregate(Call::new(call, builder.input(0)?, retract)?),
+                _ => Function::Aggregate(Call::new(call, builder.input(0)?, retract)?.of_frame()),
             })
         };
         Ok(Self { all: calls.iter().map(function).collect::<Result<_, EngineError>>()? })

@@ -183,10 +183,6 @@ impl Binder<'_> {
         let args = aggregates::arguments(function, args, span)?;
         let arg_types: Vec<DataType> = args.iter().map(|arg| arg.data_type.clone()).collect();
         let data_type = aggregates::result_type(function, &arg_types, true, filter.is_some(), span)?;
-        let function = match args.as_slice() {
-            [arg] => aggregates::average_of_sum(function, &arg.data_type.kind),
-            _ => function,
-        };
         let pending = Pending {
             function,
             args,

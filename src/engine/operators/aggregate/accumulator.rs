@@ -16,6 +16,8 @@ use super::memory::MemoryCounts;
 pub(super) enum Function {
     Count,
     Sum,
+    /// SUM of a frame: an overflow stays until the frame is empty.
+    SumOfFrame,
     Avg,
     /// AVG of integers whose sum is of their type, and wraps.
     AvgOfSum,
@@ -147,6 +149,14 @@ impl Call {
         })
     }
 
+    /// The call as OVER computes it.
+    pub(in super::super) fn of_frame(mut self) -> Self {
+        if self.function == Function::Sum {
+            self.function = Function::SumOfFrame;
+        }
+        self
+    }
+
     /// Digits after the point of what is added up.
     fn scale(&self) -> u8 {
         match self.types.first().map(|t| &t.kind) {
@@ -180,13 +190,15 @@ impl Call {
     pub(in super::super) fn create(&self) -> Accumulator {
         match self.function {
             Function::Count => Accumulator::Count(0),
-            Function::Sum | Function::Avg | Function::AvgOfSum => match self.types.first().map(|t| &t.kind) {
-                Some(TypeKind::Decimal(_, scale)) => {
-                    Accumulator::Decimal { sum: Some(Decimal::new(0, *scale)), count: 0 }
+            Function::Sum | Function::SumOfFrame | Function::Avg | Function::AvgOfSum => {
+                match self.types.first().map(|t| &t.kind) {
+                    Some(TypeKind::Decimal(_, scale)) => {
+                        Accumulator::Decimal { sum: Some(Decimal::new(0, *scale)), count: 0 }
+                    }
+                    Some(TypeKind::Float | TypeKind::Double) => Accumulator::Double { sum: 0.0, count: 0 },
+                    _ => Accumulator::Whole { sum: 0, count: 0 },
                 }
-                Some(TypeKind::Float | TypeKind::Double) => Accumulator::Double { sum: 0.0, count: 0 },
-                _ => Accumulator::Whole { sum: 0, count: 0 },
-            },
+            }
             Function::Variance { .. } => Accumulator::Moments { count: 0, mean: 0.0, squares: 0.0 },
             _ => Accumulator::Value { value: Value::Null, count: 0 },
         }
@@ -254,7 +266,9 @@ impl Call {
             (Accumulator::Double { sum, count }, function) => {
                 let value = arithmetic::to_f64(value).unwrap_or_default();
                 let value = if add { value } else { -value };
-                *sum = if function == Function::Sum && self.output.kind == TypeKind::Float {
+                *sum = if matches!(function, Function::Sum | Function::SumOfFrame)
+                    && self.output.kind == TypeKind::Float
+                {
                     #[allow(clippy::cast_possible_truncation, reason = "SUM(FLOAT) adds in 32 bits")]
                     f64::from(*sum as f32 + value as f32)
                 } else {
@@ -263,7 +277,7 @@ impl Call {
                 *count += sign;
             }
             (Accumulator::Decimal { sum, count }, function) => {
-                // SUM begins anew behind an overflow, AVG has none any more
+                // SUM of a group begins anew behind an overflow, the others have none any more
                 let anew = Decimal::new(0, self.scale());
                 let total = sum.or_else(|| (function == Function::Sum).then_some(anew));
                 if let (Some(total), Some(value)) = (total, arithmetic::to_decimal(value)) {
