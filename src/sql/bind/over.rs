@@ -95,14 +95,20 @@ impl Binder<'_> {
         }
         let inner = Env { over: None, ..env };
         let args = ast_call.args.iter().map(|arg| self.expr(arg, inner)).collect::<SqlResult<Vec<_>>>()?;
+        // A frame is known to have rows where its bounds are words, not numbers.
+        let filled = !matches!(spec.frame, Some((_, FrameStart::Preceding(_))));
         if let ("STDDEV_POP" | "STDDEV_SAMP" | "VAR_POP" | "VAR_SAMP", [arg]) = (function, args.as_slice()) {
             let to =
-                aggregates::result_type(function, std::slice::from_ref(&arg.data_type), false, false, span)?;
-            return self.expr(&of_moments(function, ast_call, to, span), env);
+                aggregates::result_type(function, std::slice::from_ref(&arg.data_type), filled, false, span)?;
+            let mut moments = self.expr(&of_moments(function, ast_call, to.clone(), span), env)?;
+            if function.ends_with("_POP") {
+                moments.data_type = to;
+            }
+            return Ok(moments);
         }
         if let ("AVG", [arg]) = (function, args.as_slice()) {
             let to =
-                aggregates::result_type(function, std::slice::from_ref(&arg.data_type), true, false, span)?;
+                aggregates::result_type(function, std::slice::from_ref(&arg.data_type), filled, false, span)?;
             let mut mean = self.expr(&of_sum(ast_call, to.clone(), span), env)?;
             mean.data_type = to;
             return Ok(mean);
@@ -182,7 +188,7 @@ impl Binder<'_> {
         }
         let args = aggregates::arguments(function, args, span)?;
         let arg_types: Vec<DataType> = args.iter().map(|arg| arg.data_type.clone()).collect();
-        let data_type = aggregates::result_type(function, &arg_types, true, filter.is_some(), span)?;
+        let data_type = aggregates::result_type(function, &arg_types, filled, filter.is_some(), span)?;
         let pending = Pending {
             function,
             args,

@@ -167,9 +167,10 @@ pub fn result_type(
             }
             DataType { kind: TypeKind::Varchar(UNBOUNDED), nullable }
         }
-        "FIRST_VALUE" | "LAST_VALUE" | "SINGLE_VALUE" | "LAG" | "LEAD" => {
-            DataType { kind, nullable: nullable || matches!(function, "LAG" | "LEAD" | "SINGLE_VALUE") }
-        }
+        "FIRST_VALUE" | "LAST_VALUE" => DataType { kind, nullable },
+        "SINGLE_VALUE" => DataType::new(kind),
+        // The default also stands for a NULL that is there.
+        "LAG" | "LEAD" => DataType { kind, nullable: args.get(2).is_none_or(|default| default.nullable) },
         "COLLECT" => DataType::not_null(TypeKind::Multiset(Box::new(DataType {
             kind,
             nullable: first.is_some_and(|t| t.nullable),
