@@ -73,18 +73,18 @@ impl Day {
         }
     }
 
-    fn from_sunday(&self) -> u32 {
+    fn since_sunday(&self) -> u32 {
         self.date.weekday().num_days_from_sunday()
     }
 
     /// Week of the year and the year that it counts to.
     fn week(&self) -> (i32, u32) {
         // the weekday of 1 January, from Sunday
-        let first = (self.from_sunday() + 371 - (self.ordinal - 1) % 7) % 7;
+        let first = (self.since_sunday() + 371 - (self.ordinal - 1) % 7) % 7;
         let leap =
             if days(self.date) >= CUTOVER { self.date.leap_year() } else { self.year.rem_euclid(4) == 0 };
         let days_left = (if leap { 366_u32 } else { 365 }).saturating_sub(self.ordinal);
-        if days_left < 6 - self.from_sunday() {
+        if days_left < 6 - self.since_sunday() {
             return (self.year + 1, 1);
         }
         (self.year, (self.ordinal - 1 + first) / 7 + 1)
@@ -225,7 +225,7 @@ fn field(out: &mut String, at: NaiveDateTime, day: &Day, letter: char, count: us
         'S' => at.nanosecond() % 1_000_000_000 / 1_000_000,
         'w' => day.week().1,
         // 'W': the week of the month
-        _ => (day.day - 1 + (day.from_sunday() + 371 - (day.day - 1) % 7) % 7) / 7 + 1,
+        _ => (day.day - 1 + (day.since_sunday() + 371 - (day.day - 1) % 7) % 7) / 7 + 1,
     };
     padded(out, number, count);
 }

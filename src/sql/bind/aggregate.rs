@@ -378,7 +378,7 @@ impl Binder<'_> {
             }
             _ => (function, ast_call.args.as_slice()),
         };
-        if function == "COUNT" && given.len() > 1 && !ast_call.distinct {
+        if function == "COUNT" && given.len() > 1 && (self.strict() || !ast_call.distinct) {
             return Err(SqlError::plan(span, "We now only support the count of one field."));
         }
         let mut args = given.iter().map(|arg| self.expr(arg, plain)).collect::<SqlResult<Vec<_>>>()?;

@@ -379,10 +379,11 @@ pub(super) fn is_global_aggregate(rel: &Rel) -> bool {
     }
 }
 
-/// The query under EXISTS without what does not matter there: an order, and a limit to so many rows.
+/// The query under EXISTS without its order. A limit stays: under a query that depends on the one around Flink takes
+/// it over all rows, which nobody means, and so it is refused.
 pub(super) fn for_exists(rel: Rel) -> Rel {
     match rel.node {
-        RelNode::Sort { input, offset: 0, limit, .. } if limit != Some(0) => for_exists(*input),
+        RelNode::Sort { input, offset: 0, limit: None, .. } => for_exists(*input),
         RelNode::Project(input, exprs) => {
             let node = RelNode::Project(Box::new(for_exists(*input)), exprs);
             Rel { node, cols: rel.cols }

@@ -19,7 +19,9 @@ pub(super) fn refused_by_flink(
         return Err(SqlError::plan(insert.query.span, "Illegal use of 'NULL'")
             .help("CAST(NULL AS type) gives it one"));
     }
-    if insert.conflict.is_some() && mode != SinkMode::Upsert {
+    // these say of themselves what they are asked for
+    let any = table.options.get("connector").is_some_and(|c| matches!(c.as_str(), "print" | "blackhole"));
+    if insert.conflict.is_some() && mode != SinkMode::Upsert && !any {
         let why = match mode {
             SinkMode::Append => "only accepts INSERT (append-only) changes",
             _ => "requires UPDATE_BEFORE (retract mode)",
