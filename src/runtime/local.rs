@@ -2,7 +2,7 @@
 //! whose offsets count lines or rows.
 
 use std::collections::BTreeSet;
-use std::io::BufRead;
+use std::io::{BufRead, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use super::datagen::Generator;
 use super::jdbc::{OutsideTable, ScanKey};
 use super::options::Pattern;
 use super::source::{POLL_BYTES, SourceEvent, SourceTask, position_key};
+use crate::engine::format::csv::Framing;
 use crate::engine::format::{FILE_SIZE, partitions};
-use crate::engine::plan::TableRef;
 use crate::error::{Error, Result};
 use crate::log::{Fetched, TopicPartition};
 use crate::sink::format_error;
@@ -176,7 +176,7 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
         let size = about.len().to_string();
         let modified = about.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
         let modified = modified.map_or(0, |t| i64::try_from(t.as_millis()).unwrap_or(0));
-        let quotes = Quotes::of(&self.definition);
+        let mut framing = Framing::of(&self.definition).map_err(|e| format_error(&self.table, e))?;
         let mut lines = std::io::BufReader::with_capacity(1 << 16, opened);
         let mut offset = 0i64;
         let mut ended = false;
@@ -184,34 +184,37 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
             let mut fetched = Fetched::default();
             while fetched.bytes() < POLL_BYTES && !ended {
                 let mut line = Vec::new();
-                if lines.read_until(b'\n', &mut line).map_err(failed)? == 0 {
+                if read_line(&mut lines, &mut line).map_err(failed)? == 0 {
                     ended = true;
                     break;
                 }
                 let mut whole = line.pop_if(|end| *end == b'\n').is_some();
-                if let Some(quotes) = &quotes {
-                    let mut open = quotes.are_open(&line, false);
-                    while open && whole {
+                if let Some(framing) = &mut framing {
+                    let mut open = framing.is_open(&line, false);
+                    while open && whole && line.len() <= LONGEST {
                         let known = line.len();
                         line.push(b'\n');
-                        if lines.read_until(b'\n', &mut line).map_err(failed)? == 0 {
+                        if read_line(&mut lines, &mut line).map_err(failed)? == 0 {
                             break;
                         }
                         whole = line.pop_if(|end| *end == b'\n').is_some();
-                        open = quotes.are_open(line.get(known..).unwrap_or_default(), true);
-                        if line.len() > LONGEST {
-                            return Err(Error::data(format!(
-                                "table {}: cannot read {}, record {}",
-                                self.table,
-                                file.display(),
-                                offset + 1
-                            ))
-                            .because(format!("a quoted field does not end within {} MiB", LONGEST >> 20))
-                            .next(
-                                "look for a quote that is not closed, or set 'csv.disable-quote-character'",
-                            ));
-                        }
+                        open = framing.is_open(line.get(known..).unwrap_or_default(), true);
                     }
+                }
+                if line.len() > LONGEST {
+                    let next = if framing.is_some() {
+                        "look for a quote that is not closed, or set 'csv.disable-quote-character'"
+                    } else {
+                        "write a record a line, with line ends between them"
+                    };
+                    return Err(Error::data(format!(
+                        "table {}: cannot read {}, record {}",
+                        self.table,
+                        file.display(),
+                        offset + 1
+                    ))
+                    .because(format!("it does not end within {} MiB", LONGEST >> 20))
+                    .next(next));
                 }
                 if whole {
                     // Lines of Windows, as Flink reads them.
@@ -231,54 +234,13 @@ impl<E: From<SourceEvent> + Send + 'static> SourceTask<E> {
     }
 }
 
-/// Bytes of a record with quoted line ends.
-const LONGEST: usize = 16 << 20;
+/// Bytes of a record of a file.
+const LONGEST: usize = 64 << 20;
 
-/// How csv quotes: a line may end within a quoted field, and the record goes on then.
-struct Quotes {
-    quote: u8,
-    escape: Option<u8>,
-    delimiter: u8,
-}
-
-impl Quotes {
-    /// `None`: the table's format has none.
-    fn of(table: &TableRef) -> Option<Self> {
-        let get = |name: &str| table.options.get(&format!("csv.{name}")).map(String::as_str);
-        let byte = |text: Option<&str>| text.and_then(|t| t.bytes().next().filter(|_| t.len() == 1));
-        let is_csv = table.options.get("format").is_some_and(|format| format == "csv");
-        if !is_csv || get("disable-quote-character").is_some_and(|v| v.eq_ignore_ascii_case("true")) {
-            return None;
-        }
-        let delimiter = match get("field-delimiter") {
-            None => b',',
-            Some("\\t" | "\t") => b'\t',
-            text => byte(text)?,
-        };
-        let quote = get("quote-character").map_or(Some(b'"'), |text| byte(Some(text)))?;
-        Some(Self { quote, escape: byte(get("escape-character")), delimiter })
-    }
-
-    /// Whether the text ends within a quoted field, as it begins within one or not. Quotes that do not begin a field are
-    /// text.
-    fn are_open(&self, text: &[u8], mut within: bool) -> bool {
-        let mut begins = !within;
-        let mut bytes = text.iter().copied().peekable();
-        while let Some(byte) = bytes.next() {
-            if within {
-                if Some(byte) == self.escape && byte != self.quote {
-                    bytes.next();
-                } else if byte == self.quote {
-                    // Two of them are one, as text.
-                    within = bytes.next_if_eq(&self.quote).is_some();
-                }
-            } else {
-                within = begins && byte == self.quote;
-            }
-            begins = !within && byte == self.delimiter;
-        }
-        within
-    }
+/// Reads a line with its end; what is longer than a record may be is cut behind that.
+fn read_line(lines: &mut impl BufRead, record: &mut Vec<u8>) -> std::io::Result<usize> {
+    let most = u64::try_from(LONGEST.saturating_sub(record.len())).unwrap_or(0) + 1;
+    lines.take(most).read_until(b'\n', record)
 }
 
 /// The files of a path: itself, or what a directory and those in it hold but for hidden files, by name. Those of a

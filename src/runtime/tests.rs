@@ -364,6 +364,9 @@ async fn lines_of_files() {
     assert_eq!(rows, ["+I[1, two\nlines \"said\" ]", "+I[2, 5\" pipe]", "+I[3, x]"]);
     let rows = read("'format'='csv'", "id INT, t STRING", "1,\"a\r\nb\r\n\"\r\n2,c\r\n").await;
     assert_eq!(rows, ["+I[1, a\r\nb\r\n]", "+I[2, c]"]);
+    let text = "1\u{1}\"two\nlines\"\n2\u{1}c\n";
+    let rows = read("'format'='csv', 'csv.field-delimiter'='\\u0001'", "id INT, t STRING", text).await;
+    assert_eq!(rows, ["+I[1, two\nlines]", "+I[2, c]"]);
     let rows = read("'format'='raw'", "t STRING", "a\r\nb\nc\r").await;
     assert_eq!(rows, ["+I[a]", "+I[b]", "+I[c\r]"]);
 }

@@ -58,6 +58,67 @@ impl CsvOptions {
     }
 }
 
+/// Where records of csv end in a file: a line may end within a quoted field, and the record goes on then.
+#[derive(Debug)]
+pub(crate) struct Framing {
+    delimiter: char,
+    quote: char,
+    escape: Option<char>,
+    field: Begun,
+}
+
+/// How far a field is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begun {
+    /// Nothing but blanks: a quote here begins a quoted field.
+    Blank,
+    Text,
+    Quoted,
+    /// A quoted field that has ended.
+    Closed,
+}
+
+impl Framing {
+    /// Of a table's format; `None` where it is another one or knows no quotes.
+    pub(crate) fn of(table: &TableRef) -> Result<Option<Self>, FormatError> {
+        let options = FormatOptions::of_value(table)?;
+        if options.name != "csv" {
+            return Ok(None);
+        }
+        let CsvOptions { delimiter, quote, escape, .. } = CsvOptions::new(&options)?;
+        Ok(quote.map(|quote| Self { delimiter, quote, escape, field: Begun::Blank }))
+    }
+
+    /// Whether a record ends within a quoted field with this line, which goes on with the record before it or
+    /// begins one.
+    pub(crate) fn is_open(&mut self, line: &[u8], goes_on: bool) -> bool {
+        if !goes_on {
+            self.field = Begun::Blank;
+        }
+        let line = String::from_utf8_lossy(line);
+        let mut chars = line.chars().peekable();
+        while let Some(c) = chars.next() {
+            self.field = if self.escape == Some(c) {
+                let text = chars.next().is_some_and(|escaped| !escaped.is_whitespace());
+                if text && self.field == Begun::Blank { Begun::Text } else { self.field }
+            } else {
+                match self.field {
+                    Begun::Quoted if c != self.quote || chars.next_if_eq(&self.quote).is_some() => {
+                        Begun::Quoted
+                    }
+                    Begun::Quoted => Begun::Closed,
+                    _ if c == self.delimiter => Begun::Blank,
+                    Begun::Blank if c == self.quote => Begun::Quoted,
+                    Begun::Blank if c.is_whitespace() => Begun::Blank,
+                    Begun::Closed => Begun::Closed,
+                    _ => Begun::Text,
+                }
+            };
+        }
+        self.field == Begun::Quoted
+    }
+}
+
 /// Flink takes Java's escapes in delimiters.
 fn unescaped(text: &str) -> Option<char> {
     match text.strip_prefix('\\')? {
@@ -387,6 +448,46 @@ impl CsvWriter {
                 out.extend_from_slice(buffer.as_bytes());
             }
             _ => out.extend_from_slice(text.as_bytes()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn table(options: &[(&str, &str)]) -> TableRef {
+        let options = [("connector", "filesystem"), ("format", "csv")].iter().chain(options);
+        TableRef {
+            name: "t".to_owned(),
+            options: options.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>(),
+            columns: Vec::new(),
+            primary_key: Vec::new(),
+        }
+    }
+
+    proptest! {
+        /// A record is open where its line alone would miss a closing quote.
+        #[test]
+        fn records_end_where_fields_do(line in "[ab;\"\\\\ \u{1}é]{0,12}", which in 0..3_usize) {
+            let given: &[(&str, &str)] = match which {
+                0 => &[("csv.field-delimiter", ";")],
+                1 => &[("csv.field-delimiter", "\\u0001"), ("csv.escape-character", "\\")],
+                _ => &[("csv.field-delimiter", "é"), ("csv.quote-character", "a")],
+            };
+            let table = table(given);
+            let options = FormatOptions::of_value(&table).unwrap();
+            let mut decoder = CsvDecoder::new(&table, &options, &FormatContext::new(&BTreeMap::new()).unwrap()).unwrap();
+            let open = Framing::of(&table).unwrap().unwrap().is_open(line.as_bytes(), false);
+            let missing = decoder.split(&line).err().is_some_and(|e| e.to_string().contains("Missing closing"));
+            // A field that is wrong ends what the decoder reads; the record is the line then all the same.
+            let wrong = decoder.split(&line).err().is_some_and(|e| !e.to_string().contains("Missing closing"));
+            prop_assert!(wrong || open == missing, "{line:?} open {open}, missing {missing}");
         }
     }
 }

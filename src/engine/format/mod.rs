@@ -5,7 +5,7 @@
 
 mod absent;
 pub mod avro;
-mod csv;
+pub(crate) mod csv;
 mod debezium;
 mod encode;
 mod json;
