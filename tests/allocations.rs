@@ -10,7 +10,7 @@ use millstream::engine::plan::{NodeId, Op};
 use millstream::engine::row::{Change, RowKind, Value};
 use millstream::log::Batch;
 use millstream::pg::pgoutput::Column;
-use millstream::sql::{CompileOptions, compile};
+use millstream::sql::compile;
 use millstream::state::store::StoreOptions;
 use millstream::state::{Head, Store};
 
@@ -122,7 +122,7 @@ fn a_join_without_a_key_holds_a_part_of_its_rows() {
         CREATE TABLE u (id BIGINT, v BIGINT, name STRING, PRIMARY KEY (id) NOT ENFORCED)
           WITH ('connector'='filesystem', 'path'='u', 'format'='debezium-json');
         SELECT t.id, t.name, u.id FROM t JOIN u ON t.v > u.v;";
-    let plan = compile(sql, &CompileOptions::default()).unwrap().plan;
+    let plan = compile(sql).unwrap().plan;
     let source = |name: &str| {
         let is_source = |op: &Op| matches!(op, Op::Source(table) if table.name == name);
         plan.nodes.iter().position(|node| is_source(&node.op)).unwrap()
