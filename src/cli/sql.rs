@@ -143,7 +143,8 @@ async fn drive(handle: PipelineHandle, args: &Args, global: &GlobalArgs) -> Resu
     if result.is_ok() && args.execute.is_none() {
         let status = control.status();
         eprintln!("{}", summary(&status, begun.elapsed(), global.json));
-        if goes_on && status.records == 0 && !global.json {
+        let nothing = status.records == 0 && status.sinks.iter().all(|sink| sink.rows == 0);
+        if goes_on && nothing && !global.json {
             eprintln!("it went on where it had stopped, and nothing was new: --fresh reads everything again");
         }
     }
@@ -157,8 +158,10 @@ fn summary(status: &PipelineStatus, time: Duration, json: bool) -> String {
     }
     let sinks: Vec<String> =
         status.sinks.iter().map(|sink| format!("{} rows into {}", sink.rows, sink.name)).collect();
+    let skipped: u64 = status.skipped.values().map(|skipped| skipped.records).sum();
+    let skipped = if skipped > 0 { format!(" ({skipped} skipped)") } else { String::new() };
     format!(
-        "{} {}: {} records read, {}, epoch {}, {:.1} s",
+        "{} {}: {} records read{skipped}, {}, epoch {}, {:.1} s",
         status.name,
         status.phase.name(),
         status.records,

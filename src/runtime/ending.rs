@@ -16,6 +16,7 @@ use crate::state::savepoint;
 
 impl Worker {
     pub(super) fn finish(&mut self, phase: Phase) -> Result<Phase> {
+        (0..self.sources.len()).for_each(|source| self.tell_absent(source, true));
         if phase == Phase::Finished && !std::mem::replace(&mut self.work.end_sent, true) {
             self.graph.end(&mut Sinks(&mut self.sinks)).map_err(engine_error)?;
             self.work.dirty |= self.sinks.iter().any(|s| !s.collector.is_empty());

@@ -60,6 +60,7 @@ pub(super) fn open_sinks(
         addresses: environment.addresses.clone(),
         print: environment.print.clone(),
         format: format.clone(),
+        mini_batch: crate::engine::options::flag(&plan.options, "table.exec.mini-batch.enabled", false),
     };
     let opening = |node: usize, name: String, table: &TableRef| {
         let id = SinkId { pipeline: pipeline.to_owned(), sink: name.clone() };

@@ -111,6 +111,7 @@ impl Worker {
                 Ok(())
             }
             SourceEvent::Ended { source } => {
+                self.tell_absent(source, true);
                 if let Some(slot) = self.sources.get_mut(source) {
                     slot.ended = true;
                     if slot.by_key {
@@ -210,18 +211,23 @@ impl Worker {
             }
         }
         self.push(source, &mut changes, first, last)?;
-        if let Some(slot) = self.sources.get_mut(source)
-            && let Some(absent) = slot.decoder.take_absent()
-        {
-            let warning = format!("table {}: {absent}", slot.table);
-            tracing::warn!("{warning}");
-            self.shared.warn(warning);
-        }
+        self.tell_absent(source, false);
         self.keep_key(source, fetched, fetched.len());
         for (at, next) in fetched.next_offsets() {
             self.move_to(source, at, *next);
         }
         Ok(())
+    }
+
+    /// Warns of columns that no record has had.
+    pub(super) fn tell_absent(&mut self, source: usize, ended: bool) {
+        if let Some(slot) = self.sources.get_mut(source)
+            && let Some(absent) = slot.decoder.take_absent(ended)
+        {
+            let warning = format!("table {}: {absent}", slot.table);
+            tracing::warn!("{warning}");
+            self.shared.warn(warning);
+        }
     }
 
     /// The first `count` records of a fetch are done with.

@@ -174,7 +174,10 @@ pub fn savepoint(data: &Path, name: &str, path: &Path) -> Result<Option<u64>> {
 /// # Errors
 /// [`crate::Kind::Fenced`] where a pipeline of the name runs; where the file is damaged. Then the state is as it was.
 pub fn restore(data: &Path, path: &Path, name: Option<&str>) -> Result<Savepoint> {
-    let savepoint = savepoint::look(path).map_err(state_error)?;
+    let savepoint = savepoint::look(path).map_err(|e| match e {
+        newer @ StateError::Newer { .. } => state_error(newer),
+        other => Error::config(format!("cannot read savepoint {}", path.display())).with_source(other),
+    })?;
     let name = name.unwrap_or(&savepoint.name).to_owned();
     let renamed = name != savepoint.name;
     let held = take_stopped(data, &name)?;

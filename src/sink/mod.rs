@@ -50,7 +50,7 @@ impl fmt::Display for SinkId {
 /// For a sink with [`Reduction::ByKey`] every key occurs once, as [`crate::engine::row::RowKind::UpdateAfter`]
 /// (the whole row, to be upserted) or [`crate::engine::row::RowKind::Delete`] (a row whose key columns name the
 /// row to delete; the other columns are whatever the query retracted), in the order of the encoded key. For
-/// [`Reduction::None`] it is every change in order.
+/// [`Reduction::None`] it is every change in order, and for [`Reduction::Each`] every such change of a key.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Output {
     /// The changes.
@@ -64,6 +64,8 @@ pub enum Reduction {
     None,
     /// Only the last change per key is written; the indexes are the key's columns in the sink's row.
     ByKey(Vec<usize>),
+    /// Every change of these columns' keys is written, in order: readers ask for each version of a row.
+    Each(Vec<usize>),
 }
 
 /// A target. All methods are called by one task, one after the other.

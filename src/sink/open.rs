@@ -24,6 +24,8 @@ pub struct SinkContext {
     pub print: PrintTarget,
     /// Session time zone and strictness.
     pub format: FormatContext,
+    /// `table.exec.mini-batch.enabled`.
+    pub mini_batch: bool,
 }
 
 /// Makes the sink of a table, without connecting anywhere.
@@ -33,9 +35,7 @@ pub struct SinkContext {
 pub fn open(table: &TableRef, id: SinkId, context: &SinkContext) -> Result<Box<dyn Sink>> {
     let connector = table.options.get("connector").map_or("", String::as_str);
     match connector {
-        "kafka" | "upsert-kafka" => {
-            Ok(Box::new(TopicSink::new(table, id, Arc::clone(&context.log), &context.format)?))
-        }
+        "kafka" | "upsert-kafka" => Ok(Box::new(TopicSink::new(table, id, context)?)),
         "print" => {
             let schema = table.columns.iter().map(|c| c.field.clone()).collect();
             Ok(Box::new(PrintSink::new(&table.options, schema, context.print.clone())))

@@ -10,7 +10,7 @@ use super::{Output, Reduction};
 ///
 /// Reduction by key keeps the last change per key, as the JDBC sink's buffer of Flink does: a delete that is
 /// followed by an insert of the same key is one upsert, so that readers of the target never see the row
-/// vanish in between.
+/// vanish in between. Where each change is written, that holds of an update only, whose old row its new one follows.
 #[derive(Debug)]
 pub struct Collector {
     reduction: Reduction,
@@ -18,6 +18,8 @@ pub struct Collector {
     last: HashMap<Vec<u8>, Change, ahash::RandomState>,
     key: Vec<u8>,
     bytes: usize,
+    /// Whether the last of `changes` is the old row of an update.
+    before: bool,
 }
 
 /// About what a change takes where it is written out.
@@ -38,16 +40,37 @@ fn size(change: &Change) -> usize {
 impl Collector {
     /// An empty collector.
     pub fn new(reduction: Reduction) -> Self {
-        Self { reduction, changes: Vec::new(), last: HashMap::default(), key: Vec::new(), bytes: 0 }
+        Self {
+            reduction,
+            changes: Vec::new(),
+            last: HashMap::default(),
+            key: Vec::new(),
+            bytes: 0,
+            before: false,
+        }
     }
 
     /// Adds a change. `encode_key` appends the memcomparable form of the key columns; it is called only where
     /// the sink has a key.
     pub fn push(&mut self, change: Change, encode_key: impl FnOnce(&Change, &[usize], &mut Vec<u8>)) {
-        let Reduction::ByKey(columns) = &self.reduction else {
-            self.bytes += size(&change);
-            self.changes.push(change);
-            return;
+        let columns = match &self.reduction {
+            Reduction::ByKey(columns) => columns,
+            Reduction::Each(columns) => {
+                let same = |last: &Change| columns.iter().all(|c| last.row.get(*c) == change.row.get(*c));
+                let follows = std::mem::replace(&mut self.before, change.kind == RowKind::UpdateBefore);
+                if follows && change.kind.is_add() && self.changes.last().is_some_and(same) {
+                    self.bytes = self.bytes.saturating_sub(self.changes.pop().as_ref().map_or(0, size));
+                }
+                let kind = if change.kind.is_add() { RowKind::UpdateAfter } else { RowKind::Delete };
+                self.bytes += size(&change);
+                self.changes.push(Change { kind, row: change.row });
+                return;
+            }
+            Reduction::None => {
+                self.bytes += size(&change);
+                self.changes.push(change);
+                return;
+            }
         };
         // -U counts as a delete (so Flink's JDBC buffer): where its +U has the same key, that one comes later and
         // wins; where the key changed or a filter dropped the +U, the old row has to go.
@@ -85,6 +108,7 @@ impl Collector {
     /// The epoch's output; the collector is empty afterwards and keeps its memory.
     pub fn take(&mut self) -> Output {
         self.bytes = 0;
+        self.before = false;
         if self.last.is_empty() {
             return Output { changes: std::mem::take(&mut self.changes) };
         }
@@ -133,6 +157,31 @@ mod tests {
             ]
         );
         assert!(collector.is_empty() && collector.bytes() == 0);
+    }
+
+    #[test]
+    fn each_change_of_a_key_but_the_old_rows_of_updates() {
+        let mut collector = Collector::new(Reduction::Each(vec![0]));
+        for (kind, id, v) in [
+            (RowKind::Insert, 1, 1),
+            (RowKind::UpdateBefore, 1, 1),
+            (RowKind::UpdateAfter, 1, 2),
+            (RowKind::UpdateBefore, 1, 2),
+            (RowKind::UpdateAfter, 2, 2),
+            (RowKind::Delete, 2, 2),
+            (RowKind::Insert, 2, 3),
+        ] {
+            collector.push(change(kind, id, v), key);
+        }
+        let written: Vec<(RowKind, i64)> = collector
+            .take()
+            .changes
+            .iter()
+            .map(|c| (c.kind, if let Value::Int(v) = c.row[1] { v } else { 0 }))
+            .collect();
+        let (add, gone) = (RowKind::UpdateAfter, RowKind::Delete);
+        assert_eq!(written, [(add, 1), (add, 2), (gone, 2), (add, 2), (gone, 2), (add, 3)]);
+        assert_eq!(collector.bytes(), 0);
     }
 
     #[test]

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::open::SinkContext;
 use super::{Fence, Output, Reduction, Sink, SinkId, format_error};
-use crate::engine::format::{self, Encoder, FormatContext};
+use crate::engine::format::{self, Encoder};
+use crate::engine::options;
 use crate::engine::plan::TableRef;
 use crate::engine::row::Value;
 use crate::error::{Error, Kind, Result};
@@ -105,12 +107,20 @@ fn transactional_prefix(table: &TableRef) -> Result<Option<&str>> {
     }
 }
 
+/// Whether `sink.buffer-flush.max-rows` and `sink.buffer-flush.interval` are both set, and not to 0.
+fn is_buffered(table: &TableRef) -> bool {
+    let option =
+        |name: &str, read: fn(&str) -> Option<i64>| table.option(name).and_then(read).unwrap_or(0) > 0;
+    option("sink.buffer-flush.max-rows", |text| text.trim().parse().ok())
+        && option("sink.buffer-flush.interval", options::millis)
+}
+
 impl TopicSink {
     /// From the sink's table.
     ///
     /// # Errors
     /// Where the topic is missing or not one, or the format cannot be written.
-    pub fn new(table: &TableRef, id: SinkId, log: Arc<dyn Log>, context: &FormatContext) -> Result<Self> {
+    pub fn new(table: &TableRef, id: SinkId, context: &SinkContext) -> Result<Self> {
         let topic = table
             .options
             .get("topic")
@@ -120,7 +130,7 @@ impl TopicSink {
                 .because("option 'topic' holds a list"));
         }
         let upsert = table.options.get("connector").is_some_and(|c| c == "upsert-kafka");
-        let encoder = format::encoder(table, context).map_err(|e| format_error(&table.name, e))?;
+        let encoder = format::encoder(table, &context.format).map_err(|e| format_error(&table.name, e))?;
         let mut spec = TopicSpec {
             name: topic.clone(),
             partitions: None,
@@ -130,7 +140,13 @@ impl TopicSink {
         if upsert {
             spec.configs.insert("cleanup.policy".into(), "compact".into());
         }
-        let reduction = if upsert { Reduction::ByKey(table.primary_key.clone()) } else { Reduction::None };
+        // As in Flink: a batch or a buffer is for fewer writes; else each version of a row is written, which temporal
+        // joins with the topic look for.
+        let reduction = match (upsert, context.mini_batch || is_buffered(table)) {
+            (false, _) => Reduction::None,
+            (true, true) => Reduction::ByKey(table.primary_key.clone()),
+            (true, false) => Reduction::Each(table.primary_key.clone()),
+        };
         let metadata = |key: &str| table.columns.iter().position(|c| c.metadata.as_deref() == Some(key));
         let timestamp = metadata("timestamp");
         let prefix = transactional_prefix(table)?.unwrap_or("millstream");
@@ -138,7 +154,7 @@ impl TopicSink {
             headers: metadata("headers"),
             partitioner: Partitioner::new(table)?,
             transactional_id: format!("{prefix}-{id}"),
-            log,
+            log: Arc::clone(&context.log),
             id,
             topic: topic.clone(),
             encoder,
@@ -331,9 +347,15 @@ mod tests {
     async fn an_epoch_whose_answer_was_lost_is_known() {
         let dir = tempfile::tempdir().unwrap();
         let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(dir.path().join("log")).unwrap());
-        let context = FormatContext::new(&std::collections::BTreeMap::new()).unwrap();
+        let context = SinkContext {
+            log,
+            addresses: crate::config::address::AddressMap::default(),
+            print: crate::sink::print::PrintTarget::Terminal,
+            format: format::FormatContext::new(&std::collections::BTreeMap::new()).unwrap(),
+            mini_batch: false,
+        };
         let id = SinkId { pipeline: "p".into(), sink: "copy".into() };
-        let mut sink = TopicSink::new(&crate::runtime::testing::upsert_topic(), id, log, &context).unwrap();
+        let mut sink = TopicSink::new(&crate::runtime::testing::upsert_topic(), id, &context).unwrap();
         let token = |epoch| Fence { epoch, writer: "w".into() };
         let nothing = Output { changes: Vec::new() };
         assert_eq!(sink.fence().await.unwrap(), None);

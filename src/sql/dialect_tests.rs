@@ -215,6 +215,12 @@ fn options_have_an_effect_or_are_told() {
     let told = plan(&file("'auto-compaction'='true'")).unwrap().warnings;
     assert!(told.iter().any(|w| w.contains("'auto-compaction' has no effect")), "{told:?}");
     let insert = "INSERT INTO o SELECT k, v FROM a; ";
+    let letters =
+        plan("SET 'millstream.dead-letter.topic' = 'd'; INSERT INTO o SELECT k, v FROM a").unwrap().warnings;
+    assert!(
+        letters.iter().any(|w| w.contains("'millstream.dead-letter.topic' has no effect")),
+        "{letters:?}"
+    );
     let avro = plan(
         "CREATE TABLE e (k BIGINT, t STRING METADATA FROM 'value.source.table') WITH ('connector'='kafka', 'topic'='e', \
          'format'='debezium-avro-confluent', 'debezium-avro-confluent.url'='http://r', \

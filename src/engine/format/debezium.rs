@@ -370,7 +370,7 @@ impl Decoder for DebeziumDecoder {
         self.layout.wants_headers()
     }
 
-    fn take_absent(&mut self) -> Option<String> {
+    fn take_absent(&mut self, _ended: bool) -> Option<String> {
         self.rows.take_absent(1)
     }
 

@@ -80,9 +80,9 @@ impl Decoder for JsonDecoder {
         self.layout.wants_headers()
     }
 
-    fn take_absent(&mut self) -> Option<String> {
+    fn take_absent(&mut self, ended: bool) -> Option<String> {
         // Writers may leave out what is null.
-        self.value.take_absent(100)
+        self.value.take_absent(if ended { 1 } else { 100 })
     }
 
     fn skips(&self) -> bool {

@@ -167,8 +167,8 @@ impl Decoder for KeyedDecoder {
         self.value.skips() || self.key.skips()
     }
 
-    fn take_absent(&mut self) -> Option<String> {
-        self.value.take_absent()
+    fn take_absent(&mut self, ended: bool) -> Option<String> {
+        self.value.take_absent(ended)
     }
 
     fn take_skipped(&mut self) -> Option<FormatError> {

@@ -113,8 +113,9 @@ pub trait Decoder: Send {
         false
     }
 
-    /// Declared columns that the first records do not have, told once; asked after a fetch.
-    fn take_absent(&mut self) -> Option<String> {
+    /// Declared columns that the first records do not have, told once; asked after a fetch, and when no more records
+    /// come (`ended`).
+    fn take_absent(&mut self, _ended: bool) -> Option<String> {
         None
     }
 

@@ -129,9 +129,10 @@ impl Scope {
             col.name == name.value && table.map_or(!col.hidden, |table| col.table.as_deref() == Some(table))
         });
         let first = found.next();
-        if first.is_some() && found.next().is_some() {
+        if let (Some(one), Some(other)) = (first, found.next()) {
             let error = SqlError::plan(name.span, format!("Column '{}' is ambiguous", name.value));
-            return Err(error.help(format!("say of which table: t.{}", name.value)));
+            let of = |col: &ScopeCol| format!("{}.{}", col.table.as_deref().unwrap_or("t"), name.value);
+            return Err(error.help(format!("say of which table: {} or {}", of(one), of(other))));
         }
         Ok(first)
     }

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::plan::{AggregateCall, Frame, LookupJoin, NodeId, Op, Over, Plan};
+use crate::engine::plan::{AggregateCall, Frame, LookupJoin, NodeId, Op, Over, Plan, TableRef};
 use crate::engine::tables::{self, Effect};
 use crate::sql::connectors;
+
+/// Where records that cannot be read go.
+const DEAD_LETTERS: &str = "millstream.dead-letter.topic";
 
 /// A sentence for each option of a source that has no effect, and for each operator that keeps something of every
 /// row of an endless, append-only input.
@@ -12,6 +15,20 @@ use crate::sql::connectors;
 /// Tables of changes are not such inputs: what is kept of them is as large as the table.
 pub fn warnings(plan: &Plan, options: &BTreeMap<String, String>) -> Vec<String> {
     let mut out = without_effect(plan);
+    let skips = |table: &TableRef| {
+        let mut flags = table.options.keys().filter(|name| name.ends_with(".ignore-parse-errors"));
+        flags.any(|name| table.flag(name, false))
+    };
+    let mut read = plan.nodes.iter().filter_map(|node| match &node.op {
+        Op::Source(table) => Some(table),
+        _ => None,
+    });
+    if options.contains_key(DEAD_LETTERS) && !read.any(skips) {
+        out.push(format!(
+            "SET '{DEAD_LETTERS}' has no effect: a record that cannot be read stops the pipeline, unless a table says \
+             'FORMAT.ignore-parse-errors' = 'true'"
+        ));
+    }
     let ttl = options.get("table.exec.state.ttl").map(|ttl| ttl.trim().to_owned()).unwrap_or_default();
     let forever = ttl.chars().take_while(char::is_ascii_digit).all(|digit| digit == '0');
     if !forever {
