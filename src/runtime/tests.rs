@@ -328,6 +328,28 @@ async fn a_dead_letter_topic_may_go_and_come_again() {
     assert_eq!(world.printed.lock().len(), 3 + 6);
 }
 
+/// Versions of a row are what temporal joins with a topic look for; a batch and a buffer are for fewer writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upsert_topic_has_every_version_unless_fewer_writes_are_asked_for() {
+    const BATCH: &str = "SET 'table.exec.mini-batch.enabled'='true'; SET 'table.exec.mini-batch.size'='100'; \
+        SET 'table.exec.mini-batch.allow-latency'='1 s';";
+    const BUFFER: &str = ", 'sink.buffer-flush.max-rows'='10', 'sink.buffer-flush.interval'='1 s'";
+    for (settings, options, records) in [("", "", 3), (BATCH, "", 2), ("", BUFFER, 2)] {
+        let world = World::new().await;
+        let sql = format!(
+            "{settings} CREATE TABLE rates (cur STRING, rate INT, PRIMARY KEY (cur) NOT ENFORCED) WITH ( \
+             'connector'='upsert-kafka', 'topic'='copy', 'properties.bootstrap.servers'='x', 'key.format'='json', \
+             'value.format'='json'{options}); \
+             INSERT INTO rates VALUES ('EUR', 1), ('EUR', 2), ('USD', 3);"
+        );
+        let job = job::Job::from_text(&sql, "p", "the test").unwrap();
+        let pipeline = Pipeline::start(&job.script.plan, "p", world.environment()).await.unwrap();
+        assert_eq!(pipeline.wait().await.unwrap(), Phase::Finished);
+        let written = world.read("copy").await;
+        assert_eq!(written.len(), records, "{settings}{options}: {written:?}");
+    }
+}
+
 /// As in Flink a generator's columns are made whether the query reads them or not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sequence_that_is_not_read_ends_the_job() {
