@@ -87,7 +87,9 @@ pub async fn run(args: Args, global: &GlobalArgs) -> Result<()> {
     }
     if !job.script.has_sinks() {
         if job.script.outputs.is_empty() {
-            eprintln!("{shown} has neither INSERT INTO nor SELECT: its tables are valid, and nothing runs");
+            eprintln!(
+                "{shown} has neither INSERT INTO nor SELECT: nothing runs (tables are looked at where a query uses them)"
+            );
         }
         return Ok(());
     }

@@ -21,10 +21,23 @@ pub(super) fn decode_error(slot: &SourceSlot, at: &TopicPartition, offset: i64, 
     };
     let outer =
         Error::new(kind, format!("table {}: cannot decode {place}{column}", slot.table)).because(error.what);
-    match error.next {
-        Some(next) => outer.next(next),
-        None => outer.next("the pipeline stands before this record; nothing behind it was read"),
-    }
+    let look = match slot.of_files {
+        true => String::new(),
+        false => format!(
+            "; look at it: millstream topics read {} --partition {} --from {offset} --max 1",
+            at.topic, at.partition
+        ),
+    };
+    outer.next(error.next.map_or_else(
+        || {
+            format!(
+                "the pipeline stands before this record, and nothing behind it was read{look}; json, csv and \
+                 debezium-json leave such records out with 'FORMAT.ignore-parse-errors' = 'true' in the table, and \
+                 'millstream.dead-letter.topic' keeps them"
+            )
+        },
+        Into::into,
+    ))
 }
 
 /// How long the first try again waits for what a record needs from outside; each waits twice as long, up to

@@ -164,6 +164,14 @@ pub fn check(options: &BTreeMap<String, String>, span: Span) -> SqlResult<()> {
             "SET 'table.exec.sink.not-null-enforcer' = 'ERROR'",
         );
     }
+    for name in ["parallelism.default", "table.exec.resource.default-parallelism"] {
+        if get(name).is_some_and(|value| value.trim() == "0") {
+            return refuse(
+                format!("'{name}' is 0: a job has 1 thread or more"),
+                "SET 'parallelism.default' = '2'",
+            );
+        }
+    }
     for (name, kind, _) in READ {
         if let Some(value) = get(name)
             && let Some(why) = kind.refuses(value)
