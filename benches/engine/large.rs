@@ -115,7 +115,7 @@ pub fn run(mib: u64) -> Result<(), String> {
     let mut first = vec![rows.row(&plan, right, id)];
     graph.push(right, &mut first, &mut out).map_err(text)?;
     println!(
-        "restart: open after {opened:.0?}, first result ({}) after {:.0?}",
+        "restart: open after {opened:.2?}, first result ({}) after {:.2?}",
         out.0 - before,
         started.elapsed()
     );
