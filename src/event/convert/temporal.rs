@@ -113,7 +113,8 @@ fn date_parts(text: &[u8]) -> Option<(i64, u32, u32)> {
     if len < 8 || text[len - 3] != b'-' || text[len - 6] != b'-' {
         return None;
     }
-    let year = number(&text[..len - 6])?;
+    // the server's own end in 5874897
+    let year = number(&text[..len - 6]).filter(|year| *year <= 9_999_999)?;
     let month = u32::try_from(number(&text[len - 5..len - 3])?).ok()?;
     let day = u32::try_from(number(&text[len - 2..])?).ok()?;
     (matches!(month, 1..=12) && matches!(day, 1..=31)).then_some((year, month, day))
@@ -172,7 +173,7 @@ fn zone(text: &[u8]) -> Option<(&[u8], i64)> {
     let (rest, zone) = text.split_at(at);
     let mut seconds = 0;
     for (part, unit) in zone[1..].split(|b| *b == b':').zip([3600, 60, 1]) {
-        seconds += number(part)? * unit;
+        seconds += number(part).filter(|n| *n < 100)? * unit;
     }
     Some((rest, if zone[0] == b'-' { -seconds } else { seconds }))
 }
@@ -444,6 +445,15 @@ impl Interval {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_server_sends_is_no_time() {
+        assert_eq!(timetz(b"00:00:00-8888888888888888"), None);
+        assert_eq!(timestamp(b"2024-01-01 00:00:00+999999999999999999", true), None);
+        assert_eq!(timestamp(b"999999999999999999-01-01 00:00:00", false), None);
+        assert_eq!(date(b"999999999999999999-01-01", false, false), None);
+        assert_eq!(timetz(b"00:00:00-15:59:59"), Some(57_599_000_000));
+    }
 
     #[test]
     fn dates() {
