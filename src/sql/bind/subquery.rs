@@ -248,13 +248,7 @@ impl Binder<'_> {
             .map_or(DataType::new(TypeKind::Null), |c| c.data_type.clone())
             .with_nullable(true);
         let output = Field { name: "EXPR$0".to_owned(), data_type: data_type.clone() };
-        let calls = vec![AggregateCall {
-            function: "SINGLE_VALUE",
-            args: vec![0],
-            distinct: false,
-            filter: None,
-            output,
-        }];
+        let calls = vec![single_value(output)];
         let node = RelNode::Aggregate(Box::new(AggregateRel {
             input: inner,
             group: Vec::new(),
@@ -320,13 +314,7 @@ fn single_of_each(
     let keys: Vec<usize> = keys.into_iter().collect();
     let data_type = value.data_type.with_nullable(true);
     let output = Field { name: value.name.clone(), data_type: data_type.clone() };
-    let calls = vec![AggregateCall {
-        function: "SINGLE_VALUE",
-        args: vec![0],
-        distinct: false,
-        filter: None,
-        output,
-    }];
+    let calls = vec![single_value(output)];
     let mut cols: Vec<Col> =
         keys.iter().filter_map(|k| rel.cols.get(*k).cloned().map(Col::materialized)).collect();
     let key_cols = cols.clone();
@@ -400,4 +388,9 @@ fn split<'e>(expr: &'e ast::Expr, out: &mut Vec<&'e ast::Expr>) {
         }
         _ => out.push(expr),
     }
+}
+
+/// The first column's only value: more rows than one end the job.
+fn single_value(output: Field) -> AggregateCall {
+    AggregateCall { function: "SINGLE_VALUE", args: vec![0], distinct: false, filter: None, output }
 }
